@@ -1,0 +1,70 @@
+"""The manifest: one CSV a class and domain, one row an image. Every later stage finds its images here.
+
+Paths are as a stage sees them from the repository's root. The content hashes stand for the files, which lie outside of
+DVC's sight when a data set is used in place, so a reader checks them (`adshift.images`).
+"""
+
+import csv
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from adshift.errors import AdshiftError
+
+GOOD = "good"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image.
+
+    Attributes:
+        name: `part/defect/stem`, unique within its class and the same in every domain.
+        part: the data set's official part, `train` or `test`.
+        defect: defect type, `good` for a normal image.
+        image, mask: paths; the mask is empty for a normal image.
+        sha256, mask_sha256: of the files' bytes.
+        width, height: of the image, in pixels.
+    """
+
+    name: str
+    part: str
+    defect: str
+    image: str
+    mask: str
+    sha256: str
+    mask_sha256: str
+    width: int
+    height: int
+
+    @property
+    def anomalous(self) -> bool:
+        return self.defect != GOOD
+
+
+def path_of(dataset: str, name: str, domain: str) -> Path:
+    """Where the manifest of a class lies in a domain (`clean` is written by prepare, `shift` by shift)."""
+    return Path("data") / domain / dataset / name / "manifest.csv"
+
+
+def write(path: Path, items: list[Item]) -> None:
+    """Write `items` sorted by name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, [field.name for field in fields(Item)], lineterminator="\n")
+        table.writeheader()
+        table.writerows(asdict(item) for item in sorted(items, key=lambda item: item.name))
+
+
+def read(path: Path) -> list[Item]:
+    """Read a manifest, sorted by name.
+
+    Raises:
+        AdshiftError: it is missing or has other columns.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        items = [Item(**{**row, "width": int(row["width"]), "height": int(row["height"])}) for row in rows]
+    except (OSError, TypeError, KeyError, ValueError) as error:
+        raise AdshiftError(f"{path}: not a readable manifest ({error})", "run `dvc repro prepare shift`") from None
+    return sorted(items, key=lambda item: item.name)

@@ -1,0 +1,44 @@
+"""Work spread over threads so that the thread count changes no byte.
+
+Every item is computed by one thread with single-threaded libraries below it, and results keep the items' order.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def thread_count() -> int:
+    """Threads to use: ADSHIFT_THREADS, else the processors this process may run on."""
+    return max(1, int(os.environ.get("ADSHIFT_THREADS", 0)) or len(os.sched_getaffinity(0)))
+
+
+def progress(items: Iterable[Item], *, what: str, total: int | None = None, unit: str = "image") -> Iterable[Item]:
+    """`items` behind a progress bar on a terminal; silent elsewhere."""
+    return tqdm(items, desc=what, total=total, unit=unit, disable=None, file=sys.stderr, leave=False)
+
+
+def map_ordered(work: Callable[[Item], Result], items: Sequence[Item], *, what: str, unit: str = "image") -> list[Result]:
+    """`[work(item) for item in items]` on `thread_count()` threads, behind a progress bar."""
+    return list(progress(_results(work, items), what=what, total=len(items), unit=unit))
+
+
+def _results(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    threads = thread_count()
+    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+        # A bounded window of pending items: results may be large, and the consumer may be slower than the workers.
+        rest = iter(items)
+        pending = [pool.submit(work, item) for item in islice(rest, 2 * threads)]
+        while pending:
+            result = pending.pop(0).result()
+            pending.extend(pool.submit(work, item) for item in islice(rest, 1))
+            yield result

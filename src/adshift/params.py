@@ -1,0 +1,243 @@
+"""params.yaml as typed, validated objects. Unknown keys, wrong types and values out of range are errors.
+
+A stage asks for the keys that it declares in dvc.yaml and gets an object that holds no other, so it cannot read a
+parameter that DVC does not know about.
+"""
+
+import math
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from adshift import methods
+from adshift.errors import AdshiftError
+
+FILE = Path("params.yaml")
+
+
+def _float(value: object) -> object:
+    """YAML's 1 is a float where a float is meant; true, "1" and nan are not."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must be finite")
+    return value
+
+
+def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"the lower end {pair[0]} lies above the upper end {pair[1]}")
+    return pair
+
+
+def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("an entry stands twice")
+    return values
+
+
+def _name(value: str) -> str:
+    if value == methods.UNIFIED or not value.replace("_", "").isalnum():
+        raise ValueError(f"{value!r}: letters, digits and _ only, and not {methods.UNIFIED!r}, which is reserved")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_float)]
+Fraction = Annotated[Number, Field(gt=0, le=1)]
+Probability = Annotated[Number, Field(ge=0, le=1)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Range = Annotated[tuple[Number, Number], AfterValidator(_ordered)]
+PositiveRange = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
+FractionRange = Annotated[tuple[Fraction, Fraction], AfterValidator(_ordered)]
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, AfterValidator(_name)]
+
+
+def Several(kind: Any) -> Any:  # noqa: N802  (a type, as pydantic's conlist)
+    return Annotated[tuple[kind, ...], Field(min_length=1), AfterValidator(_unique)]
+
+
+class Section(BaseModel):
+    """A part of params.yaml: every key is required, none is unknown, types are not converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Dataset(Section):
+    name: Literal["sample", "mvtec", "magnetic_tile"]
+    root: Annotated[str, Field(min_length=1)]
+
+
+class Split(Section):
+    train_fraction: Annotated[Number, Field(gt=0, lt=1)]
+    val_defect_fraction: Annotated[Number, Field(gt=0, lt=1)]
+    max_train: Count | None
+
+
+class Geometry(Section):
+    kind: Literal["affine", "resized_crop", "none"]
+    rotation: Annotated[Range, Field(description="degrees")]
+    scale: PositiveRange
+    translation: Annotated[Number, Field(ge=0, lt=1)]
+    crop_area: FractionRange
+    crop_aspect: PositiveRange
+
+
+class Color(Section):
+    enabled: bool
+    brightness: PositiveRange
+    contrast: PositiveRange
+    saturation: PositiveRange
+
+
+class Blur(Section):
+    enabled: bool
+    probability: Probability
+    kernels: Several(Annotated[int, Field(ge=3, multiple_of=1)])  # type: ignore[valid-type]
+    sigma: PositiveRange
+
+
+class Noise(Section):
+    enabled: bool
+    probability: Probability
+    sigma: PositiveRange
+
+
+class Illumination(Section):
+    enabled: bool
+    probability: Probability
+    kinds: Several(Literal["linear", "radial"])  # type: ignore[valid-type]
+    strength: FractionRange
+    smoothing: NotNegative
+
+
+class Shift(Section):
+    border: Literal["reflect", "edge", "wrap", "constant"]
+    geometry: Geometry
+    color: Color
+    blur: Blur
+    noise: Noise
+    illumination: Illumination
+
+
+class Features(Section):
+    backbone: Annotated[str, Field(min_length=1)]
+    weights: str | None
+    layers: Several(str) | None  # type: ignore[valid-type]
+    resize: Annotated[int, Field(ge=32, le=2048)]
+    crop: Annotated[int, Field(ge=32, le=2048)] | None
+    mean: tuple[Number, Number, Number]
+    std: tuple[Positive, Positive, Positive]
+    dtype: Literal["float16", "float32"]
+    batch: Count
+
+
+class Calibrate(Section):
+    rule: Literal["f1_grid", "f1_exact", "target_fpr"]
+    steps: Annotated[int, Field(ge=2)]
+    target_fpr: Annotated[Number, Field(ge=0, lt=1)]
+
+
+class Evaluate(Section):
+    pro_limit: Fraction
+
+
+class Ablation(Section):
+    ratios: Several(Fraction)  # type: ignore[valid-type]
+
+
+class Report(Section):
+    rows: Count
+    misses: Count
+
+
+SECTIONS: dict[str, Any] = {
+    "seed": Annotated[int, Field(ge=0, lt=2**32)],
+    "dataset": Dataset,
+    "classes": Several(Name),
+    "methods": Several(Literal[tuple(methods.REGISTRY)]),  # type: ignore[valid-type]
+    "split": Split,
+    "shift": Shift,
+    "features": Features,
+    "calibrate": Calibrate,
+    "evaluate": Evaluate,
+    "ablation": Ablation,
+    "report": Report,
+}
+
+
+def _schema(section: str) -> Any:
+    return methods.settings(section) if section in methods.REGISTRY else SECTIONS[section]
+
+
+def read(path: Path = FILE) -> dict[str, Any]:
+    """params.yaml as plain values, read as YAML 1.2 like DVC does.
+
+    Raises:
+        AdshiftError: it is missing, no YAML, or no mapping.
+    """
+    try:
+        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise AdshiftError(f"{path}: cannot be read: {error}", "mend it, or `git checkout params.yaml`") from None
+    if not isinstance(values, dict):
+        raise AdshiftError(f"{path}: expected sections, found {type(values).__name__}", "`git checkout params.yaml`")
+    return values
+
+
+def _validate(section: str, value: Any, path: Path) -> Any:
+    try:
+        # Lists of the YAML file are the tuples of the schema; strict mode would refuse them.
+        return TypeAdapter(_schema(section)).validate_python(_tuples(value))
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors():
+            key = ".".join([section, *(str(part) for part in problem["loc"])])
+            found = "" if problem["type"] == "missing" else f" (found {problem['input']!r})"
+            problems.append(f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}{found}")
+        raise AdshiftError(f"{path}: " + "; ".join(problems), f"mend {path}; its comments say what is allowed") from None
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(entry) for key, entry in value.items()}
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
+
+
+def load(*keys: str, path: Path = FILE) -> Any:
+    """The parameters `keys` (dotted for a leaf) and no others, validated.
+
+    Raises:
+        AdshiftError: naming every key that is missing, unknown, of a wrong type or out of range.
+    """
+    sys.audit("adshift.params", keys)
+    values = read(path)
+    result = SimpleNamespace()
+    for key in keys:
+        section, *leaf = key.split(".")
+        if section not in values:
+            raise AdshiftError(f"{path}: the key {section} is missing", f"compare with `git show HEAD:{path}`")
+        value, place = _validate(section, values[section], path), result
+        for name in [section, *leaf][:-1]:
+            if not hasattr(place, name):
+                setattr(place, name, SimpleNamespace())
+            place = getattr(place, name)
+        for name in leaf:
+            value = getattr(value, name)
+        setattr(place, [section, *leaf][-1], value)
+    return result
+
+
+def load_all(path: Path = FILE) -> Any:
+    """Every parameter, validated, unknown sections refused."""
+    known = {*SECTIONS, *methods.REGISTRY}
+    unknown = [str(key) for key in read(path) if key not in known]
+    if unknown:
+        raise AdshiftError(f"{path}: unknown: {', '.join(unknown)}", f"known are {', '.join(sorted(known))}")
+    return load(*known, path=path)

@@ -1,0 +1,60 @@
+"""What a detector says of some images: the one record of a prediction.
+
+Notation: N images, h x w anomaly map, S side of the network's input in pixels.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from adshift.errors import AdshiftError
+from adshift.resample import enlarge
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Raw scores, never scaled or clamped.
+
+    Attributes:
+        names: N image names.
+        scores: (N,) float32, the larger the more anomalous.
+        maps: (N, h, w) float32 anomaly maps at the detector's own resolution.
+        size: S; maps are enlarged to (S, S).
+        smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged maps, 0 for none.
+    """
+
+    names: tuple[str, ...]
+    scores: np.ndarray
+    maps: np.ndarray
+    size: int
+    smoothing: float
+
+    def __post_init__(self) -> None:
+        if not len(self.names) == len(self.scores) == len(self.maps):
+            raise ValueError(f"{len(self.names)} names, {len(self.scores)} scores, {len(self.maps)} maps")
+        if not np.isfinite(self.scores).all() or not np.isfinite(self.maps).all():
+            raise ValueError("a score or an anomaly map is not finite")
+
+    def full_maps(self) -> np.ndarray:
+        """Anomaly maps in the geometry of the network's input: (N, S, S) float32."""
+        return enlarge(self.maps, self.size, self.smoothing)
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, names=np.array(self.names), scores=self.scores, maps=self.maps,
+                 size=self.size, smoothing=self.smoothing)  # fmt: skip
+
+    @classmethod
+    def load(cls, path: Path) -> "Predictions":
+        """Read what `save` wrote.
+
+        Raises:
+            AdshiftError: the file is missing or damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(tuple(file["names"].tolist()), file["scores"], file["maps"],
+                           int(file["size"]), float(file["smoothing"]))  # fmt: skip
+        except (OSError, KeyError, ValueError) as error:
+            raise AdshiftError(f"{path}: not readable scores ({error})", "run `dvc repro` again") from None
