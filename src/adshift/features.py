@@ -5,12 +5,15 @@ Notation: N images, H x W positions, C channels of a layer; level 1 is the shall
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from adshift import splits
 from adshift.errors import AdshiftError
+from adshift.scenarios import features_path, split_path
 from adshift.stage import read_json
 
 
@@ -91,3 +94,13 @@ class Features:
         if level not in levels:
             raise AdshiftError(f"level {level} of the features, which have {len(levels)}", "mend `layers` in params.yaml")
         return np.stack([arrays[level][row] for arrays, row in self.rows]).astype(np.float32)
+
+
+def stored(dataset: str, classes: Iterable[str], domain: str, part: str) -> Features:
+    """Stored feature maps of the images that the split gives to `part` (train, val or test), classes pooled."""
+    sets = []
+    for name in classes:
+        roles = splits.read(split_path(dataset, name))
+        names = sorted(image for image, role in roles.items() if role == part)
+        sets.append(Features.open(features_path(dataset, name, domain)).select(names))
+    return reduce(Features.__add__, sets)

@@ -5,8 +5,11 @@ DVC's sight when a data set is used in place, so a reader checks them (`adshift.
 """
 
 import csv
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+
+import numpy as np
 
 from adshift.errors import AdshiftError
 
@@ -68,3 +71,8 @@ def read(path: Path) -> list[Item]:
     except (OSError, TypeError, KeyError, ValueError) as error:
         raise AdshiftError(f"{path}: not a readable manifest ({error})", "run `dvc repro prepare shift`") from None
     return sorted(items, key=lambda item: item.name)
+
+
+def anomalous(names: Iterable[str]) -> np.ndarray:
+    """Whether each image is defective, from its name alone: (N,) bool."""
+    return np.array([name.split("/")[1] != GOOD for name in names], dtype=bool)

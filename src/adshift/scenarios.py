@@ -59,7 +59,7 @@ def model_path(dataset: str, method: str, model: str, domain: str) -> Path:
 
 def features_path(dataset: str, name: str, domain: str) -> Path:
     """Where the feature maps of a class lie."""
-    return Path("data/features") / dataset / name / domain
+    return Path("data/features") / domain / dataset / name
 
 
 def split_path(dataset: str, name: str) -> Path:

@@ -1,0 +1,37 @@
+# `make help` lists what there is. Every target sets up what it needs first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.done
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test lint clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: $(SETUP)  ## make .venv with everything pinned in requirements.txt
+
+$(SETUP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; try make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	$(BIN)/adshift offline-plots
+	@touch $@
+
+repro: setup  ## run the pipeline and print the summary
+	@dvc repro
+	@adshift summary
+	@echo "the report: report/index.html   what changed: dvc metrics diff   everything else: README.md"
+
+test: setup  ## run the tests
+	@python -m pytest
+
+lint: setup  ## ruff and mypy
+	@ruff check . && ruff format --check . && mypy
+
+clean:  ## remove the environment and all outputs (the DVC cache stays)
+	rm -rf $(VENV) data models metrics plots report timings

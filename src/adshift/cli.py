@@ -1,0 +1,70 @@
+"""The `adshift` command: what DVC has no word for."""
+
+import argparse
+import json
+from pathlib import Path
+
+from adshift.errors import AdshiftError
+from adshift.stage import run
+
+
+def main() -> None:
+    """Entry point."""
+    run(_main)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="adshift", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    from adshift.presets import PRESETS
+
+    preset = commands.add_parser("preset", help="rewrite params.yaml for a study, comments kept")
+    preset.add_argument("name", choices=PRESETS)
+    preset.add_argument("--data-root", metavar="DIR", help="folder of the raw data")
+    preset.set_defaults(work=_preset)
+
+    commands.add_parser("check", help="check params.yaml, the data and the weights").set_defaults(work=_check)
+    commands.add_parser("summary", help="print metrics/summary.json as a table").set_defaults(work=_summary)
+    commands.add_parser("offline-plots", help="let `dvc plots show` work offline").set_defaults(work=_offline)
+
+    args = parser.parse_args()
+    args.work(args)
+
+
+def _preset(args: argparse.Namespace) -> None:
+    from adshift.presets import apply
+
+    for key, value in apply(args.name, args.data_root).items():
+        print(f"{key}: {'' if value is None else value}")
+    print("params.yaml rewritten; now: dvc repro")
+
+
+def _check(args: argparse.Namespace) -> None:
+    from adshift.checks import check
+
+    check()
+    print("params.yaml, data set and weights: fine")
+
+
+def _summary(args: argparse.Namespace) -> None:
+    path = Path("metrics/summary.json")
+    if not path.is_file():
+        raise AdshiftError(f"{path}: not there", "run `dvc repro` first")
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    columns = list(dict.fromkeys(key for method in summary.values() for metrics in method.values() for key in metrics))
+    print(f"{'method':<12}{'scenario':<24}" + "".join(f"{column:>14}" for column in columns))
+    for method, scenarios in summary.items():
+        for scenario, metrics in scenarios.items():
+            cells = ("-" if metrics[column] is None else f"{metrics[column]:.3f}" for column in columns)
+            print(f"{method:<12}{scenario:<24}" + "".join(f"{cell:>14}" for cell in cells))
+
+
+def _offline(args: argparse.Namespace) -> None:
+    from adshift.offline import install
+
+    install()
+
+
+if __name__ == "__main__":
+    main()

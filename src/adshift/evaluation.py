@@ -1,0 +1,120 @@
+"""From scores to thresholds and metrics, scenario by scenario. Image level here; pixels do not depend on a threshold."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adshift.calibration import Threshold, calibrate
+from adshift.manifest import anomalous
+from adshift.metrics.image import false_positive_rate, image_metrics
+from adshift.params import Calibrate
+from adshift.records import Predictions
+from adshift.scenarios import SCENARIOS, Scenario, scores_path
+
+UNIFIED_SCENARIO = next(scenario for scenario in SCENARIOS if scenario.unified)
+
+
+def predictions(part: str, dataset: str, method: str, scenario: Scenario, name: str) -> Predictions:
+    """Stored predictions that a scenario needs for the class `name`; `part` is val or test."""
+    return Predictions.load(scores_path(part, dataset, method, scenario.model_of(name), scenario.pair(part), name))
+
+
+def thresholds(dataset: str, method: str, classes: Iterable[str], settings: Calibrate) -> dict[str, dict[str, Any]]:
+    """{class: {scenario: threshold}} from validation scores alone."""
+    result: dict[str, dict[str, Any]] = {}
+    for name in classes:
+        result[name] = {}
+        for scenario in SCENARIOS:
+            found = predictions("val", dataset, method, scenario, name)
+            result[name][scenario.name] = calibrate(found.scores, anomalous(found.names), settings).to_dict()
+    return result
+
+
+def image_level(
+    dataset: str, method: str, classes: tuple[str, ...], chosen: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Image metrics of every class and scenario, the cross-class matrix, and the rows of the three curve tables."""
+    report: dict[str, Any] = {"classes": {}, "cross_class": {}}
+    tables: dict[str, list[dict[str, Any]]] = {"roc": [], "pr": [], "scores": []}
+    normal: dict[str, np.ndarray] = {}
+    for name in classes:
+        report["classes"][name] = {}
+        for scenario in SCENARIOS:
+            found = predictions("test", dataset, method, scenario, name)
+            labels = anomalous(found.names)
+            threshold = Threshold.from_dict(chosen[name][scenario.name]).value
+            report["classes"][name][scenario.name] = image_metrics(found.scores, labels, threshold).to_dict()
+            if scenario.unified:
+                normal[name] = found.scores[~labels]
+            for table, rows in curves(found, threshold).items():
+                tables[table] += [{"class": name, "scenario": scenario.name, **row} for row in rows]
+    for owner in classes:
+        limit = Threshold.from_dict(chosen[owner][UNIFIED_SCENARIO.name]).value
+        report["cross_class"][owner] = {other: false_positive_rate(normal[other], limit) for other in classes}
+    return {"report": report, "tables": tables}
+
+
+def curves(found: Predictions, threshold: float) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the ROC, precision-recall and score tables of one set of predictions."""
+    from adshift.calibration import decide
+    from adshift.metrics.ranking import pr_points, roc_points
+
+    labels = anomalous(found.names)
+    scores = zip(found.names, labels, found.scores, decide(found.scores, threshold), strict=True)
+    return {
+        "roc": [{"fpr": x, "tpr": y} for x, y in zip(*roc_points(found.scores, labels), strict=True)],
+        "pr": [{"recall": x, "precision": y} for x, y in zip(*pr_points(found.scores, labels), strict=True)],
+        "scores": [
+            {"name": name, "defect": name.split("/")[1], "anomalous": int(label), "score": float(score),
+             "threshold": threshold, "predicted": int(predicted)}
+            for name, label, score, predicted in scores
+        ],
+    }  # fmt: skip
+
+
+def pixel_level(
+    dataset: str, method: str, classes: Iterable[str], resize: int, crop: int | None, limit: float
+) -> dict[str, Any]:
+    """{class: {pair: pixel metrics}}, one entry for each set of anomaly maps that some scenario looks at."""
+    from adshift.images import fit, load_mask
+    from adshift.manifest import path_of, read
+    from adshift.metrics.pixel import pixel_metrics
+    from adshift.parallel import map_ordered
+
+    def measure(work: tuple[str, Scenario]) -> dict[str, Any]:
+        name, scenario = work
+        found = predictions("test", dataset, method, scenario, name)
+        items = {item.name: item for item in read(path_of(dataset, name, scenario.test))}
+        masks = np.stack([fit(load_mask(items[image]), resize, crop) for image in found.names])
+        return pixel_metrics(found.full_maps(), masks, limit).to_dict()
+
+    needed = {pixel_key(scenario): scenario for scenario in SCENARIOS}
+    work = [(name, scenario) for name in classes for scenario in needed.values()]
+    results = iter(map_ordered(measure, work, what=f"pixel metrics of {method}", unit="set"))
+    return {name: {key: next(results) for key in needed} for name in classes}
+
+
+def pixel_key(scenario: Scenario) -> str:
+    """Under which key the pixel metrics of a scenario are found: they depend on model and test domain alone."""
+    return "unified" if scenario.unified else scenario.pair("test")
+
+
+def ablation(dataset: str, classes: Iterable[str], ratios: Iterable[float], settings: Calibrate) -> dict[str, Any]:
+    """{class: {ratio: metrics}} of the coreset ablation, thresholds from its own validation scores."""
+    from adshift.stage import read_json
+
+    result: dict[str, Any] = {}
+    for name in classes:
+        folder = Path("data/ablation") / dataset / name
+        rows = read_json(folder / "rows.json")
+        result[name] = {}
+        for ratio in ratios:
+            val, test = (Predictions.load(folder / f"{part}-{ratio}.npz") for part in ("val", "test"))
+            limit = calibrate(val.scores, anomalous(val.names), settings).value
+            metrics = image_metrics(test.scores, anomalous(test.names), limit).to_dict()
+            result[name][str(ratio)] = {**metrics, "rows": rows[str(ratio)]}
+    return {"classes": result}
+
+

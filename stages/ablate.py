@@ -1,0 +1,32 @@
+"""Coreset ablation of a class on the shifted domain: one greedy selection serves all ratios, since it is nested."""
+
+import argparse
+from pathlib import Path
+
+from adshift import params, seeding
+from adshift.features import stored
+from adshift.methods.patchcore import PatchCore
+from adshift.stage import output, run, timed, write_json
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--name", required=True, help="class")
+    name = parser.parse_args().name
+    settings = params.load("seed", "dataset.name", "patchcore", "ablation.ratios")
+    dataset, ratios = settings.dataset.name, settings.ablation.ratios
+    full = PatchCore(**{**dict(settings.patchcore), "coreset": max(ratios)})
+    with timed(f"timings/{dataset}/ablate/{name}.json", **{"stage": "ablate", "class": name, "ratio": max(ratios)}):
+        features = stored(dataset, [name], "shift", "train")
+        full.fit(features, seeding.generator(settings.seed, "fit", "patchcore", name, "shift"))
+    detectors = {ratio: full.reduced(ratio) for ratio in ratios}
+    with output(Path("data/ablation") / dataset / name) as folder:
+        for part in ("val", "test"):
+            images = stored(dataset, [name], "shift", part)
+            for ratio, detector in detectors.items():
+                detector.predict(images).save(folder / f"{part}-{ratio}.npz")
+        write_json(folder / "rows.json", {str(ratio): len(detector.bank) for ratio, detector in detectors.items()})
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,20 @@
+"""Thresholds of a method for every class and scenario, from validation scores alone."""
+
+import argparse
+
+from adshift import evaluation, params
+from adshift.stage import run, write_json
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--method", required=True)
+    method = parser.parse_args().method
+    settings = params.load("dataset.name", "classes", "calibrate")
+    dataset = settings.dataset.name
+    chosen = evaluation.thresholds(dataset, method, settings.classes, settings.calibrate)
+    write_json(f"data/thresholds/{dataset}/{method}.json", chosen)
+
+
+if __name__ == "__main__":
+    run(main)

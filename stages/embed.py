@@ -1,0 +1,22 @@
+"""Feature maps of every image of a class in a domain. The one stage that runs a network."""
+
+import argparse
+
+from adshift import embedding, manifest, params
+from adshift.scenarios import DOMAINS, features_path
+from adshift.stage import output, run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--name", required=True, help="class")
+    parser.add_argument("--domain", required=True, choices=DOMAINS)
+    args = parser.parse_args()
+    settings = params.load("dataset.name", "features")
+    items = manifest.read(manifest.path_of(settings.dataset.name, args.name, args.domain))
+    with output(features_path(settings.dataset.name, args.name, args.domain)) as folder:
+        embedding.embed(items, settings.features, folder, what=f"embedding {args.name}, {args.domain}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,22 @@
+"""Pixel-level metrics of a method. They need no threshold, so a new calibration does not repeat them."""
+
+import argparse
+
+from adshift import evaluation, params
+from adshift.stage import run, write_json
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--method", required=True)
+    method = parser.parse_args().method
+    keys = ("dataset.name", "classes", "features.resize", "features.crop", "evaluate.pro_limit")
+    settings = params.load(*keys)
+    dataset, size = settings.dataset.name, settings.features
+    limit = settings.evaluate.pro_limit
+    result = evaluation.pixel_level(dataset, method, settings.classes, size.resize, size.crop, limit)
+    write_json(f"data/evaluation/{dataset}/{method}/pixel.json", result)
+
+
+if __name__ == "__main__":
+    run(main)

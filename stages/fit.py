@@ -1,0 +1,30 @@
+"""Fit one detector: a method on the training images of one class, or of all classes pooled, in one domain."""
+
+import argparse
+
+from adshift import methods, params, seeding
+from adshift.features import stored
+from adshift.scenarios import DOMAINS, model_path
+from adshift.stage import output, run, timed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--method", required=True)
+    parser.add_argument("--model", required=True, help=f"class, or {methods.UNIFIED} for all classes pooled")
+    parser.add_argument("--domain", required=True, choices=DOMAINS)
+    args = parser.parse_args()
+    pooled = args.model == methods.UNIFIED
+    settings = params.load("seed", "dataset.name", args.method, *(["classes"] if pooled else []))
+    dataset = settings.dataset.name
+    detector = methods.detector_class(args.method)(**dict(getattr(settings, args.method)))
+    features = stored(dataset, settings.classes if pooled else [args.model], args.domain, "train")
+    facts = {"stage": "fit", "method": args.method, "class": args.model, "domain": args.domain, "images": len(features)}
+    with timed(f"timings/{dataset}/fit/{args.method}-{args.model}-{args.domain}.json", **facts):
+        detector.fit(features, seeding.generator(settings.seed, "fit", args.method, args.model, args.domain))
+    with output(model_path(dataset, args.method, args.model, args.domain)) as folder:
+        detector.save(folder)
+
+
+if __name__ == "__main__":
+    run(main)

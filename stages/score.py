@@ -1,0 +1,34 @@
+"""Raw image scores and anomaly maps of one model on validation and test images of a domain."""
+
+import argparse
+
+from adshift import methods, params
+from adshift.features import stored
+from adshift.scenarios import DOMAINS, model_path, pair, scores_path
+from adshift.stage import output, run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--method", required=True)
+    parser.add_argument("--model", required=True, help=f"class, or {methods.UNIFIED} for all classes pooled")
+    parser.add_argument("--domain", required=True, choices=DOMAINS, help="domain of the model")
+    parser.add_argument("--on", required=True, choices=DOMAINS, help="domain of the images")
+    args = parser.parse_args()
+    pooled = args.model == methods.UNIFIED
+    settings = params.load("dataset.name", *(["classes"] if pooled else []))
+    dataset = settings.dataset.name
+    detector = methods.detector_class(args.method).load(model_path(dataset, args.method, args.model, args.domain))
+    for part in ("val", "test"):
+        paths = [
+            scores_path(part, dataset, args.method, args.model, pair(args.domain, args.on), name)
+            for name in (settings.classes if pooled else [args.model])
+        ]
+        with output(paths[0].parent) as folder:
+            for path in paths:
+                features = stored(dataset, [path.stem], args.on, part)
+                detector.predict(features).save(folder / path.name)
+
+
+if __name__ == "__main__":
+    run(main)
