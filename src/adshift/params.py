@@ -41,6 +41,12 @@ def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("must be odd")
+    return value
+
+
 def _name(value: str) -> str:
     if value == methods.UNIFIED or not value.replace("_", "").isalnum():
         raise ValueError(f"{value!r}: letters, digits and _ only, and not {methods.UNIFIED!r}, which is reserved")
@@ -99,7 +105,7 @@ class Color(Section):
 class Blur(Section):
     enabled: bool
     probability: Probability
-    kernels: Several(Annotated[int, Field(ge=3, multiple_of=1)])  # type: ignore[valid-type]
+    kernels: Several(Annotated[int, Field(ge=3), AfterValidator(_odd)])  # type: ignore[valid-type]
     sigma: PositiveRange
 
 

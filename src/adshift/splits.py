@@ -1,0 +1,118 @@
+"""Which image trains, validates and tests (the study, 4.1). One CSV a class: name, role.
+
+train   floor(train_fraction * n) of train/good
+val     the rest of train/good, and floor(val_defect_fraction * n) of the defective test images, spread over the
+        defect types in proportion
+test    all else
+unused  training images beyond `max_train`; they belong to no part
+"""
+
+import csv
+import math
+from collections import Counter
+from fractions import Fraction
+from pathlib import Path
+
+from adshift import seeding
+from adshift.errors import AdshiftError
+from adshift.manifest import GOOD, Item
+from adshift.params import Split
+
+ROLES = ("train", "val", "test", "unused")
+
+
+def split(items: list[Item], settings: Split, seed: int, name: str) -> dict[str, str]:
+    """The role of every image of the class `name`.
+
+    Each image draws its own place in the order, by its name, so one image more moves no more than its neighbours.
+    Whatever `max_train` is, val and test stay the same, and fewer training images are a subset of more.
+
+    Raises:
+        AdshiftError: a part would be without normal or without defective images, or two images have one name.
+    """
+    groups: dict[tuple[str, str], list[str]] = {}
+    for item in items:
+        groups.setdefault((item.part, item.defect), []).append(item.name)
+    for (part, defect), names in groups.items():
+        if part not in ("train", "test") or (part == "train" and defect != GOOD):
+            raise AdshiftError(f"class {name}: {names[0]} lies in {part}/{defect}, expected train/good or test/*",
+                               "move it to test/, or remove it")  # fmt: skip
+        names.sort(key=lambda image: (seeding.generator(seed, "split", name, image).random(), image))
+
+    normal = groups.get(("train", GOOD), [])
+    trained = _floor(settings.train_fraction, len(normal))
+    used = trained if settings.max_train is None else min(trained, settings.max_train)
+    roles = [(image, "train") for image in normal[:used]]
+    roles += [(image, "unused") for image in normal[used:trained]]
+    roles += [(image, "val") for image in normal[trained:]]
+    roles += [(image, "test") for image in groups.get(("test", GOOD), [])]
+
+    defects = {defect: names for (_, defect), names in sorted(groups.items()) if defect != GOOD}
+    counts = {defect: len(names) for defect, names in defects.items()}
+    shares = apportion(_floor(settings.val_defect_fraction, sum(counts.values())), counts)
+    for defect, names in defects.items():
+        roles += [(image, "val" if place < shares[defect] else "test") for place, image in enumerate(names)]
+
+    twice = [image for image, count in Counter(image for image, _ in roles).items() if count > 1]
+    if twice:
+        raise AdshiftError(f"class {name}: two images are named {twice[0]}", "rename one of them")
+    assert len(roles) == len(items)
+    _check(roles, {item.name: item.anomalous for item in items}, name)
+    return dict(roles)
+
+
+def apportion(total: int, counts: dict[str, int]) -> dict[str, int]:
+    """`total` spread over `counts` in proportion, by largest remainder; ties go to the first in alphabetical order."""
+    quotas = {key: Fraction(total * count, sum(counts.values())) for key, count in counts.items()}
+    shares = {key: math.floor(quota) for key, quota in quotas.items()}
+    left = total - sum(shares.values())
+    for key in sorted(quotas, key=lambda key: (shares[key] - quotas[key], key))[:left]:
+        shares[key] += 1
+    return shares
+
+
+def _floor(fraction: float, count: int) -> int:
+    """floor(fraction * count) of the fraction as it is written: 0.29 of 100 is 29, though the product falls below."""
+    return math.floor(Fraction(repr(fraction)) * count)
+
+
+def _check(roles: list[tuple[str, str]], anomalous: dict[str, bool], name: str) -> None:
+    found = Counter((role, anomalous[image]) for image, role in roles)
+    total = Counter(anomalous.values())
+    for part, defective in [("train", False), ("val", False), ("test", False), ("val", True), ("test", True)]:
+        if not found[part, defective]:
+            kind = "defective" if defective else "normal"
+            raise AdshiftError(
+                f"class {name}: no {kind} image is left for {part} ({total[False]} normal, {total[True]} defective images)",
+                f"add {kind} images to {'train/good' if part != 'test' and not defective else 'test/'}, "
+                "or mend split.* in params.yaml, or take the class out of `classes`",
+            )
+
+
+def write(path: Path, roles: dict[str, str]) -> None:
+    """Write the roles, sorted by name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([("name", "role"), *sorted(roles.items())])
+
+
+def read(path: Path) -> dict[str, str]:
+    """The role of every image, by name, sorted.
+
+    Raises:
+        AdshiftError: the file is missing or damaged, holds an unknown role, or an image twice.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file, strict=True)
+        roles = {name: role for name, role in rows}
+        if header != ["name", "role"] or len(roles) < len(rows) or not set(roles.values()) <= set(ROLES):
+            raise ValueError("expected columns name and role, each name once, roles " + ", ".join(ROLES))
+    except (OSError, ValueError, csv.Error) as error:
+        raise AdshiftError(f"{path}: not a readable split ({error})", "run `dvc repro split`") from None
+    return dict(sorted(roles.items()))
+
+
+def names_of(roles: dict[str, str], *wanted: str) -> tuple[str, ...]:
+    """Names of the images that have one of these roles, sorted."""
+    return tuple(sorted(name for name, role in roles.items() if role in wanted))
