@@ -1,0 +1,81 @@
+"""Pixel-level metrics of anomaly maps, which need no threshold. One sort serves all four.
+
+Notation: N images, H x W pixels. Memory: one copy of the maps, and 8 bytes for each anomalous pixel.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from adshift.metrics.pro import pro
+from adshift.metrics.ranking import Ranked
+
+
+@dataclass(frozen=True)
+class PixelMetrics:
+    """How well the maps rank the pixels.
+
+    Attributes:
+        auroc: area under the ROC curve; None where pixels are of one kind only.
+        auprc: average precision.
+        best_f1_upper_bound: F1 at the threshold that is best on these very pixels. No threshold chosen beforehand
+            does better; it is a bound, not a result.
+        pro: area under the per-region overlap curve up to `pro_limit`, divided by it.
+        pro_limit: false-positive rate that PRO is integrated to, in (0, 1].
+    """
+
+    auroc: float | None
+    auprc: float
+    best_f1_upper_bound: float
+    pro: float
+    pro_limit: float
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not (value is None and name == "auroc") and not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name} is {value}: expected 0 to 1")
+        if self.pro_limit == 0.0:
+            raise ValueError("pro_limit is 0: nothing to integrate")
+
+    def to_dict(self) -> dict[str, float | None]:
+        """As plain values for JSON, which keeps every bit of a float."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "PixelMetrics":
+        """What `to_dict` gave, checked.
+
+        Raises:
+            ValueError: a key is missing or unknown, or a value is out of range.
+        """
+        if set(values) != {field.name for field in fields(cls)}:
+            raise ValueError(f"pixel metrics with keys {', '.join(sorted(values))}")
+        return cls(**values)
+
+
+def pixel_metrics(maps: np.ndarray, masks: np.ndarray, pro_limit: float) -> PixelMetrics:
+    """AUROC, AUPRC, best F1 and PRO over all pixels of all images.
+
+    Args:
+        maps: (N, H, W) float32 raw scores, the larger the more anomalous.
+        masks: (N, H, W) bool, the truth.
+        pro_limit: false-positive rate to integrate PRO to, in (0, 1].
+
+    Raises:
+        ValueError: other shapes or types, a score that is not finite, or a limit out of range.
+    """
+    maps, masks = np.asarray(maps), np.asarray(masks)
+    if maps.ndim != 3:
+        raise ValueError(f"maps {maps.shape}: expected (N, H, W)")
+    if not 0.0 < pro_limit <= 1.0:
+        raise ValueError(f"pro_limit is {pro_limit}: expected a false-positive rate in (0, 1]")
+    ranked = Ranked.of(maps, masks)
+    return PixelMetrics(
+        auroc=ranked.auroc(),
+        auprc=ranked.auprc(),
+        best_f1_upper_bound=ranked.best_f1()[0],
+        pro=pro(ranked, maps, masks, pro_limit),
+        pro_limit=float(pro_limit),
+    )
