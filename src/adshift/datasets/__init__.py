@@ -1,0 +1,221 @@
+"""The data sets, one adapter each, found by name. All become manifests (`adshift.manifest`), checked by one scan.
+
+An adapter is a module with
+
+    classes_under(root)                  names of the classes that lie there
+    candidates(root, name)               -> (candidates of a class, problems found while listing)
+    LAYOUT                               what a root is to hold, in words
+    EMPTY_MASKS                          whether a defective image may have a mask without a pixel
+    generate(classes, out)               only for a set that is made, not found: writes it to `out/CLASS/...`
+
+A new data set is such a file and a line in `REGISTRY`.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from adshift import images, parallel
+from adshift.errors import AdshiftError
+from adshift.manifest import GOOD, Item
+
+REGISTRY = {
+    "sample": "adshift.datasets.sample",
+    "mvtec": "adshift.datasets.mvtec",
+    "magnetic_tile": "adshift.datasets.magnetic_tile",
+}
+
+PROBLEMS_SHOWN = 10
+COMPANIONS = (".txt", ".md", ".json", ".csv", ".xml", ".db", ".ini")  # lie beside images and are no samples
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An image as it lies on disk, not opened yet; `mask` is none for a normal one."""
+
+    part: str
+    defect: str
+    image: Path
+    mask: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.part}/{self.defect}/{self.image.stem}"
+
+
+Listing = tuple[list[Candidate], list[str]]  # and the problems met on the way
+
+
+def classes_under(name: str, root: str) -> list[str]:
+    """Classes of the data set `name` under `root`, sorted.
+
+    Raises:
+        AdshiftError: there is no such data set or root, or no class in it.
+    """
+    adapter = _adapter(name)
+    if not Path(root).exists():
+        raise AdshiftError(f"dataset.root: {root} does not exist", "set it to the folder that holds the data set")
+    found = adapter.classes_under(Path(root))
+    if not found:
+        raise AdshiftError(
+            f"dataset.root: {root} holds no data of the layout {name}", f"it is to hold {adapter.LAYOUT}"
+        )
+    return sorted(found)
+
+
+def check(name: str, root: str, classes: Sequence[str]) -> None:
+    """Look for what is missing or out of place without opening an image: quick, for before hours of work.
+
+    Raises:
+        AdshiftError: naming up to `PROBLEMS_SHOWN` problems.
+    """
+    available = classes_under(name, root)
+    if missing := [wanted for wanted in classes if wanted not in available]:
+        what = f"classes: {', '.join(missing)} not found under {root}"
+        raise AdshiftError(what, f"choose from {', '.join(available)}")
+    if not hasattr(_adapter(name), "generate"):
+        _list(name, Path(root), classes)
+
+
+def build(name: str, root: str, classes: Sequence[str], out: Path, home: Path | None = None) -> dict[str, list[Item]]:
+    """Open, check and hash every image of `classes`, after making them if the set is a generated one.
+
+    Args:
+        name: of the data set, a key of `REGISTRY`.
+        root: folder of the raw data as the user wrote it; paths in the manifest begin with it.
+        classes: which ones, in any order.
+        out: where a generated set writes its images (`out/CLASS/...`); not touched by the others.
+        home: what `out` will be renamed to, if it is; the manifest's paths of a generated set begin with it.
+
+    Returns:
+        Each class's items, sorted by name.
+
+    Raises:
+        AdshiftError: naming up to `PROBLEMS_SHOWN` problems, of all classes together.
+    """
+    check(name, root, classes)
+    adapter = _adapter(name)
+    source = written = Path(root)
+    if hasattr(adapter, "generate"):
+        adapter.generate(classes, out)
+        source, written = out, home or out
+    found = _list(name, source, classes)
+    listed = [(chosen, candidate) for chosen in classes for candidate in found[chosen]]
+
+    scan = partial(_scan, source=source, written=written, empty_masks=adapter.EMPTY_MASKS)
+    results = parallel.map_ordered(scan, [candidate for _, candidate in listed], what=f"check {name}")
+    _report([problem for result in results if isinstance(result, list) for problem in result])
+    items: dict[str, list[Item]] = {chosen: [] for chosen in classes}
+    for (chosen, _), result in zip(listed, results, strict=True):
+        if isinstance(result, Item):
+            items[chosen].append(result)
+    return {chosen: sorted(rows, key=lambda item: item.name) for chosen, rows in items.items()}
+
+
+def files_in(folder: Path, suffixes: Sequence[str] = images.SUFFIXES) -> tuple[dict[str, Path], list[str]]:
+    """Images of `suffixes` in a folder by stem, sorted, and problems: two files of one stem, what is no image, folders.
+
+    A folder that is not there holds nothing. Hidden files and `COMPANIONS` are passed over.
+    """
+    found: dict[str, Path] = {}
+    problems = []
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    for path in entries:
+        suffix = path.suffix.lower()
+        if path.name.startswith(".") or suffix in COMPANIONS:
+            continue
+        if path.is_dir():
+            problems.append(f"{path}: a folder among the images; images lie directly in {folder}")
+        elif suffix not in images.SUFFIXES:
+            problems.append(f"{path}: not an image that is read here ({' '.join(images.SUFFIXES)})")
+        elif suffix in suffixes and path.stem in found:
+            problems.append(f"{path}: has the same stem as {found[path.stem].name}; rename one")
+        elif suffix in suffixes:
+            found[path.stem] = path
+    return found, problems
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The visible folders in a folder, sorted; none if it is not there."""
+    entries = folder.iterdir() if folder.is_dir() else iter(())
+    return sorted(path for path in entries if path.is_dir() and not path.name.startswith("."))
+
+
+def _adapter(name: str) -> Any:
+    if name not in REGISTRY:
+        raise AdshiftError(f"dataset.name: {name!r} is unknown", f"choose from {', '.join(REGISTRY)}")
+    return import_module(REGISTRY[name])
+
+
+def _list(name: str, root: Path, classes: Sequence[str]) -> dict[str, list[Candidate]]:
+    found, problems = {}, []
+    for chosen in classes:
+        found[chosen], met = _adapter(name).candidates(root, chosen)
+        problems += met + [f"{root}: class {chosen} has no {kind}" for kind in _lacking(found[chosen])]
+        problems += [
+            f"{str(candidate.image)!a}: the name is not UTF-8; rename it"
+            for candidate in found[chosen]
+            if not _is_utf8(str(candidate.image))
+        ]
+    _report(problems)
+    return found
+
+
+def _lacking(candidates: list[Candidate]) -> list[str]:
+    counts = Counter((candidate.part, candidate.defect == GOOD) for candidate in candidates)
+    wanted = {
+        ("train", True): "normal training images (train/good)",
+        ("test", True): "normal test images (test/good)",
+        ("test", False): "defective test images (test/DEFECT)",
+    }
+    return [kind for key, kind in wanted.items() if not counts[key]]
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _scan(candidate: Candidate, source: Path, written: Path, empty_masks: bool) -> Item | list[str]:
+    """The candidate's row of the manifest, or what is wrong with its files."""
+    try:
+        data = images.read_bytes(candidate.image)
+        height, width, _ = images.decode_image(data, candidate.image).shape
+        mask_data = images.read_bytes(candidate.mask) if candidate.mask else b""
+        mask = images.decode_mask(mask_data, candidate.mask) if candidate.mask else None
+    except AdshiftError as error:
+        return [error.what]
+    problems = []
+    if mask is not None and mask.shape != (height, width):
+        size = f"{mask.shape[1]}x{mask.shape[0]}"
+        problems.append(f"{candidate.mask}: is {size}, but its image {candidate.image} is {width}x{height}")
+    if mask is not None and not mask.any() and not empty_masks:
+        problems.append(f"{candidate.mask}: marks no pixel of a defective image")
+    return problems or Item(
+        name=candidate.name,
+        part=candidate.part,
+        defect=candidate.defect,
+        image=(written / candidate.image.relative_to(source)).as_posix(),
+        mask=(written / candidate.mask.relative_to(source)).as_posix() if candidate.mask else "",
+        sha256=images.digest(data),
+        mask_sha256=images.digest(mask_data) if candidate.mask else "",
+        width=width,
+        height=height,
+    )
+
+
+def _report(problems: list[str]) -> None:
+    if not problems:
+        return
+    shown = problems[:PROBLEMS_SHOWN]
+    if more := len(problems) - len(shown):
+        shown.append(f"... and {more} more")
+    what = shown[0] if len(shown) == 1 else f"{len(problems)} problems with the data set:\n  " + "\n  ".join(shown)
+    raise AdshiftError(what, "mend the files named and run again; nothing was written")

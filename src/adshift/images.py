@@ -1,0 +1,160 @@
+"""Reading images and masks, and the geometry that brings both to the network's input size.
+
+Pillow and NumPy only. The EXIF orientation is ignored, as every published loader of these data sets does: masks are
+drawn on the stored pixels.
+"""
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from adshift.errors import AdshiftError
+from adshift.manifest import Item
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+MAX_PIXELS = 100_000_000  # a larger image is taken for a decompression bomb
+
+_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP", "PPM")  # of SUFFIXES; no format that starts a program
+
+
+def sha256(path: Path | str) -> str:
+    """Hex digest of a file's bytes.
+
+    Raises:
+        AdshiftError: it cannot be read.
+    """
+    return digest(read_bytes(path))
+
+
+def digest(data: bytes) -> str:
+    """Hex sha256 of `data`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        AdshiftError: it is missing or unreadable.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise AdshiftError(
+            f"{path}: cannot be read ({error.strerror})", "restore the file or mend its rights"
+        ) from None
+
+
+def read_image(path: Path | str) -> np.ndarray:
+    """An image file as (H, W, 3) uint8 RGB; see `decode_image`."""
+    return decode_image(read_bytes(path), path)
+
+
+def read_mask(path: Path | str) -> np.ndarray:
+    """A mask file as (H, W) bool, true on the defect; see `decode_mask`."""
+    return decode_mask(read_bytes(path), path)
+
+
+def load_image(item: Item) -> np.ndarray:
+    """The image of `item` as (H, W, 3) uint8 RGB, its bytes checked against the manifest.
+
+    Raises:
+        AdshiftError: the file is missing, damaged or no longer the one that the manifest lists.
+    """
+    return decode_image(_verified(item.image, item.sha256), item.image)
+
+
+def load_mask(item: Item) -> np.ndarray:
+    """The mask of `item` as (H, W) bool, all false for a normal image, checked as `load_image` does."""
+    if not item.mask:
+        return np.zeros((item.height, item.width), dtype=bool)
+    return decode_mask(_verified(item.mask, item.mask_sha256), item.mask)
+
+
+def decode_image(data: bytes, path: Path | str) -> np.ndarray:
+    """Image bytes as (H, W, 3) uint8 RGB. Grey is repeated, 16 bits are scaled to 8, alpha is dropped.
+
+    Args:
+        data: the file's bytes.
+        path: named in errors.
+
+    Raises:
+        AdshiftError: no image, truncated, larger than `MAX_PIXELS`, or of floating-point pixels.
+    """
+    image = _open(data, path)
+    if image.mode == "F":
+        raise AdshiftError(f"{path}: has floating-point pixels", "save it with 8 or 16 bits a channel")
+    if image.mode.startswith("I"):
+        grey = np.clip(np.asarray(image, dtype=np.int64), 0, 65535) / 257
+        image = Image.fromarray(np.rint(grey).astype(np.uint8))
+    return np.asarray(image.convert("RGB"))
+
+
+def decode_mask(data: bytes, path: Path | str) -> np.ndarray:
+    """Mask bytes as (H, W) bool: pixels at least half as bright as the brightest.
+
+    This reads 0/255, 0/1 and smoothed masks alike; a black mask is empty. Errors as in `decode_image`.
+    """
+    image = _open(data, path)
+    if image.mode not in ("1", "L") and not image.mode.startswith("I"):
+        image = image.convert("RGB")
+    values = np.asarray(image, dtype=np.float32)
+    values = values.max(axis=2) if values.ndim == 3 else values
+    return (values > 0) & (values >= values.max() / 2)
+
+
+def fit(array: np.ndarray, resize: int, crop: int | None = None) -> np.ndarray:
+    """Bring an image or a mask to the network's input: squeeze to a square, then cut its centre out.
+
+    Args:
+        array: (H, W, 3) uint8 image, or (H, W) bool mask.
+        resize: side of the square in pixels; bilinear and antialiased for images, nearest for masks.
+        crop: side of the centre crop in pixels; none keeps the square.
+
+    Returns:
+        (S, S, 3) uint8 or (S, S) bool, S = crop or resize.
+
+    Raises:
+        AdshiftError: the crop is larger than the square.
+    """
+    if crop is not None and crop > resize:
+        raise AdshiftError(
+            f"features.crop: {crop} pixels cannot be cut from {resize}", "set it to features.resize or less"
+        )
+    mask = array.dtype == bool
+    pixels = Image.fromarray(array.astype(np.uint8) if mask else array)
+    square = np.asarray(
+        pixels.resize((resize, resize), Image.Resampling.NEAREST if mask else Image.Resampling.BILINEAR)
+    )
+    if crop is not None:
+        start = round((resize - crop) / 2)
+        square = square[start : start + crop, start : start + crop]
+    return np.ascontiguousarray(square.astype(bool) if mask else square)
+
+
+def _open(data: bytes, path: Path | str) -> Image.Image:
+    remedy = "replace the file, or take it out of the data set"
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
+        image.load()
+    except Image.DecompressionBombError:
+        limit = f"more than {MAX_PIXELS // 10**6} megapixels"
+        raise AdshiftError(f"{path}: {limit}", "reduce or crop the image; it would be shrunk anyway") from None
+    except Image.UnidentifiedImageError:
+        raise AdshiftError(f"{path}: not an image ({len(data)} bytes)", remedy) from None
+    except Exception as error:  # a damaged file makes Pillow's readers trip in many ways
+        raise AdshiftError(f"{path}: damaged or truncated ({error})", remedy) from None
+    return image
+
+
+def _verified(path: str, expected: str) -> bytes:
+    data = read_bytes(path)
+    if digest(data) != expected:
+        remedy = "restore it, or run `dvc repro --force prepare` to take the new content"
+        raise AdshiftError(f"{path}: changed since the manifest was written", remedy)
+    return data
