@@ -1,0 +1,28 @@
+"""Everything after evaluation: tables, plots, pictures and the HTML page. No torch, no pandas, no pyplot."""
+
+from typing import Any
+
+LABELS = {
+    "patchcore": "PatchCore",
+    "padim": "PaDiM",
+    "clean": "Clean",
+    "shift_no_adaptation": "Shift, no adaptation",
+    "shift_threshold_only": "Shift, new threshold",
+    "shift_full_adaptation": "Shift, refit",
+    "unified": "Unified, clean",
+    "macro": "mean of classes",
+    "image_auroc": "image AUROC",
+    "image_auprc": "image AUPRC",
+    "image_f1": "image F1",
+    "image_best_f1_upper_bound": "image best F1 (upper bound)",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_auprc": "pixel AUPRC",
+    "pixel_best_f1_upper_bound": "pixel best F1 (upper bound)",
+    "pro": "PRO",
+    "fpr": "false-positive rate",
+}
+
+
+def label(key: Any) -> str:
+    """How a method, scenario or metric is called in tables and on the page."""
+    return LABELS.get(str(key), str(key).replace("_", " "))

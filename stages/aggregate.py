@@ -1,0 +1,26 @@
+"""Macro averages, the summary for `dvc metrics diff`, the study's tables, and the rows of the plots."""
+
+from pathlib import Path
+
+from adshift import params
+from adshift.report import plots, tables
+from adshift.stage import output, run, write_json
+
+REFERENCE = Path("reference")
+
+
+def main() -> None:
+    settings = params.load("dataset.name", "classes", "methods", "features.backbone", "ablation.ratios")
+    dataset = settings.dataset.name
+    results = tables.collect(dataset, settings.classes, settings.methods, settings.ablation.ratios)
+    charts = plots.rows(dataset, results)
+    printed = tables.all_tables(dataset, results, settings.features.backbone, REFERENCE)
+    with output("metrics/tables") as folder:
+        tables.write(folder, [*printed, tables.long(results)])
+    with output("plots/curves") as folder:
+        plots.write(folder, charts)
+    write_json("metrics/summary.json", tables.summary(results))
+
+
+if __name__ == "__main__":
+    run(main)

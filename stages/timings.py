@@ -1,0 +1,15 @@
+"""How long each fit took: the only metrics that differ between two runs of the same inputs."""
+
+from adshift import params
+from adshift.report import tables
+from adshift.stage import output, run
+
+
+def main() -> None:
+    settings = params.load("dataset.name", "classes", "methods")
+    with output("metrics/timings") as folder:
+        tables.write(folder, [tables.timings(settings.dataset.name, settings.classes, settings.methods)])
+
+
+if __name__ == "__main__":
+    run(main)

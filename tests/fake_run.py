@@ -1,0 +1,139 @@
+"""Outputs of a run that never happened: format-true files of every stage before aggregation, small and drawn at random.
+
+Scores obey a simple world: defects score higher; drift lifts all scores of a clean model, so its thresholds break.
+"""
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from adshift import manifest
+from adshift.manifest import Item
+from adshift.records import Predictions
+from adshift.scenarios import SCENARIOS, scores_path, split_path
+
+DATASET, CLASSES, METHODS, RATIOS = "sample", ("hazelnut", "carpet"), ("patchcore", "padim"), (0.01, 0.05, 0.1)
+DEFECTS = ("crack", "hole")
+EVIL = "<img src=x onerror=alert(1)>"  # a defect's name that must not reach the page as markup
+SIDE, MAP = 40, 8
+
+
+def _names(normal: int, defective: int) -> list[str]:
+    good = [f"test/good/{number:03}" for number in range(normal)]
+    bad = [f"test/{(*DEFECTS, EVIL)[number % 3]}/{number:03}" for number in range(defective)]
+    return sorted(good + bad)
+
+
+def _write_csv(path: Path, rows: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def _images(folder: Path, names: list[str], rng: np.random.Generator) -> list[Item]:
+    items = []
+    for number, name in enumerate(names):
+        defect = name.split("/")[1]
+        pixels = rng.integers(60, 190, (SIDE, SIDE, 3), dtype=np.uint8)
+        mask = np.zeros((SIDE, SIDE), dtype=np.uint8)
+        if defect != manifest.GOOD:
+            mask[10:22, 15:30] = 255
+            pixels[mask > 0] = (200, 40, 40)
+        files = {}
+        for kind, array in (("images", pixels), ("masks", mask)):
+            path = folder / kind / f"{number:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(path)
+            files[kind] = str(path), hashlib.sha256(path.read_bytes()).hexdigest()
+        hidden = ("", "") if defect == manifest.GOOD else files["masks"]
+        items.append(
+            Item(name, "test", defect, files["images"][0], hidden[0], files["images"][1], hidden[1], SIDE, SIDE)
+        )
+    return items
+
+
+def _curves(scores: np.ndarray, labels: np.ndarray) -> tuple[list[dict], list[dict]]:
+    order = np.argsort(-scores)
+    tp, fp = np.cumsum(labels[order]), np.cumsum(~labels[order])
+    roc = [{"fpr": 0.0, "tpr": 0.0}] + [
+        {"fpr": float(x), "tpr": float(y)} for x, y in zip(fp / fp[-1], tp / tp[-1], strict=True)
+    ]
+    pr = [{"recall": float(x), "precision": float(y)} for x, y in zip(tp / tp[-1], tp / (tp + fp), strict=True)]
+    return roc, pr
+
+
+def make(normal: int = 8, defective: int = 9, *, dataset: str = DATASET, classes=CLASSES, methods=METHODS) -> None:
+    """Write the run into the current folder."""
+    rng = np.random.default_rng(7)
+    names = _names(normal, defective)
+    labels = manifest.anomalous(names)
+    for name in classes:
+        for domain in ("clean", "shift"):
+            path = manifest.path_of(dataset, name, domain)
+            manifest.write(path, _images(path.parent, names, rng))
+        roles = [{"name": one, "role": "test"} for one in names]
+        roles += [{"name": f"train/good/{number}", "role": "train" if number < 6 else "val"} for number in range(8)]
+        _write_csv(split_path(dataset, name), [*roles, {"name": "test/crack/900", "role": "val"}])
+    for method in methods:
+        _evaluation(Path("data/evaluation") / dataset / method, dataset, method, classes, names, labels, rng)
+    entry = {"auroc": 0.9, "auprc": 0.8, "f1": 0.75, "accuracy": 0.7}
+    ablation = {
+        name: {str(ratio): {**entry, "auroc": 0.8 + ratio, "rows": int(1000 * ratio)} for ratio in RATIOS}
+        for name in classes
+    }
+    _write_json(Path("data/evaluation") / dataset / "ablation.json", {"classes": ablation})
+    for method in methods:
+        for name, domain in [*((one, where) for one in classes for where in ("clean", "shift")), ("unified", "clean")]:
+            record = {"stage": "fit", "method": method, "class": name, "domain": domain, "images": 6, "seconds": 1.25}
+            _write_json(Path("timings") / dataset / "fit" / f"{method}-{name}-{domain}.json", record)
+    for name in classes:
+        record = {"stage": "ablate", "class": name, "ratio": 0.1, "seconds": 2.5}
+        _write_json(Path("timings") / dataset / "ablate" / f"{name}.json", record)
+
+
+def _evaluation(folder, dataset, method, classes, names, labels, rng) -> None:  # noqa: PLR0917
+    image, pixel, tables = {"classes": {}, "cross_class": {}}, {}, {"roc": [], "pr": [], "scores": []}
+    for name in classes:
+        image["classes"][name], pixel[name] = {}, {}
+        for scenario in SCENARIOS:
+            lifted = 1.5 if scenario.name.startswith("shift") and scenario.model == "clean" else 0.0
+            scores = (10 + 3 * labels + rng.normal(0, 1, len(names)) + lifted).astype(np.float32)
+            maps = rng.uniform(2, 6, (len(names), MAP, MAP)).astype(np.float32)
+            maps[:, 3, 4] = scores
+            path = scores_path("test", dataset, method, scenario.model_of(name), scenario.pair("test"), name)
+            Predictions(tuple(names), scores, maps, 32, 1.0).save(path)
+            threshold = 11.5 + (lifted if scenario.val == "shift" else 0)
+            called = scores > threshold
+            tp, fp = int((called & labels).sum()), int((called & ~labels).sum())
+            fn, tn = int((~called & labels).sum()), int((~called & ~labels).sum())
+            image["classes"][name][scenario.name] = {
+                "auroc": 0.9 - lifted / 10, "auprc": 0.91, "f1": 2 * tp / (2 * tp + fp + fn),
+                "accuracy": (tp + tn) / len(names), "precision": tp / max(tp + fp, 1), "recall": tp / (tp + fn),
+                "specificity": tn / (tn + fp), "tn": tn, "fp": fp, "fn": fn, "tp": tp, "threshold": threshold,
+                "best_f1_upper_bound": 0.99,
+            }  # fmt: skip
+            key = "unified" if scenario.unified else scenario.pair("test")
+            pixel[name][key] = {"auroc": 0.95, "auprc": 0.5, "best_f1_upper_bound": 0.6, "pro": None, "pro_limit": 0.3}
+            for table, rows in zip(("roc", "pr"), _curves(scores, labels), strict=True):
+                tables[table] += [{"class": name, "scenario": scenario.name, **row} for row in rows]
+            tables["scores"] += [
+                {"class": name, "scenario": scenario.name, "name": one, "defect": one.split("/")[1],
+                 "anomalous": int(label), "score": float(score), "threshold": threshold, "predicted": int(positive)}
+                for one, label, score, positive in zip(names, labels, scores, called, strict=True)
+            ]  # fmt: skip
+        image["cross_class"][name] = {other: 0.1 if other == name else 0.6 for other in classes}
+    _write_json(folder / "image.json", image)
+    _write_json(folder / "pixel.json", pixel)
+    for table, rows in tables.items():
+        _write_csv(folder / f"{table}.csv", rows)

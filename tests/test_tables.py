@@ -1,0 +1,132 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+import fake_run
+from adshift.errors import AdshiftError
+from adshift.report import tables
+from adshift.scenarios import SCENARIOS
+
+STUDY = ("hazelnut", "carpet", "zipper")
+
+
+def collect(dataset=fake_run.DATASET, classes=fake_run.CLASSES, methods=fake_run.METHODS):
+    return tables.collect(dataset, classes, methods, fake_run.RATIOS)
+
+
+def test_macro_is_the_mean_of_the_classes(run):
+    path = Path("data/evaluation/sample/padim/image.json")
+    image = json.loads(path.read_text())
+    for name, value in zip(fake_run.CLASSES, (0.5, 0.9), strict=True):
+        image["classes"][name]["clean"]["auroc"] = value
+    path.write_text(json.dumps(image))
+    assert tables.summary(collect())["padim"]["clean"]["image_auroc"] == 0.7
+
+
+def test_undefined_metrics_stay_undefined_and_do_not_drag_the_mean():
+    assert tables.mean([None, 0.4, 0.8]) == pytest.approx(0.6)
+    assert tables.mean([None, None]) is None
+    assert tables.mean([]) is None
+
+
+def test_summary_has_the_same_keys_for_each_method_and_no_list(run):
+    summary = tables.summary(collect())
+    assert list(summary) == list(fake_run.METHODS)
+    for scenarios in summary.values():
+        assert list(scenarios) == [scenario.name for scenario in SCENARIOS]
+        assert all(tuple(metrics) == tables.SUMMARY for metrics in scenarios.values())
+    assert summary["padim"]["clean"]["pro"] is None  # the fake run has none
+
+
+def test_pixel_metrics_come_from_the_maps_of_the_scenario(run):
+    path = Path("data/evaluation/sample/patchcore/pixel.json")
+    pixel = json.loads(path.read_text())
+    values = {"clean-on-clean": 0.1, "clean-on-shift": 0.2, "shift-on-shift": 0.3, "unified": 0.4}
+    for name in fake_run.CLASSES:
+        for pair, value in values.items():
+            pixel[name][pair]["auroc"] = value
+    path.write_text(json.dumps(pixel))
+    summary = tables.summary(collect())["patchcore"]
+    assert [summary[scenario.name]["pixel_auroc"] for scenario in SCENARIOS] == [0.1, 0.2, 0.2, 0.3, 0.4]
+
+
+def test_a_class_on_disk_that_the_parameters_do_not_name_is_ignored(run):
+    alone = collect(classes=("carpet",))
+    text = "".join(table.csv() for table in tables.all_tables("sample", alone, "resnet50", Path("reference")))
+    assert "hazelnut" not in text + json.dumps(tables.summary(alone))
+    assert alone.value("padim", "clean", "macro", "accuracy") == collect().value("padim", "clean", "carpet", "accuracy")
+
+
+@pytest.mark.parametrize("missing", ["classes", "methods"])
+def test_an_evaluation_that_is_missing_is_named(run, missing):
+    with pytest.raises(AdshiftError, match="zipper|cfa"):
+        collect(**{missing: ("zipper",) if missing == "classes" else ("cfa",)})
+
+
+def test_split_table_counts_normal_and_defective_images(run):
+    table = tables.splits("sample", ["carpet"], "resnet50", Path("reference"))
+    row = dict(zip(table.columns, table.rows[0], strict=True))
+    assert row == {"class": "carpet", "train_normal": 6, "train_anomalous": 0, "val_normal": 2, "val_anomalous": 1,
+                   "test_normal": 8, "test_anomalous": 9}  # fmt: skip
+
+
+def test_published_values_and_differences_stand_beside_ours_when_the_data_and_backbone_are_the_studys(run):
+    fake_run.make(dataset="mvtec", classes=STUDY)
+    results = collect("mvtec", STUDY)
+    clean = next(t for t in tables.all_tables("mvtec", results, "resnet50", Path("reference")) if "clean" in t.name)
+    rows = {row["class"]: row for row in csv.DictReader(clean.csv().splitlines()) if row["method"] == "padim"}
+    assert rows["zipper"]["image_auroc_published"] == "0.862"
+    ours = float(rows["zipper"]["image_auroc"])
+    assert float(rows["zipper"]["image_auroc_difference"]) == pytest.approx(ours - 0.862)
+    assert rows["macro"]["pro"] == "" and rows["macro"]["pro_published"] == "0.709"  # undefined here, printed there
+    assert rows["macro"]["pro_difference"] == ""
+    split = tables.splits("mvtec", STUDY, "resnet50", Path("reference"))
+    row = dict(zip(split.columns, split.rows[0], strict=True))
+    assert (row["test_normal"], row["test_normal_published"], row["test_normal_difference"]) == (8, 40, -32)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "classes", "backbone"),
+    [("sample", STUDY, "resnet50"), ("mvtec", STUDY[:2], "resnet50"), ("mvtec", STUDY, "resnet18")],
+)
+def test_no_published_value_beside_another_study(dataset, classes, backbone):
+    assert tables.read_published(dataset, classes, backbone, Path("reference")) == {}
+
+
+def test_each_published_value_finds_its_place(run):
+    """A renamed metric or scenario would silently lose its published value."""
+    fake_run.make(dataset="mvtec", classes=STUDY)
+    results = collect("mvtec", STUDY)
+    for scenario, method, name, metric in tables.read_published("mvtec", STUDY, "resnet50", Path("reference")):
+        results.value(method, scenario, name, metric)
+    printed = tables.all_tables("mvtec", results, "resnet50", Path("reference"))
+    with_values = [table.name for table in printed if any(c.endswith("_published") for c in table.columns)]
+    assert with_values == [f"table{n}_{what}" for n, what in enumerate(
+        ("splits", "clean", "specificity", "shift_ranking", "shift_decisions", "unified"), start=1)]  # fmt: skip
+
+
+def test_unified_gap_is_per_class_minus_unified(run):
+    for row in tables.unified_gap(collect()).rows:
+        own, pooled, gap = row[-3:]
+        assert gap is None if own is None else gap == pytest.approx(own - pooled)
+
+
+def test_markdown_is_escaped_and_aligned():
+    table = tables.Table("t", "Title", ("class", "pro"), (("a|b", 0.12345), ("c", None)), "Note.")
+    assert table.markdown() == (
+        "# Title\n\n| class | PRO |\n| --- | ---: |\n| a\\|b | 0.123 |\n| c | \N{EN DASH} |\n\nNote.\n"
+    )
+    assert table.csv() == "class,pro\na|b,0.12345\nc,\n"
+
+
+def test_timings_follow_the_parameters(run):
+    table = tables.timings("sample", ["carpet"], ["padim"])
+    assert [row[:4] for row in table.rows] == [
+        ("fit", "padim", "carpet", "clean"),
+        ("fit", "padim", "carpet", "shift"),
+        ("fit", "padim", "unified", "clean"),
+        ("ablate", "patchcore", "carpet", "shift"),
+    ]
+    assert table.rows[-1][-2:] == (0.1, 2.5)
