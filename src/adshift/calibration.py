@@ -98,8 +98,8 @@ def calibrate(
 
     Rules:
         f1_grid: best F1 of `steps` evenly spaced thresholds from the smallest to the largest score, both included.
-        f1_exact: best F1 of all thresholds. Only the images above it matter, so it is placed midway between two
-            neighbouring scores, where a small drift of the scores either way changes the fewest decisions.
+        f1_exact: best F1 of all thresholds, one for each gap between neighbouring scores. Anywhere in the gap decides
+            the same; its middle is taken, which leaves both neighbours the same margin on images not seen yet.
         target_fpr: the smallest threshold (in float64, so the next number above a normal score) at which at most the
             share `target_fpr` of the normal images is predicted anomalous.
     A tie in F1 goes to the highest specificity. What is tied then decides alike on every validation image, since F1

@@ -13,6 +13,7 @@ Notation: H x W pixels; coordinates are (x, y) of pixel centres, the first pixel
 import hashlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,7 +38,7 @@ class _Drawn(BaseModel):
 
 
 class Affine(_Drawn):
-    """Rotation (degrees, counter-clockwise), scale (< 1 shrinks) about the centre, then a shift in widths and heights."""
+    """Rotation (degrees, counter-clockwise) and scale (< 1 shrinks) about the centre, then a shift in image sides."""
 
     kind: Literal["affine"] = "affine"
     rotation: float
@@ -52,7 +53,7 @@ class Affine(_Drawn):
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / self.scale  # y points down
         matrix = np.eye(3)
         matrix[:2, :2] = turn
-        matrix[:2, 2] = centre - turn @ (centre + [self.shift_x * width, self.shift_y * height])
+        matrix[:2, 2] = centre - turn @ (centre + np.array([self.shift_x * width, self.shift_y * height]))
         return matrix
 
 
@@ -342,7 +343,7 @@ def light(illumination: Linear | Radial, height: int, width: int) -> np.ndarray:
 
 
 def _enlarge(field: np.ndarray, size: int) -> np.ndarray:
-    """(n, m) -> (size, m), linear between pixel centres. No matrix product: its rounding depends on the thread count."""
+    """(n, m) -> (size, m), linear between pixel centres. No matrix product: its rounding depends on the threads."""
     count = len(field)
     centre = np.clip((np.arange(size) + 0.5) * count / size - 0.5, 0, count - 1)
     low = np.minimum(centre.astype(int), max(count - 2, 0))
@@ -357,7 +358,7 @@ def blur(pixels: np.ndarray, drawn: Blur) -> np.ndarray:
     return gaussian_filter(pixels, drawn.sigma, radius=drawn.kernel // 2, mode="mirror", axes=(0, 1))
 
 
-def shift_class(
+def shift_class(  # noqa: PLR0917
     items: list[Item], settings: params.Shift, seed: int, name: str, out_dir: Path, final_dir: Path
 ) -> list[Item]:
     """Render the shifted domain of the class `name`: images/, masks/, draws.jsonl and manifest.csv.
@@ -397,9 +398,7 @@ def shift_class(
         if mask is not None:
             mask_path, mask_sha256 = save(np.uint8(255) * apply_mask(mask, drawn), "masks", item.name)
             kept = kept_share(mask, drawn.geometry) if mask.any() else None
-        shifted = Item(
-            item.name, item.part, item.defect, image, mask_path, sha256, mask_sha256, item.width, item.height
-        )
+        shifted = replace(item, image=image, mask=mask_path, sha256=sha256, mask_sha256=mask_sha256)
         return shifted, {"name": item.name, "kept": kept, "draw": drawn.to_dict()}
 
     items = sorted(items, key=lambda item: item.name)

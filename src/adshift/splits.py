@@ -83,7 +83,7 @@ def _check(roles: list[tuple[str, str]], anomalous: dict[str, bool], name: str) 
         if not found[part, defective]:
             kind = "defective" if defective else "normal"
             raise AdshiftError(
-                f"class {name}: no {kind} image is left for {part} ({total[False]} normal, {total[True]} defective images)",
+                f"class {name}: no {kind} image is left for {part} ({total[False]} normal, {total[True]} defective)",
                 f"add {kind} images to {'train/good' if part != 'test' and not defective else 'test/'}, "
                 "or mend split.* in params.yaml, or take the class out of `classes`",
             )

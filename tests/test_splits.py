@@ -1,0 +1,176 @@
+"""The study's table 1, and what a split must keep whatever the counts."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as checks
+from hypothesis import strategies as st
+
+from adshift import splits
+from adshift.errors import AdshiftError
+from adshift.manifest import Item
+from adshift.params import Split
+
+TABLE = Path(__file__).parents[1] / "reference" / "shift_study_splits.csv"
+# MVTec AD: train good, test good, defective test images by (made-up) type
+COUNTS = {
+    "hazelnut": (391, 40, {"crack": 18, "cut": 17, "hole": 18, "print": 17}),
+    "carpet": (280, 28, {"color": 19, "cut": 17, "hole": 17, "metal": 17, "thread": 19}),
+    "zipper": (
+        240,
+        32,
+        {"broken": 19, "combine": 16, "border": 17, "fabric": 16, "rough": 17, "split": 18, "tab": 16},
+    ),
+}
+
+
+def item(part: str, defect: str, stem: object) -> Item:
+    return Item(f"{part}/{defect}/{stem}", part, defect, "image.png", "", "0", "", 8, 8)
+
+
+def images(train: int, good: int, defects: dict[str, int]) -> list[Item]:
+    groups = {("train", "good"): train, ("test", "good"): good, **{("test", kind): n for kind, n in defects.items()}}
+    return [item(*group, f"{place:03d}") for group, count in groups.items() for place in range(count)]
+
+
+def settings(train: float = 0.8, defects: float = 0.3, most: int | None = None) -> Split:
+    return Split(train_fraction=train, val_defect_fraction=defects, max_train=most)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_table_1_of_the_study(name: str) -> None:
+    with TABLE.open(encoding="utf-8") as file:
+        published = {row.pop("class"): {key: int(value) for key, value in row.items()} for row in csv.DictReader(file)}
+    expected = published[name]
+    if name == "zipper":  # a misprint: the printed row sums to one image more than the class has
+        assert sum(expected.values()) == 240 + 32 + 119 + 1
+        expected["val_anomalous"] = 35
+    roles = splits.split(images(*COUNTS[name]), settings(), 42, name)
+    found = Counter((role, "/good/" in image) for image, role in roles.items())
+    assert expected == {
+        f"{part}_{kind}": found[part, kind == "normal"]
+        for part in ("train", "val", "test")
+        for kind in ("normal", "anomalous")
+    }
+
+
+def test_defects_are_spread_in_proportion() -> None:
+    _, _, defects = COUNTS["zipper"]
+    roles = splits.split(images(*COUNTS["zipper"]), settings(), 42, "zipper")
+    val = Counter(image.split("/")[1] for image in splits.names_of(roles, "val"))
+    assert all(abs(val[kind] - 35 * count / 119) < 1 for kind, count in defects.items())
+
+
+def test_largest_remainder_by_hand() -> None:
+    # 7 of 20: quotas 3.5, 2.8, 0.7; floors 3, 2, 0; the two left go to 0.8 and 0.7.
+    assert splits.apportion(7, {"a": 10, "b": 8, "c": 2}) == {"a": 3, "b": 3, "c": 1}
+    # Equal remainders: the alphabetically first, in whatever order they come.
+    assert splits.apportion(2, {"c": 5, "b": 5, "a": 5}) == {"a": 1, "b": 1, "c": 0}
+
+
+@checks(deadline=None)  # the machine may be busy
+@given(st.dictionaries(st.text("abcdef", min_size=1), st.integers(1, 40), min_size=1), st.floats(0, 1))
+def test_apportion_keeps_the_total_and_never_exceeds_a_count(counts: dict[str, int], fraction: float) -> None:
+    total = int(fraction * sum(counts.values()))
+    shares = splits.apportion(total, counts)
+    assert sum(shares.values()) == total
+    assert all(0 <= shares[key] <= counts[key] for key in counts)
+
+
+def test_fractions_are_taken_as_written() -> None:
+    assert 0.29 * 100 < 29  # the product in floating point
+    roles = splits.split(images(100, 5, {"cut": 100}), settings(train=0.29, defects=0.29), 0, "x")
+    assert len(splits.names_of(roles, "train")) == 29
+    assert sum("/cut/" in image for image in splits.names_of(roles, "val")) == 29
+
+
+def test_every_image_has_one_role_and_official_test_images_never_train() -> None:
+    items = images(60, 20, {"cut": 10, "hole": 20})
+    roles = splits.split(items, settings(), 42, "x")
+    assert set(roles) == {item.name for item in items}
+    assert all(item.part == "train" and not item.anomalous for item in items if roles[item.name] == "train")
+    assert all(roles[item.name] == "test" for item in items if item.part == "test" and not item.anomalous)
+
+
+def test_the_draw_depends_on_seed_and_class_but_not_on_order() -> None:
+    items = images(60, 20, {"cut": 10, "hole": 20})
+    roles = splits.split(items, settings(), 42, "x")
+    assert splits.split(items[::-1], settings(), 42, "x") == roles
+    assert splits.split(items, settings(), 43, "x") != roles
+    assert splits.split(items, settings(), 42, "y") != roles
+    trained = sorted(int(name[-3:]) for name in splits.names_of(roles, "train"))
+    assert trained != list(range(48))  # drawn, not the first 48
+
+
+def test_one_image_more_moves_no_other_group_and_at_most_one_image() -> None:
+    items = images(60, 20, {"cut": 10, "hole": 20})
+    before = splits.split(items, settings(), 42, "x")
+    after = splits.split([*items, item("train", "good", "new")], settings(), 42, "x")
+    moved = [name for name in before if before[name] != after[name]]
+    assert len(moved) <= 1
+    assert all(name.startswith("train/good/") for name in moved)
+
+
+def test_max_train_leaves_the_other_parts_alone_and_nests() -> None:
+    items = images(60, 20, {"cut": 10})
+    full, ten, five = (splits.split(items, settings(most=most), 42, "x") for most in (None, 10, 5))
+    trained = [set(splits.names_of(roles, "train")) for roles in (five, ten, full)]
+    assert splits.names_of(full, "val") == splits.names_of(ten, "val")
+    assert splits.names_of(full, "test") == splits.names_of(ten, "test")
+    assert trained[0] < trained[1] < trained[2]
+    assert [len(names) for names in trained] == [5, 10, 48]
+    assert splits.names_of(ten, "train", "unused") == splits.names_of(full, "train")
+
+
+@pytest.mark.parametrize(
+    ("items", "said"),
+    [
+        ([], "no normal image is left for train"),
+        (images(0, 5, {"cut": 9}), "no normal image is left for train"),
+        (images(1, 5, {"cut": 9}), "no normal image is left for train"),
+        (images(60, 0, {"cut": 9}), "no normal image is left for test"),
+        (images(60, 5, {}), "no defective image is left for val"),
+        (images(60, 5, {"cut": 3}), "no defective image is left for val"),
+        ([*images(60, 5, {"cut": 9}), item("train", "cut", 0)], "train/cut"),
+        ([*images(60, 5, {"cut": 9}), item("validation", "good", 0)], "validation/good"),
+        (images(60, 5, {"cut": 9}) * 2, "two images are named train/good/"),
+    ],
+)
+def test_too_few_or_misplaced_images_are_refused(items: list[Item], said: str) -> None:
+    with pytest.raises(AdshiftError, match=said) as error:
+        splits.split(items, settings(), 42, "nut")
+    assert "class nut" in error.value.what
+    assert error.value.remedy
+
+
+def test_a_part_that_the_fractions_leave_empty_is_refused() -> None:
+    with pytest.raises(AdshiftError, match="no defective image is left for val"):
+        splits.split(images(60, 5, {"cut": 9}), settings(defects=0.1), 42, "x")
+    assert splits.split(images(60, 5, {"cut": 9}), settings(defects=0.12), 42, "x")
+
+
+def test_file_round_trip(tmp_path: Path) -> None:
+    roles = splits.split([*images(60, 20, {"cut": 10}), item("test", "cut", 'a,"b')], settings(most=9), 42, "x")
+    splits.write(tmp_path / "ds" / "x.csv", roles)
+    assert splits.read(tmp_path / "ds" / "x.csv") == roles
+    assert (tmp_path / "ds" / "x.csv").read_text(encoding="utf-8").startswith("name,role\ntest/cut/000,")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "name,part\na,train\n", "name,role\na,training\n", "name,role\na,train\na,test\n", "name,role\na\n",
+     "name,role\na,train,1\n", b"\xff\xfe\x00"],
+)  # fmt: skip
+def test_a_damaged_file_is_refused(tmp_path: Path, content: str | bytes) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(AdshiftError, match=r"x\.csv"):
+        splits.read(path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AdshiftError, match=r"none\.csv"):
+        splits.read(tmp_path / "none.csv")
