@@ -61,7 +61,7 @@ def test_templates_know_every_scenario():
 
 
 def test_each_confusion_matrix_stands_under_its_own_header(charts):
-    """Vega-Lite puts a cell in the wrong place if both facets are sorted by an empty list, as DVC's own templates are."""
+    """Vega-Lite misplaces cells if facets are sorted by a list, as DVC's own templates are."""
     rows = [{**row, "count": 100 + number, "share": 0.5} for number, row in enumerate(charts["confusion"])]
     found = texts(plots.svg(plots.fill(plots.CHARTS["confusion"], rows)))
     columns = {text.replace(" ", "_"): x for text, x, _ in found}

@@ -61,7 +61,7 @@ def test_a_class_on_disk_that_the_parameters_do_not_name_is_ignored(run):
 
 @pytest.mark.parametrize("missing", ["classes", "methods"])
 def test_an_evaluation_that_is_missing_is_named(run, missing):
-    with pytest.raises(AdshiftError, match="zipper|cfa"):
+    with pytest.raises(AdshiftError, match=r"zipper|cfa"):
         collect(**{missing: ("zipper",) if missing == "classes" else ("cfa",)})
 
 

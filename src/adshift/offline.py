@@ -40,17 +40,16 @@ def page() -> str:
     """
     import vl_convert
 
-    bundle = vl_convert.javascript_bundle(None)
+    bundle = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub is wrong
     for text in ("</script", "<!--", "{scripts}", "{plot_divs}", "{refresh_tag}"):
         if text in bundle:
             raise ValueError(f"the Vega bundle holds {text!r}")
     return _TEMPLATE.replace("BUNDLE", bundle)
 
 
-def main() -> None:
+def install() -> None:
+    """Write the page."""
     with output(PAGE) as path:
         path.write_text(page(), encoding="utf-8")
 
 
-if __name__ == "__main__":
-    main()
