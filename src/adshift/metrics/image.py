@@ -42,7 +42,7 @@ class ImageMetrics:
             raise ValueError(f"counts {self.tn}, {self.fp}, {self.fn}, {self.tp}: negative, or no image at all")
         for name in ("auroc", "auprc", "best_f1_upper_bound"):
             value = getattr(self, name)
-            if not (value is None and name == "auroc") and not 0.0 <= value <= 1.0:
+            if (value is None and name != "auroc") or (value is not None and not 0.0 <= value <= 1.0):
                 raise ValueError(f"{name} is {value}: expected 0 to 1")
         if not all(math.isfinite(value) for value in (self.threshold, self.best_threshold or 0.0)):
             raise ValueError(f"thresholds {self.threshold}, {self.best_threshold}: expected finite numbers")

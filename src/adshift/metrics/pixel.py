@@ -34,7 +34,7 @@ class PixelMetrics:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if not (value is None and name == "auroc") and not 0.0 <= value <= 1.0:
+            if (value is None and name != "auroc") or (value is not None and not 0.0 <= value <= 1.0):
                 raise ValueError(f"{name} is {value}: expected 0 to 1")
         if self.pro_limit == 0.0:
             raise ValueError("pro_limit is 0: nothing to integrate")

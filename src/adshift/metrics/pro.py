@@ -1,9 +1,9 @@
 """Area under the per-region overlap curve (Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021, section 5).
 
 The PRO curve is the mean over the true regions of the share of a region found, against the false-positive rate over all
-normal pixels. Mean and area are both linear, so no curve is built: a pixel of score s is missed up to FP>(s), found from
-FP(s) on and, where normal pixels tie with it, on the straight line between them. Its area up to the limit, averaged
-over a region's pixels and then over the regions, is the metric.
+normal pixels. Mean and area are both linear, so no curve is built: a pixel of score s is missed up to FP>(s), found
+from FP(s) on and, where normal pixels tie with it, on the straight line between them. Its area up to the limit,
+averaged over a region's pixels and then over the regions, is the metric.
 """
 
 import numpy as np
@@ -23,7 +23,8 @@ def pro(ranked: Ranked, maps: np.ndarray, masks: np.ndarray, limit: float) -> fl
         limit: false-positive rate to integrate to, in (0, 1].
 
     Returns:
-        0 where there is no normal or no anomalous pixel, as anomalib's AUPRO.
+        0 where there is no normal or no anomalous pixel, as anomalib's AUPRO. Unlike there, an image that is anomalous
+        all over is a region; anomalib 2.7 takes it for background.
     """
     if not len(ranked.scores) or not ranked.normal:
         return 0.0

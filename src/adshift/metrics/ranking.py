@@ -111,9 +111,9 @@ def roc_points(scores: np.ndarray, anomalous: np.ndarray, most: int = 200) -> tu
         (K,) float64 false-positive rates and true-positive rates; both empty where one kind of score is missing.
     """
     ranked = Ranked.of(scores, anomalous)
-    tp, fp = _corners(ranked)
     if not len(ranked.scores) or not ranked.normal:
         return np.empty(0), np.empty(0)
+    tp, fp = _corners(ranked)
     return _thinned(fp / ranked.normal, tp / len(ranked.scores), most)
 
 
@@ -124,9 +124,9 @@ def pr_points(scores: np.ndarray, anomalous: np.ndarray, most: int = 200) -> tup
         (K,) float64 recalls and precisions; both empty where nothing is anomalous.
     """
     ranked = Ranked.of(scores, anomalous)
-    tp, fp = _corners(ranked)
     if not len(ranked.scores):
         return np.empty(0), np.empty(0)
+    tp, fp = _corners(ranked)
     return _thinned(tp / len(ranked.scores), np.where(tp + fp, tp / np.maximum(tp + fp, 1), 1.0), most)
 
 
@@ -135,16 +135,13 @@ def _corners(ranked: Ranked) -> tuple[np.ndarray, np.ndarray]:
 
     Where normal scores lie between two anomalous ones the curve runs straight along FP, so these corners are all of it.
     """
+    fresh = np.concatenate([[True], ranked.scores[1:] != ranked.scores[:-1]])
+    first = np.flatnonzero(fresh)[::-1]  # of each distinct score
     positive = len(ranked.scores)
-    first = np.flatnonzero(np.append(True, ranked.scores[1:] != ranked.scores[:-1])[:positive])[
-        ::-1
-    ]  # of each distinct score
-    tp = positive - first
-    at = np.stack([tp, ranked.fp[first].astype(np.int64)])
-    before = np.stack([np.concatenate([[0], tp[:-1]])[: len(tp)], ranked.fp_above[first].astype(np.int64)])
-    corners = np.stack([before, at], axis=-1).reshape(2, -1)
-    corners = np.concatenate([[[0], [0]], corners, [[positive], [ranked.normal]]], axis=1)
-    moved = np.concatenate([[True], np.diff(corners).any(axis=0)])
+    tp = np.stack([np.append(0, positive - first[:-1]), positive - first], axis=1)
+    fp = np.stack([ranked.fp_above[first], ranked.fp[first]], axis=1).astype(np.int64)
+    corners = np.stack([np.r_[0, tp.ravel(), positive], np.r_[0, fp.ravel(), ranked.normal]])
+    moved = np.append(True, np.diff(corners).any(axis=0))
     return corners[0, moved], corners[1, moved]
 
 
