@@ -2,10 +2,13 @@
 
 import hashlib
 import importlib.util
+import os
+import socket
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -103,18 +106,31 @@ def _by_position(state: dict[str, Any], expected: dict[str, Any], path: Path) ->
     return dict(zip(expected, state.values(), strict=True))
 
 
+def _offline_if_unreachable() -> None:
+    """Keep the hub's client from retrying for a minute where there is no network; its cache still serves."""
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "HF_HUB_OFFLINE")):
+        return
+    hub = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    try:
+        socket.create_connection((hub.hostname or "", hub.port or 443), timeout=5).close()
+    except OSError:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the client is imported, which timm does
+
+
 def full_model(settings: Settings) -> Any:
     """The whole pretrained network, in evaluation mode.
 
     Raises:
         AdshiftError: unknown backbone, unreadable weights, or a hub that cannot be reached.
     """
+    weights = find_weights(settings)
+    if weights.path is None:
+        _offline_if_unreachable()
     import timm
 
     if not timm.is_model(settings.backbone):
         near = ", ".join(timm.list_models(f"*{settings.backbone[:8]}*")[:5])
         raise AdshiftError(f"features.backbone: timm has no {settings.backbone}", f"near it: {near or 'see timm.list_models()'}")
-    weights = find_weights(settings)
     if weights.path is None:
         try:
             return timm.create_model(settings.backbone, pretrained=True).eval()
@@ -143,12 +159,13 @@ class Backbone:
         Raises:
             AdshiftError: as `full_model`, or a layer that the backbone does not have.
         """
+        full = full_model(settings)
+
         import timm
         import torch
 
-        full = full_model(settings)
         self.names = layers(settings)
-        known = timm.create_model(settings.backbone, features_only=True, pretrained=False).feature_info.module_name()
+        known = [stage["module"] for stage in full.feature_info]
         missing = [name for name in self.names if name not in known]
         if missing:
             raise AdshiftError(f"features.layers: {settings.backbone} has no {missing[0]}", f"choose from {', '.join(known)}")

@@ -1,0 +1,182 @@
+"""Which stages a changed parameter re-runs, as DVC sees it, without running any: outputs are placeholders.
+
+`python tests/staleness.py` rewrites docs/staleness.md from what DVC says.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+DOC = ROOT / "docs" / "staleness.md"
+HEAD = """\
+# What a change re-runs
+
+For every leaf of `params.yaml`: the stages that `dvc status` calls stale when it alone is changed, and what hangs on
+their outputs. A stage further down runs only if an output above it really comes out different: DVC compares contents.
+`check` looks at every parameter (a second's work whose output never changes, so nothing follows from it).
+A new class makes `prepare` run again, but every other class's manifest keeps its bytes, so its items stay fresh
+(tests/test_pipeline.py sees that in a run).
+
+Written by `python tests/staleness.py`, compared with DVC by `tests/test_staleness.py`.
+
+| parameter | stale at once | may follow |
+| --- | --- | --- |
+"""
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted leaves of params.yaml; a list is one leaf."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def other(key: str, value: Any) -> Any:
+    """Another value for a leaf, such that dvc.yaml still resolves."""
+    if key == "methods":
+        return [*value[:-1]]
+    if key == "classes":
+        return [*value, "extra"]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, list):
+        return [*value, value[-1]]
+    return "other" if value is None else f"{value}x"
+
+
+def placeholder(path: Path) -> None:
+    if path.exists():
+        return
+    if path.suffix:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(path))
+    else:
+        path.mkdir(parents=True)
+        (path / "content").write_text(str(path))
+
+
+class Pipeline:
+    """A copy of the pipeline in `folder`, all stages fresh over placeholder outputs."""
+
+    def __init__(self, folder: Path) -> None:
+        from dvc.repo import Repo
+
+        for name in ("dvc.yaml", "params.yaml", "stages", "src", "reference", ".dvcignore", ".dvc/plots"):
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            elif source.exists():
+                shutil.copy(source, folder / name)
+        subprocess.run(["dvc", "init", "--no-scm", "-q", "-f"], cwd=folder, check=True)
+        subprocess.run(["dvc", "config", "core.analytics", "false"], cwd=folder, check=True)
+        self.params = folder / "params.yaml"
+        self.text = self.params.read_text()
+        self.values = YAML(typ="safe").load(self.text)
+        os.chdir(folder)
+        self.repo = Repo(".")
+        stages = list(self.repo.index.stages)
+        # Files first: a folder that holds another path needs no content of its own.
+        for paths in ([d for s in stages for d in s.deps], [o for s in stages for o in s.outs]):
+            for path in sorted((Path(str(p)) for p in paths if p.protocol == "local"), key=lambda p: -len(p.parts)):
+                if path.parts[0] in ("data", "models", "timings", "metrics", "plots", "report"):
+                    placeholder(path)
+        for stage in stages:
+            stage.save()
+            stage.dump(update_pipeline=False)
+
+    def names(self) -> set[str]:
+        return {stage.addressing for stage in self.repo.index.stages}
+
+    def stale(self) -> set[str]:
+        """Stages that DVC calls stale now."""
+        self.repo._reset()
+        with self.repo.lock:
+            return {stage.addressing for stage in self.repo.index.stages if stage.status()}
+
+    def after(self, key: str, value: Any) -> set[str]:
+        """Stages that are stale when `key` alone has another value."""
+        import copy
+
+        changed = copy.deepcopy(self.values)
+        place = changed
+        *parents, last = key.split(".")
+        for part in parents:
+            place = place[part]
+        place[last] = value
+        with self.params.open("w") as file:
+            YAML().dump(changed, file)
+        try:
+            return self.stale()
+        finally:
+            self.params.write_text(self.text)
+
+    def downstream(self, names: set[str]) -> set[str]:
+        """Stages that depend, directly or not, on outputs of `names`, which are left out; check's output never changes."""
+        import networkx
+
+        self.repo._reset()
+        graph = self.repo.index.graph
+        known = {stage.addressing: stage for stage in graph}
+        result: set[str] = set()
+        for name in names & set(known) - {"check"}:
+            result |= {stage.addressing for stage in networkx.ancestors(graph, known[name])}
+        return result - names
+
+
+def collapse(names: set[str], every: set[str]) -> str:
+    """Stage names for a reader: a group's name alone where all its items are meant."""
+    words = []
+    for group in dict.fromkeys(name.split("@")[0] for name in sorted(every)):
+        items = {name for name in every if name.split("@")[0] == group}
+        chosen = items & names
+        if not chosen:
+            continue
+        if chosen == items:
+            words.append(group)
+            continue
+        parts = [name.split("@")[1].split("-") for name in chosen]
+        for common in sorted({part for item in parts for part in item}):
+            if {name for name in items if common in name.split("@")[1].split("-")} == chosen:
+                words.append(f"{group}@{common}")
+                break
+        else:
+            words.extend(sorted(chosen))
+    return ", ".join(words) or "nothing"
+
+
+def table(pipeline: Pipeline) -> dict[str, tuple[set[str], set[str]]]:
+    """{leaf: (stale at once, may follow)}."""
+    result = {}
+    for key, value in leaves(pipeline.values):
+        direct = pipeline.after(key, other(key, value))
+        result[key] = (direct, pipeline.downstream(direct))
+    return result
+
+
+def document(pipeline: Pipeline, found: dict[str, tuple[set[str], set[str]]]) -> str:
+    every = pipeline.names()
+    rows = [f"| `{key}` | {collapse(a & every, every)} | {collapse(b, every)} |" for key, (a, b) in found.items()]
+    return HEAD + "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        pipeline = Pipeline(Path(name))
+        stale = pipeline.stale()
+        text = document(pipeline, table(pipeline))
+        os.chdir(ROOT)
+    if stale:
+        sys.exit(f"stale before any change: {stale}")
+    DOC.write_text(text)

@@ -1,0 +1,100 @@
+"""PaDiM fed from stored feature maps against anomalib's own path from image to score."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adshift.backbones import Backbone
+from adshift.errors import AdshiftError
+from adshift.features import Features
+from adshift.methods.padim import Padim
+from adshift.params import Features as Settings
+
+SETTINGS = Settings(
+    backbone="tf_efficientnet_lite0", weights=None, layers=None, resize=224, crop=None,
+    mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), dtype="float32", batch=4,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return Backbone(SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    """Smooth random images: (14, 224, 224, 3) uint8, the last two with a bright square."""
+    generator = np.random.default_rng(0)
+    coarse = generator.integers(0, 256, (14, 14, 14, 3)).astype(np.uint8)
+    images = coarse.repeat(16, 1).repeat(16, 2)
+    images[12:, 100:140, 60:90] = 255
+    return images
+
+
+def features(backbone: Backbone, images: np.ndarray, dtype: type = np.float32) -> Features:
+    maps = [m.astype(dtype) for m in backbone(images)]
+    layers = [{"name": n, "shape": list(m.shape[1:])} for n, m in zip(backbone.names, maps, strict=True)]
+    spec = {"backbone": SETTINGS.backbone, "size": 224, "layers": layers}
+    return Features.of([f"test/good/{i}" for i in range(len(images))], dict(enumerate(maps, 1)), spec)
+
+
+@pytest.fixture(scope="module")
+def fitted(backbone: Backbone, images: np.ndarray) -> Padim:
+    model = Padim(layers=(1, 2, 3), n_features=100, smoothing=4.0)
+    model.fit(features(backbone, images[:10]), np.random.default_rng(1))
+    return model
+
+
+def anomalib_model(backbone: Backbone, images: np.ndarray, channels: np.ndarray) -> object:
+    """anomalib's PadimModel on its own extractor with our weights, fitted on the images themselves."""
+    import torch
+    from anomalib.models.image.padim.torch_model import PadimModel
+
+    model = PadimModel(SETTINGS.backbone, list(backbone.names), pre_trained=False, n_features=100)
+    model.feature_extractor.feature_extractor.load_state_dict(backbone.network.state_dict())
+    model.idx = torch.from_numpy(channels)
+    model.train()
+    model.feature_extractor.eval()
+    model(tensor(images))
+    model.fit()
+    return model.eval()
+
+
+def tensor(images: np.ndarray) -> object:
+    import torch
+
+    mean, std = (np.array(values, np.float32) for values in (SETTINGS.mean, SETTINGS.std))
+    return torch.from_numpy(((images / np.float32(255) - mean) / std).transpose(0, 3, 1, 2).copy()).float()
+
+
+def test_scores_and_maps_are_anomalibs(backbone: Backbone, images: np.ndarray, fitted: Padim) -> None:
+    theirs = anomalib_model(backbone, images[:10], fitted.channels)(tensor(images[10:]))
+    ours = fitted.predict(features(backbone, images[10:]))
+    np.testing.assert_allclose(ours.scores, theirs.pred_score.numpy().ravel(), rtol=1e-4)
+    np.testing.assert_allclose(ours.full_maps(), theirs.anomaly_map.numpy()[:, 0], rtol=1e-4)
+
+
+def test_half_precision_features_change_scores_little(backbone: Backbone, images: np.ndarray, fitted: Padim) -> None:
+    """What the default `features.dtype: float16` costs, beside the exact path above."""
+    half = Padim(layers=(1, 2, 3), n_features=100, smoothing=4.0)
+    half.fit(features(backbone, images[:10], np.float16), np.random.default_rng(1))
+    ours = half.predict(features(backbone, images[10:], np.float16)).scores
+    np.testing.assert_allclose(ours, fitted.predict(features(backbone, images[10:])).scores, rtol=2e-3)
+
+
+def test_a_saved_model_predicts_the_same(tmp_path: Path, backbone: Backbone, images: np.ndarray, fitted: Padim) -> None:
+    fitted.save(tmp_path / "model")
+    test = features(backbone, images[10:])
+    np.testing.assert_allclose(Padim.load(tmp_path / "model").predict(test).scores, fitted.predict(test).scores, rtol=1e-5)
+
+
+def test_more_channels_than_there_are(backbone: Backbone, images: np.ndarray) -> None:
+    model = Padim(layers=(1,), n_features=100, smoothing=4.0)
+    with pytest.raises(AdshiftError, match="n_features: 100 of 24"):
+        model.fit(features(backbone, images[:2]), np.random.default_rng(1))
+
+
+def test_one_training_image(backbone: Backbone, images: np.ndarray) -> None:
+    with pytest.raises(AdshiftError, match="at least 2"):
+        Padim((1,), 4, 4.0).fit(features(backbone, images[:1]), np.random.default_rng(1))

@@ -1,0 +1,82 @@
+"""Each leaf of params.yaml makes stale what docs/staleness.md says, and nothing else."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import staleness
+
+Table = dict[str, tuple[set[str], set[str]]]
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[staleness.Pipeline]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(staleness.ROOT)  # restored at the end: Pipeline goes to its own folder
+        yield staleness.Pipeline(tmp_path_factory.mktemp("pipeline"))
+
+
+@pytest.fixture(scope="module")
+def found(pipeline: staleness.Pipeline) -> Table:
+    assert pipeline.stale() == set()
+    return staleness.table(pipeline)
+
+
+def reached(found: Table, prefix: str) -> set[str]:
+    """All that changes of leaves under `prefix` may re-run."""
+    sets = [direct | after for key, (direct, after) in found.items() if key.startswith(prefix)]
+    assert sets, prefix
+    return set.union(*sets)
+
+
+def items(names: set[str], *words: str) -> set[str]:
+    """Items whose group or key holds one of `words`."""
+    return {name for name in names if set(words) & {name.split("@")[0], *name.partition("@")[2].split("-")}}
+
+
+def test_the_docs_show_what_dvc_says(pipeline: staleness.Pipeline, found: Table) -> None:
+    assert staleness.document(pipeline, found) == staleness.DOC.read_text(), "run `python tests/staleness.py`"
+
+
+def test_every_leaf_reaches_a_stage(found: Table) -> None:
+    unread = {key for key, (direct, _) in found.items() if direct <= {"check"}}
+    assert unread == set()
+
+
+def test_patchcore_touches_no_network_and_no_padim(found: Table) -> None:
+    assert items(reached(found, "patchcore."), "embed", "shift", "prepare", "split", "padim") == set()
+
+
+def test_padim_touches_no_patchcore(found: Table) -> None:
+    assert items(reached(found, "padim."), "embed", "prepare", "split", "patchcore", "ablate") == set()
+
+
+def test_calibration_fits_and_scores_nothing(found: Table) -> None:
+    groups = {name.split("@")[0] for name in reached(found, "calibrate.")}
+    assert groups & {"embed", "fit", "fit_unified", "score", "score_transfer", "score_unified", "evaluate_pixels"} == set()
+    assert "calibrate" in groups
+
+
+def test_shift_touches_nothing_clean(found: Table) -> None:
+    touched = reached(found, "shift.")
+    assert items(touched, "clean", "fit_unified", "score_unified", "prepare", "split") == set()
+    assert items(touched, "shift")
+
+
+def test_a_new_class_makes_no_item_of_another_stale(pipeline: staleness.Pipeline, found: Table) -> None:
+    direct, _ = found["classes"]
+    known = set(pipeline.values["classes"])
+    assert {name for name in direct if known & set(name.partition("@")[2].split("-"))} == set()
+    assert "embed@extra-clean" in direct
+
+
+def test_the_test_can_fail(pipeline: staleness.Pipeline, tmp_path: Path) -> None:
+    """A file that a stage depends on makes it stale: the placeholders hide nothing."""
+    module = Path("src/adshift/splits.py")
+    before = module.read_text()
+    module.write_text(before + "\n")
+    try:
+        assert "split" in pipeline.stale()
+    finally:
+        module.write_text(before)
+    assert pipeline.stale() == set()
