@@ -1,0 +1,288 @@
+"""Greedy k-center (farthest-point) selection of a coreset, exact and lazy.
+
+Notation: M points of D dimensions, K picks. The key of a point is its squared distance to its nearest pick.
+
+Plain farthest-point sampling updates all M keys after each pick, K * M distances from memory. Here a key is brought up
+to date only when its point has risen into the top levels of a heap: keys only shrink, so what lies below cannot be the
+next pick, whatever newer picks would make of its key. An update meets all picks that the point has not seen in one go,
+and most of them are ruled out by their distance in the plane of `PLANE` main axes, never larger than the true one.
+
+Floats: float32 rules out, with a margin for its rounding; float64, summed in the order of the dimensions, decides. So
+the picks are exactly those of the plain algorithm in float64, ties to the lowest index, on any machine.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from adshift.errors import AdshiftError
+from adshift.parallel import progress, thread_count
+
+PLANE = 16  # main axes that rule picks out
+SAMPLE = 4096  # points that estimate the axes
+POOL = 1023  # points brought up to date together: the upper levels of the heap
+
+LOOSE = 1.001  # factor on float32 distances that covers their rounding, up to D = 16000
+EPSILON = float(np.finfo(np.float32).eps)
+TAKEN = -1.0  # key of a pick: below all others
+
+
+@dataclass(frozen=True)
+class Coreset:
+    """A selection. It is nested: its first k picks are the selection of k.
+
+    Attributes:
+        indices: (K,) int64, in the order of picking, unique.
+        radii: (K,) float64; `radii[k]` is the covering radius of the first k + 1 picks, the largest distance of a point
+            to its nearest pick.
+    """
+
+    indices: np.ndarray
+    radii: np.ndarray
+
+    def __getitem__(self, part: slice) -> "Coreset":
+        return Coreset(self.indices[part], self.radii[part])
+
+
+def size_of(ratio: float, total: int) -> int:
+    """Picks for a ratio of `total` points, rounded down.
+
+    Raises:
+        AdshiftError: the ratio selects nothing.
+    """
+    count = int(ratio * total + 1e-9)  # 0.07 * 100 is 7.000000000000001, 0.29 * 100 is 28.999999999999996
+    if count < 1:
+        raise AdshiftError(f"a coreset ratio of {ratio} selects nothing of {total} patches", "raise patchcore.coreset")
+    return min(count, total)
+
+
+def projection(dimensions: int, target: int, generator: np.random.Generator) -> np.ndarray:
+    """Gaussian random projection (Johnson and Lindenstrauss), (dimensions, target) float32: `points @ projection`."""
+    return (generator.standard_normal((dimensions, target)) / np.sqrt(target)).astype(np.float32)
+
+
+def greedy(points: np.ndarray, count: int, start: int) -> Coreset:
+    """Farthest-point sampling: each pick is the point farthest from all picks so far, ties to the lowest index.
+
+    Beside the points it holds 16 bytes a point and 4 * PLANE a pick.
+
+    Args:
+        points: (M, D) float32, finite.
+        count: picks, 1 to M.
+        start: index of the first pick.
+
+    Raises:
+        ValueError: points, count or start are not as said above.
+    """
+    points = np.ascontiguousarray(points, dtype=np.float32)
+    if not (1 <= count <= len(points) < 2**31 and 0 <= start < len(points)):
+        raise ValueError(f"{count} picks of {len(points)} points from {start}")
+    state = _State.of(points, count)
+    slack = _begin(state, start)
+    if not np.isfinite(slack):
+        raise ValueError("a point is not finite")
+    for _ in progress(_rounds(state, slack), what="coreset", total=count, unit="pick"):
+        pass
+    return Coreset(state.picks, np.sqrt(state.radii))
+
+
+def _rounds(state: "_State", slack: float) -> Iterator[int]:
+    """Picks, in bursts."""
+    threads = thread_count()
+    done = 1
+    with ThreadPoolExecutor(threads) as pool:
+        while done <= len(state.picks):
+            shares = [state.heap[:POOL][share::threads].copy() for share in range(threads)]
+            list(pool.map(_settle, repeat(state), repeat(slack), shares, repeat(done)))
+            last, done = done, _pick(state, done)
+            yield from range(last, done)
+
+
+def covering_radius(points: np.ndarray, picks: np.ndarray) -> float:
+    """Largest distance of `points` (M, D) to the nearest of `picks` (K, D)."""
+    from adshift.neighbors import Neighbors
+
+    bank = Neighbors(picks)
+    return max(float(bank.search(points[low : low + 4096], 1)[0].max()) for low in range(0, len(points), 4096))
+
+
+class _State(NamedTuple):
+    """What the kernels share."""
+
+    points: np.ndarray  # (M, D)
+    axes: np.ndarray  # (PLANE, D)
+    keys: np.ndarray  # (M,) float64
+    seen: np.ndarray  # (M,) picks that the key has met
+    heap: np.ndarray  # (M,) points, none above its parent but for stale keys
+    picks: np.ndarray  # (K,)
+    planes: np.ndarray  # (PLANE, K), the picks in the plane
+    radii: np.ndarray  # (K,), squared
+
+    @classmethod
+    def of(cls, points: np.ndarray, count: int) -> "_State":
+        total, axes = len(points), _main_axes(points)
+        return cls(points, axes, np.empty(total), np.ones(total, np.int32), np.arange(total, dtype=np.int32),
+                   np.empty(count, np.int64), np.empty((len(axes), count), np.float32), np.empty(count))  # fmt: skip
+
+
+def _main_axes(points: np.ndarray) -> np.ndarray:
+    """(PLANE, D) float32: about the main axes of the points, orthonormal. They bound distances and decide nothing."""
+    dimensions = points.shape[1]
+    sample = points[:: max(1, len(points) // SAMPLE)].astype(np.float64)
+    sample -= sample.mean(axis=0)
+    axes = np.random.default_rng(0).standard_normal((dimensions, min(PLANE, dimensions)))
+    with threadpool_limits(1):
+        for _ in range(4):  # subspace iteration
+            axes, _triangle = np.linalg.qr(sample.T @ (sample @ axes))
+    return np.ascontiguousarray(axes.T, dtype=np.float32)
+
+
+def _jit(**options: Any) -> Any:
+    return numba.njit(nogil=True, cache=True, error_model="numpy", **options)
+
+
+@_jit()
+def _exact(a, b):  # type: ignore[no-untyped-def]
+    """Squared distance that decides: float64, in the order of the dimensions."""
+    total = 0.0
+    for d in range(a.shape[0]):
+        step = np.float64(a[d]) - np.float64(b[d])
+        total += step * step
+    return total
+
+
+@_jit(fastmath=True)
+def _rough(a, b):  # type: ignore[no-untyped-def]
+    """Squared distance in float32, in an order that suits the processor."""
+    total = np.float32(0)
+    for d in range(a.shape[0]):
+        step = a[d] - b[d]
+        total += step * step
+    return total
+
+
+@_jit(fastmath=True)
+def _dot(a, b):  # type: ignore[no-untyped-def]
+    total = np.float32(0)
+    for d in range(a.shape[0]):
+        total += a[d] * b[d]
+    return total
+
+
+@_jit()
+def _above(keys, i, j):  # type: ignore[no-untyped-def]
+    """Whether point i is picked before point j: farther, or as far and of lower index."""
+    return keys[i] > keys[j] or (keys[i] == keys[j] and i < j)
+
+
+@_jit()
+def _sink(heap, keys, place):  # type: ignore[no-untyped-def]
+    """Move heap[place] down to where it belongs."""
+    point = heap[place]
+    while 2 * place + 1 < len(heap):
+        child = 2 * place + 1
+        if child + 1 < len(heap) and _above(keys, heap[child + 1], heap[child]):
+            child += 1
+        if not _above(keys, heap[child], point):
+            break
+        heap[place] = heap[child]
+        place = child
+    heap[place] = point
+
+
+@_jit()
+def _begin(state, start):  # type: ignore[no-untyped-def]
+    """The first pick; returns the largest error of a distance in the plane."""
+    norm = np.sqrt(_exact(state.points[start], np.zeros_like(state.points[start])))
+    for i in range(len(state.points)):
+        state.keys[i] = _exact(state.points[i], state.points[start])
+    # A projection in float32 errs by less than D * eps * |x|, and |x| <= |x - start| + |start|.
+    norm += np.sqrt(state.keys.max())
+    _take(state, start, 0)
+    for place in range(len(state.heap) // 2, -1, -1):
+        _sink(state.heap, state.keys, place)
+    return 4 * EPSILON * state.points.shape[1] * norm
+
+
+@_jit()
+def _take(state, i, done):  # type: ignore[no-untyped-def]
+    """Make point i pick number `done`."""
+    state.picks[done] = i
+    state.keys[i], state.seen[i] = TAKEN, len(state.picks)
+    for axis in range(len(state.axes)):
+        state.planes[axis, done] = _dot(state.axes[axis], state.points[i])
+
+
+@_jit()
+def _settle(state, slack, some, done):  # type: ignore[no-untyped-def]
+    """Bring the keys of some points up to date with all picks done."""
+    bounds = np.empty(done, dtype=np.float32)
+    for i in some:
+        if state.seen[i] < done:
+            _update(state, slack, i, done, bounds[: done - state.seen[i]])
+            state.seen[i] = done
+
+
+@_jit()
+def _update(state, slack, i, done, bounds):  # type: ignore[no-untyped-def]
+    """Let the key of point i meet the picks that it has not seen; `bounds` is scratch, one for each of them."""
+    point, picks = state.points[i], state.picks[state.seen[i] : done]
+    bounds[:] = 0
+    for axis in range(len(state.axes)):
+        place, others = _dot(state.axes[axis], point), state.planes[axis, state.seen[i] : done]
+        for j in range(len(bounds)):
+            step = place - others[j]
+            bounds[j] += step * step
+    key = state.keys[i]
+    near, limit = _limits(key, slack)
+    for j in range(len(bounds)):
+        if bounds[j] <= limit and _rough(point, state.points[picks[j]]) <= near:
+            exact = _exact(point, state.points[picks[j]])
+            if exact < key:
+                key = exact
+                near, limit = _limits(key, slack)
+    state.keys[i] = key
+
+
+@_jit()
+def _limits(key, slack):  # type: ignore[no-untyped-def]
+    """Largest squared float32 distance, in full and in the plane, of what may lie as near as `key`."""
+    near = np.sqrt(key) * LOOSE
+    return np.float32(near**2), np.float32((near + slack) ** 2)
+
+
+@_jit()
+def _pick(state, done):  # type: ignore[no-untyped-def]
+    """Pick from the settled top of the heap while nothing below can be farther; picks done then."""
+    heap, keys, points = state.heap, state.keys, state.points
+    top = heap[:POOL]
+    below = -1  # the farthest point that is not in `top`: a child of one that is
+    for place in range(len(top), min(2 * len(top) + 1, len(heap))):
+        if below < 0 or _above(keys, heap[place], below):
+            below = heap[place]
+    while True:
+        best = top[0]
+        for i in top:
+            if _above(keys, i, best):
+                best = i
+        if below >= 0 and _above(keys, below, best):
+            break
+        state.radii[done - 1] = max(keys[best], 0.0)
+        if done == len(state.picks):
+            return done + 1
+        for i in top:
+            if state.seen[i] == done:
+                if _rough(points[i], points[best]) <= _limits(keys[i], 0.0)[0]:
+                    keys[i] = min(keys[i], _exact(points[i], points[best]))
+                state.seen[i] = done + 1
+        _take(state, best, done)
+        done += 1
+    for place in range(len(top) - 1, -1, -1):
+        _sink(heap, keys, place)
+    return done
