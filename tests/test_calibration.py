@@ -64,8 +64,8 @@ def test_the_middle_of_the_gap_is_taken_when_scores_separate() -> None:
 
 
 def test_a_tie_in_f1_goes_to_the_higher_specificity() -> None:
-    # Above 3: TP 1, FP 0, F1 = 2/3. Above 0 (all): TP 2, FP 2, F1 = 4/6 as well.
-    scores, anomalous = np.array([1.0, 2.0, 0.0, 3.0]), np.array([False, False, True, True])
+    # From 3 on: TP 1, FP 0, F1 = 2/3. From 0 on: TP 2, FP 2, F1 = 4/6 as well, at most thresholds of the grid.
+    scores, anomalous = np.array([-99.0, 1.0, 2.0, 0.0, 3.0]), np.array([False, False, False, True, True])
     for rule in ("f1_grid", "f1_exact"):
         found = calibrate(scores, anomalous, settings(rule))
         assert found.f1 == 2 / 3
