@@ -51,5 +51,3 @@ def install() -> None:
     """Write the page."""
     with output(PAGE) as path:
         path.write_text(page(), encoding="utf-8")
-
-

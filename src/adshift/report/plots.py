@@ -7,6 +7,7 @@ shows the same charts.
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,12 +166,22 @@ def _replaced(place: Any, anchors: Mapping[str, Any]) -> Any:
     return anchors.get(place, place) if isinstance(place, str) else place
 
 
-def svg(spec: Mapping[str, Any]) -> str:
-    """A specification as an SVG element that takes its colours of text and lines from the page."""
+def svg(spec: Mapping[str, Any], prefix: str = "") -> str:
+    """A specification as an SVG element that takes its colours of text and lines from the page.
+
+    Args:
+        spec: a Vega-Lite specification.
+        prefix: of every id within, since Vega numbers ids as it likes and a page holds many charts.
+    """
     import vl_convert
 
-    config = {"background": "transparent", "aria": False, "font": "sans-serif", "title": {"fontSize": 13}}
-    return vl_convert.vegalite_to_svg({**spec, "config": {**spec.get("config", {}), **config}})
+    config = {"background": "transparent", "aria": False, "font": "sans-serif"}
+    drawn = vl_convert.vegalite_to_svg({**spec, "config": {**spec.get("config", {}), **config}})
+    for number, name in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', drawn))):
+        drawn = drawn.replace(f'id="{name}"', f'id="{prefix}-{number}"').replace(
+            f"url(#{name})", f"url(#{prefix}-{number})"
+        )
+    return drawn
 
 
 def png(spec: Mapping[str, Any], scale: float = 1.5) -> bytes:
@@ -178,3 +189,9 @@ def png(spec: Mapping[str, Any], scale: float = 1.5) -> bytes:
     import vl_convert
 
     return vl_convert.vegalite_to_png({**spec, "background": "white"}, scale=scale)
+
+
+def draw(folder: Path, tables: Mapping[str, Rows], names: Iterable[str]) -> None:
+    """Write these charts as NAME.png."""
+    for name in names:
+        (folder / f"{name}.png").write_bytes(png(fill(CHARTS[name], tables[name])))

@@ -131,6 +131,15 @@ def collect(dataset: str, classes: Sequence[str], methods: Sequence[str], ratios
     return Results(tuple(classes), tuple(methods), values, cross_class, ablation)
 
 
+def thresholds(results: Results) -> dict[tuple[str, str, str], float]:
+    """{(method, class, scenario): threshold}."""
+    return {
+        (method, name, scenario): values["threshold"]
+        for (method, scenario, name), values in results.values.items()
+        if name != MACRO
+    }
+
+
 def summary(results: Results) -> dict[str, dict[str, dict[str, float | None]]]:
     """{method: {scenario: {metric: macro average to 4 decimals}}}: what `dvc metrics diff` compares."""
     return {

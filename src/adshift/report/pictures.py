@@ -1,0 +1,264 @@
+"""Pictures of test images, their defects, and where a detector looks. Pillow and NumPy only.
+
+Notation: S side of the network's input in pixels.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from adshift.images import fit, load_image, load_mask
+from adshift.manifest import GOOD, Item, anomalous, path_of, read
+from adshift.records import Predictions
+from adshift.report import label
+from adshift.report.tables import read_csv
+from adshift.scenarios import SCENARIOS, Scenario, scores_path, split_path
+
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+TILE, GAP, MARGIN = 144, 6, 118  # pixels, of the composed pictures
+_SAMPLED = 64  # images at most that fix a colour scale
+
+
+@cache
+def colours() -> np.ndarray:
+    """(256, 3) uint8: dark blue over red to pale yellow, brightness rising evenly (Green 2011, "cubehelix")."""
+    level = np.linspace(0, 1, 256)
+    angle = 2 * np.pi * (-0.5 / 3 + 0.75 * level)
+    swing = 1.5 * level * (1 - level) / 2
+    turn = np.array([[-0.14861, 1.78277], [-0.29227, -0.90649], [1.97294, 0.0]])
+    mix = level + swing * (turn @ np.stack([np.cos(angle), np.sin(angle)]))
+    return np.rint(255 * np.clip(mix.T, 0, 1)).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Colours of anomaly maps, common to all images of a class, method and scenario.
+
+    The threshold lies in the middle: what is darker passes as normal, so a normal image does not glow.
+
+    Attributes:
+        low: map value that is black, the median on normal images.
+        threshold: the calibrated threshold, in units of the map.
+        high: map value that is brightest.
+    """
+
+    low: float
+    threshold: float
+    high: float
+
+    def positions(self, maps: np.ndarray) -> np.ndarray:
+        """Map values to [0, 1], the threshold to 0.5."""
+        return np.interp(maps, [self.low, self.threshold, self.high], [0.0, 0.5, 1.0])
+
+
+def scale_of(normal: np.ndarray, defective: np.ndarray, ratio: float, threshold: float) -> Scale:
+    """Scale from (N, S, S) maps of normal and of defective images; either may be empty.
+
+    Args:
+        normal, defective: smoothed maps.
+        ratio: a map's peak over its image score: smoothing lowers the one, reweighting the other.
+        threshold: of image scores.
+    """
+    middle = threshold * ratio
+    spread = max(abs(middle), 1e-6)
+    low = float(np.median(normal)) if normal.size else middle - spread / 2
+    high = float(defective.max()) if defective.size else middle + spread / 2
+    low = min(low, middle - 1e-3 * spread)
+    return Scale(low, middle, max(high, 2 * middle - low))
+
+
+@dataclass
+class Album:
+    """Test images, masks and anomaly maps of a run in the geometry of the network's input, read when asked for."""
+
+    dataset: str
+    resize: int
+    crop: int | None
+    thresholds: dict[tuple[str, str, str], float]  # (method, class, scenario)
+    _items: dict[tuple[str, str], dict[str, Item]] = field(default_factory=dict)
+    _predictions: dict[tuple[str, str, str], Predictions] = field(default_factory=dict)
+    _scales: dict[tuple[str, str, str], Scale] = field(default_factory=dict)
+
+    def item(self, name: str, domain: str, image: str) -> Item:
+        if (name, domain) not in self._items:
+            self._items[name, domain] = {item.name: item for item in read(path_of(self.dataset, name, domain))}
+        return self._items[name, domain][image]
+
+    def image(self, name: str, domain: str, image: str) -> np.ndarray:
+        """(S, S, 3) uint8."""
+        return fit(load_image(self.item(name, domain, image)), self.resize, self.crop)
+
+    def mask(self, name: str, domain: str, image: str) -> np.ndarray:
+        """(S, S) bool."""
+        return fit(load_mask(self.item(name, domain, image)), self.resize, self.crop)
+
+    def predictions(self, method: str, name: str, scenario: Scenario, domain: str) -> Predictions:
+        """Test scores of the scenario's model on the images of a domain."""
+        key = method, scenario.model_of(name) + "/" + name, f"{scenario.model}-on-{domain}"
+        if key not in self._predictions:
+            path = scores_path("test", self.dataset, method, scenario.model_of(name), key[2], name)
+            self._predictions[key] = Predictions.load(path)
+        return self._predictions[key]
+
+    def scale(self, method: str, name: str, scenario: Scenario) -> Scale:
+        """The colour scale, from the images of the domain that the scenario's threshold was calibrated on."""
+        key = method, name, scenario.name
+        if key not in self._scales:
+            found = self.predictions(method, name, scenario, scenario.val)
+            labels = anomalous(found.names)
+            every = max(1, -(-len(labels) // _SAMPLED))
+            some = Predictions(found.names[::every], found.scores[::every], found.maps[::every],
+                               found.size, found.smoothing)  # fmt: skip
+            maps, labels = some.full_maps(), labels[::every]
+            scores = np.where(np.abs(some.scores) > 1e-9, some.scores, 1.0)
+            ratio = float(np.median(maps.max(axis=(1, 2)) / scores))
+            threshold = self.thresholds[method, name, scenario.name]
+            self._scales[key] = scale_of(maps[~labels], maps[labels], ratio, threshold)
+        return self._scales[key]
+
+    def overlay(self, method: str, name: str, scenario: Scenario, image: str) -> np.ndarray:
+        """(S, S, 3) uint8: the anomaly map over the grey image, what lies above the threshold outlined."""
+        found = self.predictions(method, name, scenario, scenario.test)
+        row = found.names.index(image)
+        one = Predictions((image,), found.scores[[row]], found.maps[[row]], found.size, found.smoothing)
+        positions = self.scale(method, name, scenario).positions(one.full_maps()[0])
+        return blend(self.image(name, scenario.test, image), positions)
+
+
+def blend(image: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """A map over its grey image.
+
+    Args:
+        image: (S, S, 3) uint8.
+        positions: (S, S) in [0, 1], the threshold at 0.5.
+
+    Returns:
+        (S, S, 3) uint8.
+    """
+    grey = image.mean(axis=2, keepdims=True)
+    heat = colours()[np.rint(255 * positions).astype(int)]
+    mixed = np.rint(0.35 * grey + 0.65 * heat).astype(np.uint8)
+    mixed[outline(positions > 0.5)] = 255
+    return mixed
+
+
+def outline(region: np.ndarray) -> np.ndarray:
+    """Pixels of a (H, W) bool region that touch its outside or the border."""
+    padded = np.pad(region, 1)
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return region & ~inner
+
+
+def choose(dataset: str, classes: Sequence[str], count: int) -> dict[str, list[str]]:
+    """{class: the test images to show}."""
+    chosen = {}
+    for name in classes:
+        rows = read_csv(split_path(dataset, name))
+        chosen[name] = spread([row["name"] for row in rows if row["role"] == "test"], count)
+    return chosen
+
+
+def spread(names: Sequence[str], count: int) -> list[str]:
+    """`count` test images to show: defective ones, the defect types in turn, and one normal image last."""
+    by_defect: dict[str, list[str]] = {}
+    for name in sorted(names):
+        by_defect.setdefault(name.split("/")[1], []).append(name)
+    normal = by_defect.pop(GOOD, [])[: 1 if count > 1 else 0]
+    queues = [list(queue) for queue in by_defect.values()]
+    chosen: list[str] = []
+    while any(queues) and len(chosen) < count - len(normal):
+        for queue in queues:
+            if queue and len(chosen) < count - len(normal):
+                chosen.append(queue.pop(0))
+    return chosen + normal
+
+
+def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], header: Sequence[str] = ()) -> Image.Image:
+    """Rows of pictures with a label before each row and above each column.
+
+    Args:
+        rows: (label, pictures), each (H, W, 3) uint8 or (H, W) bool.
+        header: a label per column, or none.
+    """
+    columns, top = max(len(pictures) for _, pictures in rows), 34 if header else GAP
+    sheet = Image.new("RGB", (MARGIN + columns * (TILE + GAP), top + len(rows) * (TILE + GAP)), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for column, text in enumerate(header):
+        draw.text((MARGIN + column * (TILE + GAP), 4), _wrapped(text, 20), "black", font, spacing=1)
+    for row, (text, pictures) in enumerate(rows):
+        y = top + row * (TILE + GAP)
+        draw.text((6, y + TILE // 2 - 14), _wrapped(text, 15), "black", font)
+        for column, picture in enumerate(pictures):
+            tile = to_image(picture).convert("RGB").resize((TILE, TILE), Image.Resampling.BILINEAR)
+            sheet.paste(tile, (MARGIN + column * (TILE + GAP), y))
+    return sheet
+
+
+def _wrapped(text: str, width: int) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, width)[:3])
+
+
+def to_image(picture: np.ndarray) -> Image.Image:
+    """(H, W, 3) uint8 or (H, W) bool as a Pillow image."""
+    return Image.fromarray(picture if picture.dtype != bool else picture.astype(np.uint8) * 255)
+
+
+def thumbnail(picture: np.ndarray, side: int) -> str:
+    """A picture as a data URI: JPEG, or PNG of one bit for a mask."""
+    data = io.BytesIO()
+    if picture.dtype == bool:
+        kind = "png"
+        to_image(picture).resize((side, side), Image.Resampling.NEAREST).convert("1").save(data, kind, optimize=True)
+    else:
+        kind = "jpeg"
+        to_image(picture).resize((side, side), Image.Resampling.LANCZOS).save(data, kind, quality=82)
+    return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}"
+
+
+def samples(album: Album, classes: Sequence[str], shown: dict[str, list[str]]) -> Image.Image:
+    """Clean images above their shifted selves, two rows a class."""
+    rows = [
+        (f"{name}, {'clean' if domain == 'clean' else 'shifted'}",
+         [album.image(name, domain, image) for image in shown[name]])
+        for name in classes
+        for domain in ("clean", "shift")
+    ]  # fmt: skip
+    return contact_sheet(rows)
+
+
+def columns_of(domain: str, methods: Sequence[str]) -> list[tuple[str, str, Scenario]]:
+    """Map columns (label, method, scenario) of the qualitative rows: clean, or under drift before and after a refit."""
+    if domain == "clean":
+        return [(label(method), method, BY_NAME["clean"]) for method in methods]
+    wanted = (BY_NAME["shift_no_adaptation"], BY_NAME["shift_full_adaptation"])
+    names = {"shift_no_adaptation": "not adapted", "shift_full_adaptation": "refit"}
+    return [(f"{label(m)}, {names[scenario.name]}", m, scenario) for m in methods for scenario in wanted]
+
+
+def qualitative(album: Album, name: str, domain: str, images: Sequence[str], methods: Sequence[str]) -> Image.Image:
+    """Image, ground truth and one anomaly map per method (and, under drift, per adaptation), a row an image."""
+    columns = columns_of(domain, methods)
+    rows = [
+        (image.split("/")[1].replace("_", " "),
+         [album.image(name, domain, image), album.mask(name, domain, image),
+          *(album.overlay(method, name, scenario, image) for _, method, scenario in columns)])
+        for image in images
+    ]  # fmt: skip
+    return contact_sheet(rows, ["image", "ground truth", *(text for text, _, _ in columns)])
+
+
+def write(folder: Path, album: Album, shown: dict[str, list[str]], methods: Sequence[str]) -> None:
+    """Write samples.png and, a class, qualitative_CLASS.png and qualitative_CLASS_shift.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    samples(album, list(shown), shown).save(folder / "samples.png")
+    for name, images in shown.items():
+        for domain, ending in (("clean", ""), ("shift", "_shift")):
+            qualitative(album, name, domain, images, methods).save(folder / f"qualitative_{name}{ending}.png")

@@ -1,0 +1,35 @@
+"""Pictures, and the one page that shows everything."""
+
+from pathlib import Path
+
+from threadpoolctl import threadpool_limits
+
+from adshift import params
+from adshift.report import page, pictures, plots, tables
+from adshift.stage import output, run
+
+REFERENCE = Path("reference")
+
+
+def main() -> None:
+    settings = params.load(
+        "dataset.name", "classes", "methods", "features.backbone", "features.resize", "features.crop",
+        "ablation.ratios", "report"
+    )  # fmt: skip
+    dataset, classes, methods = settings.dataset.name, settings.classes, settings.methods
+    results = tables.collect(dataset, classes, methods, settings.ablation.ratios)
+    album = pictures.Album(dataset, settings.features.resize, settings.features.crop, tables.thresholds(results))
+    shown = pictures.choose(dataset, classes, settings.report.rows)
+    charts = plots.rows(dataset, results)
+    with threadpool_limits(1):  # the thread count must not change a byte
+        with output("plots/images") as folder:
+            pictures.write(folder, album, shown, methods)
+            plots.draw(folder, charts, ["unified_gap", "cross_class"])
+        html = page.build(dataset, results, album, backbone=settings.features.backbone, shown=shown,
+                          count=settings.report.misses, reference=REFERENCE)  # fmt: skip
+    with output("report/index.html") as path:
+        path.write_text(html, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(main)
