@@ -1,0 +1,223 @@
+"""PatchCore (Roth et al., 2022): the distance of a patch to a memory bank of normal patches.
+
+Notation: N images, H x W positions of the first layer used, D channels of all layers used, B rows of the bank,
+K neighbours.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from adshift.coreset import greedy, projection, size_of
+from adshift.errors import AdshiftError
+from adshift.features import Features
+from adshift.methods import storage
+from adshift.neighbors import Metric, Neighbors
+from adshift.parallel import map_ordered
+from adshift.params import Count, Fraction, NotNegative, Number, Section, Several
+from adshift.records import Predictions
+from adshift.resample import average_pool, bilinear
+
+Reweight = Literal["softmax", "original", "none"]
+ImageScore = Literal["max", "top_mean"]
+
+
+class Settings(Section):
+    layers: Several(Annotated[int, Field(ge=1)])  # type: ignore[valid-type]
+    pool: Count
+    stride: Count
+    projection: Count | None
+    coreset: Fraction
+    neighbours: Count
+    metric: Metric
+    reweight: Reweight
+    image_score: ImageScore
+    top_percent: Annotated[Number, Field(gt=0, le=100)]
+    smoothing: NotNegative
+
+
+class PatchCore:
+    """Nearest neighbours among a coreset of the training patches.
+
+    Distances are true distances, as in the papers' equations, not squared ones.
+
+    Args:
+        layers: levels of the features; the first one gives the grid.
+        pool, stride: side and step in positions of the neighbourhood that is averaged into a patch.
+        projection: dimensions of the random projection in which the coreset is selected, None for no projection.
+        coreset: share of the training patches kept.
+        neighbours: K, for the reweighting.
+        metric: of the search.
+        reweight: `softmax`, of each patch by its K neighbours; `original`, of the image score alone (the paper's); `none`.
+        image_score: of the patch scores, the maximum or the mean of the largest ones.
+        top_percent: how many are the largest ones.
+        smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged map.
+    """
+
+    def __init__(
+        self,
+        *,
+        layers: tuple[int, ...],
+        pool: int,
+        stride: int,
+        projection: int | None,
+        coreset: float,
+        neighbours: int,
+        metric: Metric,
+        reweight: Reweight,
+        image_score: ImageScore,
+        top_percent: float,
+        smoothing: float,
+    ) -> None:
+        self.layers, self.pool, self.stride = tuple(layers), pool, stride
+        self.projection, self.coreset = projection, coreset
+        self.neighbours, self.metric, self.reweight = neighbours, metric, reweight
+        self.image_score, self.top_percent, self.smoothing = image_score, top_percent, smoothing
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {name: getattr(self, name) for name in Settings.model_fields}
+
+    def fit(self, features: Features, generator: np.random.Generator) -> None:
+        """Select the bank among the patches of normal images (section 3.2, algorithm 1).
+
+        Only the projected patches are in memory together; those of the bank are made a second time.
+
+        Raises:
+            AdshiftError: there is no image, the coreset ratio selects nothing, or a layer is not there.
+        """
+        if not len(features):
+            raise AdshiftError("PatchCore got no training image", "check the split")
+        _, height, width, channels = self.patches(features[:1]).shape
+        each = height * width
+        self.spec, self.total = dict(features.spec), len(features) * each
+        count = size_of(self.coreset, self.total)
+        start = int(generator.integers(self.total))
+        self.matrix = projection(channels, self.projection, generator) if self.projection else None
+        selected = greedy(self._projected(features, each, channels), count, start)
+        self.picks, self.radii = selected.indices, selected.radii
+
+        bank = np.empty((count, channels), dtype=np.float32)
+        owner, place = np.divmod(self.picks, each)
+
+        def keep(image: int) -> None:
+            rows = np.flatnonzero(owner == image)
+            bank[rows] = self.patches(features[image : image + 1]).reshape(each, channels)[place[rows]]
+
+        map_ordered(keep, np.unique(owner).tolist(), what="memory bank")
+        self._index(bank)
+
+    def _projected(self, features: Features, each: int, channels: int) -> np.ndarray:
+        """What the coreset is selected from: (N * each, projection or D) float32."""
+        points = np.empty((self.total, self.projection or channels), dtype=np.float32)
+
+        def fill(image: int) -> None:
+            patches = self.patches(features[image : image + 1]).reshape(each, channels)
+            points[image * each : (image + 1) * each] = patches if self.matrix is None else patches @ self.matrix
+
+        map_ordered(fill, range(len(features)), what="patches")
+        return points
+
+    def _index(self, bank: np.ndarray) -> None:
+        self.bank = bank
+        self.neighbors = Neighbors(bank, self.metric)
+
+    def reduced(self, ratio: float) -> "PatchCore":
+        """The detector of a smaller coreset ratio: greedy picks are nested, so its bank is the first rows of this one.
+
+        Raises:
+            AdshiftError: the ratio selects nothing, or more than there is.
+        """
+        count = size_of(ratio, self.total)
+        if count > len(self.bank):
+            raise AdshiftError(f"a coreset of {ratio} cannot come from one of {self.coreset}", "fit the larger one")
+        smaller = PatchCore(**{**self.settings, "coreset": ratio})
+        smaller.total, smaller.matrix, smaller.spec = self.total, self.matrix, self.spec
+        smaller.picks, smaller.radii = self.picks[:count], self.radii[:count]
+        smaller._index(self.bank[:count])
+        return smaller
+
+    def patches(self, features: Features) -> np.ndarray:
+        """Locally aware patch features (section 3.1): (N, H, W, D) float32."""
+        grid: tuple[int, ...] = ()
+        parts = []
+        for level in self.layers:
+            maps = features.maps(level)
+            count, high, wide, channels = maps.shape
+            pool = [average_pool(side, self.pool, self.stride) for side in (high, wide)]
+            grid = grid or (len(pool[0]), len(pool[1]))
+            # Averaging and enlarging are linear: along each side, one small matrix does both.
+            rows, columns = (bilinear(len(matrix), side) @ matrix for matrix, side in zip(pool, grid, strict=True))
+            tall = rows @ maps.reshape(count, high, wide * channels)
+            parts.append(columns @ tall.reshape(count, grid[0], wide, channels))
+        return np.concatenate(parts, axis=-1)
+
+    def predict(self, features: Features) -> Predictions:
+        """Patch scores as maps, and image scores from them.
+
+        Raises:
+            AdshiftError: the features were made in another way than those that the bank came from.
+        """
+        if dict(features.spec) != self.spec:
+            raise AdshiftError("the features were made by another network than the model's", "run `dvc repro`")
+        images = [features[image : image + 1] for image in range(len(features))]
+        results = map_ordered(self._predict, images, what="scoring with PatchCore")
+        scores = np.array([score for score, _ in results], dtype=np.float32)
+        maps = np.stack([patch_scores for _, patch_scores in results])
+        return Predictions(features.names, scores, maps, self.spec["size"], self.smoothing)
+
+    def _predict(self, image: Features) -> tuple[float, np.ndarray]:
+        """Image score and (H, W) float32 patch scores of one image."""
+        patches = self.patches(image)[0]
+        flat = patches.reshape(-1, patches.shape[-1])
+        distances, rows = self.neighbors.search(flat, self.neighbours if self.reweight == "softmax" else 1)
+        scores = distances[:, 0] * (softmax_weight(distances) if self.reweight == "softmax" else 1)
+        largest = max(1, round(len(scores) * self.top_percent / 100)) if self.image_score == "top_mean" else 1
+        image_score = float(np.sort(scores)[-largest:].mean())
+        if self.reweight == "original":
+            image_score *= self._paper_weight(flat[scores.argmax()], rows[scores.argmax(), 0])
+        return image_score, scores.reshape(patches.shape[:2])
+
+    def _paper_weight(self, patch: np.ndarray, nearest: int) -> float:
+        """Weight of an image's score by the farthest patch and its nearest row of the bank (equation 7)."""
+        if self.neighbours == 1:
+            return 1.0  # as for `softmax_weight`
+        _, around = self.neighbors.search(self.bank[nearest : nearest + 1], self.neighbours)
+        distances = Neighbors(self.bank[around[0]], self.metric).search(patch[None], self.neighbours)[0][0]
+        return float(1 - 1 / np.exp(distances.astype(np.float64) - distances[0]).sum())
+
+    def save(self, folder: Path) -> None:
+        """Write the model, with all that was drawn at random."""
+        arrays = {"bank": self.bank, "picks": self.picks, "radii": self.radii, "total": np.array(self.total)}
+        if self.matrix is not None:
+            arrays["projection"] = self.matrix
+        storage.save(folder, "patchcore", self.settings, self.spec, arrays)
+
+    @classmethod
+    def load(cls, folder: Path) -> "PatchCore":
+        """Read what `save` wrote.
+
+        Raises:
+            AdshiftError: the folder holds no sound PatchCore model.
+        """
+        settings, spec, arrays = storage.load(folder, "patchcore")
+        model = cls(**settings)
+        model.spec, model.picks, model.radii = spec, arrays["picks"], arrays["radii"]
+        model.matrix, model.total = arrays.get("projection"), int(arrays["total"])
+        model._index(arrays["bank"])
+        return model
+
+
+def softmax_weight(distances: np.ndarray) -> np.ndarray:
+    """1 - softmax(-d)[nearest] of neighbours' distances (Q, K), nearest first: (Q,), 1 if there is but one neighbour.
+
+    Equal to rest / (1 + rest) with rest = sum over the others of exp(d1 - dk), where no exponential over- or underflows
+    unless the weight itself does.
+    """
+    if distances.shape[1] == 1:
+        return np.ones(len(distances), distances.dtype)
+    rest = np.exp(distances[:, :1] - distances[:, 1:]).sum(axis=1)
+    return rest / (1 + rest)
