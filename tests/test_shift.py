@@ -153,6 +153,11 @@ def test_a_defect_that_no_geometry_keeps_is_kept_as_well_as_can_be() -> None:
     assert drawn.tries == shift.TRIES
     assert shift.kept_share(mask, drawn.geometry) == 0
     assert shift.apply(picture(), drawn).shape == (SIDE, SIDE, 3)
+    # Two to four times the size: a quarter to a sixteenth of the whole stays, and the most is taken.
+    everywhere = np.ones((SIDE, SIDE), bool)
+    drawn = shift.draw(settings(geometry_scale=[2, 4]), 42, "nut", "a", mask=everywhere)
+    assert drawn.tries == shift.TRIES
+    assert shift.kept_share(everywhere, drawn.geometry) > 0.2
 
 
 def test_kept_share_counts_the_pixels_that_stay() -> None:
@@ -230,6 +235,10 @@ def test_a_crop_enlarges_its_box_to_the_image() -> None:
     assert (shifted[:7, 1:] == 255).all()
     mask = shift.apply_mask(image[..., 0] > 0, drawn)
     assert mask.all()
+
+    ramp = np.arange(0, 256, 32, dtype=np.uint8)[None, :, None] * np.ones((8, 1, 3), np.uint8)
+    # The box's left edge is at 3.5 in pixel centres; the result's first pixel lies half of its own width further.
+    assert shift.apply(ramp, drawn)[4, :, 0].tolist()[:6] == [120, 136, 152, 168, 184, 200]
 
 
 @pytest.mark.parametrize("border", ["reflect", "edge", "wrap", "constant"])
