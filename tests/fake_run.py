@@ -19,7 +19,7 @@ from adshift.scenarios import SCENARIOS, scores_path, split_path
 DATASET, CLASSES, METHODS, RATIOS = "sample", ("hazelnut", "carpet"), ("patchcore", "padim"), (0.01, 0.05, 0.1)
 DEFECTS = ("crack", "hole")
 EVIL = "<img src=x onerror=alert(1)>"  # a defect's name that must not reach the page as markup
-SIDE, MAP = 40, 8
+SIDE, MAP, SIZE = 40, 8, 32  # pixels of images, maps, and of the network's input
 
 
 def _names(normal: int, defective: int) -> list[str]:
@@ -112,7 +112,7 @@ def _evaluation(folder, dataset, method, classes, names, labels, rng) -> None:  
             maps = rng.uniform(2, 6, (len(names), MAP, MAP)).astype(np.float32)
             maps[:, 3, 4] = scores
             path = scores_path("test", dataset, method, scenario.model_of(name), scenario.pair("test"), name)
-            Predictions(tuple(names), scores, maps, 32, 1.0).save(path)
+            Predictions(tuple(names), scores, maps, SIZE, 1.0).save(path)
             threshold = 11.5 + (lifted if scenario.val == "shift" else 0)
             called = scores > threshold
             tp, fp = int((called & labels).sum()), int((called & ~labels).sum())

@@ -5,10 +5,11 @@ Notation: S side of the network's input in pixels.
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -18,11 +19,11 @@ from adshift.manifest import GOOD, Item, anomalous, path_of, read
 from adshift.records import Predictions
 from adshift.report import label
 from adshift.report.tables import read_csv
-from adshift.scenarios import SCENARIOS, Scenario, scores_path, split_path
+from adshift.scenarios import SCENARIOS, Scenario, pair, scores_path, split_path
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 TILE, GAP, MARGIN = 144, 6, 118  # pixels, of the composed pictures
-_SAMPLED = 64  # images at most that fix a colour scale
+SAMPLED = 64  # images at most that fix a colour scale
 
 
 @cache
@@ -75,52 +76,50 @@ def scale_of(normal: np.ndarray, defective: np.ndarray, ratio: float, threshold:
 
 @dataclass
 class Album:
-    """Test images, masks and anomaly maps of a run in the geometry of the network's input, read when asked for."""
+    """Test images, masks and anomaly maps of a run in the geometry of the network's input, each read once."""
 
     dataset: str
     resize: int
     crop: int | None
     thresholds: dict[tuple[str, str, str], float]  # (method, class, scenario)
-    _items: dict[tuple[str, str], dict[str, Item]] = field(default_factory=dict)
-    _predictions: dict[tuple[str, str, str], Predictions] = field(default_factory=dict)
-    _scales: dict[tuple[str, str, str], Scale] = field(default_factory=dict)
+    _kept: dict[tuple[str, ...], Any] = field(default_factory=dict)
+
+    def _once(self, key: tuple[str, ...], make: Callable[[], Any]) -> Any:
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     def item(self, name: str, domain: str, image: str) -> Item:
-        if (name, domain) not in self._items:
-            self._items[name, domain] = {item.name: item for item in read(path_of(self.dataset, name, domain))}
-        return self._items[name, domain][image]
+        path = path_of(self.dataset, name, domain)
+        return self._once(("items", name, domain), lambda: {item.name: item for item in read(path)})[image]
 
     def image(self, name: str, domain: str, image: str) -> np.ndarray:
         """(S, S, 3) uint8."""
-        return fit(load_image(self.item(name, domain, image)), self.resize, self.crop)
+        item = self.item(name, domain, image)
+        return self._once(("image", name, domain, image), lambda: fit(load_image(item), self.resize, self.crop))
 
     def mask(self, name: str, domain: str, image: str) -> np.ndarray:
         """(S, S) bool."""
-        return fit(load_mask(self.item(name, domain, image)), self.resize, self.crop)
+        item = self.item(name, domain, image)
+        return self._once(("mask", name, domain, image), lambda: fit(load_mask(item), self.resize, self.crop))
 
     def predictions(self, method: str, name: str, scenario: Scenario, domain: str) -> Predictions:
         """Test scores of the scenario's model on the images of a domain."""
-        key = method, scenario.model_of(name) + "/" + name, f"{scenario.model}-on-{domain}"
-        if key not in self._predictions:
-            path = scores_path("test", self.dataset, method, scenario.model_of(name), key[2], name)
-            self._predictions[key] = Predictions.load(path)
-        return self._predictions[key]
+        path = scores_path("test", self.dataset, method, scenario.model_of(name), pair(scenario.model, domain), name)
+        return self._once(("scores", str(path)), lambda: Predictions.load(path))
 
     def scale(self, method: str, name: str, scenario: Scenario) -> Scale:
         """The colour scale, from the images of the domain that the scenario's threshold was calibrated on."""
-        key = method, name, scenario.name
-        if key not in self._scales:
-            found = self.predictions(method, name, scenario, scenario.val)
-            labels = anomalous(found.names)
-            every = max(1, -(-len(labels) // _SAMPLED))
-            some = Predictions(found.names[::every], found.scores[::every], found.maps[::every],
-                               found.size, found.smoothing)  # fmt: skip
-            maps, labels = some.full_maps(), labels[::every]
-            scores = np.where(np.abs(some.scores) > 1e-9, some.scores, 1.0)
-            ratio = float(np.median(maps.max(axis=(1, 2)) / scores))
-            threshold = self.thresholds[method, name, scenario.name]
-            self._scales[key] = scale_of(maps[~labels], maps[labels], ratio, threshold)
-        return self._scales[key]
+        return self._once(("scale", method, name, scenario.name), lambda: self._scale(method, name, scenario))
+
+    def _scale(self, method: str, name: str, scenario: Scenario) -> Scale:
+        found = self.predictions(method, name, scenario, scenario.val)
+        every = slice(None, None, max(1, -(-len(found.names) // SAMPLED)))
+        some = Predictions(found.names[every], found.scores[every], found.maps[every], found.size, found.smoothing)
+        maps, labels = some.full_maps(), anomalous(some.names)
+        scores = np.where(np.abs(some.scores) > 1e-9, some.scores, 1.0)
+        ratio = float(np.median(maps.max(axis=(1, 2)) / scores))
+        return scale_of(maps[~labels], maps[labels], ratio, self.thresholds[method, name, scenario.name])
 
     def overlay(self, method: str, name: str, scenario: Scenario, image: str) -> np.ndarray:
         """(S, S, 3) uint8: the anomaly map over the grey image, what lies above the threshold outlined."""
@@ -143,7 +142,8 @@ def blend(image: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """
     grey = image.mean(axis=2, keepdims=True)
     heat = colours()[np.rint(255 * positions).astype(int)]
-    mixed = np.rint(0.35 * grey + 0.65 * heat).astype(np.uint8)
+    weight = 0.4 + 0.4 * positions[..., None]  # the calm parts stay recognizable
+    mixed = np.rint((1 - weight) * grey + weight * heat).astype(np.uint8)
     mixed[outline(positions > 0.5)] = 255
     return mixed
 
