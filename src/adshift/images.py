@@ -9,7 +9,15 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import (
+    BmpImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from adshift.errors import AdshiftError
 from adshift.manifest import Item
@@ -17,7 +25,16 @@ from adshift.manifest import Item
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 MAX_PIXELS = 100_000_000  # a larger image is taken for a decompression bomb
 
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP", "PPM")  # of SUFFIXES; no format that starts a program
+# The readers of SUFFIXES and no others, since some of Pillow's start programs.
+_READERS = (
+    PngImagePlugin.PngImageFile,
+    JpegImagePlugin.JpegImageFile,
+    BmpImagePlugin.BmpImageFile,
+    TiffImagePlugin.TiffImageFile,
+    WebPImagePlugin.WebPImageFile,
+    PpmImagePlugin.PpmImageFile,
+)
+_FORMATS = [reader.format for reader in _READERS]
 
 
 def sha256(path: Path | str) -> str:
@@ -125,10 +142,8 @@ def fit(array: np.ndarray, resize: int, crop: int | None = None) -> np.ndarray:
             f"features.crop: {crop} pixels cannot be cut from {resize}", "set it to features.resize or less"
         )
     mask = array.dtype == bool
-    pixels = Image.fromarray(array.astype(np.uint8) if mask else array)
-    square = np.asarray(
-        pixels.resize((resize, resize), Image.Resampling.NEAREST if mask else Image.Resampling.BILINEAR)
-    )
+    method = Image.Resampling.NEAREST if mask else Image.Resampling.BILINEAR
+    square = np.asarray(Image.fromarray(array.astype(np.uint8) if mask else array).resize((resize, resize), method))
     if crop is not None:
         start = round((resize - crop) / 2)
         square = square[start : start + crop, start : start + crop]

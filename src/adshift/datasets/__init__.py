@@ -61,9 +61,7 @@ def classes_under(name: str, root: str) -> list[str]:
         raise AdshiftError(f"dataset.root: {root} does not exist", "set it to the folder that holds the data set")
     found = adapter.classes_under(Path(root))
     if not found:
-        raise AdshiftError(
-            f"dataset.root: {root} holds no data of the layout {name}", f"it is to hold {adapter.LAYOUT}"
-        )
+        raise AdshiftError(f"dataset.root: {root} is no {name} data set", f"it is to hold {adapter.LAYOUT}")
     return sorted(found)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 SIZE = 256
 Y, X = np.mgrid[:SIZE, :SIZE].astype(np.float32)
 
+Point = tuple[float, float]
 Color = tuple[float, float, float]
 
 
@@ -37,22 +38,28 @@ def texture(name: str, rng: np.random.Generator, zoom: float, angle: float | Non
     return sample(photograph(name), y / zoom, x / zoom)
 
 
-def clouds(rng: np.random.Generator, scale: float) -> np.ndarray:
-    """A smooth random map of deviation about 1, its blots about `scale` pixels wide."""
-    from scipy.ndimage import zoom
-
-    knots = int(np.ceil(SIZE / scale)) + 4
-    fine = zoom(rng.standard_normal((knots, knots)).astype(np.float32), scale, order=3)
-    return 1.4 * fine[int(scale) :, int(scale) :][:SIZE, :SIZE]
+def clouds(rng: np.random.Generator, size: float) -> np.ndarray:
+    """A smooth random map of mean 0 and deviation 1, its blots about `size` pixels wide."""
+    spread = _spread(float(size))
+    return spread @ rng.standard_normal((spread.shape[1],) * 2, dtype=np.float32) @ spread.T
 
 
-def turn(y: np.ndarray, x: np.ndarray, centre: tuple[float, float], angle: float) -> tuple[np.ndarray, np.ndarray]:
+@cache
+def _spread(size: float) -> np.ndarray:
+    """(SIZE, knots) float32: Gaussian weights of knots `size` pixels apart, each row of length 1."""
+    knots = np.arange(-2, SIZE / size + 2)
+    weights = np.exp(-2 * (np.arange(SIZE)[:, None] / size - knots) ** 2)
+    return (weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32)
+
+
+def turn(y: np.ndarray, x: np.ndarray, centre: Point, angle: float) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates seen from `centre` in a frame turned by `angle` (radians)."""
     dy, dx = y - centre[0], x - centre[1]
     return np.cos(angle) * dy - np.sin(angle) * dx, np.sin(angle) * dy + np.cos(angle) * dx
 
 
-def disc(centre: tuple[float, float], radius: float) -> np.ndarray:
+def disc(centre: Point, radius: float) -> np.ndarray:
+    """A disc."""
     return np.hypot(Y - centre[0], X - centre[1]) - radius
 
 
@@ -65,19 +72,21 @@ def box(y: np.ndarray, x: np.ndarray, height: float, width: float, corner: float
 def line(points: np.ndarray, width: float) -> np.ndarray:
     """A polyline through (N, 2) `points`."""
     distance = np.full((SIZE, SIZE), np.inf, dtype=np.float32)
-    for (y0, x0), (dy, dx) in zip(points[:-1], np.diff(points, axis=0), strict=True):
+    for (y0, x0), (dy, dx) in zip(points[:-1].tolist(), np.diff(points, axis=0).tolist(), strict=True):
         along = np.clip(((Y - y0) * dy + (X - x0) * dx) / (dy * dy + dx * dx + 1e-6), 0, 1)
         distance = np.minimum(distance, np.hypot(Y - y0 - along * dy, X - x0 - along * dx))
     return distance - width / 2
 
 
-def walk(rng: np.random.Generator, start: tuple[float, float], length: float, wander: float) -> np.ndarray:
-    """(N, 2) points of a path from `start` in a random direction, which changes by about `wander` radians a step."""
+def walk(rng: np.random.Generator, centre: Point, length: float, jag: float, drift: float) -> np.ndarray:
+    """(N, 2) points of a path about `centre` in a random direction.
+
+    Each step's direction is off by about `jag` radians on its own and by `drift` more than the step before.
+    """
     steps = 12
-    heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, wander, steps))
-    moves = length / steps * np.stack([np.sin(heading), np.cos(heading)], axis=1)
-    points = np.cumsum(np.vstack([start, moves]), axis=0)
-    return points + np.asarray(start) - points.mean(axis=0)  # centred on its start, so that it stays in the part
+    heading = rng.uniform(0, 2 * np.pi) + rng.normal(0, jag, steps) + np.cumsum(rng.normal(0, drift, steps))
+    points = length / steps * np.cumsum(np.stack([np.sin(heading), np.cos(heading)], axis=1), axis=0)
+    return points - points.mean(axis=0) + centre
 
 
 def cover(shape: np.ndarray, softness: float = 1.0) -> np.ndarray:
@@ -95,10 +104,16 @@ def scale(image: np.ndarray, amount: np.ndarray) -> np.ndarray:
     return image * amount[..., None]
 
 
+def plain(color: Color | np.ndarray, shade: np.ndarray) -> np.ndarray:
+    """An image of one color, made brighter or darker by the factor `shade` (a map)."""
+    return np.asarray(color, dtype=np.float32) * shade[..., None]
+
+
 def photographed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The picture as a camera takes it: exposure, white balance, uneven light, sensor noise. (SIZE, SIZE, 3) uint8."""
     angle, fall = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.06)
     slope = (np.sin(angle) * (Y - SIZE / 2) + np.cos(angle) * (X - SIZE / 2)) / (SIZE / 2)
-    lit = scale(image * rng.normal(1, 0.03) * rng.normal(1, 0.01, 3), 1 + fall * slope)
-    noisy = lit + rng.normal(0, 0.008, image.shape)
+    balance = rng.normal(1, 0.03) * rng.normal(1, 0.01, 3).astype(np.float32)
+    noise = 0.008 * rng.standard_normal(image.shape, dtype=np.float32)
+    noisy = scale(image * balance, 1 + fall * slope) + noise
     return np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
