@@ -123,6 +123,17 @@ def test_misses_are_the_wrong_ones_and_the_furthest_come_first():
     assert page.misses(rows[2:4], 2) == {}
 
 
+def test_false_alarms_do_not_crowd_out_missed_defects():
+    rows = [row(f"alarm{n}", "0", "1", str(20 + n)) for n in range(5)] + [
+        row(f"missed{n}", "1", "0", "9") for n in range(3)
+    ]
+    for count, alarms in ((1, 1), (2, 1), (4, 2), (7, 4), (8, 5), (9, 5)):
+        found = page.misses(rows, count)["m", "clean"]
+        assert (len(found), sum(not miss.anomalous for miss in found)) == (min(count, 8), alarms)
+        assert [miss.margin for miss in found] == sorted((miss.margin for miss in found), reverse=True)
+    assert [miss.image for miss in page.misses(rows[:5], 2)["m", "clean"]] == ["test/x/alarm4", "test/x/alarm3"]
+
+
 def test_costs_speak_only_of_what_is_defined(album):
     results, _ = album
     assert len(page.costs(results, "padim")) == 3

@@ -113,7 +113,7 @@ class Miss:
 
 
 def misses(scores: plots.Rows, count: int) -> dict[tuple[str, str], list[Miss]]:
-    """{(method, scenario): the worst misses}, largest margin first, at most `count` each; and how many there are.
+    """{(method, scenario): the worst misses}, largest margin first, at most `count` each.
 
     Classes and methods score on different scales, so a margin is counted in standard deviations of the scores of its
     method, class and scenario.
@@ -132,10 +132,16 @@ def misses(scores: plots.Rows, count: int) -> dict[tuple[str, str], list[Miss]]:
                 found.setdefault((method, scenario), []).append(
                     Miss(method, scenario, name, row["name"], row["defect"], row["anomalous"] == "1", score,
                          float(row["threshold"]), margin))  # fmt: skip
-    return {
-        key: sorted(group, key=lambda miss: (-miss.margin, miss.name, miss.image))[:count]
-        for key, group in found.items()
-    }
+    return {key: _worst(group, count) for key, group in found.items()}
+
+
+def _worst(group: list[Miss], count: int) -> list[Miss]:
+    """The worst `count`: half of them missed defects and half false alarms, as far as there are so many of each."""
+    group = sorted(group, key=lambda miss: (-miss.margin, miss.name, miss.image))
+    kinds = [[miss for miss in group if miss.anomalous is anomalous] for anomalous in (True, False)]
+    half = count // 2
+    missed = max(half, count - len(kinds[1]))
+    return sorted(kinds[0][:missed] + kinds[1][: count - min(missed, len(kinds[0]))], key=group.index)
 
 
 def build(
@@ -167,7 +173,8 @@ def build(
     def chart(name: str, **only: str) -> Any:
         table = [row for row in rows[name] if all(row[key] == value for key, value in only.items())]
         spec = plots.fill(plots.CHARTS[name], table)
-        spec.pop("title")  # the page has its own headings
+        spec.pop("title")  # the page has its own headings, and shows one revision
+        spec["spec"].get("encoding", {}).pop("strokeDash", None)
         return Markup(plots.svg(spec, prefix="-".join([name, *only.values()])))
 
     def gallery(method: str, scenario: str) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from adshift.images import fit, load_image, load_mask
 from adshift.manifest import GOOD, Item, anomalous, path_of, read
 from adshift.records import Predictions
 from adshift.report import label
-from adshift.report.tables import read_csv
 from adshift.scenarios import SCENARIOS, Scenario, pair, scores_path, split_path
+from adshift.splits import names_of
+from adshift.splits import read as read_split
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 TILE, GAP, MARGIN = 144, 6, 118  # pixels, of the composed pictures
@@ -157,11 +158,7 @@ def outline(region: np.ndarray) -> np.ndarray:
 
 def choose(dataset: str, classes: Sequence[str], count: int) -> dict[str, list[str]]:
     """{class: the test images to show}."""
-    chosen = {}
-    for name in classes:
-        rows = read_csv(split_path(dataset, name))
-        chosen[name] = spread([row["name"] for row in rows if row["role"] == "test"], count)
-    return chosen
+    return {name: spread(names_of(read_split(split_path(dataset, name)), "test"), count) for name in classes}
 
 
 def spread(names: Sequence[str], count: int) -> list[str]:

@@ -16,6 +16,7 @@ from adshift.manifest import GOOD
 from adshift.methods import UNIFIED
 from adshift.report import label
 from adshift.scenarios import DOMAINS, SCENARIOS, Scenario, split_path
+from adshift.splits import read as read_split
 from adshift.stage import read_json
 
 MACRO = "macro"
@@ -257,10 +258,9 @@ def splits(dataset: str, classes: Sequence[str], backbone: str, folder: Path) ->
     rows = []
     for name in classes:
         # A name is part/defect/stem, so the split alone tells normal images from defective ones.
-        entries = read_csv(split_path(dataset, name))
         counts = dict.fromkeys(parts, 0)
-        for entry in entries:
-            counts[entry["role"], "normal" if entry["name"].split("/")[1] == GOOD else "anomalous"] += 1
+        for image, role in read_split(split_path(dataset, name)).items():
+            counts[role, "normal" if image.split("/")[1] == GOOD else "anomalous"] += 1
         row: list[Cell] = [name]
         for part in parts:
             there = int(theirs[name]["_".join(part)]) if theirs else None
