@@ -14,7 +14,6 @@ the picks are exactly those of the plain algorithm in float64, ties to the lowes
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any, NamedTuple
 
 import numba
@@ -98,8 +97,7 @@ def _rounds(state: "_State", slack: float) -> Iterator[int]:
     done = 1
     with ThreadPoolExecutor(threads) as pool:
         while done <= len(state.picks):
-            shares = [state.heap[:POOL][share::threads].copy() for share in range(threads)]
-            list(pool.map(_settle, repeat(state), repeat(slack), shares, repeat(done)))
+            list(pool.map(lambda share: _settle(state, slack, share, threads, done), range(threads)))  # noqa: B023
             last, done = done, _pick(state, done)
             yield from range(last, done)
 
@@ -117,9 +115,9 @@ class _State(NamedTuple):
 
     points: np.ndarray  # (M, D)
     axes: np.ndarray  # (PLANE, D)
-    keys: np.ndarray  # (M,) float64
-    seen: np.ndarray  # (M,) picks that the key has met
-    heap: np.ndarray  # (M,) points, none above its parent but for stale keys
+    heap: np.ndarray  # (M,) indices of points; by `keys` a heap, parent before child
+    keys: np.ndarray  # (M,) float64, in the heap's order
+    seen: np.ndarray  # (M,) picks that a point's key has met, in the points' order
     picks: np.ndarray  # (K,)
     planes: np.ndarray  # (PLANE, K), the picks in the plane
     radii: np.ndarray  # (K,), squared
@@ -127,19 +125,18 @@ class _State(NamedTuple):
     @classmethod
     def of(cls, points: np.ndarray, count: int) -> "_State":
         total, axes = len(points), _main_axes(points)
-        return cls(points, axes, np.empty(total), np.ones(total, np.int32), np.arange(total, dtype=np.int32),
+        return cls(points, axes, np.arange(total, dtype=np.int32), np.empty(total), np.ones(total, np.int32),
                    np.empty(count, np.int64), np.empty((len(axes), count), np.float32), np.empty(count))  # fmt: skip
 
 
 def _main_axes(points: np.ndarray) -> np.ndarray:
     """(PLANE, D) float32: about the main axes of the points, orthonormal. They bound distances and decide nothing."""
-    dimensions = points.shape[1]
-    sample = points[:: max(1, len(points) // SAMPLE)].astype(np.float64)
-    sample -= sample.mean(axis=0)
-    axes = np.random.default_rng(0).standard_normal((dimensions, min(PLANE, dimensions)))
-    with threadpool_limits(1):
+    sample = points[:: max(len(points) // SAMPLE, 50)]
+    axes = np.random.default_rng(0).standard_normal((points.shape[1], min(PLANE, points.shape[1])))
+    with threadpool_limits(1), np.errstate(invalid="ignore"):  # what is not finite is found later
+        sample = sample - sample.mean(axis=0)
         for _ in range(4):  # subspace iteration
-            axes, _triangle = np.linalg.qr(sample.T @ (sample @ axes))
+            axes, _triangle = np.linalg.qr(sample.T @ (sample @ axes.astype(np.float32)))
     return np.ascontiguousarray(axes.T, dtype=np.float32)
 
 
@@ -176,70 +173,73 @@ def _dot(a, b):  # type: ignore[no-untyped-def]
 
 
 @_jit()
-def _above(keys, i, j):  # type: ignore[no-untyped-def]
-    """Whether point i is picked before point j: farther, or as far and of lower index."""
-    return keys[i] > keys[j] or (keys[i] == keys[j] and i < j)
+def _above(state, a, b):  # type: ignore[no-untyped-def]
+    """Whether the point at place a of the heap is picked before that at b: farther, or as far and of lower index."""
+    keys, heap = state.keys, state.heap
+    return keys[a] > keys[b] or (keys[a] == keys[b] and heap[a] < heap[b])
 
 
 @_jit()
-def _sink(heap, keys, place):  # type: ignore[no-untyped-def]
-    """Move heap[place] down to where it belongs."""
-    point = heap[place]
+def _sink(state, place):  # type: ignore[no-untyped-def]
+    """Swap a point of the heap with its children until none of them is above it."""
+    keys, heap = state.keys, state.heap
     while 2 * place + 1 < len(heap):
         child = 2 * place + 1
-        if child + 1 < len(heap) and _above(keys, heap[child + 1], heap[child]):
+        if child + 1 < len(heap) and _above(state, child + 1, child):
             child += 1
-        if not _above(keys, heap[child], point):
+        if not _above(state, child, place):
             break
-        heap[place] = heap[child]
+        keys[place], keys[child] = keys[child], keys[place]
+        heap[place], heap[child] = heap[child], heap[place]
         place = child
-    heap[place] = point
 
 
 @_jit()
 def _begin(state, start):  # type: ignore[no-untyped-def]
-    """The first pick; returns the largest error of a distance in the plane."""
-    norm = np.sqrt(_exact(state.points[start], np.zeros_like(state.points[start])))
+    """The first pick; returns a bound on the error of a distance in the plane."""
+    first = state.points[start]
     for i in range(len(state.points)):
-        state.keys[i] = _exact(state.points[i], state.points[start])
+        state.keys[i] = _exact(state.points[i], first)
     # A projection in float32 errs by less than D * eps * |x|, and |x| <= |x - start| + |start|.
-    norm += np.sqrt(state.keys.max())
+    norm = np.sqrt(state.keys.max()) + np.sqrt(_exact(first, np.zeros_like(first)))
     _take(state, start, 0)
     for place in range(len(state.heap) // 2, -1, -1):
-        _sink(state.heap, state.keys, place)
-    return 4 * EPSILON * state.points.shape[1] * norm
+        _sink(state, place)
+    return 4 * EPSILON * len(first) * norm
 
 
 @_jit()
-def _take(state, i, done):  # type: ignore[no-untyped-def]
-    """Make point i pick number `done`."""
+def _take(state, place, done):  # type: ignore[no-untyped-def]
+    """Make the point at a place of the heap pick number `done`."""
+    i = state.heap[place]
     state.picks[done] = i
-    state.keys[i], state.seen[i] = TAKEN, len(state.picks)
+    state.keys[place], state.seen[i] = TAKEN, len(state.picks)
     for axis in range(len(state.axes)):
         state.planes[axis, done] = _dot(state.axes[axis], state.points[i])
 
 
 @_jit()
-def _settle(state, slack, some, done):  # type: ignore[no-untyped-def]
-    """Bring the keys of some points up to date with all picks done."""
+def _settle(state, slack, share, shares, done):  # type: ignore[no-untyped-def]
+    """Bring every `shares`-th key of the heap's top levels, from `share` on, up to date with all picks done."""
     bounds = np.empty(done, dtype=np.float32)
-    for i in some:
+    for place in range(share, min(POOL, len(state.heap)), shares):
+        i = state.heap[place]
         if state.seen[i] < done:
-            _update(state, slack, i, done, bounds[: done - state.seen[i]])
+            state.keys[place] = _updated(state, slack, i, state.keys[place], bounds[state.seen[i] :])
             state.seen[i] = done
 
 
 @_jit()
-def _update(state, slack, i, done, bounds):  # type: ignore[no-untyped-def]
-    """Let the key of point i meet the picks that it has not seen; `bounds` is scratch, one for each of them."""
-    point, picks = state.points[i], state.picks[state.seen[i] : done]
+def _updated(state, slack, i, key, bounds):  # type: ignore[no-untyped-def]
+    """The key of point i after it met the picks that it has not seen; `bounds` is scratch, one for each of them."""
+    first, done = state.seen[i], state.seen[i] + len(bounds)
+    point, picks = state.points[i], state.picks[first:done]
     bounds[:] = 0
     for axis in range(len(state.axes)):
-        place, others = _dot(state.axes[axis], point), state.planes[axis, state.seen[i] : done]
+        place, others = _dot(state.axes[axis], point), state.planes[axis, first:done]
         for j in range(len(bounds)):
             step = place - others[j]
             bounds[j] += step * step
-    key = state.keys[i]
     near, limit = _limits(key, slack)
     for j in range(len(bounds)):
         if bounds[j] <= limit and _rough(point, state.points[picks[j]]) <= near:
@@ -247,7 +247,7 @@ def _update(state, slack, i, done, bounds):  # type: ignore[no-untyped-def]
             if exact < key:
                 key = exact
                 near, limit = _limits(key, slack)
-    state.keys[i] = key
+    return key
 
 
 @_jit()
@@ -259,30 +259,32 @@ def _limits(key, slack):  # type: ignore[no-untyped-def]
 
 @_jit()
 def _pick(state, done):  # type: ignore[no-untyped-def]
-    """Pick from the settled top of the heap while nothing below can be farther; picks done then."""
-    heap, keys, points = state.heap, state.keys, state.points
-    top = heap[:POOL]
-    below = -1  # the farthest point that is not in `top`: a child of one that is
-    for place in range(len(top), min(2 * len(top) + 1, len(heap))):
-        if below < 0 or _above(keys, heap[place], below):
-            below = heap[place]
+    """Pick from the settled top levels of the heap while nothing below can be farther; picks done then."""
+    keys, heap, points = state.keys, state.heap, state.points
+    top = min(POOL, len(heap))
+    below = -1  # the farthest of the next level, and so of all below
+    for place in range(top, min(2 * top + 1, len(heap))):
+        if below < 0 or _above(state, place, below):
+            below = place
     while True:
-        best = top[0]
-        for i in top:
-            if _above(keys, i, best):
-                best = i
-        if below >= 0 and _above(keys, below, best):
+        best = 0
+        for place in range(1, top):
+            if _above(state, place, best):
+                best = place
+        if below >= 0 and _above(state, below, best):
             break
         state.radii[done - 1] = max(keys[best], 0.0)
         if done == len(state.picks):
             return done + 1
-        for i in top:
-            if state.seen[i] == done:
-                if _rough(points[i], points[best]) <= _limits(keys[i], 0.0)[0]:
-                    keys[i] = min(keys[i], _exact(points[i], points[best]))
-                state.seen[i] = done + 1
+        pick = heap[best]
         _take(state, best, done)
         done += 1
-    for place in range(len(top) - 1, -1, -1):
-        _sink(heap, keys, place)
+        for place in range(top):
+            i = heap[place]
+            if state.seen[i] < done:
+                if _rough(points[i], points[pick]) <= _limits(keys[place], 0.0)[0]:
+                    keys[place] = min(keys[place], _exact(points[i], points[pick]))
+                state.seen[i] = done
+    for place in range(top - 1, -1, -1):
+        _sink(state, place)
     return done

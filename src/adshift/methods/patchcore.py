@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from adshift.coreset import greedy, projection, size_of
 from adshift.errors import AdshiftError
@@ -24,9 +24,15 @@ Reweight = Literal["softmax", "original", "none"]
 ImageScore = Literal["max", "top_mean"]
 
 
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("must be odd: a neighbourhood has a centre")
+    return value
+
+
 class Settings(Section):
     layers: Several(Annotated[int, Field(ge=1)])  # type: ignore[valid-type]
-    pool: Count
+    pool: Annotated[Count, AfterValidator(_odd)]
     stride: Count
     projection: Count | None
     coreset: Fraction
@@ -50,7 +56,7 @@ class PatchCore:
         coreset: share of the training patches kept.
         neighbours: K, for the reweighting.
         metric: of the search.
-        reweight: `softmax`, of each patch by its K neighbours; `original`, of the image score alone (the paper's); `none`.
+        reweight: `softmax`, of every patch score; `original`, of the image score alone, as in the paper; `none`.
         image_score: of the patch scores, the maximum or the mean of the largest ones.
         top_percent: how many are the largest ones.
         smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged map.
