@@ -347,6 +347,15 @@ def test_noise_has_its_strength_and_its_seed() -> None:
     assert white.max() == 255 and 200 < white.min() < 250  # clipped, not wrapped around
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_acts_alone(family: str) -> None:
+    image = picture()
+    alone = shift.apply(image, Draw(**{family: getattr(EVERYTHING, family)}))
+    assert np.mean(alone != image) > 0.5
+    without = shift.apply(image, EVERYTHING.model_copy(update={family: None}))
+    assert np.mean(without != shift.apply(image, EVERYTHING)) > 0.5
+
+
 def test_families_follow_their_order() -> None:
     image = picture()
     by_hand = image
