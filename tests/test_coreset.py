@@ -1,4 +1,4 @@
-"""Greedy selection against plain farthest-point sampling, written twice more: in NumPy float64, and for ties in integers."""
+"""Greedy selection against plain farthest-point sampling, written once more by the book in NumPy float64."""
 
 import numpy as np
 import pytest

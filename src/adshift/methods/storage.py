@@ -5,6 +5,7 @@ that made it, and each array's shape and type, so that a damaged or foreign file
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from adshift import methods
 from adshift.errors import AdshiftError
 from adshift.stage import read_json, write_json
 
@@ -65,13 +67,13 @@ def load(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any], dict[
 
     model, file = read_json(folder / "model.json"), folder / "model.safetensors"
     try:
-        found = model["format"], model["method"]
-        settings, spec, sha256 = dict(model["settings"]), dict(model["features"]), model["sha256"]
+        if (model["format"], model["method"]) != (FORMAT, kind):
+            raise ValueError(f"{model['method']} of format {model['format']}, not {FORMAT}")
+        spec, sha256 = dict(model["features"]), model["sha256"]
+        settings = dict(methods.settings(kind).model_validate_json(json.dumps(model["settings"])))
         expected = {name: (tuple(entry["shape"]), entry["dtype"]) for name, entry in model["arrays"].items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise AdshiftError(f"{folder / 'model.json'}: no model of adshift ({error!r})", REMEDY) from None
-    if found != (FORMAT, kind):
-        raise AdshiftError(f"{folder / 'model.json'}: {found[1]} of format {found[0]}, not {kind} of {FORMAT}", REMEDY)
+        raise AdshiftError(f"{folder / 'model.json'}: no {kind} model of adshift ({error!r})", REMEDY) from None
     try:
         content = file.read_bytes()
         arrays = from_bytes(content)
@@ -81,4 +83,6 @@ def load(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any], dict[
         raise AdshiftError(f"{file}: other arrays than model.json says", REMEDY)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise AdshiftError(f"{file}: damaged, its content is not what model.json says", REMEDY)
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise AdshiftError(f"{file}: holds NaN or infinity", REMEDY)
     return settings, spec, arrays
