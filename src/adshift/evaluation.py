@@ -44,14 +44,14 @@ def image_level(
         for scenario in SCENARIOS:
             found = predictions("test", dataset, method, scenario, name)
             labels = anomalous(found.names)
-            threshold = Threshold.from_dict(chosen[name][scenario.name]).value
+            threshold = Threshold.from_dict(chosen[name][scenario.name]).threshold
             report["classes"][name][scenario.name] = image_metrics(found.scores, labels, threshold).to_dict()
             if scenario.unified:
                 normal[name] = found.scores[~labels]
             for table, rows in curves(found, threshold).items():
                 tables[table] += [{"class": name, "scenario": scenario.name, **row} for row in rows]
     for owner in classes:
-        limit = Threshold.from_dict(chosen[owner][UNIFIED_SCENARIO.name]).value
+        limit = Threshold.from_dict(chosen[owner][UNIFIED_SCENARIO.name]).threshold
         report["cross_class"][owner] = {other: false_positive_rate(normal[other], limit) for other in classes}
     return {"report": report, "tables": tables}
 
@@ -112,7 +112,7 @@ def ablation(dataset: str, classes: Iterable[str], ratios: Iterable[float], sett
         result[name] = {}
         for ratio in ratios:
             val, test = (Predictions.load(folder / f"{part}-{ratio}.npz") for part in ("val", "test"))
-            limit = calibrate(val.scores, anomalous(val.names), settings).value
+            limit = calibrate(val.scores, anomalous(val.names), settings, f"{folder}: validation scores").threshold
             metrics = image_metrics(test.scores, anomalous(test.names), limit).to_dict()
             result[name][str(ratio)] = {**metrics, "rows": rows[str(ratio)]}
     return {"classes": result}

@@ -6,6 +6,7 @@ tests/test_padim.py holds both against anomalib's own forward pass.
 Notation: N images, P = H x W positions of the shallowest layer, D random channels.
 """
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +49,10 @@ class Padim:
             AdshiftError: fewer than two images, or more channels asked for than there are.
         """
         import torch
-        from anomalib.models.image.padim.torch_model import PadimModel
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of anomalib's own imports
+            from anomalib.models.image.padim.torch_model import PadimModel
 
         if len(features) < 2:
             raise AdshiftError(f"PaDiM needs at least 2 training images, not {len(features)}", "add normal images")
@@ -64,7 +68,9 @@ class Padim:
         model.idx = torch.from_numpy(self.channels)
         for start in range(0, len(features), CHUNK):
             part = features[start : start + CHUNK]
-            maps = {name: part.maps(level).transpose(0, 3, 1, 2) for name, level in zip(names, self.layers, strict=True)}
+            maps = {
+                name: part.maps(level).transpose(0, 3, 1, 2) for name, level in zip(names, self.layers, strict=True)
+            }
             model.memory_bank.append(model.generate_embedding({name: torch.from_numpy(m) for name, m in maps.items()}))
         model.fit()
         self.mean = model.gaussian.mean.numpy().T.copy()
