@@ -33,6 +33,7 @@ from adshift.datasets.drawing import (
 
 Picture = tuple[np.ndarray, np.ndarray]
 Range = tuple[float, float]
+Brush = Callable[[np.random.Generator, np.ndarray, Point], Picture]
 
 CENTRE = SIZE / 2
 NOTHING = np.zeros((SIZE, SIZE), dtype=np.float32)
@@ -80,7 +81,18 @@ class Spot:
         return paint(image, self.color, rng.uniform(*self.amount) * cover(shape, self.edge)), cover(shape)
 
 
-Brush = Callable[[np.random.Generator, np.ndarray, Point], Picture]
+# Normal in small numbers at any place: hard on a model of each position, easy on a memory of patches.
+SCAR = Spot((0.22, 0.13, 0.08), (0.5, 0.85), radius=(2, 4.5), rough=1, edge=2)
+NEP = Spot((0.74, 0.73, 0.7), (0.5, 0.9), radius=(2, 4), rough=1, edge=2)
+LINT = Stroke((0.75, 0.75, 0.75), (0.5, 0.9), length=(8, 20), width=(1.2, 2), drift=0.4)
+
+
+def strewn(rng: np.random.Generator, image: np.ndarray, mark: Brush, mean: float = 3.0) -> np.ndarray:
+    """`image` with about `mean` marks at random places."""
+    for _ in range(rng.poisson(mean)):
+        image, _ = mark(rng, image, (rng.uniform(0, SIZE), rng.uniform(0, SIZE)))
+    return image
+
 
 NUT_DEFECTS: dict[str, Brush] = {
     "crack": Stroke((0.12, 0.07, 0.04), (0.6, 0.95), length=(40, 90), width=(1.2, 3), jag=0.5, drift=0.12, halo=-0.2),
@@ -94,8 +106,8 @@ NUT_DEFECTS: dict[str, Brush] = {
 def hazelnut(rng: np.random.Generator, defect: str) -> Picture:
     """A nut on a dark ground: an egg with fibres from tip to base and a pale, rough base."""
     centre = CENTRE + rng.normal(0, 5), CENTRE + rng.normal(0, 5)
-    long, wide = rng.normal(96, 3), rng.normal(82, 3)
-    v, u = turn(Y, X, centre, rng.uniform(-1.0, 1.0))
+    long, wide = rng.normal(95, 3), rng.normal(81, 3)
+    v, u = turn(Y, X, centre, rng.uniform(-0.6, 0.6))
     v, u = v / long, u / wide / (1 - 0.13 * v / long)
     radius = np.hypot(v, u) + 0.012 * clouds(rng, 48)
     body = cover((radius - 1) * wide, 1.5)
@@ -106,7 +118,7 @@ def hazelnut(rng: np.random.Generator, defect: str) -> Picture:
     shell = plain(rng.normal((0.53, 0.34, 0.19), 0.012), 1 + 0.11 * fibres + 0.05 * texture("gravel", rng, 0.6))
     base = cover((0.62 - v + 0.05 * clouds(rng, 24)) * 40, 8)
     shell = paint(shell, plain((0.66, 0.52, 0.36), 1 + 0.16 * texture("gravel", rng, 0.5)), 0.8 * base)
-    changed = NOTHING
+    shell, changed = strewn(rng, shell, SCAR), NOTHING
     if defect in NUT_DEFECTS:
         at = centre[0] + rng.uniform(-50, 50), centre[1] + rng.uniform(-45, 45)
         shell, changed = NUT_DEFECTS[defect](rng, shell, at)
@@ -118,7 +130,7 @@ def hazelnut(rng: np.random.Generator, defect: str) -> Picture:
 
 
 CARPET_DEFECTS: dict[str, Brush | None] = {
-    "color": Spot((0.42, 0.24, 0.2), (0.15, 0.55), radius=(12, 24), rough=5),
+    "color": Spot((0.42, 0.24, 0.2), (0.1, 0.4), radius=(12, 24), rough=5),
     "cut": Stroke((0.12, 0.12, 0.12), (0.4, 0.85), length=(25, 60), width=(1.5, 3.5)),
     "metal": Stroke((0.85, 0.86, 0.9), (0.35, 0.8), length=(18, 45), width=(1.2, 2.5), drift=0.25),
     "thread": Stroke((0.6, 0.58, 0.55), (0.4, 0.8), length=(40, 90), width=(1.6, 3), drift=0.45, halo=0.3),
@@ -140,6 +152,7 @@ def carpet(rng: np.random.Generator, defect: str) -> Picture:
     twill = np.cos(2 * np.pi * (x + y) / 18)
     fuzz = 0.07 * texture("grass", rng, 0.7) + 0.03 * clouds(rng, 60)
     image = plain(rng.normal((0.46, 0.45, 0.44), 0.008), 1 + 0.2 * np.tanh(2 * crossing) + 0.1 * twill + fuzz)
+    image = strewn(rng, image, NEP)
     draw = CARPET_DEFECTS.get(defect)
     return draw(rng, image, at) if draw else (image, changed)
 
@@ -157,7 +170,7 @@ def zipper(rng: np.random.Generator, defect: str) -> Picture:
 
     weave = 0.08 * np.sin(2 * np.pi * (y + np.abs(x)) / 5) + 0.08 * texture("grass", rng, 0.4) + 0.04 * clouds(rng, 50)
     cloth = plain(rng.normal((0.22, 0.23, 0.27), 0.005), 1 + weave)
-    changed = NOTHING
+    cloth, changed = strewn(rng, cloth, LINT), NOTHING
     if defect == "fabric_interior":
         cloth, changed = ABRASION(rng, cloth, (CENTRE + along, middle + side * rng.uniform(45, 75)))
     edge = 98 + rng.normal(0, 1)
@@ -179,14 +192,15 @@ def zipper(rng: np.random.Generator, defect: str) -> Picture:
         row = np.round(v / PITCH)
         v, u = v - PITCH * row, half * x - 9 - opening
         struck = (row == round(along / PITCH)) & (half == side)
-        if defect in ("broken_teeth", "displaced_tooth") and half == side:
-            changed = cover(box(v, u, 15, 34, 3)) * struck
+        slot = box(v, u, 15, 34, 3)
         if defect == "displaced_tooth":
             moved = turn(v, u, (rng.normal(0, 1.5), rng.uniform(4, 9)), rng.normal(0, 0.2))
             v, u = (np.where(struck, new, old) for new, old in zip(moved, (v, u), strict=True))
         tooth = box(v, u, 13, 30, 4)
         if defect == "broken_teeth":
             tooth = np.where(struck, box(v, u - 11, 13, 9, 3), tooth)
+        if defect in ("broken_teeth", "displaced_tooth") and half == side:
+            changed = cover(np.minimum(slot, box(v, u, 15, 34, 3))) * struck
         shine = 0.3 + 0.2 * np.exp(-(((v + 2) / 3) ** 2)) + 0.02 * texture("gravel", rng, 0.5)
         image = paint(image, plain((0.95, 0.97, 1.0), shine), cover(tooth, 1.5))
     return image, changed
