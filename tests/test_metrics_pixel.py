@@ -173,7 +173,13 @@ def test_bad_input_is_refused():
     maps, masks = CASES["random"]
     holed = maps.copy()
     holed[1, 2, 3] = np.nan
-    for bad in ((holed, masks, 0.3), (maps, masks[:-1], 0.3), (maps, masks.astype(np.uint8), 0.3),
-                (maps[0], masks[0], 0.3), (maps, masks, 0.0), (maps, masks, 1.1)):  # fmt: skip
-        with pytest.raises(ValueError):
+    for bad, why in (
+        ((holed, masks, 0.3), "not finite"),
+        ((maps, masks[:-1], 0.3), "expected bool, alike"),
+        ((maps, masks.astype(np.uint8), 0.3), "expected bool, alike"),
+        ((maps[0], masks[0], 0.3), r"expected \(N, H, W\)"),
+        ((maps, masks, 0.0), "expected a false-positive rate"),
+        ((maps, masks, 1.1), "expected a false-positive rate"),
+    ):
+        with pytest.raises(ValueError, match=why):
             pixel_metrics(*bad)
