@@ -173,25 +173,25 @@ def _dot(a, b):  # type: ignore[no-untyped-def]
 
 
 @_jit()
-def _above(state, a, b):  # type: ignore[no-untyped-def]
-    """Whether the point at place a of the heap is picked before that at b: farther, or as far and of lower index."""
-    keys, heap = state.keys, state.heap
-    return keys[a] > keys[b] or (keys[a] == keys[b] and heap[a] < heap[b])
+def _above(key, i, other, j):  # type: ignore[no-untyped-def]
+    """Whether point i is picked before point j: farther, or as far and of lower index."""
+    return key > other or (key == other and i < j)
 
 
 @_jit()
 def _sink(state, place):  # type: ignore[no-untyped-def]
-    """Swap a point of the heap with its children until none of them is above it."""
+    """Move a point of the heap down until none of its children is above it."""
     keys, heap = state.keys, state.heap
+    key, point = keys[place], heap[place]
     while 2 * place + 1 < len(heap):
         child = 2 * place + 1
-        if child + 1 < len(heap) and _above(state, child + 1, child):
+        if child + 1 < len(heap) and _above(keys[child + 1], heap[child + 1], keys[child], heap[child]):
             child += 1
-        if not _above(state, child, place):
+        if not _above(keys[child], heap[child], key, point):
             break
-        keys[place], keys[child] = keys[child], keys[place]
-        heap[place], heap[child] = heap[child], heap[place]
+        keys[place], heap[place] = keys[child], heap[child]
         place = child
+    keys[place], heap[place] = key, point
 
 
 @_jit()
@@ -264,14 +264,14 @@ def _pick(state, done):  # type: ignore[no-untyped-def]
     top = min(POOL, len(heap))
     below = -1  # the farthest of the next level, and so of all below
     for place in range(top, min(2 * top + 1, len(heap))):
-        if below < 0 or _above(state, place, below):
+        if below < 0 or _above(keys[place], heap[place], keys[below], heap[below]):
             below = place
     while True:
         best = 0
         for place in range(1, top):
-            if _above(state, place, best):
+            if _above(keys[place], heap[place], keys[best], heap[best]):
                 best = place
-        if below >= 0 and _above(state, below, best):
+        if below >= 0 and _above(keys[below], heap[below], keys[best], heap[best]):
             break
         state.radii[done - 1] = max(keys[best], 0.0)
         if done == len(state.picks):
