@@ -5,13 +5,15 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from ruamel.yaml import YAML
 
 import fake_run
 from adshift import offline
 from adshift.report import plots, tables
 from adshift.scenarios import SCENARIOS
 
-TEMPLATES = Path(__file__).parents[1] / ".dvc" / "plots"
+ROOT = Path(__file__).parents[1]
+TEMPLATES = ROOT / ".dvc" / "plots"
 
 
 @pytest.fixture
@@ -112,3 +114,28 @@ def test_dvc_fills_the_templates(charts):
         properties = {"template": chart.template, "template_dir": str(TEMPLATES), "x": chart.x, "y": chart.y}
         filled = json.dumps(VegaRenderer(rows, chart.name, **properties).get_filled_template())
         assert "DVC_METRIC" not in filled, chart.name
+
+
+def test_dvc_yaml_declares_the_same_charts():
+    declared = YAML(typ="safe").load(ROOT / "dvc.yaml")["plots"]
+    found = {
+        name: (entry["template"], entry["title"], entry["x"], entry["y"])
+        for plot in declared
+        if isinstance(plot, dict)
+        for name, entry in plot.items()
+    }
+    assert found == {
+        chart.name: (chart.template, chart.title, chart.x, {f"plots/curves/{chart.name}.csv": chart.y})
+        for chart in plots.CHARTS.values()
+    }
+
+
+def test_the_report_depends_on_each_template():
+    """DVC sees nothing below .dvc when a folder there is the dependency, but it does see a file."""
+    deps = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]["report"]["deps"]
+    templates = {f".dvc/plots/{path.name}" for path in TEMPLATES.glob("*.json")}
+    assert (
+        templates
+        == {dep for dep in deps if dep.startswith(".dvc")}
+        == {f".dvc/plots/{chart.template}.json" for chart in plots.CHARTS.values()}
+    )
