@@ -5,17 +5,19 @@ from pathlib import Path
 
 from adshift import params, seeding
 from adshift.features import stored
-from adshift.methods.patchcore import PatchCore
+from adshift.methods.patchcore import PatchCore, Settings
 from adshift.stage import output, run, timed, write_json
+
+LEAVES = tuple(leaf for leaf in Settings.model_fields if leaf != "coreset")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", required=True, help="class")
     name = parser.parse_args().name
-    settings = params.load("seed", "dataset.name", "patchcore", "ablation.ratios")
+    settings = params.load("seed", "dataset.name", *(f"patchcore.{leaf}" for leaf in LEAVES), "ablation.ratios")
     dataset, ratios = settings.dataset.name, settings.ablation.ratios
-    full = PatchCore(**{**dict(settings.patchcore), "coreset": max(ratios)})
+    full = PatchCore(**vars(settings.patchcore), coreset=max(ratios))
     with timed(f"timings/{dataset}/ablate/{name}.json", **{"stage": "ablate", "class": name, "ratio": max(ratios)}):
         features = stored(dataset, [name], "shift", "train")
         full.fit(features, seeding.generator(settings.seed, "fit", "patchcore", name, "shift"))

@@ -102,7 +102,7 @@ def make(normal: int = 8, defective: int = 9, *, dataset: str = DATASET, classes
         _write_json(Path("timings") / dataset / "ablate" / f"{name}.json", record)
 
 
-def _evaluation(folder, dataset, method, classes, names, labels, rng) -> None:  # noqa: PLR0917
+def _evaluation(folder, dataset, method, classes, names, labels, rng) -> None:
     image, pixel, tables = {"classes": {}, "cross_class": {}}, {}, {"roc": [], "pr": [], "scores": []}
     for name in classes:
         image["classes"][name], pixel[name] = {}, {}

@@ -3,6 +3,7 @@
 `python tests/staleness.py` rewrites docs/staleness.md from what DVC says.
 """
 
+import copy
 import os
 import shutil
 import subprocess
@@ -67,20 +68,41 @@ def placeholder(path: Path) -> None:
         (path / "content").write_text(str(path))
 
 
+def _parse_once() -> None:
+    """Let DVC parse an unchanged YAML text once: it parses params.yaml for every stage, 60 times a status."""
+    from dvc.utils.serialize import _yaml
+
+    parse, seen = _yaml.parse_yaml, {}
+
+    def remembered(text: str, path: str, typ: str = "safe") -> Any:
+        if (text, typ) not in seen:
+            seen[text, typ] = parse(text, path, typ)
+        return copy.deepcopy(seen[text, typ])
+
+    _yaml.parse_yaml = remembered
+
+
 class Pipeline:
     """A copy of the pipeline in `folder`, all stages fresh over placeholder outputs."""
 
     def __init__(self, folder: Path) -> None:
+        _parse_once()
         from dvc.repo import Repo
+        from dvc.stage.serialize import to_single_stage_lockfile
 
+        subprocess.run(["dvc", "init", "--no-scm", "-q", "-f"], cwd=folder, check=True)
+        subprocess.run(["dvc", "config", "core.analytics", "false"], cwd=folder, check=True)
         for name in ("dvc.yaml", "params.yaml", "stages", "src", "reference", ".dvcignore", ".dvc/plots"):
             source = ROOT / name
             if source.is_dir():
-                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+                shutil.copytree(
+                    source,
+                    folder / name,
+                    dirs_exist_ok=True,
+                    ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"),
+                )
             elif source.exists():
                 shutil.copy(source, folder / name)
-        subprocess.run(["dvc", "init", "--no-scm", "-q", "-f"], cwd=folder, check=True)
-        subprocess.run(["dvc", "config", "core.analytics", "false"], cwd=folder, check=True)
         self.params = folder / "params.yaml"
         self.text = self.params.read_text()
         self.values = YAML(typ="safe").load(self.text)
@@ -92,9 +114,14 @@ class Pipeline:
             for path in sorted((Path(str(p)) for p in paths if p.protocol == "local"), key=lambda p: -len(p.parts)):
                 if path.parts[0] in ("data", "models", "timings", "metrics", "plots", "report"):
                     placeholder(path)
-        for stage in stages:
-            stage.save()
-            stage.dump(update_pipeline=False)
+        lock = {}
+        with self.repo.lock:
+            for stage in stages:  # what `dvc commit` does, but one write of dvc.lock, not one a stage
+                stage.save()
+                stage.commit()
+                lock[stage.name] = to_single_stage_lockfile(stage)
+        with (folder / "dvc.lock").open("w") as file:
+            YAML().dump({"schema": "2.0", "stages": lock}, file)
 
     def names(self) -> set[str]:
         return {stage.addressing for stage in self.repo.index.stages}
@@ -107,8 +134,6 @@ class Pipeline:
 
     def after(self, key: str, value: Any) -> set[str]:
         """Stages that are stale when `key` alone has another value."""
-        import copy
-
         changed = copy.deepcopy(self.values)
         place = changed
         *parents, last = key.split(".")
@@ -123,7 +148,7 @@ class Pipeline:
             self.params.write_text(self.text)
 
     def downstream(self, names: set[str]) -> set[str]:
-        """Stages that depend, directly or not, on outputs of `names`, which are left out; check's output never changes."""
+        """Stages that depend, directly or not, on outputs of `names`, left out; check's output never changes."""
         import networkx
 
         self.repo._reset()

@@ -86,7 +86,9 @@ def test_half_precision_features_change_scores_little(backbone: Backbone, images
 def test_a_saved_model_predicts_the_same(tmp_path: Path, backbone: Backbone, images: np.ndarray, fitted: Padim) -> None:
     fitted.save(tmp_path / "model")
     test = features(backbone, images[10:])
-    np.testing.assert_allclose(Padim.load(tmp_path / "model").predict(test).scores, fitted.predict(test).scores, rtol=1e-5)
+    np.testing.assert_allclose(
+        Padim.load(tmp_path / "model").predict(test).scores, fitted.predict(test).scores, rtol=1e-5
+    )
 
 
 def test_more_channels_than_there_are(backbone: Backbone, images: np.ndarray) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+
 from tiny import CLASSES, Project, write_tree
 
 # No output depends on these; see the head of dvc.yaml.
@@ -60,7 +61,9 @@ def test_stages_read_and_write_what_they_declare(project: Project) -> None:
         for trace in traces[name]:
             for text in trace["read"]:
                 path = (project.folder / text).resolve()
-                if not inside(path, [project.folder / "data", project.folder / "models", raw, project.folder / "reference"]):
+                if not inside(
+                    path, [project.folder / "data", project.folder / "models", raw, project.folder / "reference"]
+                ):
                     continue
                 # Raw images are read through a manifest, which holds their hashes and is a declared dependency.
                 through_manifest = inside(path, [raw]) and any("data/clean" in str(d) for d in declared)

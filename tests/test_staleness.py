@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 import staleness
 
 Table = dict[str, tuple[set[str], set[str]]]
@@ -53,7 +54,9 @@ def test_padim_touches_no_patchcore(found: Table) -> None:
 
 def test_calibration_fits_and_scores_nothing(found: Table) -> None:
     groups = {name.split("@")[0] for name in reached(found, "calibrate.")}
-    assert groups & {"embed", "fit", "fit_unified", "score", "score_transfer", "score_unified", "evaluate_pixels"} == set()
+    assert (
+        groups & {"embed", "fit", "fit_unified", "score", "score_transfer", "score_unified", "evaluate_pixels"} == set()
+    )
     assert "calibrate" in groups
 
 

@@ -29,7 +29,12 @@ def texture(kind: str, generator: np.random.Generator) -> np.ndarray:
 def write_tree(root: Path, classes: tuple[str, ...] = CLASSES) -> None:
     """10 train/good, 4 test/good, 4 of each of two defect types with masks."""
     for kind in classes:
-        for part, defect, count in (("train", "good", 10), ("test", "good", 4), ("test", "hole", 4), ("test", "spot", 4)):
+        for part, defect, count in (
+            ("train", "good", 10),
+            ("test", "good", 4),
+            ("test", "hole", 4),
+            ("test", "spot", 4),
+        ):
             folder = root / kind / part / defect
             folder.mkdir(parents=True, exist_ok=True)
             for index in range(count):
@@ -79,7 +84,9 @@ class Project:
         }
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
         if ok and done.returncode:
-            raise AssertionError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+            raise AssertionError(
+                f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+            )
         return done
 
     def dvc(self, *arguments: str, ok: bool = True) -> str:

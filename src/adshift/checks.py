@@ -17,7 +17,9 @@ def check() -> None:
     for method in settings.methods:
         asked = max(getattr(settings, method).layers)
         if asked > kept:
-            raise AdshiftError(f"params.yaml: {method}.layers: level {asked}, but features.layers names {kept}", f"at most {kept}")
+            raise AdshiftError(
+                f"params.yaml: {method}.layers: level {asked}, but features.layers names {kept}", f"at most {kept}"
+            )
     if settings.features.crop and settings.features.crop > settings.features.resize:
         raise AdshiftError("params.yaml: features.crop is larger than features.resize", "crop at most what was resized")
     weights = find_weights(settings.features)

@@ -42,7 +42,9 @@ def embed(items: list[Item], settings: Settings, folder: Path, *, what: str) -> 
             for array, maps in zip(arrays, backbone(images), strict=True):
                 array[start : start + len(batch)] = maps
                 if not np.isfinite(array[start : start + len(batch)]).all():
-                    raise AdshiftError(f"features of {batch[0].name}... overflow {settings.dtype}", "set features.dtype: float32")
+                    raise AdshiftError(
+                        f"features of {batch[0].name}... overflow {settings.dtype}", "set features.dtype: float32"
+                    )
 
     map_ordered(work, range(0, len(items), settings.batch), what=what, unit="batch")
     for array in arrays:
@@ -52,5 +54,11 @@ def embed(items: list[Item], settings: Settings, folder: Path, *, what: str) -> 
         {"name": name, "file": file, "shape": shape}
         for name, file, shape in zip(backbone.names, files, shapes, strict=True)
     ]
-    record = {**backbone.record, "preprocessing": preprocessing, "size": size, "dtype": settings.dtype, "layers": layers}
+    record = {
+        **backbone.record,
+        "preprocessing": preprocessing,
+        "size": size,
+        "dtype": settings.dtype,
+        "layers": layers,
+    }
     write_json(folder / "features.json", {**record, "names": [item.name for item in items]})

@@ -1,4 +1,4 @@
-"""From scores to thresholds and metrics, scenario by scenario. Image level here; pixels do not depend on a threshold."""
+"""From scores to thresholds and metrics, scenario by scenario."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -90,15 +90,10 @@ def pixel_level(
         masks = np.stack([fit(load_mask(items[image]), resize, crop) for image in found.names])
         return pixel_metrics(found.full_maps(), masks, limit).to_dict()
 
-    needed = {pixel_key(scenario): scenario for scenario in SCENARIOS}
+    needed = {scenario.pixels: scenario for scenario in SCENARIOS}
     work = [(name, scenario) for name in classes for scenario in needed.values()]
     results = iter(map_ordered(measure, work, what=f"pixel metrics of {method}", unit="set"))
     return {name: {key: next(results) for key in needed} for name in classes}
-
-
-def pixel_key(scenario: Scenario) -> str:
-    """Under which key the pixel metrics of a scenario are found: they depend on model and test domain alone."""
-    return "unified" if scenario.unified else scenario.pair("test")
 
 
 def ablation(dataset: str, classes: Iterable[str], ratios: Iterable[float], settings: Calibrate) -> dict[str, Any]:
@@ -116,5 +111,3 @@ def ablation(dataset: str, classes: Iterable[str], ratios: Iterable[float], sett
             metrics = image_metrics(test.scores, anomalous(test.names), limit).to_dict()
             result[name][str(ratio)] = {**metrics, "rows": rows[str(ratio)]}
     return {"classes": result}
-
-

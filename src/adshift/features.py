@@ -92,7 +92,9 @@ class Features:
         """
         levels = self.rows[0][0]
         if level not in levels:
-            raise AdshiftError(f"level {level} of the features, which have {len(levels)}", "mend `layers` in params.yaml")
+            raise AdshiftError(
+                f"level {level} of the features, which have {len(levels)}", "mend `layers` in params.yaml"
+            )
         return np.stack([arrays[level][row] for arrays, row in self.rows]).astype(np.float32)
 
 

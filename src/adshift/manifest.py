@@ -67,7 +67,7 @@ def read(path: Path) -> list[Item]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        items = [Item(**{**row, "width": int(row["width"]), "height": int(row["height"])}) for row in rows]
+        items = [Item(**{**row, **{side: int(row[side]) for side in ("width", "height")}}) for row in rows]  # type: ignore[arg-type]
     except (OSError, TypeError, KeyError, ValueError) as error:
         raise AdshiftError(f"{path}: not a readable manifest ({error})", "run `dvc repro prepare shift`") from None
     return sorted(items, key=lambda item: item.name)

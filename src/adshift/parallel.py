@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 def thread_count() -> int:
     """Threads to use: ADSHIFT_THREADS, else the processors this process may run on."""
-    return max(1, int(os.environ.get("ADSHIFT_THREADS", 0)) or len(os.sched_getaffinity(0)))
+    return max(1, int(os.environ.get("ADSHIFT_THREADS", "0")) or len(os.sched_getaffinity(0)))
 
 
 def progress(items: Iterable[Item], *, what: str, total: int | None = None, unit: str = "image") -> Iterable[Item]:
@@ -27,7 +27,9 @@ def progress(items: Iterable[Item], *, what: str, total: int | None = None, unit
     return tqdm(items, desc=what, total=total, unit=unit, disable=None, file=sys.stderr, leave=False)
 
 
-def map_ordered(work: Callable[[Item], Result], items: Sequence[Item], *, what: str, unit: str = "image") -> list[Result]:
+def map_ordered(
+    work: Callable[[Item], Result], items: Sequence[Item], *, what: str, unit: str = "image"
+) -> list[Result]:
     """`[work(item) for item in items]` on `thread_count()` threads, behind a progress bar."""
     return list(progress(_results(work, items), what=what, total=len(items), unit=unit))
 

@@ -167,7 +167,7 @@ SECTIONS: dict[str, Any] = {
     "seed": Annotated[int, Field(ge=0, lt=2**32)],
     "dataset": Dataset,
     "classes": Several(Name),
-    "methods": Several(Literal[tuple(methods.REGISTRY)]),  # type: ignore[valid-type]
+    "methods": Several(Literal[tuple(methods.REGISTRY)]),
     "split": Split,
     "shift": Shift,
     "features": Features,
@@ -207,7 +207,9 @@ def _validate(section: str, value: Any, path: Path) -> Any:
             key = ".".join([section, *(str(part) for part in problem["loc"])])
             found = "" if problem["type"] == "missing" else f" (found {problem['input']!r})"
             problems.append(f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}{found}")
-        raise AdshiftError(f"{path}: " + "; ".join(problems), f"mend {path}; its comments say what is allowed") from None
+        raise AdshiftError(
+            f"{path}: " + "; ".join(problems), f"mend {path}; its comments say what is allowed"
+        ) from None
 
 
 def _tuples(value: Any) -> Any:

@@ -16,7 +16,12 @@ STUDY = {"features.backbone": "resnet50", "features.layers": None, "features.wei
 # classes: None stands for all that lie under the data root.
 PRESETS: dict[str, dict[str, Any]] = {
     "sample": {**OURS, "dataset.name": "sample", "classes": ["hazelnut", "carpet", "zipper"], "split.max_train": None},
-    "shift_study": {**STUDY, "dataset.name": "mvtec", "classes": ["hazelnut", "carpet", "zipper"], "split.max_train": None},
+    "shift_study": {
+        **STUDY,
+        "dataset.name": "mvtec",
+        "classes": ["hazelnut", "carpet", "zipper"],
+        "split.max_train": None,
+    },
     "mvtec": {**OURS, "dataset.name": "mvtec", "classes": None, "split.max_train": None},
     "magnetic_tile": {**OURS, "dataset.name": "magnetic_tile", "classes": None, "split.max_train": None},
 }
@@ -68,7 +73,9 @@ def apply(name: str, data_root: str | None, path: Path = FILE) -> dict[str, Any]
 
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 4096
-    yaml.representer.add_representer(type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", ""))
+    yaml.representer.add_representer(
+        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "")
+    )
     load_all(path)
     document = yaml.load(path.read_text(encoding="utf-8"))
     for key, value in values.items():

@@ -32,7 +32,7 @@ def average_pool(size_in: int, window: int, stride: int) -> np.ndarray:
 
 @cache
 def gaussian(size: int, sigma: float) -> np.ndarray:
-    """(size, size) float32: Gaussian of `sigma` pixels, cut at 4 sigma, edges mirrored without repeating the edge pixel."""
+    """(size, size) float32: Gaussian of `sigma` pixels, cut at 4 sigma, mirrored at the edge pixels."""
     radius = int(4 * sigma + 0.5)
     if radius == 0:
         return np.eye(size, dtype=np.float32)

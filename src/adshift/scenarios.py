@@ -28,6 +28,11 @@ class Scenario:
         """Which scores it needs of a part (`val` or `test`), such as `clean-on-shift`."""
         return pair(self.model, self.val if part == "val" else self.test)
 
+    @property
+    def pixels(self) -> str:
+        """Under which key its pixel metrics are found: they need no threshold, so scenarios share them."""
+        return UNIFIED if self.unified else self.pair("test")
+
     def model_of(self, name: str) -> str:
         """Which model scores the class `name`."""
         return UNIFIED if self.unified else name

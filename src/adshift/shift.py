@@ -358,7 +358,7 @@ def blur(pixels: np.ndarray, drawn: Blur) -> np.ndarray:
     return gaussian_filter(pixels, drawn.sigma, radius=drawn.kernel // 2, mode="mirror", axes=(0, 1))
 
 
-def shift_class(  # noqa: PLR0917
+def shift_class(
     items: list[Item], settings: params.Shift, seed: int, name: str, out_dir: Path, final_dir: Path
 ) -> list[Item]:
     """Render the shifted domain of the class `name`: images/, masks/, draws.jsonl and manifest.csv.

@@ -23,7 +23,9 @@ if "ADSHIFT_TRACE" in os.environ and "DVC_STAGE" in os.environ:
             params.update(args[0])
 
     def report() -> None:
-        modules = {getattr(module, "__file__", None) for name, module in sys.modules.items() if name.startswith("adshift")}
+        modules = {
+            getattr(module, "__file__", None) for name, module in sys.modules.items() if name.startswith("adshift")
+        }
         record = {
             "stage": os.environ["DVC_STAGE"],
             "read": sorted(path for path in read),

@@ -176,7 +176,7 @@ def zipper(rng: np.random.Generator, defect: str) -> Picture:
     edge = 98 + rng.normal(0, 1)
     tape = cover(np.abs(x) - edge - 0.4 * clouds(rng, 40), 2)
     if defect == "fabric_border":
-        torn = cover(np.hypot(y - along, x - side * edge) - rng.uniform(6, 14) + 3 * clouds(rng, 9), 2)
+        torn = cover(np.hypot(y - along, x - side * edge) - rng.uniform(9, 15) + 2 * clouds(rng, 9), 2)
         gap = cover(texture("grass", rng, 0.8) - 0.3)  # between fibres that still hang there
         tape, changed = tape * (1 - torn * gap), tape * torn
     table = plain((0.62, 0.62, 0.62), 1 + 0.015 * texture("gravel", rng, 2) + 0.015 * clouds(rng, 60))

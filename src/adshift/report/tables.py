@@ -15,7 +15,7 @@ from adshift.errors import AdshiftError
 from adshift.manifest import GOOD
 from adshift.methods import UNIFIED
 from adshift.report import label
-from adshift.scenarios import DOMAINS, SCENARIOS, Scenario, split_path
+from adshift.scenarios import DOMAINS, SCENARIOS, split_path
 from adshift.splits import read as read_split
 from adshift.stage import read_json
 
@@ -52,11 +52,6 @@ Cell = str | int | float | None
 def evaluation_path(dataset: str) -> Path:
     """Where the evaluations of a data set lie."""
     return Path("data/evaluation") / dataset
-
-
-def pixel_key(scenario: Scenario) -> str:
-    """Which entry of pixel.json a scenario shows: maps depend on the model and the images, not on a threshold."""
-    return "unified" if scenario.unified else scenario.pair("test")
 
 
 def mean(values: Iterable[float | None]) -> float | None:
@@ -104,7 +99,7 @@ def collect(dataset: str, classes: Sequence[str], methods: Sequence[str], ratios
             image, pixel = read_json(place / "image.json"), read_json(place / "pixel.json")
             for scenario in SCENARIOS:
                 for name in classes:
-                    by_image, by_pixel = image["classes"][name][scenario.name], pixel[name][pixel_key(scenario)]
+                    by_image, by_pixel = image["classes"][name][scenario.name], pixel[name][scenario.pixels]
                     values[method, scenario.name, name] = {
                         **{key: by_image[source] for key, source in IMAGE_METRICS.items()},
                         **{key: by_pixel[source] for key, source in PIXEL_METRICS.items()},
