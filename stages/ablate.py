@@ -5,7 +5,7 @@ from pathlib import Path
 
 from adshift import params, seeding
 from adshift.features import stored
-from adshift.methods.patchcore import PatchCore, Settings
+from adshift.methods.patchcore import PatchCore, Settings, warm_up
 from adshift.stage import output, run, timed, write_json
 
 LEAVES = tuple(leaf for leaf in Settings.model_fields if leaf != "coreset")
@@ -18,6 +18,7 @@ def main() -> None:
     settings = params.load("seed", "dataset.name", *(f"patchcore.{leaf}" for leaf in LEAVES), "ablation.ratios")
     dataset, ratios = settings.dataset.name, settings.ablation.ratios
     full = PatchCore(**vars(settings.patchcore), coreset=max(ratios))
+    warm_up()
     with timed(f"timings/{dataset}/ablate/{name}.json", **{"stage": "ablate", "class": name, "ratio": max(ratios)}):
         features = stored(dataset, [name], "shift", "train")
         full.fit(features, seeding.generator(settings.seed, "fit", "patchcore", name, "shift"))

@@ -19,6 +19,7 @@ def main() -> None:
     dataset = settings.dataset.name
     detector = methods.detector_class(args.method)(**dict(getattr(settings, args.method)))
     features = stored(dataset, settings.classes if pooled else [args.model], args.domain, "train")
+    methods.warm_up(args.method)
     facts = {"stage": "fit", "method": args.method, "class": args.model, "domain": args.domain, "images": len(features)}
     with timed(f"timings/{dataset}/fit/{args.method}-{args.model}-{args.domain}.json", **facts):
         detector.fit(features, seeding.generator(settings.seed, "fit", args.method, args.model, args.domain))

@@ -7,6 +7,8 @@ A method's module holds `Settings` (its section of params.yaml) and a class with
     detector.predict(features)           -> Predictions
     detector.save(folder)                arrays without pickle and a model.json
     Detector.load(folder)
+
+and a function `warm_up()` that loads what `fit` needs, so that a fit's time is the fit's alone.
 """
 
 from importlib import import_module
@@ -24,6 +26,11 @@ def detector_class(method: str) -> Any:
     """The class of a method, its module imported only now."""
     module, name = REGISTRY[method].split(":")
     return getattr(import_module(module), name)
+
+
+def warm_up(method: str) -> None:
+    """Load what the method's `fit` needs."""
+    import_module(REGISTRY[method].split(":")[0]).warm_up()
 
 
 def settings(method: str) -> Any:

@@ -8,7 +8,7 @@ Notation: N images, P = H x W positions of the shallowest layer, D random channe
 
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -28,6 +28,18 @@ class Settings(Section):
     layers: Several(Annotated[int, Field(ge=1)])  # type: ignore[valid-type]
     n_features: Count
     smoothing: NotNegative
+
+
+def _anomalibs_model() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of anomalib's own imports
+        from anomalib.models.image.padim.torch_model import PadimModel
+    return PadimModel
+
+
+def warm_up() -> None:
+    """Import what `fit` needs, which takes longer than fitting, so that it can be left out of a fit's time."""
+    _anomalibs_model()
 
 
 class Padim:
@@ -50,9 +62,7 @@ class Padim:
         """
         import torch
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of anomalib's own imports
-            from anomalib.models.image.padim.torch_model import PadimModel
+        PadimModel = _anomalibs_model()
 
         if len(features) < 2:
             raise AdshiftError(f"PaDiM needs at least 2 training images, not {len(features)}", "add normal images")
@@ -74,7 +84,9 @@ class Padim:
             model.memory_bank.append(model.generate_embedding({name: torch.from_numpy(m) for name, m in maps.items()}))
         model.fit()
         self.mean = model.gaussian.mean.numpy().T.copy()
-        self.inverse_covariance = model.gaussian.inv_covariance.numpy()
+        # A quadratic form sees the symmetric part alone; rounding leaves the rest.
+        inverse = model.gaussian.inv_covariance.numpy()
+        self.inverse_covariance = (inverse + inverse.transpose(0, 2, 1)) / 2
 
     def predict(self, features: Features) -> Predictions:
         """Mahalanobis distance of every position (PaDiM, equation 2); the image score is the smoothed map's maximum."""

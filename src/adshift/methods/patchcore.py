@@ -44,6 +44,12 @@ class Settings(Section):
     smoothing: NotNegative
 
 
+def warm_up() -> None:
+    """Compile or load the kernels that `fit` needs, so that it can be left out of a fit's time."""
+    greedy(np.eye(4, dtype=np.float32), 2, 0)
+    Neighbors(np.eye(4, dtype=np.float32)).search(np.eye(4, dtype=np.float32), 1)
+
+
 class PatchCore:
     """Nearest neighbours among a coreset of the training patches.
 
