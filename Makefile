@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
 SETUP := $(VENV)/.done
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -22,8 +23,8 @@ $(SETUP): requirements.txt pyproject.toml
 	$(BIN)/adshift offline-plots
 	@touch $@
 
-repro: setup  ## run the pipeline and print the summary
-	@dvc repro
+repro: setup  ## run the pipeline, JOBS=2 stages at once, and print the summary
+	@adshift repro --jobs $(JOBS)
 	@adshift summary
 	@echo "the report: report/index.html   what changed: dvc metrics diff   everything else: README.md"
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from adshift.errors import AdshiftError
@@ -24,6 +25,10 @@ def _main() -> None:
     preset.add_argument("--data-root", metavar="DIR", help="folder of the raw data")
     preset.set_defaults(work=_preset)
 
+    repro = commands.add_parser("repro", help="dvc repro, independent stages side by side")
+    repro.add_argument("--jobs", type=int, default=1, metavar="N", help="stages at once")
+    repro.set_defaults(work=_repro)
+
     commands.add_parser("check", help="check params.yaml, the data and the weights").set_defaults(work=_check)
     commands.add_parser("summary", help="print metrics/summary.json as a table").set_defaults(work=_summary)
     commands.add_parser("offline-plots", help="let `dvc plots show` work offline").set_defaults(work=_offline)
@@ -38,6 +43,13 @@ def _preset(args: argparse.Namespace) -> None:
     for key, value in apply(args.name, args.data_root).items():
         print(f"{key}: {'' if value is None else value}")
     print("params.yaml rewritten; now: dvc repro")
+
+
+def _repro(args: argparse.Namespace) -> None:
+    from adshift.jobs import repro
+
+    if code := repro(args.jobs):
+        sys.exit(code)
 
 
 def _check(args: argparse.Namespace) -> None:
