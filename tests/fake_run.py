@@ -98,7 +98,7 @@ def make(normal: int = 8, defective: int = 9, *, dataset: str = DATASET, classes
             record = {"stage": "fit", "method": method, "class": name, "domain": domain, "images": 6, "seconds": 1.25}
             _write_json(Path("timings") / dataset / "fit" / f"{method}-{name}-{domain}.json", record)
     for name in classes:
-        record = {"stage": "ablate", "class": name, "ratio": 0.1, "seconds": 2.5}
+        record = {"stage": "ablate", "class": name, "seconds": {"0.01": 0.5, "0.05": 1.5, "0.1": 2.5}}
         _write_json(Path("timings") / dataset / "ablate" / f"{name}.json", record)
 
 

@@ -168,3 +168,10 @@ def test_constants_cover_the_rounding_of_wide_features() -> None:
     assert (np.abs(rough - exact) <= exact * 4096 * coreset.EPSILON / 2).all()
     assert 4096 * coreset.EPSILON / 2 < coreset.LOOSE - 1
     assert_plain(clustered(300, 4096), 60, 1)
+
+
+def test_seconds_never_run_backwards_and_end_with_the_last_pick():
+    chosen = coreset.greedy(np.random.default_rng(0).standard_normal((500, 8)).astype(np.float32), 60, 3)
+    assert len(chosen.seconds) == 60
+    assert (np.diff(chosen.seconds) >= 0).all()
+    assert chosen.seconds[-1] > 0

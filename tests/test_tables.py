@@ -127,6 +127,6 @@ def test_timings_follow_the_parameters(run):
         ("fit", "padim", "carpet", "clean"),
         ("fit", "padim", "carpet", "shift"),
         ("fit", "padim", "unified", "clean"),
-        ("ablate", "patchcore", "carpet", "shift"),
+        *[("ablate", "patchcore", "carpet", "shift")] * 3,
     ]
-    assert table.rows[-1][-2:] == (0.1, 2.5)
+    assert [row[-2:] for row in table.rows[-3:]] == [(0.01, 0.5), (0.05, 1.5), (0.1, 2.5)]

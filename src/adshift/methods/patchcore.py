@@ -110,7 +110,7 @@ class PatchCore:
         start = int(generator.integers(self.total))
         self.matrix = projection(channels, self.projection, generator) if self.projection else None
         selected = greedy(self._projected(features, each, channels), count, start)
-        self.picks, self.radii = selected.indices, selected.radii
+        self.picks, self.radii, self.seconds = selected.indices, selected.radii, selected.seconds
 
         bank = np.empty((count, channels), dtype=np.float32)
         owner, place = np.divmod(self.picks, each)
