@@ -1,0 +1,145 @@
+"""What stage scripts share: outputs whole or not at all, errors without a traceback, threads that keep the order."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adshift import jobs, parallel, seeding, stage
+from adshift.errors import AdshiftError
+from adshift.records import Predictions
+
+
+def test_an_output_appears_whole(tmp_path: Path) -> None:
+    final = tmp_path / "deep" / "model"
+    final.mkdir(parents=True)
+    (final / "old").touch()
+    with stage.output(final) as folder:
+        folder.mkdir()
+        (folder / "new").touch()
+        assert (final / "old").exists()
+    assert [path.name for path in final.iterdir()] == ["new"]
+    assert [path.name for path in final.parent.iterdir()] == ["model"]
+
+
+def test_a_failure_leaves_the_old_output_and_no_half_one(tmp_path: Path) -> None:
+    final = tmp_path / "scores.npz"
+    final.write_text("old")
+    with pytest.raises(RuntimeError), stage.output(final) as path:
+        path.write_text("half")
+        raise RuntimeError
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("scores.npz", "old")]
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from adshift.errors import AdshiftError
+from adshift.stage import output, run
+
+def main():
+    with output(Path(sys.argv[1])) as path:
+        path.write_text("half")
+        if sys.argv[2] == "error":
+            raise AdshiftError("params.yaml: no", "mend it")
+        print("ready", flush=True)
+        time.sleep(60)
+
+run(main)
+"""
+
+
+def test_an_error_is_told_without_a_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path / "out"), "error"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == "error: params.yaml: no\n  remedy: mend it\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_stage_and_leaves_nothing_half_written(tmp_path: Path, number: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(tmp_path / "out"), "wait"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    start = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(timeout=10) == 128 + number
+    assert time.monotonic() - start < 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_refuses_what_is_not_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        stage.write_json(tmp_path / "x.json", {"value": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(AdshiftError, match=r"x\.json: not readable"):
+        stage.read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "5"])
+def test_results_keep_the_items_order(monkeypatch: pytest.MonkeyPatch, threads: str) -> None:
+    monkeypatch.setenv("ADSHIFT_THREADS", threads)
+
+    def work(item: int) -> int:
+        time.sleep(0.002 * (item % 3))
+        return item * item
+
+    assert parallel.map_ordered(work, range(20), what="squares") == [item * item for item in range(20)]
+
+
+def test_an_error_in_a_thread_is_the_callers() -> None:
+    def work(item: int) -> int:
+        if item == 3:
+            raise AdshiftError("image 3", "mend it")
+        return item
+
+    with pytest.raises(AdshiftError, match="image 3"):
+        parallel.map_ordered(work, range(10), what="work")
+
+
+def test_generators_depend_on_seed_and_names_alone() -> None:
+    draw = lambda *key: seeding.generator(*key).integers(0, 2**32, 4).tolist()  # noqa: E731
+    assert draw(1, "a", "b") == draw(1, "a", "b")
+    assert len({tuple(draw(*key)) for key in ((1, "a", "b"), (2, "a", "b"), (1, "b", "a"), (1, "ab"), (1, "a"))}) == 5
+
+
+def test_predictions_round_trip_and_refuse_what_is_not_finite(tmp_path: Path) -> None:
+    maps = np.random.default_rng(0).random((2, 7, 7)).astype(np.float32)
+    found = Predictions(("test/good/1", "test/crack/2"), maps.max((1, 2)), maps, 56, 4.0)
+    found.save(tmp_path / "x.npz")
+    again = Predictions.load(tmp_path / "x.npz")
+    assert (again.names, again.size, again.smoothing) == (found.names, 56, 4.0)
+    np.testing.assert_array_equal(again.full_maps(), found.full_maps())
+    assert again.full_maps().shape == (2, 56, 56)
+    with pytest.raises(ValueError, match="not finite"):
+        Predictions(found.names, found.scores * np.nan, maps, 56, 4.0)
+    (tmp_path / "x.npz").write_bytes(b"PK")
+    with pytest.raises(AdshiftError, match=r"x\.npz: not readable"):
+        Predictions.load(tmp_path / "x.npz")
+
+
+def test_jobs_respect_the_graph_and_stop_at_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`dvc` stands for a script that notes its stages; d needs b and c, which need a; c fails when asked to."""
+    log = tmp_path / "log"
+    fake = tmp_path / "dvc"
+    fake.write_text(
+        f'#!/bin/sh\nshift 3\nfor s in "$@"; do echo $s >> {log}; [ "$s" = "$FAIL" ] && exit 3; done; exit 0\n'
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setattr(jobs, "_inputs", lambda: {"a": set(), "b": {"a"}, "c": {"a"}, "d": {"b", "c"}})
+    assert jobs._side_by_side(2) == 0
+    order = log.read_text().split()
+    assert (order[0], sorted(order[1:3]), order[3]) == ("a", ["b", "c"], "d")
+    log.unlink()
+    monkeypatch.setenv("FAIL", "a")
+    assert jobs._side_by_side(2) == 3
+    assert log.read_text().split() == ["a"]
