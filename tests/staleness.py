@@ -6,10 +6,10 @@
 import copy
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +70,32 @@ def placeholder(path: Path) -> None:
 
 def _parse_once() -> None:
     """Let DVC parse an unchanged YAML text once: it parses params.yaml for every stage, 60 times a status."""
+    from dvc.utils import strictyaml
     from dvc.utils.serialize import _yaml
 
-    parse, seen = _yaml.parse_yaml, {}
+    parse: Any = _yaml.parse_yaml
+    if hasattr(parse, "seen"):
+        return
+    seen: dict[tuple[str, str], Any] = {}
 
     def remembered(text: str, path: str, typ: str = "safe") -> Any:
         if (text, typ) not in seen:
             seen[text, typ] = parse(text, path, typ)
         return copy.deepcopy(seen[text, typ])
 
-    _yaml.parse_yaml = remembered
+    remembered.seen = seen  # type: ignore[attr-defined]
+    _yaml.parse_yaml = strictyaml.parse_yaml = remembered
+
+
+def _is_file(entry: Any) -> bool:
+    from dvc.dependency.param import ParamsDependency
+
+    return not isinstance(entry, ParamsDependency)
+
+
+def _files(stage: Any) -> set[str]:
+    """What a stage reads and writes but parameters."""
+    return {str(entry) for entry in [*stage.deps, *stage.outs] if _is_file(entry)}
 
 
 class Pipeline:
@@ -90,8 +106,8 @@ class Pipeline:
         from dvc.repo import Repo
         from dvc.stage.serialize import to_single_stage_lockfile
 
-        subprocess.run(["dvc", "init", "--no-scm", "-q", "-f"], cwd=folder, check=True)
-        subprocess.run(["dvc", "config", "core.analytics", "false"], cwd=folder, check=True)
+        Repo.init(str(folder), no_scm=True)
+        (folder / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
         for name in ("dvc.yaml", "params.yaml", "stages", "src", "reference", ".dvcignore", ".dvc/plots"):
             source = ROOT / name
             if source.is_dir():
@@ -109,6 +125,7 @@ class Pipeline:
         os.chdir(folder)
         self.repo = Repo(".")
         stages = list(self.repo.index.stages)
+        self.files = {stage.addressing: _files(stage) for stage in stages}
         # Files first: a folder that holds another path needs no content of its own.
         for paths in ([d for s in stages for d in s.deps], [o for s in stages for o in s.outs]):
             for path in sorted((Path(str(p)) for p in paths if p.protocol == "local"), key=lambda p: -len(p.parts)):
@@ -132,6 +149,18 @@ class Pipeline:
         with self.repo.lock:
             return {stage.addressing for stage in self.repo.index.stages if stage.status()}
 
+    def stale_params(self) -> set[str]:
+        """The same where nothing but params.yaml has changed: a stage of the same files as before is not hashed."""
+        self.repo._reset()
+        with self.repo.lock:
+            return {
+                stage.addressing
+                for stage in self.repo.index.stages
+                if (_files(stage) != self.files.get(stage.addressing) and stage.status())
+                or any(dep.status() for dep in stage.deps if not _is_file(dep))
+                or stage.changed_stage()
+            }
+
     def after(self, key: str, value: Any) -> set[str]:
         """Stages that are stale when `key` alone has another value."""
         changed = copy.deepcopy(self.values)
@@ -143,21 +172,22 @@ class Pipeline:
         with self.params.open("w") as file:
             YAML().dump(changed, file)
         try:
-            return self.stale()
+            return self.stale_params()
         finally:
             self.params.write_text(self.text)
 
-    def downstream(self, names: set[str]) -> set[str]:
-        """Stages that depend, directly or not, on outputs of `names`, left out; check's output never changes."""
+    @cached_property
+    def dependants(self) -> dict[str, set[str]]:
+        """{stage: all that depend on its outputs, directly or not}, for params.yaml as it is."""
         import networkx
 
         self.repo._reset()
         graph = self.repo.index.graph
-        known = {stage.addressing: stage for stage in graph}
-        result: set[str] = set()
-        for name in names & set(known) - {"check"}:
-            result |= {stage.addressing for stage in networkx.ancestors(graph, known[name])}
-        return result - names
+        return {one.addressing: {other.addressing for other in networkx.ancestors(graph, one)} for one in graph}
+
+    def downstream(self, names: set[str]) -> set[str]:
+        """Stages that depend, directly or not, on outputs of `names`, left out; check's output never changes."""
+        return set[str]().union(*(self.dependants.get(name, set()) for name in names - {"check"})) - names
 
 
 def collapse(names: set[str], every: set[str]) -> str:

@@ -1,6 +1,10 @@
 """What can be known to be wrong before any work starts."""
 
-from adshift import datasets, params
+from collections.abc import Mapping
+from math import ceil
+from typing import Any
+
+from adshift import datasets, params, splits
 from adshift.backbones import find_weights, layers
 from adshift.errors import AdshiftError
 
@@ -12,9 +16,9 @@ def check() -> None:
         AdshiftError: naming what is wrong and the remedy.
     """
     settings = params.load_all()
-    datasets.check(settings.dataset.name, settings.dataset.root, settings.classes)
+    normal = datasets.check(settings.dataset.name, settings.dataset.root, settings.classes)
     kept = len(layers(settings.features))
-    for method in settings.methods:
+    for method in dict.fromkeys([*settings.methods, "patchcore"]):  # the ablation is PatchCore's, whatever the methods
         asked = max(getattr(settings, method).layers)
         if asked > kept:
             raise AdshiftError(
@@ -22,8 +26,26 @@ def check() -> None:
             )
     if settings.features.crop and settings.features.crop > settings.features.resize:
         raise AdshiftError("params.yaml: features.crop is larger than features.resize", "crop at most what was resized")
+    _check_coreset(settings, normal)
     weights = find_weights(settings.features)
     if weights.path is None:
         from adshift.backbones import full_model
 
         full_model(settings.features)  # fetches from the hub into its cache, or says what to do
+
+
+def _check_coreset(settings: Any, normal: Mapping[str, int]) -> None:
+    """Refuse a coreset ratio that selects nothing of a class's patches, at most one a pixel of an unknown layer."""
+    features, patchcore = settings.features, settings.patchcore
+    stride = 1 if features.layers else 2 ** (patchcore.layers[0] + 1)  # the usual layers are at strides 4, 8 and 16
+    side = ceil(ceil((features.crop or features.resize) / stride) / patchcore.stride)
+    name = min(normal, key=lambda one: normal[one])
+    images = splits.training_count(settings.split, normal[name])
+    ratios = [("ablation.ratios", ratio) for ratio in settings.ablation.ratios]
+    for key, ratio in [("patchcore.coreset", patchcore.coreset), *ratios]:
+        if images and ratio * images * side**2 + 1e-9 < 1:  # as `coreset.size_of` rounds; no image: split says so
+            raise AdshiftError(
+                f"params.yaml: {key}: {ratio} selects none of the {images * side**2} patches of {name}'s {images} "
+                "training images",
+                f"raise {key}",
+            )

@@ -41,7 +41,7 @@ def split(items: list[Item], settings: Split, seed: int, name: str) -> dict[str,
 
     normal = groups.get(("train", GOOD), [])
     trained = _floor(settings.train_fraction, len(normal))
-    used = trained if settings.max_train is None else min(trained, settings.max_train)
+    used = training_count(settings, len(normal))
     roles = [(image, "train") for image in normal[:used]]
     roles += [(image, "unused") for image in normal[used:trained]]
     roles += [(image, "val") for image in normal[trained:]]
@@ -59,6 +59,12 @@ def split(items: list[Item], settings: Split, seed: int, name: str) -> dict[str,
     assert len(roles) == len(items)
     _check(roles, {item.name: item.anomalous for item in items}, name)
     return dict(roles)
+
+
+def training_count(settings: Split, normal: int) -> int:
+    """How many of `normal` training images of a class train."""
+    trained = _floor(settings.train_fraction, normal)
+    return trained if settings.max_train is None else min(trained, settings.max_train)
 
 
 def apportion(total: int, counts: dict[str, int]) -> dict[str, int]:

@@ -6,7 +6,8 @@ An adapter is a module with
     candidates(root, name)               -> (candidates of a class, problems found while listing)
     LAYOUT                               what a root is to hold, in words
     EMPTY_MASKS                          whether a defective image may have a mask without a pixel
-    generate(classes, out)               only for a set that is made, not found: writes it to `out/CLASS/...`
+    generate(classes, out)               only for a set that is made, not found: writes it to `out/CLASS/...`,
+    TRAIN                                and makes so many normal training images a class
 
 A new data set is such a file and a line in `REGISTRY`.
 """
@@ -65,8 +66,11 @@ def classes_under(name: str, root: str) -> list[str]:
     return sorted(found)
 
 
-def check(name: str, root: str, classes: Sequence[str]) -> None:
+def check(name: str, root: str, classes: Sequence[str]) -> dict[str, int]:
     """Look for what is missing or out of place without opening an image: quick, for before hours of work.
+
+    Returns:
+        How many normal training images each class has.
 
     Raises:
         AdshiftError: naming up to `PROBLEMS_SHOWN` problems.
@@ -75,8 +79,10 @@ def check(name: str, root: str, classes: Sequence[str]) -> None:
     if missing := [wanted for wanted in classes if wanted not in available]:
         what = f"classes: {', '.join(missing)} not found under {root}"
         raise AdshiftError(what, f"choose from {', '.join(available)}")
-    if not hasattr(_adapter(name), "generate"):
-        _list(name, Path(root), classes)
+    if hasattr(adapter := _adapter(name), "generate"):
+        return dict.fromkeys(classes, adapter.TRAIN)
+    found = _list(name, Path(root), classes)
+    return {chosen: sum(one.part == "train" for one in found[chosen]) for chosen in classes}
 
 
 def build(name: str, root: str, classes: Sequence[str], out: Path, home: Path | None = None) -> dict[str, list[Item]]:

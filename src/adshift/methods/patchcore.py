@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from adshift.coreset import greedy, projection, size_of
 from adshift.errors import AdshiftError
 from adshift.features import Features
 from adshift.methods import storage
@@ -46,6 +45,8 @@ class Settings(Section):
 
 def warm_up() -> None:
     """Compile or load the kernels that `fit` needs, so that it can be left out of a fit's time."""
+    from adshift.coreset import greedy
+
     greedy(np.eye(4, dtype=np.float32), 2, 0)
     Neighbors(np.eye(4, dtype=np.float32)).search(np.eye(4, dtype=np.float32), 1)
 
@@ -101,6 +102,8 @@ class PatchCore:
         Raises:
             AdshiftError: there is no image, the coreset ratio selects nothing, or a layer is not there.
         """
+        from adshift.coreset import greedy, projection, size_of  # compiled code, which scoring and params.yaml spare
+
         if not len(features):
             raise AdshiftError("PatchCore got no training image", "check the split")
         _, height, width, channels = self.patches(features[:1]).shape
@@ -143,6 +146,8 @@ class PatchCore:
         Raises:
             AdshiftError: the ratio selects nothing, or more than there is.
         """
+        from adshift.coreset import size_of
+
         count = size_of(ratio, self.total)
         if count > len(self.bank):
             raise AdshiftError(f"a coreset of {ratio} cannot come from one of {self.coreset}", "fit the larger one")

@@ -1,0 +1,55 @@
+"""What the first stage refuses before any work starts."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from adshift import checks
+from adshift.errors import AdshiftError
+from tiny import CLASSES, ROOT, Project, write_tree
+
+PATCHES = 8 * 28 * 28  # of the 8 training images of a class, at stride 8 of 224 pixels
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    write_tree(tmp_path / "raw", CLASSES[:1])
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    project = Project(tmp_path)
+    project.change(dataset__name="mvtec", dataset__root="raw", classes=[CLASSES[0]])
+    return project
+
+
+@pytest.mark.parametrize("key", ["patchcore.coreset", "ablation.ratios"])
+def test_a_coreset_ratio_that_selects_nothing(project: Project, key: str) -> None:
+    for share, refused in ((1.0, False), (0.99, True)):
+        ratio = share / PATCHES
+        project.change(**{key.replace(".", "__"): ratio if key.startswith("p") else [ratio, 0.1]})
+        if refused:
+            with pytest.raises(AdshiftError, match=f"{key}: .* none of the {PATCHES} patches of dots's 8 training"):
+                checks.check()
+        else:
+            checks.check()
+
+
+def test_fewer_training_images_and_coarser_patches_count(project: Project) -> None:
+    project.change(patchcore__coreset=1 / PATCHES, patchcore__stride=2)
+    with pytest.raises(AdshiftError, match=f"none of the {PATCHES // 4} patches"):
+        checks.check()
+    project.change(patchcore__stride=1, split__max_train=2)
+    with pytest.raises(AdshiftError, match=f"none of the {PATCHES // 4} patches"):
+        checks.check()
+
+
+def test_named_layers_are_not_refused_on_a_guess(project: Project) -> None:
+    """Their strides are known to the network alone."""
+    project.change(patchcore__coreset=0.1 / PATCHES, features__layers=["blocks.1", "blocks.2", "blocks.4"])
+    checks.check()
+
+
+def test_a_level_of_the_ablation_counts_without_patchcore(project: Project) -> None:
+    project.change(methods=["padim"], patchcore__layers=[4])
+    with pytest.raises(AdshiftError, match=r"patchcore\.layers: level 4"):
+        checks.check()
