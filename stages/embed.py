@@ -3,6 +3,7 @@
 import argparse
 
 from adshift import embedding, manifest, params
+from adshift.backbones import Backbone
 from adshift.scenarios import DOMAINS, features_path
 from adshift.stage import output, run
 
@@ -15,7 +16,7 @@ def main() -> None:
     settings = params.load("dataset.name", "features")
     items = manifest.read(manifest.path_of(settings.dataset.name, args.name, args.domain))
     with output(features_path(settings.dataset.name, args.name, args.domain)) as folder:
-        embedding.embed(items, settings.features, folder, what=f"embedding {args.name}, {args.domain}")
+        embedding.embed(items, Backbone(settings.features), folder, what=f"embedding {args.name}, {args.domain}")
 
 
 if __name__ == "__main__":

@@ -156,6 +156,7 @@ class Backbone:
     """A frozen network that maps images to feature maps.
 
     Attributes:
+        settings: what it was built from, with the preprocessing that it expects.
         names: the layers kept, shallow to deep.
         record: backbone, source and hash of its weights, layers' names: what made a feature.
     """
@@ -171,6 +172,7 @@ class Backbone:
         import timm
         import torch
 
+        self.settings = settings
         self.names = layers(settings)
         known = [stage["module"] for stage in full.feature_info]
         missing = [name for name in self.names if name not in known]

@@ -9,11 +9,10 @@ from adshift.errors import AdshiftError
 from adshift.images import fit, load_image
 from adshift.manifest import Item
 from adshift.parallel import map_ordered
-from adshift.params import Features as Settings
 from adshift.stage import write_json
 
 
-def embed(items: list[Item], settings: Settings, folder: Path, *, what: str) -> None:
+def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str) -> None:
     """Write the feature maps of `items` as one array (N, H, W, C) a layer, and features.json.
 
     Batches are fixed by their position, each runs on one thread and writes its own rows: the bytes do not depend on the
@@ -25,7 +24,7 @@ def embed(items: list[Item], settings: Settings, folder: Path, *, what: str) -> 
     import torch
 
     torch.set_num_threads(1)
-    backbone = Backbone(settings)
+    settings = backbone.settings
     folder.mkdir(parents=True)
     size = settings.crop or settings.resize
     shapes = [maps.shape[1:] for maps in backbone(np.zeros((1, size, size, 3), np.uint8))]
