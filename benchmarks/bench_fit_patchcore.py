@@ -84,5 +84,6 @@ def run(rounds: int = 3) -> dict[str, Any]:
         model.embedding_store.append(embedding)
         model.subsample_embedding(RATIO)
         peer = time.perf_counter() - start
-    return {"of": what, "patches": list(embedding.shape), "threads": thread_count(), "ours": median(took), "peer": peer,
-            "ratio": peer / median(took), "rows": {"ours": len(detector.bank), "peer": len(model.memory_bank)}}  # fmt: skip
+    rows = {"ours": len(detector.bank), "peer": len(model.memory_bank)}
+    return {"of": what, "patches": list(embedding.shape), "threads": thread_count(), "rows": rows,
+            "ours": median(took), "peer": peer, "ratio": peer / median(took)}  # fmt: skip

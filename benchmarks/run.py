@@ -2,8 +2,8 @@
 
 python benchmarks/run.py [NAME]      make bench [ONLY=NAME]
 
-A benchmark is a file bench_NAME.py with `run() -> dict` that holds at least `ours` and `peer` (seconds, both measured in
-that run) and `ratio` (peer / ours); `memory` says what `ours` and `peer` needed.
+A benchmark is a file bench_NAME.py with `run() -> dict` that holds at least `ours` and `peer` (seconds, both measured
+in that run) and `ratio` (peer / ours); `memory` says what `ours` and `peer` needed.
 """
 
 import json
