@@ -1,0 +1,98 @@
+"""All scenarios under each of PatchCore's reweightings, PaDiM beside them: image and pixel metrics, one CSV.
+
+Run from the repository's root after `dvc repro`; reads its models, features and PaDiM's scores:
+
+    python docs/results/variants.py variants.csv
+
+The reweighting acts when scoring, so one memory bank serves all three. Thresholds come from validation images alone.
+"""
+
+import argparse
+import csv
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adshift import evaluation, manifest, params
+from adshift.calibration import calibrate
+from adshift.features import stored
+from adshift.images import fit, load_mask
+from adshift.methods.patchcore import PatchCore
+from adshift.metrics.image import image_metrics
+from adshift.metrics.pixel import pixel_metrics
+from adshift.records import Predictions
+from adshift.scenarios import SCENARIOS, model_path
+
+REWEIGHT = ("softmax", "original", "none")
+IMAGE = ("auroc", "auprc", "f1", "accuracy", "recall", "specificity")
+PIXEL = ("auroc", "auprc", "pro")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    out = parser.parse_args().out
+    settings = params.load("dataset.name", "classes", "features", "calibrate", "evaluate")
+    found = list(rows(settings))
+    found += means(found)
+    with out.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(found[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(
+            {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()} for row in found
+        )
+
+
+def rows(settings: Any) -> Iterator[dict[str, Any]]:
+    """One row a method, reweighting, scenario and class."""
+    dataset, look = settings.dataset.name, settings.features
+
+    @cache
+    def patchcore(reweight: str, model: str, domain: str, name: str, on: str, part: str) -> Predictions:
+        detector = PatchCore.load(model_path(dataset, "patchcore", model, domain))
+        detector.reweight = reweight
+        return detector.predict(stored(dataset, [name], on, part))
+
+    @cache
+    def pixels(key: tuple[str, ...]) -> dict[str, float | None]:
+        name, on = key[3:5]
+        found = patchcore(*key) if key[0] else stored_padim[key]
+        items = {item.name: item for item in manifest.read(manifest.path_of(dataset, name, on))}
+        masks = np.stack([fit(load_mask(items[image]), look.resize, look.crop) for image in found.names])
+        return pixel_metrics(found.full_maps(), masks, settings.evaluate.pro_limit).to_dict()
+
+    stored_padim: dict[tuple[str, ...], Predictions] = {}
+    for name in settings.classes:
+        for reweight in (*REWEIGHT, ""):
+            for scenario in SCENARIOS:
+                model = (reweight, scenario.model_of(name), scenario.model, name)
+                keys = [(*model, scenario.val, "val"), (*model, scenario.test, "test")]
+                for key in [] if reweight else keys:
+                    stored_padim[key] = evaluation.predictions(key[-1], dataset, "padim", scenario, name)
+                val, test = (patchcore(*key) if reweight else stored_padim[key] for key in keys)
+                limit = calibrate(val.scores, manifest.anomalous(val.names), settings.calibrate).threshold
+                image = image_metrics(test.scores, manifest.anomalous(test.names), limit).to_dict()
+                row = {"method": "patchcore" if reweight else "padim", "reweight": reweight}
+                row |= {"scenario": scenario.name, "class": name}
+                row |= {f"image_{key}": image[key] for key in IMAGE}
+                yield row | {f"pixel_{key}": pixels(keys[1])[key] for key in PIXEL}
+
+
+def means(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means of classes."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in found:
+        groups.setdefault((row["method"], row["reweight"], row["scenario"]), []).append(row)
+    columns = list(found[0])
+    return [
+        dict(zip(columns, (*group, "macro"), strict=False))
+        | {column: float(np.mean([row[column] for row in members])) for column in columns[4:]}
+        for group, members in groups.items()
+    ]
+
+
+if __name__ == "__main__":
+    main()
