@@ -6,6 +6,7 @@ normal or no defective image) is None; a macro average is the mean of the classe
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,9 +254,10 @@ def splits(dataset: str, classes: Sequence[str], backbone: str, folder: Path) ->
     rows = []
     for name in classes:
         # A name is part/defect/stem, so the split alone tells normal images from defective ones.
-        counts = dict.fromkeys(parts, 0)
-        for image, role in read_split(split_path(dataset, name)).items():
-            counts[role, "normal" if image.split("/")[1] == GOOD else "anomalous"] += 1
+        roles = read_split(split_path(dataset, name))
+        counts = Counter(
+            (role, "normal" if image.split("/")[1] == GOOD else "anomalous") for image, role in roles.items()
+        )
         row: list[Cell] = [name]
         for part in parts:
             there = int(theirs[name]["_".join(part)]) if theirs else None
