@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny import ROOT, write_tree
 
 from adshift import params, presets
 from adshift.errors import AdshiftError
+from tiny import ROOT, write_tree
 
 
 @pytest.fixture
