@@ -17,12 +17,14 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 DOC = ROOT / "docs" / "staleness.md"
+CHECKS = {"check", "check_network"}  # their outputs never change
 HEAD = """\
 # What a change re-runs
 
 For every leaf of `params.yaml`: the stages that `dvc status` calls stale when it alone is changed, and what hangs on
 their outputs. A stage further down runs only if an output above it really comes out different: DVC compares contents.
-`check` looks at every parameter (a second's work whose output never changes, so nothing follows from it).
+`check` looks at every parameter and `check_network` at those of the features; their outputs never change, so nothing
+follows from them.
 A new class makes `prepare` run again, but every other class's manifest keeps its bytes, so its items stay fresh
 (tests/test_pipeline.py sees that in a run).
 
@@ -187,7 +189,7 @@ class Pipeline:
 
     def downstream(self, names: set[str]) -> set[str]:
         """Stages that depend, directly or not, on outputs of `names`, left out; check's output never changes."""
-        return set[str]().union(*(self.dependants.get(name, set()) for name in names - {"check"})) - names
+        return set[str]().union(*(self.dependants.get(name, set()) for name in names - CHECKS)) - names
 
 
 def collapse(names: set[str], every: set[str]) -> str:

@@ -21,6 +21,8 @@ INPUTS = ("data", "models", "timings", "metrics", "plots", "report", "raw", "ref
 
 # Declared but not read here: what is to run first, the generated data set's draws, published figures of other data.
 UNREAD = {
+    "check_network": {"data/checked.json"},
+    "embed": {"data/checked_network.json"},
     "prepare": {"data/checked.json", "src/adshift/seeding.py"},
     "aggregate": {"reference"},
     "report": {"reference"},
@@ -128,8 +130,9 @@ def test_a_second_repro_runs_nothing(project: Project) -> None:
 def test_stages_read_and_write_what_they_declare(stages: Stages, traces: list[Trace]) -> None:
     assert {trace["stage"] for trace in traces} == set(stages)
     wrong = {trace["stage"]: undeclared(trace, stages[trace["stage"]]) for trace in traces}
-    # check looks at everything, and its output never changes: it depends on no module on purpose.
-    wrong["check"] = {text for text in wrong["check"] if not text.startswith(("reads src/", "reads raw"))}
+    # The outputs of the checks never change: they depend on no module on purpose.
+    for name in ("check", "check_network"):
+        wrong[name] = {text for text in wrong[name] if not text.startswith(("reads src/", "reads raw"))}
     assert {name: sorted(found) for name, found in wrong.items() if found} == {}
 
 
@@ -193,6 +196,12 @@ def test_an_experiment_changes_patchcores_rows_alone(restored: Project) -> None:
     assert {key.split(".")[0] for key in changes} == {"patchcore"}
 
 
+def test_a_value_tried_before_comes_from_the_cache(restored: Project) -> None:
+    restored.change(patchcore__coreset=0.01)  # as the experiment above
+    groups = {name.split("@")[0] for name in restored.ran(restored.dvc("repro"))}
+    assert groups == {"check", "aggregate"}  # one persists, the other writes a metric that git keeps: neither is cached
+
+
 def test_back_at_the_commit_nothing_runs(project: Project) -> None:
     assert project.ran(project.dvc("repro")) == set()
 
@@ -250,7 +259,7 @@ def outputs(project: Project) -> dict[Path, int]:
         ({"features__weights": "nowhere.pth"}, "nowhere.pth is not a file"),
         ({"padim__layers": [4]}, "padim.layers: level 4"),
         ({"split__train_fraction": 0.01}, "no normal image is left for train"),  # found by split
-        ({"features__layers": ["blocks.1", "blocks.2", "blocks.x"]}, "has no blocks.x"),  # found by embed
+        ({"features__layers": ["blocks.1", "blocks.2", "blocks.x"]}, "has no blocks.x"),  # found by check_network
     ],
 )
 def test_a_mistake_is_told_and_nothing_is_lost(project: Project, change: dict[str, object], words: str) -> None:

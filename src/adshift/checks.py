@@ -5,7 +5,7 @@ from math import ceil
 from typing import Any
 
 from adshift import datasets, params, splits
-from adshift.backbones import find_weights, layers
+from adshift.backbones import PACKAGED, Backbone, find_weights, layers
 from adshift.errors import AdshiftError
 
 
@@ -27,11 +27,17 @@ def check() -> None:
     if settings.features.crop and settings.features.crop > settings.features.resize:
         raise AdshiftError("params.yaml: features.crop is larger than features.resize", "crop at most what was resized")
     _check_coreset(settings, normal)
-    weights = find_weights(settings.features)
-    if weights.path is None:
-        from adshift.backbones import full_model
+    find_weights(settings.features)
 
-        full_model(settings.features)  # fetches from the hub into its cache, or says what to do
+
+def check_network(settings: params.Features) -> None:
+    """Build the network once if it is not the usual one of a package, fetching its weights: seconds, before minutes.
+
+    Raises:
+        AdshiftError: a backbone or a layer that is not there, or weights that cannot be had or do not fit.
+    """
+    if settings.backbone not in PACKAGED or settings.weights or settings.layers:
+        Backbone(settings)
 
 
 def _check_coreset(settings: Any, normal: Mapping[str, int]) -> None:
