@@ -1,8 +1,9 @@
-"""All scenarios under each of PatchCore's reweightings, PaDiM beside them: image and pixel metrics, one CSV.
+"""All scenarios under each of PatchCore's reweightings, PaDiM beside them: image and pixel metrics.
 
 Run from the repository's root after `dvc repro`; reads its models, features and PaDiM's scores:
 
     python docs/results/variants.py variants.csv
+    python docs/results/variants.py --cross-class cross_class_variants.csv    # false-positive rates of unified models
 
 The reweighting acts when scoring, so one memory bank serves all three. Thresholds come from validation images alone.
 """
@@ -11,6 +12,7 @@ import argparse
 import csv
 from collections.abc import Iterator
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ from adshift import evaluation, manifest, params
 from adshift.calibration import calibrate
 from adshift.features import stored
 from adshift.images import fit, load_mask
+from adshift.methods import UNIFIED
 from adshift.methods.patchcore import PatchCore
-from adshift.metrics.image import image_metrics
+from adshift.metrics.image import false_positive_rate, image_metrics
 from adshift.metrics.pixel import pixel_metrics
 from adshift.records import Predictions
 from adshift.scenarios import SCENARIOS, model_path
@@ -34,11 +37,15 @@ PIXEL = ("auroc", "auprc", "pro")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    out = parser.parse_args().out
+    parser.add_argument("--cross-class", action="store_true")
+    args = parser.parse_args()
     settings = params.load("dataset.name", "classes", "features", "calibrate", "evaluate")
-    found = list(rows(settings))
-    found += means(found)
-    with out.open("w", newline="", encoding="utf-8") as file:
+    if args.cross_class:
+        found = list(cross_class(settings))
+    else:
+        found = list(rows(settings))
+        found += means(found)
+    with args.out.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, list(found[0]), lineterminator="\n")
         table.writeheader()
         table.writerows(
@@ -79,6 +86,22 @@ def rows(settings: Any) -> Iterator[dict[str, Any]]:
                 row |= {"scenario": scenario.name, "class": name}
                 row |= {f"image_{key}": image[key] for key in IMAGE}
                 yield row | {f"pixel_{key}": pixels(keys[1])[key] for key in PIXEL}
+
+
+def cross_class(settings: Any) -> Iterator[dict[str, Any]]:
+    """False-positive rates of one class's threshold on another class's normal test images, unified PatchCore."""
+    dataset = settings.dataset.name
+    detector = PatchCore.load(model_path(dataset, "patchcore", UNIFIED, "clean"))
+    for reweight in REWEIGHT:
+        detector.reweight = reweight
+        limits, normal = {}, {}
+        for name in settings.classes:
+            val, test = (detector.predict(stored(dataset, [name], "clean", part)) for part in ("val", "test"))
+            limits[name] = calibrate(val.scores, manifest.anomalous(val.names), settings.calibrate).threshold
+            normal[name] = test.scores[~manifest.anomalous(test.names)]
+        for of, to in product(settings.classes, repeat=2):
+            rate = false_positive_rate(normal[to], limits[of])
+            yield {"reweight": reweight, "threshold_of": of, "applied_to": to, "fpr": rate}
 
 
 def means(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

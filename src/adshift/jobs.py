@@ -9,6 +9,7 @@ import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from adshift import params
 from adshift.errors import AdshiftError
 
 
@@ -16,10 +17,11 @@ def repro(jobs: int) -> int:
     """Bring the pipeline up to date with up to `jobs` stages at once; returns the exit code of DVC.
 
     Raises:
-        AdshiftError: `jobs` is not positive.
+        AdshiftError: `jobs` is not positive, or params.yaml is not as it should be.
     """
     if jobs < 1:
         raise AdshiftError(f"--jobs {jobs}", "at least 1")
+    params.load_all()  # DVC fills dvc.yaml from it before any stage can check it, and names no key
     stale = jobs > 1 and subprocess.run(["dvc", "status", "--quiet"], check=False).returncode != 0
     failed = _side_by_side(jobs) if stale else 0
     return failed or subprocess.run(["dvc", "repro"], check=False).returncode
