@@ -34,13 +34,13 @@ def patches(count: int) -> tuple[np.ndarray, str]:
     from adshift.backbones import Backbone
     from adshift.features import Features
     from adshift.images import fit, read_image
-    from adshift.methods.patchcore import PatchCore
+    from adshift.methods.patchcore import Fit, PatchCore
 
     settings = params.load("features", "patchcore")
     backbone = Backbone(settings.features)
     maps = [backbone(fit(read_image(file), settings.features.resize)[None].copy()) for file in files]
     levels = {level: np.concatenate(arrays) for level, arrays in enumerate(zip(*maps, strict=True), start=1)}
-    found = PatchCore(**dict(settings.patchcore)).patches(Features.of(map(str, files), levels, {}))
+    found = PatchCore(Fit.within(dict(settings.patchcore))).patches(Features.of(map(str, files), levels, {}))
     return found.reshape(-1, found.shape[-1]), f"{count} magnetic tiles, {settings.features.backbone}"
 
 

@@ -30,10 +30,11 @@ def images() -> tuple[np.ndarray, str]:
     return np.stack([fit(image, 224) for image in found]), "sample hazelnut"
 
 
-def store(folder: Path, pictures: np.ndarray) -> dict[str, Any]:
+def store(folder: Path, pictures: np.ndarray) -> Any:
     """Feature maps of the pictures as the pipeline stores them; returns the settings used."""
     from adshift import params
     from adshift.backbones import Backbone
+    from adshift.methods.patchcore import Fit
     from adshift.stage import write_json
 
     settings = params.load("features", "patchcore")
@@ -46,7 +47,7 @@ def store(folder: Path, pictures: np.ndarray) -> dict[str, Any]:
         layers.append({"name": name, "file": f"level{level}.npy", "shape": array.shape[1:]})
     names = [f"train/good/{index:03}" for index in range(len(pictures))]
     write_json(folder / "features.json", {"size": 224, "layers": layers, "names": names})
-    return {**dict(settings.patchcore), "coreset": RATIO}
+    return Fit.within({**dict(settings.patchcore), "coreset": RATIO})
 
 
 def run(rounds: int = 3) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def run(rounds: int = 3) -> dict[str, Any]:
         warm_up()
 
         def ours(target: Path) -> PatchCore:
-            detector = PatchCore(**settings)
+            detector = PatchCore(settings)
             detector.fit(Features.open(folder), np.random.default_rng(0))
             detector.save(target)
             return detector

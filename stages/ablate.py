@@ -6,19 +6,21 @@ from pathlib import Path
 
 from adshift import params, seeding
 from adshift.features import stored
-from adshift.methods.patchcore import PatchCore, Settings, warm_up
+from adshift.methods.patchcore import Fit, PatchCore, Score, warm_up
 from adshift.stage import output, run, write_json
 
-LEAVES = tuple(leaf for leaf in Settings.model_fields if leaf != "coreset")
+FIT = tuple(leaf for leaf in Fit.model_fields if leaf != "coreset")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", required=True, help="class")
     name = parser.parse_args().name
-    settings = params.load("seed", "dataset.name", *(f"patchcore.{leaf}" for leaf in LEAVES), "ablation.ratios")
-    dataset, ratios = settings.dataset.name, settings.ablation.ratios
-    full = PatchCore(**vars(settings.patchcore), coreset=max(ratios))
+    leaves = (f"patchcore.{leaf}" for leaf in (*FIT, *Score.model_fields))
+    settings = params.load("seed", "dataset.name", *leaves, "ablation.ratios")
+    dataset, ratios, values = settings.dataset.name, settings.ablation.ratios, vars(settings.patchcore)
+    how = Score.within(values)
+    full = PatchCore(Fit.within({**values, "coreset": max(ratios)}))
     warm_up()
     start = time.perf_counter()
     full.fit(stored(dataset, [name], "shift", "train"), seeding.generator(settings.seed, "ablate", name))
@@ -28,7 +30,7 @@ def main() -> None:
         for part in ("val", "test"):
             images = stored(dataset, [name], "shift", part)
             for ratio, detector in detectors.items():
-                detector.predict(images).save(folder / f"{part}-{ratio}.npz")
+                detector.predict(images, how).save(folder / f"{part}-{ratio}.npz")
         rows = {str(ratio): len(detector.bank) for ratio, detector in detectors.items()}
         write_json(folder / "rows.json", rows)
     # A smaller ratio would have stopped the same selection earlier.

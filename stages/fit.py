@@ -15,9 +15,9 @@ def main() -> None:
     parser.add_argument("--domain", required=True, choices=DOMAINS)
     args = parser.parse_args()
     pooled = args.model == methods.UNIFIED
-    settings = params.load("seed", "dataset.name", args.method, *(["classes"] if pooled else []))
+    settings = params.load("seed", "dataset.name", *(["classes"] if pooled else []))
     dataset = settings.dataset.name
-    detector = methods.detector_class(args.method)(**dict(getattr(settings, args.method)))
+    detector = methods.detector_class(args.method)(methods.settings(args.method, "fit"))
     features = stored(dataset, settings.classes if pooled else [args.model], args.domain, "train")
     methods.warm_up(args.method)
     facts = {"stage": "fit", "method": args.method, "class": args.model, "domain": args.domain, "images": len(features)}

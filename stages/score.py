@@ -19,6 +19,7 @@ def main() -> None:
     settings = params.load("dataset.name", *(["classes"] if pooled else []))
     dataset = settings.dataset.name
     detector = methods.detector_class(args.method).load(model_path(dataset, args.method, args.model, args.domain))
+    how = methods.settings(args.method, "score")
     for part in ("val", "test"):
         paths = [
             scores_path(part, dataset, args.method, args.model, pair(args.domain, args.on), name)
@@ -27,7 +28,7 @@ def main() -> None:
         with output(paths[0].parent) as folder:
             for path in paths:
                 features = stored(dataset, [path.stem], args.on, part)
-                detector.predict(features).save(folder / path.name)
+                detector.predict(features, how).save(folder / path.name)
 
 
 if __name__ == "__main__":

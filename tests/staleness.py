@@ -15,6 +15,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from adshift import methods
+from adshift.stage import write_json
+
 ROOT = Path(__file__).parents[1]
 DOC = ROOT / "docs" / "staleness.md"
 CHECKS = {"check", "check_network"}  # their outputs never change
@@ -24,7 +27,7 @@ HEAD = """\
 For every leaf of `params.yaml`: the stages that `dvc status` calls stale when it alone is changed, and what hangs on
 their outputs. A stage further down runs only if an output above it really comes out different: DVC compares contents.
 `check` looks at every parameter and `check_network` at those of the features; their outputs never change, so nothing
-follows from them.
+follows from them. `settings` takes a method's section apart, and what follows depends on the half that changed.
 A new class makes `prepare` run again, but every other class's manifest keeps its bytes, so its items stay fresh
 (tests/test_pipeline.py sees that in a run).
 
@@ -128,6 +131,8 @@ class Pipeline:
         self.repo = Repo(".")
         stages = list(self.repo.index.stages)
         self.files = {stage.addressing: _files(stage) for stage in stages}
+        for method in methods.REGISTRY:
+            self.store_settings(method, self.values[method])
         # Files first: a folder that holds another path needs no content of its own.
         for paths in ([d for s in stages for d in s.deps], [o for s in stages for o in s.outs]):
             for path in sorted((Path(str(p)) for p in paths if p.protocol == "local"), key=lambda p: -len(p.parts)):
@@ -141,6 +146,16 @@ class Pipeline:
                 lock[stage.name] = to_single_stage_lockfile(stage)
         with (folder / "dvc.lock").open("w") as file:
             YAML().dump({"schema": "2.0", "stages": lock}, file)
+
+    def store_settings(self, section: str, values: dict[str, Any]) -> set[str]:
+        """Write what the stage `settings` writes, unchecked: any other value will do. Returns the changed files."""
+        changed = set()
+        for part, half in methods.halves(section, values).items():
+            path = methods.settings_path(section, part)
+            before = path.read_text() if path.exists() else ""
+            write_json(path, half)
+            changed |= {str(path)} if path.read_text() != before else set()
+        return changed
 
     def names(self) -> set[str]:
         return {stage.addressing for stage in self.repo.index.stages}
@@ -163,8 +178,8 @@ class Pipeline:
                 or stage.changed_stage()
             }
 
-    def after(self, key: str, value: Any) -> set[str]:
-        """Stages that are stale when `key` alone has another value."""
+    def after(self, key: str, value: Any) -> tuple[set[str], set[str]]:
+        """Stages that are stale when `key` alone has another value, and those that then may follow."""
         changed = copy.deepcopy(self.values)
         place = changed
         *parents, last = key.split(".")
@@ -173,10 +188,19 @@ class Pipeline:
         place[last] = value
         with self.params.open("w") as file:
             YAML().dump(changed, file)
+        section = parents[0] if parents else key
         try:
-            return self.stale_params()
+            direct = self.stale_params()
+            if section not in methods.REGISTRY:
+                return direct, self.downstream(direct)
+            files = self.store_settings(section, changed[section])
+            then = {name for name, paths in self.files.items() if paths & files and not name.startswith("settings@")}
+            apart = {name for name in direct if not name.startswith("settings@")}
+            return direct, (then | self.downstream(then | apart)) - direct
         finally:
             self.params.write_text(self.text)
+            for method in methods.REGISTRY:
+                self.store_settings(method, self.values[method])
 
     @cached_property
     def dependants(self) -> dict[str, set[str]]:
@@ -217,8 +241,7 @@ def table(pipeline: Pipeline) -> dict[str, tuple[set[str], set[str]]]:
     """{leaf: (stale at once, may follow)}."""
     result = {}
     for key, value in leaves(pipeline.values):
-        direct = pipeline.after(key, other(key, value))
-        result[key] = (direct, pipeline.downstream(direct))
+        result[key] = pipeline.after(key, other(key, value))
     return result
 
 

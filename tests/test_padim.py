@@ -8,13 +8,16 @@ import pytest
 from adshift.backbones import Backbone
 from adshift.errors import AdshiftError
 from adshift.features import Features
-from adshift.methods.padim import Padim
+from adshift.methods.padim import Fit, Padim, Score
 from adshift.params import Features as Settings
 
 SETTINGS = Settings(
     backbone="tf_efficientnet_lite0", weights=None, layers=None, resize=224, crop=None,
     mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), dtype="float32", batch=4,
 )  # fmt: skip
+
+
+FIT, HOW = Fit(layers=(1, 2, 3), n_features=100), Score(smoothing=4.0)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +52,7 @@ def features(backbone: Backbone, images: np.ndarray, dtype: type = np.float32) -
 
 @pytest.fixture(scope="module")
 def fitted(backbone: Backbone, images: np.ndarray) -> Padim:
-    model = Padim(layers=(1, 2, 3), n_features=100, smoothing=4.0)
+    model = Padim(FIT)
     model.fit(features(backbone, images[:10]), np.random.default_rng(1))
     return model
 
@@ -80,33 +83,33 @@ def tensor(images: np.ndarray) -> object:
 
 def test_scores_and_maps_are_anomalibs(backbone: Backbone, images: np.ndarray, fitted: Padim) -> None:
     theirs = anomalib_model(backbone, images[:10], fitted.channels)(tensor(images[10:]))
-    ours = fitted.predict(features(backbone, images[10:]))
+    ours = fitted.predict(features(backbone, images[10:]), HOW)
     np.testing.assert_allclose(ours.scores, theirs.pred_score.numpy().ravel(), rtol=1e-4)
     np.testing.assert_allclose(ours.full_maps(), theirs.anomaly_map.numpy()[:, 0], rtol=1e-4)
 
 
 def test_half_precision_features_change_scores_little(backbone: Backbone, images: np.ndarray, fitted: Padim) -> None:
     """What the default `features.dtype: float16` costs, beside the exact path above."""
-    half = Padim(layers=(1, 2, 3), n_features=100, smoothing=4.0)
+    half = Padim(FIT)
     half.fit(features(backbone, images[:10], np.float16), np.random.default_rng(1))
-    ours = half.predict(features(backbone, images[10:], np.float16)).scores
-    np.testing.assert_allclose(ours, fitted.predict(features(backbone, images[10:])).scores, rtol=2e-3)
+    ours = half.predict(features(backbone, images[10:], np.float16), HOW).scores
+    np.testing.assert_allclose(ours, fitted.predict(features(backbone, images[10:]), HOW).scores, rtol=2e-3)
 
 
 def test_a_saved_model_predicts_the_same(tmp_path: Path, backbone: Backbone, images: np.ndarray, fitted: Padim) -> None:
     fitted.save(tmp_path / "model")
     test = features(backbone, images[10:])
     np.testing.assert_allclose(
-        Padim.load(tmp_path / "model").predict(test).scores, fitted.predict(test).scores, rtol=1e-5
+        Padim.load(tmp_path / "model").predict(test, HOW).scores, fitted.predict(test, HOW).scores, rtol=1e-5
     )
 
 
 def test_more_channels_than_there_are(backbone: Backbone, images: np.ndarray) -> None:
-    model = Padim(layers=(1,), n_features=100, smoothing=4.0)
+    model = Padim(Fit(layers=(1,), n_features=100))
     with pytest.raises(AdshiftError, match="n_features: 100 of 24"):
         model.fit(features(backbone, images[:2]), np.random.default_rng(1))
 
 
 def test_one_training_image(backbone: Backbone, images: np.ndarray) -> None:
     with pytest.raises(AdshiftError, match="at least 2"):
-        Padim((1,), 4, 4.0).fit(features(backbone, images[:1]), np.random.default_rng(1))
+        Padim(Fit(layers=(1,), n_features=4)).fit(features(backbone, images[:1]), np.random.default_rng(1))

@@ -10,16 +10,23 @@ import pytest
 from adshift.errors import AdshiftError
 from adshift.features import Features
 from adshift.methods import detector_class, storage
-from adshift.methods.patchcore import PatchCore, Settings, softmax_weight
+from adshift.methods.patchcore import Fit, PatchCore, Score, softmax_weight
+from adshift.records import Predictions
 
-DEFAULTS: dict[str, Any] = {
-    "layers": (2, 3), "pool": 3, "stride": 1, "projection": 8, "coreset": 0.2, "neighbours": 9, "metric": "euclidean",
-    "reweight": "softmax", "image_score": "max", "top_percent": 5.0, "smoothing": 4.0,
+FIT: dict[str, Any] = {
+    "layers": (2, 3), "pool": 3, "stride": 1, "projection": 8, "coreset": 0.2, "metric": "euclidean",
+}  # fmt: skip
+SCORE: dict[str, Any] = {
+    "neighbours": 9, "reweight": "softmax", "image_score": "max", "top_percent": 5.0, "smoothing": 4.0,
 }  # fmt: skip
 
 
 def patchcore(**settings: Any) -> PatchCore:
-    return PatchCore(**{**DEFAULTS, **settings})
+    return PatchCore(Fit(**{**FIT, **settings}))
+
+
+def predict(detector: PatchCore, images: Features, **how: Any) -> Predictions:
+    return detector.predict(images, Score(**{**SCORE, **how}))
 
 
 def features(count: int, seed: int = 0, sides: tuple[tuple[int, int], ...] = ((16, 16), (8, 8), (4, 4))) -> Features:
@@ -78,7 +85,7 @@ def book(train: Features, test: Features, metric: str) -> np.ndarray:
 def test_the_full_bank_equals_brute_force(metric: str, projected: int | None) -> None:
     train, test = features(5), features(3, seed=1)
     detector = fitted(train, coreset=1.0, metric=metric, projection=projected)
-    found, expected = detector.predict(test), book(train, test, metric)
+    found, expected = predict(detector, test), book(train, test, metric)
     np.testing.assert_allclose(found.maps, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found.scores, expected.max(axis=(1, 2)), rtol=1e-5)
     assert found.names == test.names
@@ -88,10 +95,11 @@ def test_the_full_bank_equals_brute_force(metric: str, projected: int | None) ->
 @pytest.mark.parametrize("reweight", ["softmax", "original", "none"])
 def test_a_training_image_scores_zero_under_the_full_bank(reweight: str) -> None:
     train = features(4)
-    detector = fitted(train, coreset=1.0, reweight=reweight)
-    assert np.abs(detector.predict(train).maps).max() < 1e-4
-    assert np.abs(detector.predict(train).scores).max() < 1e-4
-    assert detector.predict(features(2, seed=1)).scores.min() > 0.1
+    detector = fitted(train, coreset=1.0)
+    found = predict(detector, train, reweight=reweight)
+    assert np.abs(found.maps).max() < 1e-4
+    assert np.abs(found.scores).max() < 1e-4
+    assert predict(detector, features(2, seed=1), reweight=reweight).scores.min() > 0.1
 
 
 def test_patches_are_those_of_anomalib() -> None:
@@ -112,13 +120,13 @@ def test_the_original_reweighting_is_anomalibs_equation_7() -> None:
     from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
     test = features(3, seed=1)
-    detector = fitted(features(5), reweight="original")
+    detector = fitted(features(5))
     model = PatchcoreModel(["layer2", "layer3"], backbone="resnet18", pre_trained=False, num_neighbors=9)
     model.memory_bank = torch.from_numpy(detector.bank)
     patches = torch.from_numpy(detector.patches(test).reshape(-1, 12))
     scores, rows = model.nearest_neighbors(patches, n_neighbors=1)
     expected = model.compute_anomaly_score(scores.reshape(3, -1), rows.reshape(3, -1), patches).numpy()
-    found = detector.predict(test)
+    found = predict(detector, test, reweight="original")
     np.testing.assert_allclose(found.scores, expected, rtol=1e-4)
     np.testing.assert_allclose(found.maps.reshape(3, -1), scores.reshape(3, -1).numpy(), rtol=1e-4)
     assert (found.scores < found.maps.max(axis=(1, 2))).all()
@@ -130,15 +138,15 @@ def test_far_distances_do_not_underflow() -> None:
 
 
 def test_one_neighbour_leaves_the_distance_as_it_is() -> None:
-    train, test = features(3), features(2, seed=1)
-    alone = fitted(train, neighbours=1).predict(test)
-    np.testing.assert_array_equal(alone.maps, fitted(train, reweight="none").predict(test).maps)
-    np.testing.assert_array_equal(alone.scores, fitted(train, neighbours=1, reweight="original").predict(test).scores)
+    detector, test = fitted(features(3)), features(2, seed=1)
+    alone = predict(detector, test, neighbours=1)
+    np.testing.assert_array_equal(alone.maps, predict(detector, test, reweight="none").maps)
+    np.testing.assert_array_equal(alone.scores, predict(detector, test, neighbours=1, reweight="original").scores)
     assert alone.scores.min() > 0
 
 
 def test_the_mean_of_the_largest_scores() -> None:
-    found = fitted(features(3), image_score="top_mean", top_percent=5.0).predict(features(4, seed=1))
+    found = predict(fitted(features(3)), features(4, seed=1), image_score="top_mean", top_percent=5.0)
     expected = np.sort(found.maps.reshape(4, 64), axis=1)[:, -3:].mean(axis=1)  # 5 % of 64 patches
     np.testing.assert_allclose(found.scores, expected, rtol=1e-6)
 
@@ -157,7 +165,7 @@ def test_a_smaller_ratio_is_the_start_of_a_larger_one(tmp_path: Path) -> None:
     alone.save(tmp_path / "alone")
     for name in ("model.json", "model.safetensors"):
         assert (tmp_path / "reduced" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
-    np.testing.assert_array_equal(reduced.predict(test).scores, alone.predict(test).scores)
+    np.testing.assert_array_equal(predict(reduced, test).scores, predict(alone, test).scores)
     with pytest.raises(AdshiftError, match="cannot come from"):
         alone.reduced(0.3)
 
@@ -180,17 +188,17 @@ def test_a_layer_that_is_not_there_is_refused() -> None:
 def test_features_of_another_network_are_refused() -> None:
     detector, other = fitted(features(3)), features(2)
     with pytest.raises(AdshiftError, match="another network"):
-        detector.predict(Features(other.names, {**other.spec, "size": 64}, other.rows))
+        predict(detector, Features(other.names, {**other.spec, "size": 64}, other.rows))
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("projected", [None, 8])
 def test_a_saved_model_predicts_the_same(metric: str, projected: int | None, tmp_path: Path) -> None:
-    test, detector = features(2, seed=1), fitted(features(4), metric=metric, projection=projected, reweight="original")
+    test, detector = features(2, seed=1), fitted(features(4), metric=metric, projection=projected)
     detector.save(tmp_path / "model")
     loaded = detector_class("patchcore").load(tmp_path / "model")
     assert loaded.settings == detector.settings
-    before, after = detector.predict(test), loaded.predict(test)
+    before, after = (predict(each, test, reweight="original") for each in (detector, loaded))
     np.testing.assert_array_equal(before.scores, after.scores)
     np.testing.assert_array_equal(before.maps, after.maps)
     loaded.reduced(0.1).save(tmp_path / "smaller")
@@ -203,7 +211,7 @@ def test_the_thread_count_changes_no_byte(monkeypatch: pytest.MonkeyPatch, tmp_p
         monkeypatch.setenv("ADSHIFT_THREADS", threads)
         detector = fitted(train)
         detector.save(tmp_path / threads)
-        detector.predict(test).save(tmp_path / threads / "scores.npz")
+        predict(detector, test).save(tmp_path / threads / "scores.npz")
         found.append({file.name: file.read_bytes() for file in sorted((tmp_path / threads).iterdir())})
     assert len(found[0]) == 3
     assert found[0] == found[1] == found[2]
@@ -219,18 +227,16 @@ def test_the_generator_alone_decides_what_is_drawn() -> None:
 @pytest.mark.parametrize(("pool", "stride"), [(1, 1), (3, 2), (5, 1)])
 def test_unusual_sizes(sides: tuple[tuple[int, int], ...], pool: int, stride: int) -> None:
     layers, train, test = (1, 2, 3), features(3, 0, sides), features(2, 1, sides)
-    found = fitted(train, layers=layers, pool=pool, stride=stride, coreset=1.0).predict(test)
+    found = predict(fitted(train, layers=layers, pool=pool, stride=stride, coreset=1.0), test)
     height, width = (-(-side // stride) for side in sides[0])
     assert found.maps.shape == (2, height, width)
     assert np.isfinite(found.maps).all()
     assert found.full_maps().shape == (2, 32, 32)
 
 
-def test_the_settings_are_the_constructors() -> None:
-    settings = Settings(**DEFAULTS)
-    assert PatchCore(**dict(settings)).settings == dict(settings)
+def test_a_neighbourhood_has_a_centre() -> None:
     with pytest.raises(ValueError, match="centre"):
-        Settings(**{**DEFAULTS, "pool": 2})
+        patchcore(pool=2)
 
 
 def test_a_model_directory_is_self_contained_json_and_arrays(tmp_path: Path) -> None:
@@ -240,7 +246,7 @@ def test_a_model_directory_is_self_contained_json_and_arrays(tmp_path: Path) -> 
     record = json.loads((tmp_path / "model" / "model.json").read_text())
     assert record["method"] == "patchcore"
     assert record["features"] == train.spec
-    assert record["settings"] == {**DEFAULTS, "layers": [2, 3]}
+    assert record["settings"] == {**FIT, "layers": [2, 3]}
 
 
 def test_damaged_and_foreign_models_are_refused(tmp_path: Path) -> None:

@@ -61,6 +61,19 @@ def test_padim_touches_no_patchcore(found: Table) -> None:
     assert items(touched, "patchcore") == set()
 
 
+@pytest.mark.parametrize("knob", ["patchcore.neighbours", "patchcore.reweight", "padim.smoothing"])
+def test_a_knob_of_scoring_refits_nothing(found: Table, knob: str) -> None:
+    method = knob.split(".", maxsplit=1)[0]
+    touched = reached(found, knob)
+    assert groups(touched) & {"embed", "fit", "fit_unified"} == set()
+    assert f"score@{method}-hazelnut-clean" in touched
+
+
+@pytest.mark.parametrize("knob", ["patchcore.coreset", "patchcore.metric", "padim.n_features"])
+def test_a_knob_of_the_fit_refits(found: Table, knob: str) -> None:
+    assert f"fit@{knob.split('.', maxsplit=1)[0]}-hazelnut-clean" in reached(found, knob)
+
+
 def test_calibration_fits_and_scores_nothing(found: Table) -> None:
     touched = groups(reached(found, "calibrate."))
     kept = {"embed", "fit", "fit_unified", "score", "score_transfer", "score_unified", "evaluate_pixels", "ablate"}
@@ -84,7 +97,7 @@ def test_a_new_class_makes_no_item_of_another_stale(pipeline: staleness.Pipeline
 
 def test_the_test_can_fail(pipeline: staleness.Pipeline, tmp_path: Path) -> None:
     """A file that a stage depends on makes it stale: the placeholders hide nothing."""
-    module = Path("src/adshift/splits.py")
+    module = Path("data/sources/stages/split.json")
     before = module.read_text()
     module.write_text(before + "\n")
     try:

@@ -23,7 +23,7 @@ from adshift.calibration import calibrate
 from adshift.features import stored
 from adshift.images import fit, load_mask
 from adshift.methods import UNIFIED
-from adshift.methods.patchcore import PatchCore
+from adshift.methods.patchcore import PatchCore, Score
 from adshift.metrics.image import false_positive_rate, image_metrics
 from adshift.metrics.pixel import pixel_metrics
 from adshift.records import Predictions
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--cross-class", action="store_true")
     args = parser.parse_args()
-    settings = params.load("dataset.name", "classes", "features", "calibrate", "evaluate")
+    settings = params.load("dataset.name", "classes", "features", "patchcore", "calibrate", "evaluate")
     if args.cross_class:
         found = list(cross_class(settings))
     else:
@@ -60,8 +60,8 @@ def rows(settings: Any) -> Iterator[dict[str, Any]]:
     @cache
     def patchcore(reweight: str, model: str, domain: str, name: str, on: str, part: str) -> Predictions:
         detector = PatchCore.load(model_path(dataset, "patchcore", model, domain))
-        detector.reweight = reweight
-        return detector.predict(stored(dataset, [name], on, part))
+        how = Score.within({**dict(settings.patchcore), "reweight": reweight})
+        return detector.predict(stored(dataset, [name], on, part), how)
 
     @cache
     def pixels(key: tuple[str, ...]) -> dict[str, float | None]:
@@ -93,10 +93,10 @@ def cross_class(settings: Any) -> Iterator[dict[str, Any]]:
     dataset = settings.dataset.name
     detector = PatchCore.load(model_path(dataset, "patchcore", UNIFIED, "clean"))
     for reweight in REWEIGHT:
-        detector.reweight = reweight
+        how = Score.within({**dict(settings.patchcore), "reweight": reweight})
         limits, normal = {}, {}
         for name in settings.classes:
-            val, test = (detector.predict(stored(dataset, [name], "clean", part)) for part in ("val", "test"))
+            val, test = (detector.predict(stored(dataset, [name], "clean", part), how) for part in ("val", "test"))
             limits[name] = calibrate(val.scores, manifest.anomalous(val.names), settings.calibrate).threshold
             normal[name] = test.scores[~manifest.anomalous(test.names)]
         for of, to in product(settings.classes, repeat=2):

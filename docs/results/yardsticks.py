@@ -25,8 +25,7 @@ from adshift.backbones import Backbone
 from adshift.features import Features
 from adshift.images import fit, load_image, load_mask
 from adshift.manifest import Item
-from adshift.methods.padim import Padim
-from adshift.methods.patchcore import PatchCore
+from adshift.methods import padim, patchcore
 from adshift.metrics.pixel import pixel_metrics
 from adshift.metrics.ranking import Ranked
 from adshift.scenarios import features_path
@@ -83,16 +82,16 @@ def ours(
     """PatchCore with every coreset ratio and reweighting, and PaDiM, from the stored feature maps."""
     stored = Features.open(features_path(settings.dataset.name, name, "clean"))
     fitting, testing = (stored.select(item.name for item in part) for part in (train, test))
-    largest = PatchCore(**{**dict(settings.patchcore), "coreset": max(coresets)})
+    section = dict(settings.patchcore)
+    largest = patchcore.PatchCore(patchcore.Fit.within({**section, "coreset": max(coresets)}))
     largest.fit(fitting, generator)
     for ratio, reweight in product(coresets, REWEIGHT):
-        detector = largest.reduced(ratio)
-        detector.reweight = reweight
-        found = detector.predict(testing)
+        how = patchcore.Score.within({**section, "reweight": reweight})
+        found = largest.reduced(ratio).predict(testing, how)
         yield "adshift", "patchcore", ratio, reweight, found.scores, found.full_maps()
-    padim = Padim(**dict(settings.padim))
-    padim.fit(fitting, generator)
-    found = padim.predict(testing)
+    gaussians = padim.Padim(padim.Fit.within(dict(settings.padim)))
+    gaussians.fit(fitting, generator)
+    found = gaussians.predict(testing, padim.Score.within(dict(settings.padim)))
     yield "adshift", "padim", None, "", found.scores, found.full_maps()
 
 

@@ -102,7 +102,6 @@ def stored(dataset: str, classes: Iterable[str], domain: str, part: str) -> Feat
     """Stored feature maps of the images that the split gives to `part` (train, val or test), classes pooled."""
     sets = []
     for name in classes:
-        roles = splits.read(split_path(dataset, name))
-        names = sorted(image for image, role in roles.items() if role == part)
+        names = splits.names_of(splits.read(split_path(dataset, name)), part)
         sets.append(Features.open(features_path(dataset, name, domain)).select(names))
     return reduce(Features.__add__, sets)

@@ -4,11 +4,13 @@ A stage asks for the keys that it declares in dvc.yaml and gets an object that h
 parameter that DVC does not know about.
 """
 
+import json
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -73,6 +75,16 @@ class Section(BaseModel):
     """A part of params.yaml: every key is required, none is unknown, types are not converted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """From values read from JSON, where a tuple is a list."""
+        return cls.model_validate_json(json.dumps(values))
+
+    @classmethod
+    def within(cls, values: Mapping[str, Any]) -> Self:
+        """From the part of a larger section that this one knows."""
+        return cls(**{name: values[name] for name in cls.model_fields})
 
 
 class Dataset(Section):
@@ -179,7 +191,7 @@ SECTIONS: dict[str, Any] = {
 
 
 def _schema(section: str) -> Any:
-    return methods.settings(section) if section in methods.REGISTRY else SECTIONS[section]
+    return methods.schema(section) if section in methods.REGISTRY else SECTIONS[section]
 
 
 def read(path: Path = FILE) -> dict[str, Any]:

@@ -1,18 +1,21 @@
 """The detectors, one file each, found by name. A new method is a file, a line here and a section in params.yaml.
 
-A method's module holds `Settings` (its section of params.yaml) and a class with one verb set:
+A method's module holds the two halves of its section of params.yaml, `Fit` and `Score`, so that a knob of scoring
+refits nothing, and a class with one verb set:
 
-    Detector(**settings)                 its constructor names every setting
-    detector.fit(features, generator)    -> None
-    detector.predict(features)           -> Predictions
-    detector.save(folder)                arrays without pickle and a model.json
+    Detector(settings: Fit)
+    detector.fit(features, generator)        -> None
+    detector.predict(features, how: Score)   -> Predictions
+    detector.save(folder)                    arrays without pickle and a model.json
     Detector.load(folder)
 
 and a function `warm_up()` that loads what `fit` needs, so that a fit's time is the fit's alone.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 REGISTRY = {
     "patchcore": "adshift.methods.patchcore:PatchCore",
@@ -21,18 +24,55 @@ REGISTRY = {
 
 UNIFIED = "unified"  # stands for a class in paths: the model of all classes pooled
 
+Part = Literal["fit", "score"]
+
+
+def _module(method: str) -> Any:
+    return import_module(REGISTRY[method].split(":")[0])
+
 
 def detector_class(method: str) -> Any:
     """The class of a method, its module imported only now."""
-    module, name = REGISTRY[method].split(":")
-    return getattr(import_module(module), name)
+    return getattr(_module(method), REGISTRY[method].split(":")[1])
 
 
 def warm_up(method: str) -> None:
     """Load what the method's `fit` needs."""
-    import_module(REGISTRY[method].split(":")[0]).warm_up()
+    _module(method).warm_up()
 
 
-def settings(method: str) -> Any:
-    """The schema of a method's section in params.yaml."""
-    return import_module(REGISTRY[method].split(":")[0]).Settings
+def schemas(method: str) -> dict[Part, Any]:
+    """The two halves of a method's section in params.yaml."""
+    return {"fit": _module(method).Fit, "score": _module(method).Score}
+
+
+def schema(method: str) -> Any:
+    """A method's whole section in params.yaml."""
+    halves = schemas(method)
+    return type("Settings", (halves["fit"], halves["score"]), {"__doc__": method})
+
+
+def halves(method: str, section: Mapping[str, Any]) -> dict[Part, dict[str, Any]]:
+    """A method's section in params.yaml, taken apart."""
+    return {part: {name: section[name] for name in half.model_fields} for part, half in schemas(method).items()}
+
+
+def settings_path(method: str, part: Part) -> Path:
+    """Where half of a method's settings lies."""
+    return Path("data/settings") / method / f"{part}.json"
+
+
+def settings(method: str, part: Part) -> Any:
+    """Half of a method's settings, as the pipeline stored it.
+
+    Raises:
+        AdshiftError: the file is missing or damaged.
+    """
+    from adshift.errors import AdshiftError
+    from adshift.stage import read_json
+
+    path = settings_path(method, part)
+    try:
+        return schemas(method)[part].of(read_json(path))
+    except ValueError:
+        raise AdshiftError(f"{path}: not the settings of {method}", "run `dvc repro` again") from None

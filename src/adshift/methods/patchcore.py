@@ -4,8 +4,9 @@ Notation: N images, H x W positions of the first layer used, D channels of all l
 K neighbours.
 """
 
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field
@@ -29,14 +30,37 @@ def _odd(value: int) -> int:
     return value
 
 
-class Settings(Section):
+class Fit(Section):
+    """What the memory bank depends on.
+
+    Attributes:
+        layers: levels of the features; the first one gives the grid.
+        pool, stride: side and step in positions of the neighbourhood that is averaged into a patch.
+        projection: dimensions of the random projection in which the coreset is selected, None for no projection.
+        coreset: share of the training patches kept.
+        metric: of the search.
+    """
+
     layers: Several(Annotated[int, Field(ge=1)])  # type: ignore[valid-type]
     pool: Annotated[Count, AfterValidator(_odd)]
     stride: Count
     projection: Count | None
     coreset: Fraction
-    neighbours: Count
     metric: Metric
+
+
+class Score(Section):
+    """What the scores depend on beyond the bank.
+
+    Attributes:
+        neighbours: K, for the reweighting.
+        reweight: `softmax`, of every patch score; `original`, of the image score alone, as in the paper; `none`.
+        image_score: of the patch scores, the maximum or the mean of the largest ones.
+        top_percent: how many are the largest ones.
+        smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged map.
+    """
+
+    neighbours: Count
     reweight: Reweight
     image_score: ImageScore
     top_percent: Annotated[Number, Field(gt=0, le=100)]
@@ -48,51 +72,16 @@ def warm_up() -> None:
     from adshift.coreset import greedy
 
     greedy(np.eye(4, dtype=np.float32), 2, 0)
-    Neighbors(np.eye(4, dtype=np.float32)).search(np.eye(4, dtype=np.float32), 1)
 
 
 class PatchCore:
     """Nearest neighbours among a coreset of the training patches.
 
     Distances are true distances, as in the papers' equations, not squared ones.
-
-    Args:
-        layers: levels of the features; the first one gives the grid.
-        pool, stride: side and step in positions of the neighbourhood that is averaged into a patch.
-        projection: dimensions of the random projection in which the coreset is selected, None for no projection.
-        coreset: share of the training patches kept.
-        neighbours: K, for the reweighting.
-        metric: of the search.
-        reweight: `softmax`, of every patch score; `original`, of the image score alone, as in the paper; `none`.
-        image_score: of the patch scores, the maximum or the mean of the largest ones.
-        top_percent: how many are the largest ones.
-        smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged map.
     """
 
-    def __init__(
-        self,
-        *,
-        layers: tuple[int, ...],
-        pool: int,
-        stride: int,
-        projection: int | None,
-        coreset: float,
-        neighbours: int,
-        metric: Metric,
-        reweight: Reweight,
-        image_score: ImageScore,
-        top_percent: float,
-        smoothing: float,
-    ) -> None:
-        self.layers, self.pool, self.stride = tuple(layers), pool, stride
-        self.projection, self.coreset = projection, coreset
-        self.neighbours, self.metric, self.reweight = neighbours, metric, reweight
-        self.image_score, self.top_percent, self.smoothing = image_score, top_percent, smoothing
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {name: getattr(self, name) for name in Settings.model_fields}
+    def __init__(self, settings: Fit) -> None:
+        self.settings = settings
 
     def fit(self, features: Features, generator: np.random.Generator) -> None:
         """Select the bank among the patches of normal images (section 3.2, algorithm 1).
@@ -109,25 +98,24 @@ class PatchCore:
         _, height, width, channels = self.patches(features[:1]).shape
         each = height * width
         self.spec, self.total = dict(features.spec), len(features) * each
-        count = size_of(self.coreset, self.total)
+        count = size_of(self.settings.coreset, self.total)
         start = int(generator.integers(self.total))
-        self.matrix = projection(channels, self.projection, generator) if self.projection else None
+        self.matrix = projection(channels, self.settings.projection, generator) if self.settings.projection else None
         selected = greedy(self._projected(features, each, channels), count, start)
         self.picks, self.radii, self.seconds = selected.indices, selected.radii, selected.seconds
 
-        bank = np.empty((count, channels), dtype=np.float32)
+        self.bank = np.empty((count, channels), dtype=np.float32)
         owner, place = np.divmod(self.picks, each)
 
         def keep(image: int) -> None:
             rows = np.flatnonzero(owner == image)
-            bank[rows] = self.patches(features[image : image + 1]).reshape(each, channels)[place[rows]]
+            self.bank[rows] = self.patches(features[image : image + 1]).reshape(each, channels)[place[rows]]
 
         map_ordered(keep, np.unique(owner).tolist(), what="memory bank")
-        self._index(bank)
 
     def _projected(self, features: Features, each: int, channels: int) -> np.ndarray:
         """What the coreset is selected from: (N * each, projection or D) float32."""
-        points = np.empty((self.total, self.projection or channels), dtype=np.float32)
+        points = np.empty((self.total, self.settings.projection or channels), dtype=np.float32)
 
         def fill(image: int) -> None:
             patches = self.patches(features[image : image + 1]).reshape(each, channels)
@@ -136,9 +124,10 @@ class PatchCore:
         map_ordered(fill, range(len(features)), what="patches")
         return points
 
-    def _index(self, bank: np.ndarray) -> None:
-        self.bank = bank
-        self.neighbors = Neighbors(bank, self.metric)
+    @cached_property
+    def neighbors(self) -> Neighbors:
+        """The index of the bank, built when something is searched."""
+        return Neighbors(self.bank, self.settings.metric)
 
     def reduced(self, ratio: float) -> "PatchCore":
         """The detector of a smaller coreset ratio: greedy picks are nested, so its bank is the first rows of this one.
@@ -150,21 +139,21 @@ class PatchCore:
 
         count = size_of(ratio, self.total)
         if count > len(self.bank):
-            raise AdshiftError(f"a coreset of {ratio} cannot come from one of {self.coreset}", "fit the larger one")
-        smaller = PatchCore(**{**self.settings, "coreset": ratio})
+            larger = self.settings.coreset
+            raise AdshiftError(f"a coreset of {ratio} cannot come from one of {larger}", "fit the larger one")
+        smaller = PatchCore(self.settings.model_copy(update={"coreset": ratio}))
         smaller.total, smaller.matrix, smaller.spec = self.total, self.matrix, self.spec
-        smaller.picks, smaller.radii = self.picks[:count], self.radii[:count]
-        smaller._index(self.bank[:count])
+        smaller.bank, smaller.picks, smaller.radii = self.bank[:count], self.picks[:count], self.radii[:count]
         return smaller
 
     def patches(self, features: Features) -> np.ndarray:
         """Locally aware patch features (section 3.1): (N, H, W, D) float32."""
         grid: tuple[int, ...] = ()
         parts = []
-        for level in self.layers:
+        for level in self.settings.layers:
             maps = features.maps(level)
             count, high, wide, channels = maps.shape
-            pool = [average_pool(side, self.pool, self.stride) for side in (high, wide)]
+            pool = [average_pool(side, self.settings.pool, self.settings.stride) for side in (high, wide)]
             grid = grid or (len(pool[0]), len(pool[1]))
             # Averaging and enlarging are linear: along each side, one small matrix does both.
             rows, columns = (bilinear(len(matrix), side) @ matrix for matrix, side in zip(pool, grid, strict=True))
@@ -172,7 +161,7 @@ class PatchCore:
             parts.append(columns @ tall.reshape(count, grid[0], wide, channels))
         return np.concatenate(parts, axis=-1)
 
-    def predict(self, features: Features) -> Predictions:
+    def predict(self, features: Features, how: Score) -> Predictions:
         """Patch scores as maps, and image scores from them.
 
         Raises:
@@ -181,29 +170,30 @@ class PatchCore:
         if dict(features.spec) != self.spec:
             raise AdshiftError("the features were made by another network than the model's", "run `dvc repro`")
         images = [features[image : image + 1] for image in range(len(features))]
-        results = map_ordered(self._predict, images, what="scoring with PatchCore")
+        _ = self.neighbors  # built once, not by each thread
+        results = map_ordered(partial(self._predict, how), images, what="scoring with PatchCore")
         scores = np.array([score for score, _ in results], dtype=np.float32)
         maps = np.stack([patch_scores for _, patch_scores in results])
-        return Predictions(features.names, scores, maps, self.spec["size"], self.smoothing)
+        return Predictions(features.names, scores, maps, self.spec["size"], how.smoothing)
 
-    def _predict(self, image: Features) -> tuple[float, np.ndarray]:
+    def _predict(self, how: Score, image: Features) -> tuple[float, np.ndarray]:
         """Image score and (H, W) float32 patch scores of one image."""
         patches = self.patches(image)[0]
         flat = patches.reshape(-1, patches.shape[-1])
-        distances, rows = self.neighbors.search(flat, self.neighbours if self.reweight == "softmax" else 1)
-        scores = distances[:, 0] * (softmax_weight(distances) if self.reweight == "softmax" else 1)
-        largest = max(1, round(len(scores) * self.top_percent / 100)) if self.image_score == "top_mean" else 1
+        distances, rows = self.neighbors.search(flat, how.neighbours if how.reweight == "softmax" else 1)
+        scores = distances[:, 0] * (softmax_weight(distances) if how.reweight == "softmax" else 1)
+        largest = max(1, round(len(scores) * how.top_percent / 100)) if how.image_score == "top_mean" else 1
         image_score = float(np.sort(scores)[-largest:].mean())
-        if self.reweight == "original":
-            image_score *= self._paper_weight(flat[scores.argmax()], rows[scores.argmax(), 0])
+        if how.reweight == "original":
+            image_score *= self._paper_weight(flat[scores.argmax()], rows[scores.argmax(), 0], how.neighbours)
         return image_score, scores.reshape(patches.shape[:2])
 
-    def _paper_weight(self, patch: np.ndarray, nearest: int) -> float:
+    def _paper_weight(self, patch: np.ndarray, nearest: int, neighbours: int) -> float:
         """Weight of an image's score by the farthest patch and its nearest row of the bank (equation 7)."""
-        if self.neighbours == 1:
+        if neighbours == 1:
             return 1.0  # as for `softmax_weight`
-        _, around = self.neighbors.search(self.bank[nearest : nearest + 1], self.neighbours)
-        distances = Neighbors(self.bank[around[0]], self.metric).search(patch[None], self.neighbours)[0][0]
+        _, around = self.neighbors.search(self.bank[nearest : nearest + 1], neighbours)
+        distances = Neighbors(self.bank[around[0]], self.settings.metric).search(patch[None], neighbours)[0][0]
         return float(1 - 1 / np.exp(distances.astype(np.float64) - distances[0]).sum())
 
     def save(self, folder: Path) -> None:
@@ -211,7 +201,7 @@ class PatchCore:
         arrays = {"bank": self.bank, "picks": self.picks, "radii": self.radii, "total": np.array(self.total)}
         if self.matrix is not None:
             arrays["projection"] = self.matrix
-        storage.save(folder, "patchcore", self.settings, self.spec, arrays)
+        storage.save(folder, "patchcore", dict(self.settings), self.spec, arrays)
 
     @classmethod
     def load(cls, folder: Path) -> "PatchCore":
@@ -221,10 +211,9 @@ class PatchCore:
             AdshiftError: the folder holds no sound PatchCore model.
         """
         settings, spec, arrays = storage.load(folder, "patchcore")
-        model = cls(**settings)
-        model.spec, model.picks, model.radii = spec, arrays["picks"], arrays["radii"]
+        model = cls(settings)
+        model.spec, model.bank, model.picks, model.radii = spec, arrays["bank"], arrays["picks"], arrays["radii"]
         model.matrix, model.total = arrays.get("projection"), int(arrays["total"])
-        model._index(arrays["bank"])
         return model
 
 

@@ -5,7 +5,6 @@ that made it, and each array's shape and type, so that a damaged or foreign file
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +29,7 @@ def save(
     Args:
         folder: made if missing.
         kind: name of the method.
-        settings: its constructor's arguments.
+        settings: of its fit.
         spec: of the features that it was fitted on, with which it alone can score.
         arrays: all finite.
 
@@ -56,8 +55,8 @@ def save(
     })  # fmt: skip
 
 
-def load(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]:
-    """Settings, features' spec and arrays of a model that `save` wrote.
+def load(folder: Path, kind: str) -> tuple[Any, dict[str, Any], dict[str, np.ndarray]]:
+    """The `Fit` settings, features' spec and arrays of a model that `save` wrote.
 
     Raises:
         AdshiftError: a file is missing or damaged, or is another method's model.
@@ -70,7 +69,7 @@ def load(folder: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any], dict[
         if (model["format"], model["method"]) != (FORMAT, kind):
             raise ValueError(f"{model['method']} of format {model['format']}, not {FORMAT}")
         spec, sha256 = dict(model["features"]), model["sha256"]
-        settings = dict(methods.settings(kind).model_validate_json(json.dumps(model["settings"])))
+        settings = methods.schemas(kind)["fit"].of(model["settings"])
         expected = {name: (tuple(entry["shape"]), entry["dtype"]) for name, entry in model["arrays"].items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise AdshiftError(f"{folder / 'model.json'}: no {kind} model of adshift ({error!r})", REMEDY) from None
