@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adshift import coreset
+from adshift import coreset, distances
 from adshift.coreset import Coreset, covering_radius, greedy, projection, size_of
 from adshift.errors import AdshiftError
 
@@ -163,8 +163,8 @@ def test_float32_rules_out_only_what_float64_would() -> None:
 def test_constants_cover_the_rounding_of_wide_features() -> None:
     """The bound behind LOOSE: a float32 sum of D squares errs by less than D * eps / 2, relatively."""
     wide = clustered(50, 4096)
-    rough = np.array([coreset._rough(wide[0], point) for point in wide])
-    exact = np.array([coreset._exact(wide[0], point) for point in wide])
+    rough = np.array([distances.rough(wide[0], point) for point in wide])
+    exact = np.array([distances.exact(wide[0], point) for point in wide])
     assert (np.abs(rough - exact) <= exact * 4096 * coreset.EPSILON / 2).all()
     assert 4096 * coreset.EPSILON / 2 < coreset.LOOSE - 1
     assert_plain(clustered(300, 4096), 60, 1)
