@@ -108,7 +108,7 @@ def plain(points: np.ndarray, count: int, start: int, device: str) -> Coreset:
 
     begin = time.perf_counter()
     data = torch.from_numpy(points).to(device, torch.float64)
-    data -= data.mean(dim=0)
+    data -= data[start].clone()  # near the origin fewer digits cancel, and this difference is exact
     squares = (data * data).sum(dim=1)
     if not torch.isfinite(squares).all():
         raise ValueError("a point is not finite")
