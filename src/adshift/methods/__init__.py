@@ -20,6 +20,7 @@ from typing import Any, Literal
 REGISTRY = {
     "patchcore": "adshift.methods.patchcore:PatchCore",
     "padim": "adshift.methods.padim:Padim",
+    "padim_diagonal": "adshift.methods.padim_diagonal:PadimDiagonal",
 }
 
 UNIFIED = "unified"  # stands for a class in paths: the model of all classes pooled

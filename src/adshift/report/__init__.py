@@ -5,6 +5,7 @@ from typing import Any
 LABELS = {
     "patchcore": "PatchCore",
     "padim": "PaDiM",
+    "padim_diagonal": "PaDiM, diagonal",
     "clean": "Clean",
     "shift_no_adaptation": "Shift, no adaptation",
     "shift_threshold_only": "Shift, new threshold",
