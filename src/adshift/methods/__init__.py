@@ -20,6 +20,7 @@ from typing import Any, Literal
 REGISTRY = {
     "patchcore": "adshift.methods.patchcore:PatchCore",
     "padim": "adshift.methods.padim:Padim",
+    "padim_streaming": "adshift.methods.padim_streaming:PadimStreaming",
     "padim_diagonal": "adshift.methods.padim_diagonal:PadimDiagonal",
 }
 

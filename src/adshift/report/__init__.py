@@ -5,6 +5,7 @@ from typing import Any
 LABELS = {
     "patchcore": "PatchCore",
     "padim": "PaDiM",
+    "padim_streaming": "PaDiM, streaming",
     "padim_diagonal": "PaDiM, diagonal",
     "clean": "Clean",
     "shift_no_adaptation": "Shift, no adaptation",
