@@ -65,6 +65,11 @@ class Features:
     def __getitem__(self, part: slice) -> "Features":
         return Features(self.names[part], self.spec, self.rows[part])
 
+    def take(self, places: Iterable[int]) -> "Features":
+        """The images at these places, in this order."""
+        places = tuple(places)
+        return Features(tuple(self.names[i] for i in places), self.spec, tuple(self.rows[i] for i in places))
+
     def __add__(self, other: "Features") -> "Features":
         """Both sets of images in one, for a unified model."""
         if self.spec != other.spec:

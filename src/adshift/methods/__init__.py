@@ -22,6 +22,7 @@ REGISTRY = {
     "padim": "adshift.methods.padim:Padim",
     "padim_streaming": "adshift.methods.padim_streaming:PadimStreaming",
     "padim_diagonal": "adshift.methods.padim_diagonal:PadimDiagonal",
+    "paste": "adshift.methods.paste:PaSTe",
 }
 
 UNIFIED = "unified"  # stands for a class in paths: the model of all classes pooled

@@ -19,7 +19,6 @@ from adshift.methods import storage
 from adshift.parallel import map_ordered
 from adshift.params import Count, NotNegative, Section, Several
 from adshift.records import Predictions
-from adshift.resample import enlarge
 
 CHUNK = 8  # images at once: bounds memory
 
@@ -105,9 +104,7 @@ class Gaussians(ABC):
         """Distance of every position from its mean; the image score is the smoothed map's maximum (section III-C)."""
         parts = list(chunks(features))
         maps = np.concatenate(map_ordered(self._distances, parts, what=f"scoring with {self.name}", unit="batch"))
-        size = self.spec["size"]
-        scores = [enlarge(maps[i : i + CHUNK], size, how.smoothing).max((1, 2)) for i in range(0, len(maps), CHUNK)]
-        return Predictions(features.names, np.concatenate(scores), maps, size, how.smoothing)
+        return Predictions.of_maps(features.names, maps, self.spec["size"], how.smoothing)
 
     @abstractmethod
     def _distances(self, features: Features) -> np.ndarray:

@@ -7,6 +7,7 @@ LABELS = {
     "padim": "PaDiM",
     "padim_streaming": "PaDiM, streaming",
     "padim_diagonal": "PaDiM, diagonal",
+    "paste": "PaSTe",
     "clean": "Clean",
     "shift_no_adaptation": "Shift, no adaptation",
     "shift_threshold_only": "Shift, new threshold",
