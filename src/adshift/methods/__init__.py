@@ -23,6 +23,7 @@ REGISTRY = {
     "padim_streaming": "adshift.methods.padim_streaming:PadimStreaming",
     "padim_diagonal": "adshift.methods.padim_diagonal:PadimDiagonal",
     "paste": "adshift.methods.paste:PaSTe",
+    "cfa": "adshift.methods.cfa:Cfa",
 }
 
 UNIFIED = "unified"  # stands for a class in paths: the model of all classes pooled

@@ -8,6 +8,7 @@ LABELS = {
     "padim_streaming": "PaDiM, streaming",
     "padim_diagonal": "PaDiM, diagonal",
     "paste": "PaSTe",
+    "cfa": "CFA",
     "clean": "Clean",
     "shift_no_adaptation": "Shift, no adaptation",
     "shift_threshold_only": "Shift, new threshold",
