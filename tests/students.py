@@ -43,9 +43,11 @@ def normalised(given: np.ndarray) -> Any:
     return torch.from_numpy(((given / np.float32(255) - mean) / std).transpose(0, 3, 1, 2).copy())
 
 
-def features(given: np.ndarray, backbone: str = "resnet18") -> Features:
-    """The teacher's maps of some images."""
+def features(given: np.ndarray, backbone: str = "resnet18", kept: bool = False) -> Features:
+    """The teacher's maps of some images, and the images if they are kept."""
     maps = [m.permute(0, 2, 3, 1).contiguous().numpy() for m in network(backbone)(normalised(given))]
     layers = [{"name": n, "shape": list(m.shape[1:])} for n, m in zip(LAYERS[backbone], maps, strict=True)]
     spec = {"backbone": backbone, "size": SIZE, "layers": layers, "preprocessing": PREPROCESSING}
-    return Features.of([f"test/good/{index}" for index in range(len(given))], dict(enumerate(maps, 1)), spec)
+    arrays = {0: given} if kept else {}
+    names = [f"test/good/{index}" for index in range(len(given))]
+    return Features.of(names, arrays | dict(enumerate(maps, 1)), spec | ({"images": "images.npy"} if kept else {}))

@@ -23,6 +23,7 @@ REGISTRY = {
     "padim_streaming": "adshift.methods.padim_streaming:PadimStreaming",
     "padim_diagonal": "adshift.methods.padim_diagonal:PadimDiagonal",
     "paste": "adshift.methods.paste:PaSTe",
+    "stfpm": "adshift.methods.stfpm:Stfpm",
     "cfa": "adshift.methods.cfa:Cfa",
 }
 

@@ -8,6 +8,7 @@ LABELS = {
     "padim_streaming": "PaDiM, streaming",
     "padim_diagonal": "PaDiM, diagonal",
     "paste": "PaSTe",
+    "stfpm": "STFPM",
     "cfa": "CFA",
     "clean": "Clean",
     "shift_no_adaptation": "Shift, no adaptation",
