@@ -22,6 +22,8 @@ from adshift.params import Count, NotNegative, Positive, Section, Several
 from adshift.records import Predictions
 from adshift.resample import average_pool, bilinear
 
+warm_up = training.warm_up
+
 CHUNK = 8  # images at once: bounds memory
 MARGIN = 0.1  # the paper's alpha
 SCALE, DECAY = 1000, 5e-4  # of the loss and of the weights, as in the authors' code
@@ -57,11 +59,6 @@ class Score(Section):
     """
 
     smoothing: NotNegative
-
-
-def warm_up() -> None:
-    """Import what `fit` needs, which takes seconds, so that it can be left out of a fit's time."""
-    import torch  # noqa: F401
 
 
 def patches(features: Features, layers: tuple[int, ...]) -> np.ndarray:

@@ -57,6 +57,8 @@ def warm_up() -> None:
     """Import what `fit` needs, which takes seconds, so that it can be left out of a fit's time."""
     import timm  # noqa: F401
 
+    training.warm_up()
+
 
 def distances(teacher: Sequence[Any], student: Sequence[Any]) -> list[Any]:
     """Per layer (N, H, W): half the squared distance of the two normalised features of a position (equation 1)."""

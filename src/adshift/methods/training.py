@@ -17,6 +17,12 @@ def tensor(maps: np.ndarray) -> Any:
     return torch.from_numpy(maps).permute(0, 3, 1, 2)
 
 
+def warm_up() -> None:
+    """Load what `reproducible` needs, which takes seconds."""
+    with reproducible(np.random.default_rng(0)):
+        pass
+
+
 @contextmanager
 def reproducible(generator: np.random.Generator) -> Iterator[None]:
     """Torch on one thread, seeded by `generator`, deterministic algorithms alone; its own generator is put back."""
