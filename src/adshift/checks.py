@@ -24,6 +24,8 @@ def check() -> None:
             raise AdshiftError(
                 f"params.yaml: {method}.layers: level {asked}, but features.layers names {kept}", f"at most {kept}"
             )
+    if "stfpm" in settings.methods and not settings.features.images:
+        raise AdshiftError("params.yaml: stfpm trains on images, which features.images does not keep", "set it to true")
     if settings.features.crop and settings.features.crop > settings.features.resize:
         raise AdshiftError("params.yaml: features.crop is larger than features.resize", "crop at most what was resized")
     _check_coreset(settings, normal)

@@ -153,6 +153,7 @@ class Features(Section):
     mean: tuple[Number, Number, Number]
     std: tuple[Positive, Positive, Positive]
     dtype: Literal["float16", "float32"]
+    images: bool
     batch: Count
 
 

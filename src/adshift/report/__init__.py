@@ -5,6 +5,11 @@ from typing import Any
 LABELS = {
     "patchcore": "PatchCore",
     "padim": "PaDiM",
+    "padim_streaming": "PaDiM, streaming",
+    "padim_diagonal": "PaDiM, diagonal",
+    "paste": "PaSTe",
+    "stfpm": "STFPM",
+    "cfa": "CFA",
     "clean": "Clean",
     "shift_no_adaptation": "Shift, no adaptation",
     "shift_threshold_only": "Shift, new threshold",
