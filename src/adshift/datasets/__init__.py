@@ -6,6 +6,8 @@ An adapter is a module with
     candidates(root, name)               -> (candidates of a class, problems found while listing)
     LAYOUT                               what a root is to hold, in words
     EMPTY_MASKS                          whether a defective image may have a mask without a pixel
+    PUBLISHED                            {class: (training, normal test, defective test images)} as its authors count
+                                         them, where they do, for `adshift fetch`; a root may hold less
     generate(classes, out)               only for a set that is made, not found: writes it to `out/CLASS/...`,
     TRAIN                                and makes so many normal training images a class
 
@@ -13,7 +15,7 @@ A new data set is such a file and a line in `REGISTRY`.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -27,6 +29,10 @@ from adshift.manifest import GOOD, Item
 REGISTRY = {
     "sample": "adshift.datasets.sample",
     "mvtec": "adshift.datasets.mvtec",
+    "mvtec_ad_2": "adshift.datasets.mvtec_ad_2",
+    "visa": "adshift.datasets.visa",
+    "btad": "adshift.datasets.btad",
+    "real_iad": "adshift.datasets.real_iad",
     "magnetic_tile": "adshift.datasets.magnetic_tile",
 }
 
@@ -36,16 +42,24 @@ COMPANIONS = (".txt", ".md", ".json", ".csv", ".xml", ".db", ".ini")  # lie besi
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image as it lies on disk, not opened yet; `mask` is none for a normal one."""
+    """An image as it lies on disk, not opened yet.
+
+    Attributes:
+        part: `train`, `val` or `test`, as the data set has it.
+        defect: its type, `GOOD` for a normal image.
+        image, mask: paths; the mask is none for a normal image.
+        key: what tells it from the others of its part and defect, without a slash; empty for the file's stem.
+    """
 
     part: str
     defect: str
     image: Path
     mask: Path | None = None
+    key: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.part}/{self.defect}/{self.image.stem}"
+        return f"{self.part}/{self.defect}/{self.key or self.image.stem}"
 
 
 Listing = tuple[list[Candidate], list[str]]  # and the problems met on the way
@@ -66,11 +80,11 @@ def classes_under(name: str, root: str) -> list[str]:
     return sorted(found)
 
 
-def check(name: str, root: str, classes: Sequence[str]) -> dict[str, int]:
+def check(name: str, root: str, classes: Sequence[str]) -> dict[str, Counter[str]]:
     """Look for what is missing or out of place without opening an image: quick, for before hours of work.
 
     Returns:
-        How many normal training images each class has.
+        How many normal images each class has in each part.
 
     Raises:
         AdshiftError: naming up to `PROBLEMS_SHOWN` problems.
@@ -80,9 +94,29 @@ def check(name: str, root: str, classes: Sequence[str]) -> dict[str, int]:
         what = f"classes: {', '.join(missing)} not found under {root}"
         raise AdshiftError(what, f"choose from {', '.join(available)}")
     if hasattr(adapter := _adapter(name), "generate"):
-        return dict.fromkeys(classes, adapter.TRAIN)
-    found = _list(name, Path(root), classes)
-    return {chosen: sum(one.part == "train" for one in found[chosen]) for chosen in classes}
+        return {chosen: Counter(train=adapter.TRAIN) for chosen in classes}
+    return {chosen: _normal(rows) for chosen, rows in _list(name, Path(root), classes).items()}
+
+
+def incomplete(name: str, root: str) -> list[str]:
+    """Where the classes under `root` fall short of what the authors of the data set count, in words.
+
+    Raises:
+        AdshiftError: as `check` does.
+    """
+    classes = classes_under(name, root)
+    published = getattr(_adapter(name), "PUBLISHED", {})
+    problems = [f"{root}: class {absent} is missing" for absent in published if absent not in classes]
+    for chosen, rows in _list(name, Path(root), classes).items():
+        normal = _normal(rows)
+        counts = normal["train"], normal["test"], sum(row.defect != GOOD for row in rows)
+        if counts != published.get(chosen, counts):
+            expected = ", ".join(str(count) for count in published[chosen])
+            found = ", ".join(str(count) for count in counts)
+            problems.append(
+                f"{root}: class {chosen} has {found} training, normal and defective test images, published are {expected}"
+            )
+    return problems
 
 
 def build(name: str, root: str, classes: Sequence[str], out: Path, home: Path | None = None) -> dict[str, list[Item]]:
@@ -112,7 +146,7 @@ def build(name: str, root: str, classes: Sequence[str], out: Path, home: Path | 
 
     scan = partial(_scan, source=source, written=written, empty_masks=adapter.EMPTY_MASKS)
     results = parallel.map_ordered(scan, [candidate for _, candidate in listed], what=f"check {name}")
-    _report([problem for result in results if isinstance(result, list) for problem in result])
+    _report([problem for result in results if isinstance(result, list) for problem in result], adapter.LAYOUT)
     items: dict[str, list[Item]] = {chosen: [] for chosen in classes}
     for (chosen, _), result in zip(listed, results, strict=True):
         if isinstance(result, Item):
@@ -143,6 +177,11 @@ def files_in(folder: Path, suffixes: Sequence[str] = images.SUFFIXES) -> tuple[d
     return found, problems
 
 
+def not_there(paths: Iterable[Path | None], listed_in: Path) -> list[str]:
+    """Problems: files that a list of the data set names and that are missing."""
+    return [f"{path}: is not there, but listed in {listed_in}" for path in paths if path and not path.is_file()]
+
+
 def folders_in(folder: Path) -> list[Path]:
     """The visible folders in a folder, sorted; none if it is not there."""
     entries = folder.iterdir() if folder.is_dir() else iter(())
@@ -156,25 +195,33 @@ def _adapter(name: str) -> Any:
 
 
 def _list(name: str, root: Path, classes: Sequence[str]) -> dict[str, list[Candidate]]:
+    adapter = _adapter(name)
     found, problems = {}, []
     for chosen in classes:
-        found[chosen], met = _adapter(name).candidates(root, chosen)
+        found[chosen], met = adapter.candidates(root, chosen)
         problems += met + [f"{root}: class {chosen} has no {kind}" for kind in _lacking(found[chosen])]
+        names, files = (Counter(getattr(one, key) for one in found[chosen]) for key in ("name", "image"))
+        problems += [f"{root}: class {chosen} has two images named {one}" for one, count in names.items() if count > 1]
+        problems += [f"{one}: stands twice in the split" for one, count in files.items() if count > 1]
         problems += [
             f"{str(candidate.image)!a}: the name is not UTF-8; rename it"
             for candidate in found[chosen]
             if not _is_utf8(str(candidate.image))
         ]
-    _report(problems)
+    _report(problems, adapter.LAYOUT)
     return found
+
+
+def _normal(candidates: list[Candidate]) -> Counter[str]:
+    return Counter(candidate.part for candidate in candidates if candidate.defect == GOOD)
 
 
 def _lacking(candidates: list[Candidate]) -> list[str]:
     counts = Counter((candidate.part, candidate.defect == GOOD) for candidate in candidates)
     wanted = {
-        ("train", True): "normal training images (train/good)",
-        ("test", True): "normal test images (test/good)",
-        ("test", False): "defective test images (test/DEFECT)",
+        ("train", True): "normal training images",
+        ("test", True): "normal test images",
+        ("test", False): "defective test images",
     }
     return [kind for key, kind in wanted.items() if not counts[key]]
 
@@ -215,11 +262,11 @@ def _scan(candidate: Candidate, source: Path, written: Path, empty_masks: bool) 
     )
 
 
-def _report(problems: list[str]) -> None:
+def _report(problems: list[str], layout: str) -> None:
     if not problems:
         return
     shown = problems[:PROBLEMS_SHOWN]
     if more := len(problems) - len(shown):
         shown.append(f"... and {more} more")
     what = shown[0] if len(shown) == 1 else f"{len(problems)} problems with the data set:\n  " + "\n  ".join(shown)
-    raise AdshiftError(what, "mend the files named and run again; nothing was written")
+    raise AdshiftError(what, f"mend what is named and run again, nothing was written; expected is {layout}")
