@@ -65,11 +65,12 @@ def _summary(args: argparse.Namespace) -> None:
         raise AdshiftError(f"{path}: not there", "run `dvc repro` first")
     summary = json.loads(path.read_text(encoding="utf-8"))
     columns = list(dict.fromkeys(key for method in summary.values() for metrics in method.values() for key in metrics))
-    print(f"{'method':<12}{'scenario':<24}" + "".join(f"{column:>14}" for column in columns))
+    widths = {column: max(14, len(column) + 2) for column in columns}
+    print(f"{'method':<12}{'scenario':<24}" + "".join(f"{column:>{widths[column]}}" for column in columns))
     for method, scenarios in summary.items():
         for scenario, metrics in scenarios.items():
-            cells = ("-" if metrics[column] is None else f"{metrics[column]:.3f}" for column in columns)
-            print(f"{method:<12}{scenario:<24}" + "".join(f"{cell:>14}" for cell in cells))
+            cells = {column: "-" if metrics[column] is None else f"{metrics[column]:.3f}" for column in columns}
+            print(f"{method:<12}{scenario:<24}" + "".join(f"{cell:>{widths[key]}}" for key, cell in cells.items()))
 
 
 def _offline(args: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from adshift import methods
+from adshift import datasets, methods
 from adshift.errors import AdshiftError
 
 FILE = Path("params.yaml")
@@ -88,11 +88,12 @@ class Section(BaseModel):
 
 
 class Dataset(Section):
-    name: Literal["sample", "mvtec", "magnetic_tile"]
+    name: Literal[tuple(datasets.REGISTRY)]  # type: ignore[valid-type]
     root: Annotated[str, Field(min_length=1)]
 
 
 class Split(Section):
+    protocol: Literal["study", "official"]
     train_fraction: Annotated[Number, Field(gt=0, lt=1)]
     val_defect_fraction: Annotated[Number, Field(gt=0, lt=1)]
     max_train: Count | None

@@ -111,10 +111,10 @@ def incomplete(name: str, root: str) -> list[str]:
         normal = _normal(rows)
         counts = normal["train"], normal["test"], sum(row.defect != GOOD for row in rows)
         if counts != published.get(chosen, counts):
-            expected = ", ".join(str(count) for count in published[chosen])
-            found = ", ".join(str(count) for count in counts)
+            found, expected = (", ".join(str(count) for count in row) for row in (counts, published[chosen]))
             problems.append(
-                f"{root}: class {chosen} has {found} training, normal and defective test images, published are {expected}"
+                f"{root}: class {chosen} has {found} training, normal and defective test images, "
+                f"published are {expected}"
             )
     return problems
 
