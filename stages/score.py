@@ -29,6 +29,7 @@ def main() -> None:
             for name in (settings.classes if pooled else [args.model])
         ]
         with output(paths[0].parent) as folder:
+            folder.mkdir()
             for path in paths:
                 features = stored(dataset, [path.stem], args.on, part)
                 key = (path.stem, *features.names)

@@ -380,5 +380,6 @@ def test_what_a_root_lacks_of_the_published_counts(root, monkeypatch):
     monkeypatch.setitem(btad.PUBLISHED, "04", (1, 1, 1))
     assert datasets.incomplete("btad", str(root)) == [
         f"{root}: class 04 is missing",
-        f"{root}: class 02 has 4, 2, 3 training, normal and defective test images, published are 5, 2, 3",
+        f"{root}: class 02 has 4 training, 2 normal test and 3 defective test images, "
+        "published are 5 training, 2 normal test and 3 defective test images",
     ]

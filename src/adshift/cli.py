@@ -25,6 +25,13 @@ def _main() -> None:
     preset.add_argument("--data-root", metavar="DIR", help="folder of the raw data")
     preset.set_defaults(work=_preset)
 
+    from adshift.fetch import SOURCES
+
+    fetch = commands.add_parser("fetch", help="download a data set, or say how to get it and check what lies there")
+    fetch.add_argument("name", choices=SOURCES)
+    fetch.add_argument("--to", metavar="DIR", type=Path, help="its folder; raw/NAME if not given")
+    fetch.set_defaults(work=_fetch)
+
     repro = commands.add_parser("repro", help="dvc repro, independent stages side by side")
     repro.add_argument("--jobs", type=int, default=1, metavar="N", help="stages at once")
     repro.set_defaults(work=_repro)
@@ -43,6 +50,14 @@ def _preset(args: argparse.Namespace) -> None:
     for key, value in apply(args.name, args.data_root).items():
         print(f"{key}: {'' if value is None else value}")
     print("params.yaml rewritten; now: dvc repro")
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    from adshift.fetch import fetch, report
+
+    root = fetch(args.name, args.to)
+    for line in report(args.name, root):
+        print(line)
 
 
 def _repro(args: argparse.Namespace) -> None:

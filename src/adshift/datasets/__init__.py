@@ -80,6 +80,11 @@ def classes_under(name: str, root: str) -> list[str]:
     return sorted(found)
 
 
+def layout(name: str) -> str:
+    """What a root of the data set `name` is to hold, in words."""
+    return str(_adapter(name).LAYOUT)
+
+
 def check(name: str, root: str, classes: Sequence[str]) -> dict[str, Counter[str]]:
     """Look for what is missing or out of place without opening an image: quick, for before hours of work.
 
@@ -98,25 +103,33 @@ def check(name: str, root: str, classes: Sequence[str]) -> dict[str, Counter[str
     return {chosen: _normal(rows) for chosen, rows in _list(name, Path(root), classes).items()}
 
 
+def counts(name: str, root: str) -> dict[str, tuple[int, int, int]]:
+    """{class: (training, normal test, defective test images)} of all classes under `root`. Errors as `check`'s."""
+    listed = _list(name, Path(root), classes_under(name, root))
+    normal = {chosen: _normal(rows) for chosen, rows in listed.items()}
+    return {
+        chosen: (normal[chosen]["train"], normal[chosen]["test"], sum(row.defect != GOOD for row in rows))
+        for chosen, rows in listed.items()
+    }
+
+
 def incomplete(name: str, root: str) -> list[str]:
-    """Where the classes under `root` fall short of what the authors of the data set count, in words.
+    """Where the classes under `root` differ from what the authors of the data set count, in words.
 
     Raises:
         AdshiftError: as `check` does.
     """
-    classes = classes_under(name, root)
-    published = getattr(_adapter(name), "PUBLISHED", {})
-    problems = [f"{root}: class {absent} is missing" for absent in published if absent not in classes]
-    for chosen, rows in _list(name, Path(root), classes).items():
-        normal = _normal(rows)
-        counts = normal["train"], normal["test"], sum(row.defect != GOOD for row in rows)
-        if counts != published.get(chosen, counts):
-            found, expected = (", ".join(str(count) for count in row) for row in (counts, published[chosen]))
-            problems.append(
-                f"{root}: class {chosen} has {found} training, normal and defective test images, "
-                f"published are {expected}"
-            )
+    published, found = getattr(_adapter(name), "PUBLISHED", {}), counts(name, root)
+    problems = [f"{root}: class {chosen} is missing" for chosen in published if chosen not in found]
+    for chosen, row in found.items():
+        if row != (expected := published.get(chosen, row)):
+            problems.append(f"{root}: class {chosen} has {in_words(row)}, published are {in_words(expected)}")
     return problems
+
+
+def in_words(row: tuple[int, int, int]) -> str:
+    """A row of `counts`."""
+    return "{} training, {} normal test and {} defective test images".format(*row)
 
 
 def build(name: str, root: str, classes: Sequence[str], out: Path, home: Path | None = None) -> dict[str, list[Item]]:
