@@ -16,8 +16,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from adshift import datasets, methods
+from adshift import methods
 from adshift.errors import AdshiftError
+from adshift.registry import DATASETS
 
 FILE = Path("params.yaml")
 
@@ -88,7 +89,7 @@ class Section(BaseModel):
 
 
 class Dataset(Section):
-    name: Literal[tuple(datasets.REGISTRY)]  # type: ignore[valid-type]
+    name: Literal[tuple(DATASETS)]  # type: ignore[valid-type]
     root: Annotated[str, Field(min_length=1)]
 
 

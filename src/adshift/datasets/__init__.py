@@ -11,7 +11,7 @@ An adapter is a module with
     generate(classes, out)               only for a set that is made, not found: writes it to `out/CLASS/...`,
     TRAIN                                and makes so many normal training images a class
 
-A new data set is such a file and a line in `REGISTRY`.
+A new data set is such a file and a line in `adshift.registry`.
 """
 
 from collections import Counter
@@ -25,16 +25,7 @@ from typing import Any
 from adshift import images, parallel
 from adshift.errors import AdshiftError
 from adshift.manifest import GOOD, Item
-
-REGISTRY = {
-    "sample": "adshift.datasets.sample",
-    "mvtec": "adshift.datasets.mvtec",
-    "mvtec_ad_2": "adshift.datasets.mvtec_ad_2",
-    "visa": "adshift.datasets.visa",
-    "btad": "adshift.datasets.btad",
-    "real_iad": "adshift.datasets.real_iad",
-    "magnetic_tile": "adshift.datasets.magnetic_tile",
-}
+from adshift.registry import DATASETS as REGISTRY
 
 PROBLEMS_SHOWN = 10
 COMPANIONS = (".txt", ".md", ".json", ".csv", ".xml", ".db", ".ini")  # lie beside images and are no samples

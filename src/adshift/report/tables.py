@@ -48,7 +48,7 @@ PUBLISHED, DIFFERENCE = "_published", "_difference"
 
 UPPER_BOUND = (
     "Thresholds were chosen on the test images (split.protocol: official; where nothing adapts to a shift, on their "
-    "clean originals): F1 at a threshold chosen on the same images is an upper bound, and what else needs one is no result."
+    "clean originals): F1 at a threshold chosen on the same images is an upper bound, what else needs one is no result."
 )
 
 LONG = 200  # rows; a longer table has no Markdown
