@@ -20,6 +20,11 @@ from test_adapters import write_btad, write_mvtec, write_visa
 DATA = bytes(range(256)) * 4000  # 1 MB
 
 
+class Quiet(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """A client that hangs up is no news."""
+
+
 class Server:
     """One file behind a web server that honours ranges, and cuts connections when told to."""
 
@@ -29,6 +34,7 @@ class Server:
         self.status = 0  # answered instead, if set
         self.deaf = False  # to ranges
         self.ranges: list[str | None] = []  # asked for
+        self.starts: list[int] = []  # sent from
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -55,13 +61,14 @@ class Server:
                 if outer.tag:
                     self.send_header("ETag", outer.tag)
                 self.end_headers()
+                outer.starts.append(start)
                 sent = outer.cuts.pop(0) if outer.cuts else total
                 self.wfile.write(outer.content[start : start + sent])
 
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http = Quiet(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_port}/file.zip"
 
 
@@ -116,6 +123,7 @@ def test_a_file_replaced_between_two_calls_is_not_spliced(server: Server, tmp_pa
 def test_without_a_strong_validator_it_begins_anew(server: Server, tmp_path: Path, tag: str) -> None:
     server.cuts, server.tag = [400_000], tag
     fetch.download(server.url, tmp_path / "file.zip", digest(DATA))
+    assert server.starts == [0, 0]
     assert (tmp_path / "file.zip").read_bytes() == DATA
 
 
@@ -130,6 +138,7 @@ def test_killed_between_the_last_byte_and_the_name(server: Server, tmp_path: Pat
     (tmp_path / "file.zip.part.tag").write_text(server.tag)
     fetch.download(server.url, tmp_path / "file.zip", digest(DATA))
     assert names(tmp_path) == ["file.zip"]
+    assert (server.ranges, server.starts) == ([f"bytes={len(DATA)}-"], [])
     (tmp_path / "file.zip").unlink()
     (tmp_path / "file.zip.part").write_bytes(DATA + b"more")
     (tmp_path / "file.zip.part.tag").write_text(server.tag)
