@@ -1,9 +1,10 @@
-"""FAISS search and what is done around it against brute force in float64."""
+"""Exact search against brute force in float64 and against FAISS, and what must hold of the approximate one."""
 
 import numpy as np
 import pytest
 
-from adshift.neighbors import Neighbors
+from adshift import neighbors
+from adshift.neighbors import Neighbors, check_graph, hnsw_graph
 
 
 def rows(count: int, dimensions: int, seed: int = 0) -> np.ndarray:
@@ -19,7 +20,7 @@ def brute(bank: np.ndarray, queries: np.ndarray, metric: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-@pytest.mark.parametrize("queries", [1, 7, 300])  # FAISS takes another path for few queries
+@pytest.mark.parametrize("queries", [1, 7, 300])
 def test_distances_and_rows_are_those_of_brute_force(metric: str, queries: int) -> None:
     bank, asked = rows(500, 24), rows(queries, 24, 1)
     distances, found = Neighbors(bank, metric).search(asked, 9)  # type: ignore[arg-type]
@@ -63,6 +64,93 @@ def test_cosine_ignores_lengths_and_survives_a_zero_row() -> None:
     distances, found = Neighbors(bank, "cosine").search(np.array([[5, 0], [0, 0]], np.float32), 3)
     assert found[0].tolist() == [0, 2, 1]
     np.testing.assert_allclose(distances, [[0, 0.5, 1], [0, 0.5, 0.5]], atol=1e-7)
+
+
+def clustered(count: int, seed: int) -> np.ndarray:
+    """Patches of images are like this: tight groups, a few main axes, some repeats, an outlier, far from the origin."""
+    generator = np.random.default_rng(seed)
+    centres = np.random.default_rng(9).normal(size=(20, 40)) * np.geomspace(8, 0.1, 40)
+    found = centres[generator.integers(20, size=count)] + generator.normal(size=(count, 40)) * np.geomspace(2, 0.05, 40)
+    found[count // 2 : count // 2 + 10], found[-1] = found[:10], 500
+    return (found + 100).astype(np.float32)
+
+
+@pytest.mark.parametrize("panel", [(64, 16384), (16, 96)])  # all at once; the bank and the queries in many pieces
+@pytest.mark.parametrize("axes", [2, 20, 63])
+@pytest.mark.parametrize("k", [1, 9])
+def test_ruling_out_loses_nothing(panel: tuple[int, int], axes: int, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    import faiss
+
+    monkeypatch.setattr(neighbors, "QUERIES", panel[0])
+    monkeypatch.setattr(neighbors, "ROWS", panel[1])
+    monkeypatch.setattr(neighbors, "AXES", axes)
+    bank, asked = clustered(1003, 0), clustered(200, 1)
+    distances, found = Neighbors(bank).search(asked, k)
+    every = brute(bank, asked, "euclidean")
+    np.testing.assert_allclose(distances, np.sort(every, axis=1)[:, :k], rtol=1e-5)
+    np.testing.assert_allclose(np.take_along_axis(every, found, 1), distances, rtol=1e-5)
+    assert all(len(set(row)) == k for row in found.tolist())
+    flat = faiss.IndexFlatL2(40)
+    flat.add(bank - 100)
+    np.testing.assert_allclose(distances**2, flat.search(asked - 100, k)[0], rtol=1e-3, atol=1e-2)
+
+
+def test_few_distances_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The point of the bounds: without them every query meets every row."""
+    met = []
+    settle = neighbors._settle.py_func
+    counting = {**settle.__globals__, "rough": lambda a, b: met.append(1) or ((a - b) ** 2).sum()}
+    counting["_insert"], counting["_lowest"] = neighbors._insert.py_func, neighbors._lowest.py_func
+    monkeypatch.setattr(neighbors, "_settle", type(settle)(settle.__code__, counting))
+    Neighbors(clustered(1003, 0)).search(clustered(50, 1), 3)
+    assert 3 * 50 <= len(met) < 0.2 * 1003 * 50
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_threads_share_queries_and_change_nothing(graph: bool) -> None:
+    bank, asked = clustered(800, 0), clustered(101, 1)
+    index = Neighbors(bank, graph=hnsw_graph(bank, "euclidean") if graph else None)
+    one, three = (index.search(asked, 5, threads=threads) for threads in (1, 3))
+    for a, b in zip(one, three, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_a_graph_finds_most_and_measures_right(metric: str) -> None:
+    bank, asked = rows(2000, 16), rows(300, 16, 1)
+    exact, (distances, found) = (
+        Neighbors(bank, metric, graph).search(asked, 5, width=64)  # type: ignore[arg-type]
+        for graph in (None, hnsw_graph(bank, metric))  # type: ignore[arg-type]
+    )
+    assert (found[:, 0] == exact[1][:, 0]).mean() > 0.97
+    assert (np.diff(distances, axis=1) >= 0).all()
+    every = brute(bank, asked, metric)
+    np.testing.assert_allclose(distances, np.take_along_axis(every, found, 1), rtol=1e-4, atol=1e-6)
+
+
+def test_a_wider_search_misses_less() -> None:
+    bank, asked = rows(3000, 24), rows(300, 24, 1)
+    exact, index = Neighbors(bank).search(asked, 1)[1], Neighbors(bank, graph=hnsw_graph(bank, "euclidean"))
+    found = [(index.search(asked, 1, width=width)[1] == exact).mean() for width in (4, 16, 128)]
+    assert found[0] < found[1] < found[2]
+
+
+def test_equal_banks_give_equal_graphs() -> None:
+    one, other = (hnsw_graph(rows(500, 8), "euclidean") for _ in range(2))
+    assert {name: array.tobytes() for name, array in one.items()} == {
+        name: array.tobytes() for name, array in other.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["levels", "offsets", "neighbors", "entry"])
+def test_a_graph_that_leads_out_of_the_bank_is_refused(name: str) -> None:
+    graph = hnsw_graph(rows(200, 8), "euclidean")
+    check_graph(graph, 200, "hnsw")
+    for change in (lambda array: array[:-1], lambda array: array + 200):
+        with pytest.raises(ValueError, match="does not fit"):
+            check_graph({**graph, name: change(graph[name])}, 200, "hnsw")
+    with pytest.raises(ValueError, match="exact"):
+        check_graph(graph, 200, "exact")
 
 
 def test_the_bank_and_the_queries_stay_as_they_were() -> None:

@@ -15,9 +15,11 @@ from adshift.records import Predictions
 
 FIT: dict[str, Any] = {
     "layers": (2, 3), "pool": 3, "stride": 1, "projection": 8, "coreset": 0.2, "metric": "euclidean",
+    "index": "exact",
 }  # fmt: skip
 SCORE: dict[str, Any] = {
     "neighbours": 9, "reweight": "softmax", "image_score": "max", "top_percent": 5.0, "smoothing": 4.0,
+    "search_width": 16,
 }  # fmt: skip
 
 
@@ -193,8 +195,10 @@ def test_features_of_another_network_are_refused() -> None:
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("projected", [None, 8])
-def test_a_saved_model_predicts_the_same(metric: str, projected: int | None, tmp_path: Path) -> None:
-    test, detector = features(2, seed=1), fitted(features(4), metric=metric, projection=projected)
+@pytest.mark.parametrize("index", ["exact", "hnsw"])
+def test_a_saved_model_predicts_the_same(metric: str, projected: int | None, index: str, tmp_path: Path) -> None:
+    test = features(2, seed=1)
+    detector = fitted(features(4), metric=metric, projection=projected, index=index)
     detector.save(tmp_path / "model")
     loaded = detector_class("patchcore").load(tmp_path / "model")
     assert loaded.settings == detector.settings
@@ -204,12 +208,16 @@ def test_a_saved_model_predicts_the_same(metric: str, projected: int | None, tmp
     loaded.reduced(0.1).save(tmp_path / "smaller")
 
 
-def test_the_thread_count_changes_no_byte(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    train, test = features(6), features(5, seed=1)
+@pytest.mark.parametrize("count", [1, 5])  # fewer images than threads, and more
+@pytest.mark.parametrize("index", ["exact", "hnsw"])
+def test_the_thread_count_changes_no_byte(
+    count: int, index: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    train, test = features(6), features(count, seed=1)
     found = []
     for threads in ("1", "2", "3"):
         monkeypatch.setenv("ADSHIFT_THREADS", threads)
-        detector = fitted(train)
+        detector = fitted(train, index=index)
         detector.save(tmp_path / threads)
         predict(detector, test).save(tmp_path / threads / "scores.npz")
         found.append({file.name: file.read_bytes() for file in sorted((tmp_path / threads).iterdir())})

@@ -15,22 +15,22 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
-import numba
 import numpy as np
-from threadpoolctl import threadpool_limits
 
+from adshift.distances import exact, jit, main_axes, rough
 from adshift.errors import AdshiftError
 from adshift.parallel import progress, thread_count
 
 PLANE = 16  # main axes that rule picks out
-SAMPLE = 4096  # points that estimate the axes
 POOL = 1023  # points brought up to date together: the upper levels of the heap
 
 LOOSE = 1.001  # factor on float32 distances that covers their rounding, up to D = 16000
 EPSILON = float(np.finfo(np.float32).eps)
 TAKEN = -1.0  # key of a pick: below all others
+WORTH = 10**9  # points times picks from which a CUDA device is worth the import of torch
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,8 @@ def greedy(points: np.ndarray, count: int, start: int) -> Coreset:
     points = np.ascontiguousarray(points, dtype=np.float32)
     if not (1 <= count <= len(points) < 2**31 and 0 <= start < len(points)):
         raise ValueError(f"{count} picks of {len(points)} points from {start}")
+    if device := _accelerator(points, count):
+        return plain(points, count, start, device)
     state = _State.of(points, count)
     slack = _begin(state, start)
     if not np.isfinite(slack):
@@ -94,6 +96,44 @@ def greedy(points: np.ndarray, count: int, start: int) -> Coreset:
     for pick in progress(_rounds(state, slack), what="coreset", total=count, unit="pick"):
         seconds[pick - 1] = time.perf_counter() - begin
     return Coreset(state.picks, np.sqrt(state.radii), seconds)
+
+
+def plain(points: np.ndarray, count: int, start: int, device: str) -> Coreset:
+    """The plain algorithm on a device of torch, whose bandwidth makes K passes over the points quick.
+
+    Arguments and result as `greedy`'s. Distances are |a|^2 - 2ab + |b|^2 in float64: picks may differ from `greedy`'s
+    where two points are equally far to 13 digits and yet not equally far.
+    """
+    import torch
+
+    begin = time.perf_counter()
+    data = torch.from_numpy(points).to(device, torch.float64)
+    data -= data[start].clone()  # near the origin fewer digits cancel, and this difference is exact
+    squares = (data * data).sum(dim=1)
+    if not torch.isfinite(squares).all():
+        raise ValueError("a point is not finite")
+    keys = torch.full_like(squares, torch.inf)
+    picks, radii = torch.empty(count, dtype=torch.int64), torch.empty(count, dtype=torch.float64)
+    seconds, pick = np.zeros(count), start
+    for done in progress(range(count), what="coreset", unit="pick"):
+        picks[done] = pick
+        # Below zero by rounding it may be, but never down to what marks a pick.
+        keys = torch.minimum(keys, (squares + squares[pick] - 2 * (data @ data[pick])).clamp_(min=0))
+        keys[pick] = TAKEN
+        pick = int(keys.argmax())  # the first of equals
+        radii[done] = keys[pick]
+        seconds[done] = time.perf_counter() - begin
+    return Coreset(picks.numpy(), radii.clamp_(min=0).sqrt_().numpy(), seconds)
+
+
+def _accelerator(points: np.ndarray, count: int) -> str:
+    """A CUDA device that holds the points, if there is one and the work outweighs the import of torch."""
+    if not Path("/dev/nvidia0").exists() or len(points) * count < WORTH:
+        return ""
+    import torch
+
+    fits = torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > 2.5 * 8 * points.size
+    return "cuda" if fits else ""
 
 
 def _rounds(state: "_State", slack: float) -> Iterator[int]:
@@ -129,47 +169,12 @@ class _State(NamedTuple):
 
     @classmethod
     def of(cls, points: np.ndarray, count: int) -> "_State":
-        total, axes = len(points), _main_axes(points)
+        total, axes = len(points), main_axes(points, PLANE)
         return cls(points, axes, np.arange(total, dtype=np.int32), np.empty(total), np.ones(total, np.int32),
                    np.empty(count, np.int64), np.empty((len(axes), count), np.float32), np.empty(count))  # fmt: skip
 
 
-def _main_axes(points: np.ndarray) -> np.ndarray:
-    """(PLANE, D) float32: about the main axes of the points, orthonormal. They bound distances and decide nothing."""
-    sample = points[:: max(len(points) // SAMPLE, 50)]
-    axes = np.random.default_rng(0).standard_normal((points.shape[1], min(PLANE, points.shape[1])))
-    with threadpool_limits(1), np.errstate(invalid="ignore"):  # what is not finite is found later
-        sample = sample - sample.mean(axis=0)
-        for _ in range(4):  # subspace iteration
-            axes, _triangle = np.linalg.qr(sample.T @ (sample @ axes.astype(np.float32)))
-    return np.ascontiguousarray(axes.T, dtype=np.float32)
-
-
-def _jit(**options: Any) -> Any:
-    return numba.njit(nogil=True, cache=True, error_model="numpy", **options)
-
-
-@_jit()
-def _exact(a, b):  # type: ignore[no-untyped-def]
-    """Squared distance that decides: float64, in the order of the dimensions."""
-    total = 0.0
-    for d in range(a.shape[0]):
-        step = np.float64(a[d]) - np.float64(b[d])
-        total += step * step
-    return total
-
-
-@_jit(fastmath=True)
-def _rough(a, b):  # type: ignore[no-untyped-def]
-    """Squared distance in float32, in an order that suits the processor."""
-    total = np.float32(0)
-    for d in range(a.shape[0]):
-        step = a[d] - b[d]
-        total += step * step
-    return total
-
-
-@_jit(fastmath=True)
+@jit(fastmath=True)
 def _dot(a, b):  # type: ignore[no-untyped-def]
     total = np.float32(0)
     for d in range(a.shape[0]):
@@ -177,13 +182,13 @@ def _dot(a, b):  # type: ignore[no-untyped-def]
     return total
 
 
-@_jit()
+@jit()
 def _above(key, i, other, j):  # type: ignore[no-untyped-def]
     """Whether point i is picked before point j: farther, or as far and of lower index."""
     return key > other or (key == other and i < j)
 
 
-@_jit()
+@jit()
 def _sink(state, place):  # type: ignore[no-untyped-def]
     """Move a point of the heap down until none of its children is above it."""
     keys, heap = state.keys, state.heap
@@ -199,21 +204,21 @@ def _sink(state, place):  # type: ignore[no-untyped-def]
     keys[place], heap[place] = key, point
 
 
-@_jit()
+@jit()
 def _begin(state, start):  # type: ignore[no-untyped-def]
     """The first pick; returns a bound on the error of a distance in the plane."""
     first = state.points[start]
     for i in range(len(state.points)):
-        state.keys[i] = _exact(state.points[i], first)
+        state.keys[i] = exact(state.points[i], first)
     # A projection in float32 errs by less than D * eps * |x|, and |x| <= |x - start| + |start|.
-    norm = np.sqrt(state.keys.max()) + np.sqrt(_exact(first, np.zeros_like(first)))
+    norm = np.sqrt(state.keys.max()) + np.sqrt(exact(first, np.zeros_like(first)))
     _take(state, start, 0)
     for place in range(len(state.heap) // 2, -1, -1):
         _sink(state, place)
     return 4 * EPSILON * len(first) * norm
 
 
-@_jit()
+@jit()
 def _take(state, place, done):  # type: ignore[no-untyped-def]
     """Make the point at a place of the heap pick number `done`."""
     i = state.heap[place]
@@ -223,7 +228,7 @@ def _take(state, place, done):  # type: ignore[no-untyped-def]
         state.planes[axis, done] = _dot(state.axes[axis], state.points[i])
 
 
-@_jit()
+@jit()
 def _settle(state, slack, share, shares, done):  # type: ignore[no-untyped-def]
     """Bring every `shares`-th key of the heap's top levels, from `share` on, up to date with all picks done."""
     bounds = np.empty(done, dtype=np.float32)
@@ -234,7 +239,7 @@ def _settle(state, slack, share, shares, done):  # type: ignore[no-untyped-def]
             state.seen[i] = done
 
 
-@_jit()
+@jit()
 def _updated(state, slack, i, key, bounds):  # type: ignore[no-untyped-def]
     """The key of point i after it met the picks that it has not seen; `bounds` is scratch, one for each of them."""
     first, done = state.seen[i], state.seen[i] + len(bounds)
@@ -247,22 +252,22 @@ def _updated(state, slack, i, key, bounds):  # type: ignore[no-untyped-def]
             bounds[j] += step * step
     near, limit = _limits(key, slack)
     for j in range(len(bounds)):
-        if bounds[j] <= limit and _rough(point, state.points[picks[j]]) <= near:
-            exact = _exact(point, state.points[picks[j]])
-            if exact < key:
-                key = exact
+        if bounds[j] <= limit and rough(point, state.points[picks[j]]) <= near:
+            squared = exact(point, state.points[picks[j]])
+            if squared < key:
+                key = squared
                 near, limit = _limits(key, slack)
     return key
 
 
-@_jit()
+@jit()
 def _limits(key, slack):  # type: ignore[no-untyped-def]
     """Largest squared float32 distance, in full and in the plane, of what may lie as near as `key`."""
     near = np.sqrt(key) * LOOSE
     return np.float32(near**2), np.float32((near + slack) ** 2)
 
 
-@_jit()
+@jit()
 def _pick(state, done):  # type: ignore[no-untyped-def]
     """Pick from the settled top levels of the heap while nothing below can be farther; picks done then."""
     keys, heap, points = state.keys, state.heap, state.points
@@ -287,8 +292,8 @@ def _pick(state, done):  # type: ignore[no-untyped-def]
         for place in range(top):
             i = heap[place]
             if state.seen[i] < done:
-                if _rough(points[i], points[pick]) <= _limits(keys[place], 0.0)[0]:
-                    keys[place] = min(keys[place], _exact(points[i], points[pick]))
+                if rough(points[i], points[pick]) <= _limits(keys[place], 0.0)[0]:
+                    keys[place] = min(keys[place], exact(points[i], points[pick]))
                 state.seen[i] = done
     for place in range(top - 1, -1, -1):
         _sink(state, place)

@@ -115,7 +115,7 @@ def ablation(
 
     result: dict[str, Any] = {}
     for name in classes:
-        folder = Path("data/ablation") / dataset / name
+        folder = Path("data/scores/ablation") / dataset / name
         rows = read_json(folder / "rows.json")
         result[name] = {}
         for ratio in ratios:

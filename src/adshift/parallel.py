@@ -7,11 +7,14 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
+
+THREADED = {"faiss", "numba", "numpy", "scipy", "scipy.linalg", "sklearn", "torch"}  # they bring such libraries
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -20,6 +23,17 @@ Result = TypeVar("Result")
 def thread_count() -> int:
     """Threads to use: ADSHIFT_THREADS, else the processors this process may run on."""
     return max(1, int(os.environ.get("ADSHIFT_THREADS", "0")) or len(os.sched_getaffinity(0)))
+
+
+def one_thread_below() -> Any:
+    """A context in which BLAS and its like use one thread, since parallelism lies above them."""
+    return _controller(frozenset(THREADED & set(sys.modules))).limit(limits=1)
+
+
+@cache
+def _controller(_loaded: frozenset[str]) -> ThreadpoolController:
+    """Finding the libraries takes 1.5 ms, so they are looked for again only when one may have been loaded."""
+    return ThreadpoolController()
 
 
 def progress(items: Iterable[Item], *, what: str, total: int | None = None, unit: str = "image") -> Iterable[Item]:
@@ -36,7 +50,7 @@ def map_ordered(
 
 def _results(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     threads = thread_count()
-    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+    with one_thread_below(), ThreadPoolExecutor(threads) as pool:
         # A bounded window of pending items: results may be large, and the consumer may be slower than the workers.
         rest = iter(items)
         pending = [pool.submit(work, item) for item in islice(rest, 2 * threads)]

@@ -62,6 +62,11 @@ def model_path(dataset: str, method: str, model: str, domain: str) -> Path:
     return Path("models") / dataset / method / model / domain
 
 
+def ablation_path(dataset: str, name: str) -> Path:
+    """Where the detector of the coreset ablation's largest ratio lies."""
+    return Path("data/ablation") / dataset / name
+
+
 def features_path(dataset: str, name: str, domain: str) -> Path:
     """Where the feature maps of a class lie."""
     return Path("data/features") / domain / dataset / name

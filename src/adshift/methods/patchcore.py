@@ -14,8 +14,8 @@ from pydantic import AfterValidator, Field
 from adshift.errors import AdshiftError
 from adshift.features import Features
 from adshift.methods import storage
-from adshift.neighbors import Metric, Neighbors
-from adshift.parallel import map_ordered
+from adshift.neighbors import Index, Metric, Neighbors, check_graph, hnsw_graph
+from adshift.parallel import map_ordered, thread_count
 from adshift.params import Count, Fraction, NotNegative, Number, Section, Several
 from adshift.records import Predictions
 from adshift.resample import average_pool, bilinear
@@ -39,6 +39,7 @@ class Fit(Section):
         projection: dimensions of the random projection in which the coreset is selected, None for no projection.
         coreset: share of the training patches kept.
         metric: of the search.
+        index: `exact` search, or `hnsw`, a graph that finds most of the nearest rows in much less time.
     """
 
     layers: Several(Annotated[int, Field(ge=1)])  # type: ignore[valid-type]
@@ -47,6 +48,7 @@ class Fit(Section):
     projection: Count | None
     coreset: Fraction
     metric: Metric
+    index: Index
 
 
 class Score(Section):
@@ -58,6 +60,7 @@ class Score(Section):
         image_score: of the patch scores, the maximum or the mean of the largest ones.
         top_percent: how many are the largest ones.
         smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged map.
+        search_width: candidates that a search in the graph of `hnsw` keeps: more are slower and miss less.
     """
 
     neighbours: Count
@@ -65,6 +68,7 @@ class Score(Section):
     image_score: ImageScore
     top_percent: Annotated[Number, Field(gt=0, le=100)]
     smoothing: NotNegative
+    search_width: Count
 
 
 def warm_up() -> None:
@@ -112,6 +116,7 @@ class PatchCore:
             self.bank[rows] = self.patches(features[image : image + 1]).reshape(each, channels)[place[rows]]
 
         map_ordered(keep, np.unique(owner).tolist(), what="memory bank")
+        self._link()
 
     def _projected(self, features: Features, each: int, channels: int) -> np.ndarray:
         """What the coreset is selected from: (N * each, projection or D) float32."""
@@ -124,10 +129,14 @@ class PatchCore:
         map_ordered(fill, range(len(features)), what="patches")
         return points
 
+    def _link(self) -> None:
+        hnsw = self.settings.index == "hnsw"
+        self.graph = hnsw_graph(self.bank, self.settings.metric) if hnsw else {}
+
     @cached_property
     def neighbors(self) -> Neighbors:
         """The index of the bank, built when something is searched."""
-        return Neighbors(self.bank, self.settings.metric)
+        return Neighbors(self.bank, self.settings.metric, self.graph)
 
     def reduced(self, ratio: float) -> "PatchCore":
         """The detector of a smaller coreset ratio: greedy picks are nested, so its bank is the first rows of this one.
@@ -144,6 +153,7 @@ class PatchCore:
         smaller = PatchCore(self.settings.model_copy(update={"coreset": ratio}))
         smaller.total, smaller.matrix, smaller.spec = self.total, self.matrix, self.spec
         smaller.bank, smaller.picks, smaller.radii = self.bank[:count], self.picks[:count], self.radii[:count]
+        smaller._link()
         return smaller
 
     def patches(self, features: Features) -> np.ndarray:
@@ -171,16 +181,18 @@ class PatchCore:
             raise AdshiftError("the features were made by another network than the model's", "run `dvc repro`")
         images = [features[image : image + 1] for image in range(len(features))]
         _ = self.neighbors  # built once, not by each thread
-        results = map_ordered(partial(self._predict, how), images, what="scoring with PatchCore")
+        share = thread_count() // len(images) if images else 1  # of fewer images than threads, each has several
+        results = map_ordered(partial(self._predict, how, max(share, 1)), images, what="scoring with PatchCore")
         scores = np.array([score for score, _ in results], dtype=np.float32)
         maps = np.stack([patch_scores for _, patch_scores in results])
         return Predictions(features.names, scores, maps, self.spec["size"], how.smoothing)
 
-    def _predict(self, how: Score, image: Features) -> tuple[float, np.ndarray]:
+    def _predict(self, how: Score, threads: int, image: Features) -> tuple[float, np.ndarray]:
         """Image score and (H, W) float32 patch scores of one image."""
         patches = self.patches(image)[0]
         flat = patches.reshape(-1, patches.shape[-1])
-        distances, rows = self.neighbors.search(flat, how.neighbours if how.reweight == "softmax" else 1)
+        wanted = how.neighbours if how.reweight == "softmax" else 1
+        distances, rows = self.neighbors.search(flat, wanted, width=how.search_width, threads=threads)
         scores = distances[:, 0] * (softmax_weight(distances) if how.reweight == "softmax" else 1)
         largest = max(1, round(len(scores) * how.top_percent / 100)) if how.image_score == "top_mean" else 1
         image_score = float(np.sort(scores)[-largest:].mean())
@@ -201,6 +213,7 @@ class PatchCore:
         arrays = {"bank": self.bank, "picks": self.picks, "radii": self.radii, "total": np.array(self.total)}
         if self.matrix is not None:
             arrays["projection"] = self.matrix
+        arrays |= {f"graph.{name}": array for name, array in self.graph.items()}
         storage.save(folder, "patchcore", dict(self.settings), self.spec, arrays)
 
     @classmethod
@@ -214,6 +227,11 @@ class PatchCore:
         model = cls(settings)
         model.spec, model.bank, model.picks, model.radii = spec, arrays["bank"], arrays["picks"], arrays["radii"]
         model.matrix, model.total = arrays.get("projection"), int(arrays["total"])
+        model.graph = {name.removeprefix("graph."): arrays[name] for name in arrays if name.startswith("graph.")}
+        try:
+            check_graph(model.graph, len(model.bank), settings.index)
+        except ValueError as error:
+            raise AdshiftError(f"{folder}: {error}", storage.REMEDY) from None
         return model
 
 

@@ -1,0 +1,54 @@
+"""What coreset selection and exact search share: compiled distances, and axes that bound them from below."""
+
+from typing import Any
+
+import numba
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+LEAST, MOST, SPARSE = 500, 4096, 50  # points that estimate the axes; every 50th where that is enough
+
+
+def main_axes(points: np.ndarray, count: int) -> np.ndarray:
+    """About the main axes of the points, orthonormal: (min(count, D), D) float32.
+
+    A distance along them is never larger than the true one, so they rule out; they decide nothing, so a rough estimate
+    by subspace iteration on a sample will do.
+
+    Args:
+        points: (M, D) float32.
+        count: axes asked for.
+    """
+    step = max(len(points) // MOST, min(len(points) // LEAST, SPARSE), 1)
+    sample = points[::step]
+    axes = np.random.default_rng(0).standard_normal((points.shape[1], min(count, points.shape[1])))
+    with threadpool_limits(1), np.errstate(invalid="ignore"):  # what is not finite is the caller's to find
+        sample = sample - sample.mean(axis=0)
+        for _ in range(4):
+            axes, _triangle = np.linalg.qr(sample.T @ (sample @ axes.astype(np.float32)))
+    return np.ascontiguousarray(axes.T, dtype=np.float32)
+
+
+def jit(**options: Any) -> Any:
+    """Compile a kernel that runs beside others, and keep the result on disk."""
+    return numba.njit(nogil=True, cache=True, error_model="numpy", **options)
+
+
+@jit()
+def exact(a, b):  # type: ignore[no-untyped-def]
+    """Squared distance of two vectors in float64, summed in the order of the dimensions: the same on any machine."""
+    total = 0.0
+    for d in range(a.shape[0]):
+        step = np.float64(a[d]) - np.float64(b[d])
+        total += step * step
+    return total
+
+
+@jit(fastmath=True)
+def rough(a, b):  # type: ignore[no-untyped-def]
+    """Squared distance of two vectors in float32, summed in an order that suits the processor."""
+    total = np.float32(0)
+    for d in range(a.shape[0]):
+        step = a[d] - b[d]
+        total += step * step
+    return total

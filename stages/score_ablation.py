@@ -1,0 +1,29 @@
+"""Raw image scores of every coreset ratio on validation and test images of the shifted domain, and the banks' sizes."""
+
+from pathlib import Path
+
+from adshift import params
+from adshift.features import stored
+from adshift.methods.patchcore import PatchCore, Score
+from adshift.scenarios import ablation_path
+from adshift.stage import output, run, write_json
+
+
+def main() -> None:
+    leaves = (f"patchcore.{leaf}" for leaf in Score.model_fields)
+    settings = params.load("dataset.name", "classes", *leaves, "ablation.ratios")
+    dataset, how = settings.dataset.name, Score(**vars(settings.patchcore))
+    with output(Path("data/scores/ablation") / dataset) as folder:
+        for name in settings.classes:
+            largest, rows = PatchCore.load(ablation_path(dataset, name)), {}
+            images = {part: stored(dataset, [name], "shift", part) for part in ("val", "test")}
+            for ratio in settings.ablation.ratios:
+                detector = largest.reduced(ratio)
+                rows[str(ratio)] = len(detector.bank)
+                for part, features in images.items():
+                    detector.predict(features, how).save(folder / name / f"{part}-{ratio}.npz")
+            write_json(folder / name / "rows.json", rows)
+
+
+if __name__ == "__main__":
+    run(main)
