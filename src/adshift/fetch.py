@@ -106,7 +106,8 @@ def fetch(name: str, to: Path | None = None) -> Path:
         archive.unlink()
     root = find(name, folder)
     if problems := datasets.incomplete(name, str(root)):
-        raise AdshiftError("\n  ".join(["the data set is not whole:", *problems]), f"remove {folder} and fetch it anew")
+        remedy = f"complete it, or remove {folder} and fetch it anew; classes that are whole can be used as they are"
+        raise AdshiftError("\n  ".join(["the data set is not whole:", *problems]), remedy)
     return root
 
 
