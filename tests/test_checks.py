@@ -70,3 +70,19 @@ def test_a_level_that_is_not_there_is_told_of_a_method_in_use(project: Project, 
     project.change(methods=["patchcore", method])
     with pytest.raises(AdshiftError, match=rf"{method}\.layers: level 4"):
         checks.check()
+
+
+def test_a_rule_that_needs_validation_images_and_a_protocol_without(project: Project) -> None:
+    project.change(split__protocol="official", calibrate__rule="target_fpr")
+    with pytest.raises(AdshiftError, match=r"calibrate\.rule: target_fpr .* split\.protocol: official has none"):
+        checks.check()
+    project.change(calibrate__rule="f1_exact")
+    checks.check()
+
+
+def test_the_official_protocol_trains_on_all(project: Project) -> None:
+    project.change(split__protocol="official", patchcore__coreset=1 / PATCHES * 8 / 10)
+    checks.check()  # 10 training images, where the study leaves 8
+    project.change(split__protocol="study")
+    with pytest.raises(AdshiftError, match="selects none"):
+        checks.check()

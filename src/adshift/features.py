@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -117,10 +117,10 @@ class Features:
         return np.stack([arrays[0][row] for arrays, row in self.rows])
 
 
-def stored(dataset: str, classes: Iterable[str], domain: str, part: str) -> Features:
-    """Stored feature maps of the images that the split gives to `part` (train, val or test), classes pooled."""
+def stored(dataset: str, classes: Iterable[str], domain: str, part: Literal["train", "val", "test"]) -> Features:
+    """Stored feature maps of the images that the split gives to `part`, classes pooled."""
     sets = []
     for name in classes:
-        names = splits.names_of(splits.read(split_path(dataset, name)), part)
+        names = splits.images_of(splits.read(split_path(dataset, name)), part)
         sets.append(Features.open(features_path(dataset, name, domain)).select(names))
     return reduce(Features.__add__, sets)
