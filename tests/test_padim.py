@@ -113,3 +113,13 @@ def test_more_channels_than_there_are(backbone: Backbone, images: np.ndarray) ->
 def test_one_training_image(backbone: Backbone, images: np.ndarray) -> None:
     with pytest.raises(AdshiftError, match="at least 2"):
         Padim(Fit(layers=(1,), n_features=4)).fit(features(backbone, images[:1]), np.random.default_rng(1))
+
+
+def test_features_of_a_network_that_timm_does_not_have() -> None:
+    generator = np.random.default_rng(0)
+    arrays = {level: generator.normal(size=(6, side, side, 8)) for level, side in ((1, 8), (2, 4), (3, 2))}
+    layers = [{"name": f"blocks.{3 * level}", "shape": list(maps.shape[1:])} for level, maps in arrays.items()]
+    spec = {"backbone": "mcunet-in3", "size": 64, "layers": layers}
+    model = Padim(Fit(layers=(1, 2, 3), n_features=10))
+    model.fit(Features.of([f"{i}" for i in range(6)], arrays, spec), np.random.default_rng(1))
+    assert model.mean.shape == (64, 10)

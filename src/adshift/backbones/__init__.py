@@ -13,7 +13,18 @@ from adshift.backbones.weights import PACKAGED, Weights, find_weights, named, of
 from adshift.errors import AdshiftError
 from adshift.params import Features as Settings
 
-__all__ = ["PACKAGED", "USUAL_LAYERS", "Backbone", "Weights", "cut", "find_weights", "full_model", "layers", "untrained"]
+__all__ = [
+    "PACKAGED",
+    "STRIDES_4_8_16",
+    "USUAL_LAYERS",
+    "Backbone",
+    "Weights",
+    "cut",
+    "find_weights",
+    "full_model",
+    "layers",
+    "untrained",
+]
 
 # timm's with three layers, shallow to deep, at strides 4, 8 and 16: what the papers call layers 1, 2 and 3.
 STRIDES_4_8_16 = {
@@ -121,12 +132,20 @@ def cut(full: Any, settings: Settings) -> Any:
 def _cut_timms(full: Any, name: str, indices: list[int]) -> Any:
     import timm
 
-    network = timm.create_model(name, features_only=True, out_indices=indices, pretrained=False)
+    network: Any = timm.create_model(name, features_only=True, out_indices=indices, pretrained=False)
     last = full.feature_info[indices[-1]]["module"]
-    if last.startswith("blocks."):  # timm would run all blocks of an EfficientNet, whichever are kept
+    if hasattr(network, "blocks") and last.startswith("blocks."):  # timm would run all of them, whichever are kept
         network.blocks = network.blocks[: int(last.removeprefix("blocks.")) + 1]
-    outcome = network.load_state_dict(full.state_dict(), strict=False)
-    assert not outcome.missing_keys, outcome.missing_keys
+    # timm flattens some networks (stages.0 becomes stages_0) and wraps others (model.stages.0).
+    state = full.state_dict()
+    flat = {key.replace(".", "_", 1): value for key, value in state.items()}
+    wrapped = {f"model.{key}": value for key, value in state.items()}
+    outcome = network.load_state_dict({**flat, **wrapped, **state}, strict=False)
+    if outcome.missing_keys:
+        raise AdshiftError(
+            f"features.backbone: {name} cannot be cut at its layers ({outcome.missing_keys[0]} is lost)",
+            f"use another, such as {', '.join(STRIDES_4_8_16)}",
+        )
     return network
 
 

@@ -162,6 +162,10 @@ class ShiftMax(nn.Module):
         ]
         return fused[0] if len(fused) == 1 else torch.maximum(*fused)
 
+    def multiply_adds(self, out: torch.Tensor) -> int:
+        """Two for each fusion and value; the paper counts them in."""
+        return 2 * len(self.start) * out.numel()
+
 
 def _under(name: str, *modules: nn.Module) -> nn.Sequential:
     """One module of this name that holds them all: the authors' wrapper, which parameters' names show."""

@@ -97,21 +97,22 @@ class SqueezeExcite(nn.Module):
         return maps * weights.sigmoid()
 
 
+def _normalised(inputs: int, outputs: int, kernel: int, stride: int = 1, *, groups: int = 1) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return [convolution, nn.BatchNorm2d(outputs, EPS)]
+
+
 def _block(variant: Variant, inputs: int, outputs: int, block: int, stride: int) -> Steps:
     """Widen, filter each channel, weigh the channels, narrow (figure 2); block 0 neither widens nor weighs."""
     wide = variant.rounded(variant.expansion(block) * inputs) if block else inputs
 
-    def normalised(*arguments: int, groups: int = 1, **rest: int) -> list[nn.Module]:
-        convolution = nn.Conv2d(*arguments, groups=groups, bias=False, **rest)
-        return [convolution, nn.BatchNorm2d(convolution.out_channels, EPS)]
-
     return Steps(
-        *([*normalised(inputs, wide, 1), nn.Hardswish()] if block else []),
+        *([*_normalised(inputs, wide, 1), nn.Hardswish()] if block else []),
         nn.Identity(),  # dropout, while the authors trained
-        *normalised(wide, wide, 3, stride, groups=wide, padding=1),
+        *_normalised(wide, wide, 3, stride, groups=wide),
         nn.Hardswish(),
         *([SqueezeExcite(wide, variant.rounded(max(1, wide / 6)))] if block else []),
-        *normalised(wide, outputs, 1),
+        *_normalised(wide, outputs, 1),
         shortcut=stride == 1 and inputs == outputs,
     )
 

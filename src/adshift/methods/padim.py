@@ -86,7 +86,9 @@ class Padim:
         self.channels = generator.permutation(channels)[: self.settings.n_features]
 
         torch.set_num_threads(1)  # sums in another order would change the model's bytes
-        model = PadimModel(self.spec["backbone"], names, pre_trained=False, n_features=self.settings.n_features)
+        # It never sees an image: its own network may be any of timm's, which need not have the one of the features.
+        model = PadimModel("resnet18", ["layer1"], pre_trained=False, n_features=1)
+        model.layers = names
         model.idx = torch.from_numpy(self.channels)
         for start in range(0, len(features), CHUNK):
             part = features[start : start + CHUNK]
