@@ -63,7 +63,10 @@ def anomalib_model(backbone: Backbone, images: np.ndarray, channels: np.ndarray)
     from anomalib.models.image.padim.torch_model import PadimModel
 
     model = PadimModel(SETTINGS.backbone, list(backbone.names), pre_trained=False, n_features=100)
-    model.feature_extractor.feature_extractor.load_state_dict(backbone.network.state_dict())
+    # Ours is cut behind the deepest layer kept: theirs has blocks that nothing here sees.
+    outcome = model.feature_extractor.feature_extractor.load_state_dict(backbone.network.state_dict(), strict=False)
+    assert not outcome.unexpected_keys
+    assert not [key for key in outcome.missing_keys if not key.startswith(("blocks.5.", "blocks.6."))]
     model.idx = torch.from_numpy(channels)
     model.to(memory_format=torch.channels_last).train()
     model.feature_extractor.eval()
