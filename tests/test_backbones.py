@@ -250,6 +250,40 @@ def test_mcunet_is_its_authors(name: str) -> None:
         torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-4)
 
 
+def drawn(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Weights of moderate size for every tensor, and an image, the same with every version of torch; float64."""
+    generator = np.random.default_rng(0)
+    found = {}
+    for key, value in sorted(state.items()):
+        values = generator.random(value.shape) * 2 - 1
+        if value.ndim > 1:
+            values *= (3 / value[0].numel()) ** 0.5
+        elif key.endswith(("running_var", "weight")):
+            values = 1 + values / 2
+        found[key] = torch.from_numpy(np.asarray(values)) if value.is_floating_point() else value
+    return found, torch.from_numpy(generator.random((1, 3, 64, 64)))
+
+
+# The first classes' logits that the authors' own code gave with these weights.
+AUTHORS = {
+    "micronet-m0": [-0.0, 5.653894, -0.276336822, 1.85580808],
+    "micronet-m1": [-0.20142444, 2.09327659, 0.171344467, 1.17764304],
+    "micronet-m2": [-0.35243976, -0.0, 3.47042114, 1.83832667],
+    "micronet-m3": [0.264555749, -0.347714056, 1.38054821, 1.27307356],
+    "phinet_2.3_0.75_5": [-0.0298995775, -0.555298028, 1.52934311, -1.58815404],
+    "phinet_0.9_0.5_4_downsampling_deep": [0.0667144248, 1.65812491, -0.0287643231, -1.90213803],
+}
+
+
+@pytest.mark.parametrize("name", AUTHORS)
+def test_outputs_are_those_of_the_authors_code(name: str) -> None:
+    model = untrained(name).double()
+    state, image = drawn(model.state_dict())
+    model.load_state_dict(state)
+    with torch.inference_mode():
+        np.testing.assert_allclose(model(image)[0, :4], AUTHORS[name], rtol=1e-6, atol=1e-9)
+
+
 def test_shift_max_by_hand() -> None:
     """Four channels in two groups: the next group's next channel lends. Weights of the image at rest: the start's."""
     layer = ShiftMax(4, 2, 1, ((1.0, 0.0), (0.5, 0.5)))

@@ -39,8 +39,8 @@ def page(rows: list[dict[str, str | int | float]], threads: int, repeats: int) -
         f"Python {platform.python_version()}, torch {version('torch')}, timm {version('timm')}. Random weights.",
         "",
         "First up to the deepest layer kept, which is what runs here, then the whole network with its classifier. "
-        f"Milliseconds: the cut network, batch 1, threads: {threads}, median of {repeats} forward passes after {WARM_UP}. "
-        "MB: 10^6 bytes of the float32 state dict.",
+        f"Milliseconds: the cut network, batch 1, threads: {threads}, median of {repeats} forward passes after "
+        f"{WARM_UP}. MB: 10^6 bytes of the float32 state dict.",
         "",
         "| backbone | pixels | layers | maps | params, M | multiply-adds, M | MB | ms |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
