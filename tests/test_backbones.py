@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from adshift import sources
 from adshift.backbones import USUAL_LAYERS, Backbone, cut, families, find_weights, full_model, layers, untrained
-from adshift.backbones.cost import describe, usual
+from adshift.backbones.cost import describe
 from adshift.backbones.mcunet import ARCHITECTURES
 from adshift.backbones.micronet import VARIANTS as MICRONETS
 from adshift.backbones.micronet import ShiftMax
@@ -210,10 +210,10 @@ def test_a_relatives_weights_are_refused(tmp_path: Path) -> None:
 def test_layers_of_ours(tmp_path: Path) -> None:
     full = untrained("micronet-m0")
     with pytest.raises(AdshiftError, match=r"(?s)micronet-m0 has no features.8.*choose from features.0, .*features.7"):
-        cut(full, settings("micronet-m0", layers=("features.2", "features.8")))
+        cut(full, "micronet-m0", ("features.2", "features.8"))
     with pytest.raises(AdshiftError, match="not from shallow to deep"):
-        cut(full, settings("micronet-m0", layers=("features.4", "features.2")))
-    assert len(cut(full, settings("micronet-m0", layers=("features.0", "features.3"))).steps) == 4
+        cut(full, "micronet-m0", ("features.4", "features.2"))
+    assert len(cut(full, "micronet-m0", ("features.0", "features.3")).steps) == 4
 
 
 def test_every_network_of_a_family_has_its_file() -> None:
@@ -305,7 +305,8 @@ def test_shift_max_of_one_fusion() -> None:
 
 
 def test_phinet_takes_odd_sizes() -> None:
-    network = cut(untrained("phinet_0.9_0.5_4_downsampling"), settings("phinet_0.9_0.5_4_downsampling"))
+    name = "phinet_0.9_0.5_4_downsampling"
+    network = cut(untrained(name), name, USUAL_LAYERS[name])
     for size, sides in ((224, [112, 14, 7]), (225, [113, 15, 8])):
         with torch.inference_mode():
             assert [maps.shape[-1] for maps in network(torch.zeros(1, 3, size, size))] == sides
@@ -327,7 +328,7 @@ def test_phinet_has_as_many_parameters_as_its_authors_say() -> None:
 )  # fmt: skip
 def test_the_published_costs(name: str, parameters: float, multiply_adds: float) -> None:
     """MicroNet-M2's are 12.7 here."""
-    found = describe(usual(name), repeats=1)
+    found = describe(name, repeats=1)
     assert found.whole.parameters / 1e6 == pytest.approx(parameters, rel=0.02)
     assert found.whole.multiply_adds / 1e6 == pytest.approx(multiply_adds, rel=0.065)
     assert found.whole.bytes > 4 * found.whole.parameters > 4 * found.cut.parameters > 0
@@ -338,7 +339,7 @@ def test_the_published_costs(name: str, parameters: float, multiply_adds: float)
 
 def test_costs_by_hand() -> None:
     """The stem of MCUNet-in3 at 32 pixels: a 3 x 3 convolution to 16 channels at stride 2, and its normalisation."""
-    found = describe(usual("mcunet-in3", 32).model_copy(update={"layers": ("first_conv",)}), repeats=1)
+    found = describe("mcunet-in3", 32, ["first_conv"], repeats=1)
     assert found.shapes == ((16, 16, 16),)
     assert found.cut.parameters == 3 * 3 * 3 * 16 + 2 * 16
     assert found.cut.multiply_adds == 3 * 3 * 3 * 16 * 16 * 16
@@ -354,7 +355,7 @@ def test_costs_leave_the_thread_count(capsys: pytest.CaptureFixture[str], monkey
     assert "micronet-m0" in capsys.readouterr().out
     assert torch.get_num_threads() == before
     with pytest.raises(AdshiftError, match="no resnet51"):
-        describe(usual("resnet51"))
+        describe("resnet51")
 
 
 @pytest.mark.parametrize(
@@ -371,7 +372,7 @@ def test_timms_networks_are_cut_where_they_are_kept(name: str, kept: tuple[str, 
     for layer in kept:
         modules[layer].register_forward_hook(lambda *call, layer=layer: seen.__setitem__(layer, call[2]))
     images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    network = cut(full, settings(name, layers=kept))
+    network = cut(full, name, kept)
     with torch.inference_mode():
         full(images)
         found = network(images)

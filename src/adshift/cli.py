@@ -60,7 +60,7 @@ def _repro(args: argparse.Namespace) -> None:
 def _backbones(args: argparse.Namespace) -> None:
     from adshift.backbones.cost import profiles
 
-    for index, profile in enumerate(profiles(tuple(args.names), threads=args.threads)):
+    for index, profile in enumerate(profiles(args.names, threads=args.threads)):
         if index == 0:
             print("up to the deepest layer kept (and the whole network); one image, random weights")
             print(f"{'backbone':<36}{'pixels':>6}{'params, M':>16}{'madds, M':>18}{'MB':>16}{'ms':>9}")

@@ -4,6 +4,7 @@ Other modules import from here alone. No name of a family's file is a library's.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ __all__ = [
     "full_model",
     "layers",
     "untrained",
+    "usual_layers",
 ]
 
 # timm's with three layers, shallow to deep, at strides 4, 8 and 16: what the papers call layers 1, 2 and 3.
@@ -41,13 +43,21 @@ def layers(settings: Settings) -> tuple[str, ...]:
     Raises:
         AdshiftError: none are named, and the backbone has no usual ones.
     """
-    names = settings.layers or USUAL_LAYERS.get(settings.backbone)
-    if not names:
+    return tuple(settings.layers or usual_layers(settings.backbone))
+
+
+def usual_layers(backbone: str) -> tuple[str, ...]:
+    """Names of the layers that are kept where none are named.
+
+    Raises:
+        AdshiftError: the backbone has no usual ones.
+    """
+    if backbone not in USUAL_LAYERS:
         raise AdshiftError(
-            f"params.yaml: features.layers is empty, and {settings.backbone} has no usual layers",
+            f"params.yaml: features.layers is empty, and {backbone} has no usual layers",
             f"name three layers of it; usual ones are known for {', '.join(USUAL_LAYERS)}",
         )
-    return tuple(names)
+    return USUAL_LAYERS[backbone]
 
 
 def _check_name(name: str) -> None:
@@ -100,22 +110,19 @@ def full_model(settings: Settings) -> Any:
         ) from None
 
 
-def cut(full: Any, settings: Settings) -> Any:
-    """`full` up to the deepest layer kept: a network from (N, 3, S, S) to a list of maps (N, C, H, W), one a layer.
+def cut(full: Any, backbone: str, names: Sequence[str]) -> Any:
+    """The whole network `full` up to the deepest layer kept: (N, 3, S, S) to a list of maps (N, C, H, W), one a layer.
 
     Raises:
         AdshiftError: the backbone does not have a layer, or they are out of order.
     """
     import torch
 
-    ours = families.of(settings.backbone) is not None
+    ours = families.of(backbone) is not None
     known = list(full.steps()) if ours else [stage["module"] for stage in full.feature_info]
-    names = layers(settings)
     missing = [name for name in names if name not in known]
     if missing:
-        raise AdshiftError(
-            f"features.layers: {settings.backbone} has no {missing[0]}", f"choose from {', '.join(known)}"
-        )
+        raise AdshiftError(f"features.layers: {backbone} has no {missing[0]}", f"choose from {', '.join(known)}")
     indices = sorted(known.index(name) for name in names)
     if [known[index] for index in indices] != list(names):
         raise AdshiftError("features.layers: not from shallow to deep", f"order them as in {', '.join(known)}")
@@ -124,7 +131,7 @@ def cut(full: Any, settings: Settings) -> Any:
 
         network: Any = Cut(full.steps(), names)
     else:
-        network = _cut_timms(full, settings.backbone, indices)
+        network = _cut_timms(full, backbone, indices)
     # Channels-last convolutions are several times as fast on a CPU, and the maps are stored that way anyway.
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
@@ -170,7 +177,7 @@ class Backbone:
 
         self.settings = settings
         self.names = layers(settings)
-        self.network = cut(full, settings)
+        self.network = cut(full, settings.backbone, self.names)
         self.mean = torch.tensor(settings.mean).view(1, 3, 1, 1)
         self.std = torch.tensor(settings.std).view(1, 3, 1, 1)
         weights = find_weights(settings)

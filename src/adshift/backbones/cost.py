@@ -4,14 +4,13 @@ Notation: S side of the network's input in pixels; H, W, C height, width, channe
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from adshift.backbones import USUAL_LAYERS, cut, families, layers, untrained
-from adshift.params import Features as Settings
+from adshift.backbones import USUAL_LAYERS, cut, families, untrained, usual_layers
 
 WARM_UP = 3
 USUAL_SIZE = 224  # pixels; the studies'
@@ -59,28 +58,27 @@ class Profile:
     repeats: int
 
 
-def usual(name: str, size: int | None = None) -> Settings:
-    """Settings of a backbone with its usual layers; `size` of its input: else what it was made for."""
-    family = families.of(name)
-    size = size or (family.sizes.get(name, USUAL_SIZE) if family else USUAL_SIZE)
-    return Settings(
-        backbone=name, weights=None, layers=None, resize=size, crop=None,
-        mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), dtype="float16", batch=1,
-    )  # fmt: skip
+def usual_size(backbone: str) -> int:
+    """S that a backbone was made for, or the studies'."""
+    family = families.of(backbone)
+    return family.sizes.get(backbone, USUAL_SIZE) if family else USUAL_SIZE
 
 
-def describe(settings: Settings, *, threads: int = 1, repeats: int = 30) -> Profile:
-    """Count and time a backbone, cut at its layers, at the size that the settings give its images. Needs no weights.
+def describe(
+    backbone: str, size: int | None = None, layers: Sequence[str] = (), *, threads: int = 1, repeats: int = 30
+) -> Profile:
+    """Count and time a backbone, by default at its usual size and cut at its usual layers. Needs no weights.
 
     Raises:
         AdshiftError: unknown backbone or layers.
     """
     import torch
 
-    size = settings.crop or settings.resize
+    full = untrained(backbone)
+    names = tuple(layers or usual_layers(backbone))
+    network = cut(full, backbone, names)
+    size = size or usual_size(backbone)
     image = torch.zeros(1, 3, size, size).contiguous(memory_format=torch.channels_last)
-    full = untrained(settings.backbone)
-    network = cut(full, settings)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -90,13 +88,13 @@ def describe(settings: Settings, *, threads: int = 1, repeats: int = 30) -> Prof
             seconds = [_seconds(network, image) for _ in range(WARM_UP + repeats)][WARM_UP:]
     finally:
         torch.set_num_threads(before)
-    return Profile(settings.backbone, size, layers(settings), shapes, whole, part, median(seconds), threads, repeats)
+    return Profile(backbone, size, names, shapes, whole, part, median(seconds), threads, repeats)
 
 
-def profiles(names: tuple[str, ...] = (), **how: Any) -> Iterator[Profile]:
-    """Of the backbones named, by default all that have usual layers, each at its size."""
-    for name in names or USUAL_LAYERS:
-        yield describe(usual(name), **how)
+def profiles(backbones: Sequence[str] = (), *, threads: int = 1, repeats: int = 30) -> Iterator[Profile]:
+    """Of the backbones named, by default all that have usual layers, as `describe`."""
+    for backbone in backbones or USUAL_LAYERS:
+        yield describe(backbone, threads=threads, repeats=repeats)
 
 
 def row(profile: Profile) -> dict[str, str | int | float]:
