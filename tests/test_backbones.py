@@ -333,7 +333,7 @@ def test_the_published_costs(name: str, parameters: float, multiply_adds: float)
     assert found.whole.multiply_adds / 1e6 == pytest.approx(multiply_adds, rel=0.065)
     assert found.whole.bytes > 4 * found.whole.parameters > 4 * found.cut.parameters > 0
     assert found.whole.multiply_adds > found.cut.multiply_adds > 0
-    assert found.seconds > 0
+    assert found.seconds >= found.fastest > 0
     assert len(found.shapes) == len(found.layers) == 3
 
 
