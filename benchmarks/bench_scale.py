@@ -10,7 +10,6 @@ own, and its memory is what it needs beyond its imports, without pages of files,
     scale.limited    fit of features of a ResNet-50's width, refused more memory than half of what they take on disk
 """
 
-import json
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -49,7 +48,7 @@ def run(
     """Entries.
 
     Args:
-        sizes: patches.
+        sizes: patches, at least two sizes.
         picks: of the coreset.
         peers: the largest size at which the peer is measured too.
         limited: images of `scale.limited`.
@@ -77,7 +76,7 @@ def run(
     powers = {what: {y: power(rows, what, y) for y in ("seconds", "memory")} for what in ("fit", "score")}
     largest = {"ours": _record(rows[-1]["fit"])}
     if plot:
-        _draw(rows, plot)
+        _draw(rows, powers, plot)
     return {
         "scale": entry(largest, exponents=powers["fit"], extrapolated=extrapolate(powers), **facts),
         "scale.score": entry({"ours": _record(rows[-1]["score"])}, exponents=powers["score"], **facts),
@@ -180,7 +179,7 @@ def power(rows: Sequence[dict[str, Any]], what: str, of: str) -> tuple[float, fl
     """(a, b) of the least-squares fit of log y = log a + b log patches."""
     x = np.log([row["patches"] for row in rows])
     y = np.log([max(_record(row[what])[of], 1e-9) for row in rows])
-    slope, offset = np.polyfit(x, y, 1) if len(rows) > 1 else (1.0, y[0] - x[0])
+    slope, offset = np.polyfit(x, y, 1)
     return float(np.exp(offset)), float(slope)
 
 
@@ -218,8 +217,8 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 SERIES = {"fit": "fit", "score": "score", "peer": "anomalib's selection"}
 
 
-def _draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Seconds and memory against patches, both axes logarithmic."""
+def _draw(rows: Sequence[dict[str, Any]], powers: dict[str, Any], path: Path) -> None:
+    """Seconds and memory against patches, both axes logarithmic, and the exponents."""
     from adshift.report.plots import png
 
     values = [
@@ -229,18 +228,22 @@ def _draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
         if what in row
         for record in [_record(row[what])]
     ]
-    log = {"type": "quantitative", "scale": {"type": "log"}}
+    log = {"type": "quantitative", "scale": {"type": "log", "nice": False}}
+    colour = {"field": "series", "type": "nominal", "title": None, "sort": list(SERIES.values())}
     panels = [
         {
-            "width": 300, "height": 240, "mark": {"type": "line", "point": True},
+            "title": ", ".join(f"{what} ~ patches^{powers[what][y][1]:.2f}" for what in powers),
+            "width": 300,
+            "height": 240,
+            "mark": {"type": "line", "point": True},
             "encoding": {
                 "x": {**log, "field": "patches", "axis": {"format": "~s"}},
                 "y": {**log, "field": field, "title": title},
-                "color": {"field": "series", "type": "nominal", "title": None, "sort": list(SERIES.values())},
+                "color": colour,
             },
         }
-        for field, title in (("seconds", "seconds"), ("MB", "memory, MB"))
-    ]  # fmt: skip
+        for y, field, title in (("seconds", "seconds", "seconds"), ("memory", "MB", "memory, MB"))
+    ]
     schema = "https://vega.github.io/schema/vega-lite/v6.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(png(json.loads(json.dumps({"$schema": schema, "data": {"values": values}, "hconcat": panels}))))
+    path.write_bytes(png({"$schema": schema, "data": {"values": values}, "hconcat": panels}))
