@@ -86,13 +86,14 @@ def run(knobs: dict[str, float] | None = None, overrides: Sequence[str] = (), ro
             stages += said.count("Running stage")
             idle.append(took)
     took = median(idle)
-    entries["knobs.idle"] = _entry(took, cold, at_most("seconds", took, IDLE), stages=stages, change="none")
+    entries["knobs.idle"] = _entry(took, cold, at_most("seconds", took, IDLE), at_most("stages run", stages, 0),
+                                   change="none")  # fmt: skip
     return {"knobs": next(iter(entries.values())), **entries}
 
 
-def _entry(took: float, cold: float, target: dict[str, object], **facts: object) -> Entry:
+def _entry(took: float, cold: float, *targets: dict[str, object], **facts: object) -> Entry:
     return {
         **facts, "of": "sample set", "ours": took, "peer": cold, "ratio": cold / took,
-        "memory": {"ours": None, "peer": None}, "rounds": {"ours": 1, "peer": 1}, "targets": [target],
+        "memory": {"ours": None, "peer": None}, "rounds": {"ours": 1, "peer": 1}, "targets": list(targets),
         "note": "the peer is a cold run of the whole pipeline",
     }  # fmt: skip

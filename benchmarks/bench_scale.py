@@ -103,7 +103,8 @@ def enlarge(features: Any, size: int, target: Path) -> int:
         array.flush()
         del array
     names = [f"train/good/{image:06}" for image in range(images)]
-    write_json(target / "features.json", {**features.spec, "layers": layers, "names": names})
+    spec = {key: value for key, value in features.spec.items() if key != "images"}  # which are not enlarged
+    write_json(target / "features.json", {**spec, "layers": layers, "names": names})
     return images
 
 

@@ -1,8 +1,8 @@
-"""Thresholds of a method for every class and scenario, from validation scores alone."""
+"""Thresholds of a method for every class and scenario, from validation scores alone, or what stands in for them."""
 
 import argparse
 
-from adshift import evaluation, params
+from adshift import evaluation, params, splits
 from adshift.stage import run, write_json
 
 
@@ -10,9 +10,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--method", required=True)
     method = parser.parse_args().method
-    settings = params.load("dataset.name", "classes", "calibrate")
+    settings = params.load("dataset.name", "classes", "split.protocol", "calibrate")
     dataset = settings.dataset.name
-    chosen = evaluation.thresholds(dataset, method, settings.classes, settings.calibrate)
+    on = splits.calibrated_on(settings.split.protocol)
+    chosen = evaluation.thresholds(dataset, method, settings.classes, settings.calibrate, on)
     write_json(f"data/thresholds/{dataset}/{method}.json", chosen)
 
 

@@ -1,10 +1,10 @@
 """Pictures, and the one page that shows everything."""
 
+from functools import partial
 from pathlib import Path
 
-from threadpoolctl import threadpool_limits
-
 from adshift import params
+from adshift.parallel import map_ordered
 from adshift.report import page, pictures, plots, tables
 from adshift.stage import output, run
 
@@ -21,12 +21,19 @@ def main() -> None:
     album = pictures.Album(dataset, settings.features.resize, settings.features.crop, tables.thresholds(results))
     shown = pictures.choose(dataset, classes, settings.report.rows)
     charts = plots.rows(dataset, results)
-    with threadpool_limits(1):  # the thread count must not change a byte
-        with output("plots/images") as folder:
-            pictures.write(folder, album, shown, methods)
-            plots.draw(folder, charts, ["unified_gap", "cross_class"])
-        html = page.build(dataset, results, album, backbone=settings.features.backbone, shown=shown,
+
+    def page_of() -> str:
+        return page.build(dataset, results, album, backbone=settings.features.backbone, shown=shown,
                           count=settings.report.misses, reference=REFERENCE)  # fmt: skip
+
+    with output("plots/images") as folder:
+        folder.mkdir()
+        parts = [
+            page_of,
+            partial(pictures.write, folder, album, shown, methods),
+            partial(plots.draw, folder, charts, ["unified_gap", "cross_class"]),
+        ]
+        html, *_ = map_ordered(lambda part: part(), parts, what="report", unit="part")
     with output("report/index.html") as path:
         path.write_text(html, encoding="utf-8")
 

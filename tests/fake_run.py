@@ -103,7 +103,7 @@ def make(normal: int = 8, defective: int = 9, *, dataset: str = DATASET, classes
 
 
 def _evaluation(folder, dataset, method, classes, names, labels, rng) -> None:
-    image, pixel, tables = {"classes": {}, "cross_class": {}}, {}, {"roc": [], "pr": [], "scores": []}
+    image, pixel, tables = {"on": "val", "classes": {}, "cross_class": {}}, {}, {"roc": [], "pr": [], "scores": []}
     for name in classes:
         image["classes"][name], pixel[name] = {}, {}
         for scenario in SCENARIOS:

@@ -28,6 +28,7 @@ For every leaf of `params.yaml`: the stages that `dvc status` calls stale when i
 their outputs. A stage further down runs only if an output above it really comes out different: DVC compares contents.
 `check` looks at every parameter and `check_network` at those of the features; their outputs never change, so nothing
 follows from them. `settings` takes a method's section apart, and what follows depends on the half that changed.
+All detectors are taken to be in use here, whatever `methods` says.
 A new class makes `prepare` run again, but every other class's manifest keeps its bytes, so its items stay fresh
 (tests/test_pipeline.py sees that in a run).
 
@@ -125,8 +126,11 @@ class Pipeline:
             elif source.exists():
                 shutil.copy(source, folder / name)
         self.params = folder / "params.yaml"
+        self.values = YAML(typ="safe").load(self.params.read_text())
+        self.values["methods"] = list(methods.REGISTRY)  # every detector's knobs, in use by default or not
+        with self.params.open("w") as file:
+            YAML().dump(self.values, file)
         self.text = self.params.read_text()
-        self.values = YAML(typ="safe").load(self.text)
         os.chdir(folder)
         self.repo = Repo(".")
         stages = list(self.repo.index.stages)

@@ -14,7 +14,7 @@ from adshift.params import Features as Settings
 
 
 def settings(backbone: str = "tf_efficientnet_lite0", **changes: object) -> Settings:
-    base = dict(weights=None, layers=None, resize=224, crop=None, dtype="float16", batch=2)
+    base = dict(weights=None, layers=None, resize=224, crop=None, dtype="float16", images=False, batch=2)
     stats = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     return Settings(backbone=backbone, **{**base, **stats, **changes})
 

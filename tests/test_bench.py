@@ -66,7 +66,7 @@ def test_an_entry_of_two_and_of_one() -> None:
     assert_sound(entry)
     assert (entry["ratio"], entry["rounds"], entry["note"]) == (3.0, {"ours": 2, "peer": 1}, "n")
     assert not entry["targets"][0]["met"]
-    alone = harness.entry({"ours": ours})
+    alone = harness.entry({"ours": found["ours"]})
     assert_sound(alone)
     assert alone["peer"] is alone["ratio"] is alone["memory"]["peer"] is None
 

@@ -178,3 +178,13 @@ def test_a_damaged_threshold_is_refused(damage: dict) -> None:
         Threshold.from_dict({**good, **damage})
     with pytest.raises(AdshiftError):
         Threshold.from_dict({key: value for key, value in good.items() if key != "fn"})
+
+
+def test_a_threshold_says_on_which_images_it_was_chosen() -> None:
+    scores, anomalous = np.array([0.0, 1.0, 3.0, 4.0]), np.array([False, False, True, True])
+    assert calibrate(scores, anomalous, settings()).on == "val"
+    record = calibrate(scores, anomalous, settings("f1_exact"), "test").to_dict()
+    assert record["on"] == "test"
+    assert Threshold.from_dict(record).on == "test"
+    with pytest.raises(AdshiftError, match="set on 'train'"):
+        Threshold.from_dict({**record, "on": "train"})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from adshift import checks
+from adshift import checks, methods
 from adshift.errors import AdshiftError
 from tiny import CLASSES, ROOT, Project, write_tree
 
@@ -52,4 +52,37 @@ def test_named_layers_are_not_refused_on_a_guess(project: Project) -> None:
 def test_a_level_of_the_ablation_counts_without_patchcore(project: Project) -> None:
     project.change(methods=["padim"], patchcore__layers=[4])
     with pytest.raises(AdshiftError, match=r"patchcore\.layers: level 4"):
+        checks.check()
+
+
+def test_stfpm_needs_stored_images(project: Project) -> None:
+    project.change(methods=["stfpm"])
+    with pytest.raises(AdshiftError, match=r"features\.images"):
+        checks.check()
+    project.change(features__images=True)
+    checks.check()
+
+
+@pytest.mark.parametrize("method", [name for name in methods.REGISTRY if name != "patchcore"])
+def test_a_level_that_is_not_there_is_told_of_a_method_in_use(project: Project, method: str) -> None:
+    project.change(methods=["patchcore"], features__images=True, **{f"{method}__layers": [4]})
+    checks.check()
+    project.change(methods=["patchcore", method])
+    with pytest.raises(AdshiftError, match=rf"{method}\.layers: level 4"):
+        checks.check()
+
+
+def test_a_rule_that_needs_validation_images_and_a_protocol_without(project: Project) -> None:
+    project.change(split__protocol="official", calibrate__rule="target_fpr")
+    with pytest.raises(AdshiftError, match=r"calibrate\.rule: target_fpr .* split\.protocol: official has none"):
+        checks.check()
+    project.change(calibrate__rule="f1_exact")
+    checks.check()
+
+
+def test_the_official_protocol_trains_on_all(project: Project) -> None:
+    project.change(split__protocol="official", patchcore__coreset=1 / PATCHES * 8 / 10)
+    checks.check()  # 10 training images, where the study leaves 8
+    project.change(split__protocol="study")
+    with pytest.raises(AdshiftError, match="selects none"):
         checks.check()

@@ -81,6 +81,12 @@ def test_soft_edges_are_cut_in_the_middle(tmp_path):
     assert images.read_mask(path).tolist() == [[False, False, True, True]]
 
 
+def test_small_numbers_that_name_the_kind_of_defect_all_count(tmp_path):
+    """VisA's masks as downloaded: half of the brightest would lose kinds 1 and 2 beside kind 6."""
+    path = saved(tmp_path / "m.png", np.array([[0, 1, 2, 6]], dtype=np.uint8))
+    assert images.read_mask(path).tolist() == [[False, True, True, True]]
+
+
 def test_a_black_mask_is_empty(tmp_path):
     assert not images.read_mask(saved(tmp_path / "m.png", np.zeros((4, 4), np.uint8))).any()
 

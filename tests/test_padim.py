@@ -13,7 +13,7 @@ from adshift.params import Features as Settings
 
 SETTINGS = Settings(
     backbone="tf_efficientnet_lite0", weights=None, layers=None, resize=224, crop=None,
-    mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), dtype="float32", batch=4,
+    mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), dtype="float32", images=False, batch=4,
 )  # fmt: skip
 
 

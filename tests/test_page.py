@@ -209,3 +209,13 @@ def test_stages_write_what_they_promise_without_torch_or_pandas(run):
     assert Path("report/index.html").stat().st_size < 15e6
     assert Path("metrics/timings/timings.csv").is_file() and Path("metrics/summary.json").is_file()
     assert "seconds" not in Path("report/index.html").read_text()
+
+
+def test_the_page_says_when_thresholds_were_chosen_on_test(run):
+    assert tables.UPPER_BOUND not in Tags(build()).text
+    for method in fake_run.METHODS:
+        path = Path(f"data/evaluation/sample/{method}/image.json")
+        path.write_text(path.read_text().replace('"on": "val"', '"on": "test"'))
+    text = Tags(build()).text
+    assert tables.UPPER_BOUND in text
+    assert "image F1 (upper bound, threshold chosen on test)" in text

@@ -55,6 +55,7 @@ def test_what_is_shipped_is_valid() -> None:
         ("classes", ["a-b"], "letters, digits"),
         ("classes", [1], "classes.0"),
         ("methods", ["patchcor"], "methods.0"),
+        ("split.protocol", "both", "split.protocol"),
         ("split.train_fraction", 1.0, "split.train_fraction"),
         ("shift.geometry.rotation", [10, -10], "the lower end 10.0 lies above"),
         ("shift.geometry.rotation", [1], "shift.geometry.rotation"),

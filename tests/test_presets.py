@@ -1,12 +1,16 @@
 """Presets rewrite params.yaml, keep its comments, and can follow one another."""
 
+import csv
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
-from adshift import params, presets
+from adshift import datasets, params, presets
 from adshift.errors import AdshiftError
+from test_adapters import write_btad, write_mvtec_ad_2, write_real_iad, write_visa
 from tiny import ROOT, write_tree
 
 
@@ -53,8 +57,52 @@ def test_the_study(project: Path) -> None:
 
 
 def test_every_preset_sets_the_same_keys() -> None:
-    keys = {name: set(values) for name, values in presets.PRESETS.items()}
+    keys = {name: set(presets.values_of(name)) for name in presets.PRESETS}
     assert len({frozenset(value) for value in keys.values()}) == 1, keys
+
+
+def test_every_data_set_has_a_preset_of_its_name() -> None:
+    assert {name: values["dataset.name"] for name, values in presets.PRESETS.items() if name in datasets.REGISTRY} == {
+        name: name for name in datasets.REGISTRY
+    }
+
+
+def test_classes_that_look_like_numbers_stay_words(project: Path) -> None:
+    """DVC reads an unquoted 01 as 1."""
+    write_btad(project / "btad")
+    for name in ("btad", "xai_btad"):
+        presets.apply(name, "btad")
+        assert params.load_all().classes == ("01", "02", "03")
+        assert YAML(typ="safe", pure=True).load((project / "params.yaml").read_text())["classes"] == ["01", "02", "03"]
+        assert "classes: ['01', '02', '03']" in (project / "params.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("mvtec_ad_2", write_mvtec_ad_2), ("visa", write_visa), ("real_iad", write_real_iad)]
+)
+def test_data_sets_from_their_own_layouts(project: Path, name: str, write: Callable[[Path], None]) -> None:
+    write(project / "set")
+    presets.apply(name, "set")
+    loaded = params.load_all()
+    assert (loaded.dataset.name, loaded.split.protocol) == (name, "study")
+    assert list(loaded.classes) == datasets.classes_under(name, "set")
+
+
+def test_the_xai_studys_rows_are_the_presets() -> None:
+    """Each data set, class and backbone of its tables has a preset, and no preset has another."""
+    with (ROOT / "reference/padim_cross_dataset.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["category"] != "mean"]
+    printed = {(row["dataset"].removesuffix("_ad"), row["category"], row["backbone"]) for row in rows}
+    chosen = [presets.values_of(name) for name in presets.PRESETS if name.startswith("xai")]
+    ours = {(v["dataset.name"], one, v["features.backbone"]) for v in chosen for one in v["classes"]}
+    assert ours == printed
+    assert {(v["features.resize"], v["features.crop"], v["split.protocol"], *v["methods"]) for v in chosen} == {
+        (256, 224, "official", "padim")
+    }
+    wide = next(row for row in rows if row["n_features"])
+    assert {v["padim.n_features"] for v in chosen if v["features.backbone"] == wide["backbone"]} == {
+        int(wide["n_features"])
+    }
 
 
 @pytest.mark.parametrize(

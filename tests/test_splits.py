@@ -36,8 +36,8 @@ def images(train: int, good: int, defects: dict[str, int]) -> list[Item]:
     return [item(*group, f"{place:03d}") for group, count in groups.items() for place in range(count)]
 
 
-def settings(train: float = 0.8, defects: float = 0.3, most: int | None = None) -> Split:
-    return Split(train_fraction=train, val_defect_fraction=defects, max_train=most)
+def settings(train: float = 0.8, defects: float = 0.3, most: int | None = None, protocol: str = "study") -> Split:
+    return Split(protocol=protocol, train_fraction=train, val_defect_fraction=defects, max_train=most)
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -136,6 +136,7 @@ def test_max_train_leaves_the_other_parts_alone_and_nests() -> None:
         (images(60, 5, {"cut": 3}), "no defective image is left for val"),
         ([*images(60, 5, {"cut": 9}), item("train", "cut", 0)], "train/cut"),
         ([*images(60, 5, {"cut": 9}), item("validation", "good", 0)], "validation/good"),
+        ([*images(60, 5, {"cut": 9}), item("val", "cut", 0)], "val/cut"),
         (images(60, 5, {"cut": 9}) * 2, "two images are named train/good/"),
     ],
 )
@@ -150,6 +151,53 @@ def test_a_part_that_the_fractions_leave_empty_is_refused() -> None:
     with pytest.raises(AdshiftError, match="no defective image is left for val"):
         splits.split(images(60, 5, {"cut": 9}), settings(defects=0.1), 42, "x")
     assert splits.split(images(60, 5, {"cut": 9}), settings(defects=0.12), 42, "x")
+
+
+def test_an_official_validation_part_validates_and_leaves_the_training_images_whole() -> None:
+    items = [*images(60, 20, {"bad": 30}), *(item("val", "good", number) for number in range(7))]
+    roles = splits.split(items, settings(), 42, "can")
+    assert Counter((name.split("/")[0], role) for name, role in roles.items() if "/good/" in name) == {
+        ("train", "train"): 60, ("val", "val"): 7, ("test", "test"): 20}  # fmt: skip
+    assert Counter(role for name, role in roles.items() if "/bad/" in name) == {"val": 9, "test": 21}
+    few = splits.split(items, settings(most=10), 42, "can")
+    assert Counter(few.values()) == {"train": 10, "unused": 50, "val": 16, "test": 41}
+
+
+def test_official_trains_on_all_and_tests_on_the_whole_official_test_part() -> None:
+    items = images(60, 20, {"cut": 10, "hole": 3})
+    roles = splits.split(items, settings(protocol="official"), 42, "x")
+    assert roles == {one.name: one.part for one in items}
+    assert splits.images_of(roles, "val") == splits.images_of(roles, "test") == splits.names_of(roles, "test")
+    assert len(splits.images_of(roles, "test")) == 33 and len(splits.images_of(roles, "train")) == 60
+    thinned = splits.split(items, settings(protocol="official", most=5), 42, "x")
+    assert Counter(thinned.values()) == {"train": 5, "unused": 55, "test": 33}
+
+
+def test_official_does_without_the_validation_part_and_without_enough_defects_for_one() -> None:
+    items = [*images(60, 20, {"cut": 1}), item("val", "good", 0)]
+    roles = splits.split(items, settings(protocol="official"), 42, "x")
+    assert roles["val/good/0"] == "unused"
+    with pytest.raises(AdshiftError, match="no normal image is left for test"):
+        splits.split(images(60, 0, {"cut": 1}), settings(protocol="official"), 42, "x")
+
+
+def test_under_study_no_image_is_in_two_parts() -> None:
+    roles = splits.split(images(60, 20, {"cut": 10}), settings(), 42, "x")
+    parts = [set(splits.images_of(roles, part)) for part in ("train", "val", "test")]
+    assert all(parts)
+    assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
+
+
+def test_the_protocol_says_on_what_thresholds_are_chosen() -> None:
+    assert (splits.calibrated_on("study"), splits.calibrated_on("official")) == ("val", "test")
+
+
+def test_training_count_is_what_trains() -> None:
+    for held in (0, 4):
+        for chosen in (settings(), settings(most=9), settings(protocol="official")):
+            items = [*images(60, 20, {"cut": 10}), *(item("val", "good", number) for number in range(held))]
+            trained = splits.names_of(splits.split(items, chosen, 42, "x"), "train")
+            assert splits.training_count(chosen, {"train": 60, "val": held}) == len(trained)
 
 
 def test_file_round_trip(tmp_path: Path) -> None:

@@ -61,7 +61,9 @@ def test_padim_touches_no_patchcore(found: Table) -> None:
     assert items(touched, "patchcore") == set()
 
 
-@pytest.mark.parametrize("knob", ["patchcore.neighbours", "patchcore.reweight", "padim.smoothing"])
+@pytest.mark.parametrize(
+    "knob", ["patchcore.neighbours", "patchcore.reweight", "padim.smoothing", "padim_diagonal.smoothing"]
+)
 def test_a_knob_of_scoring_refits_nothing(found: Table, knob: str) -> None:
     method = knob.split(".", maxsplit=1)[0]
     touched = reached(found, knob)
@@ -69,7 +71,7 @@ def test_a_knob_of_scoring_refits_nothing(found: Table, knob: str) -> None:
     assert f"score@{method}-hazelnut-clean" in touched
 
 
-@pytest.mark.parametrize("knob", ["patchcore.coreset", "patchcore.metric", "padim.n_features"])
+@pytest.mark.parametrize("knob", ["patchcore.coreset", "patchcore.metric", "padim.n_features", "paste.epochs"])
 def test_a_knob_of_the_fit_refits(found: Table, knob: str) -> None:
     assert f"fit@{knob.split('.', maxsplit=1)[0]}-hazelnut-clean" in reached(found, knob)
 

@@ -6,7 +6,7 @@ import pytest
 
 import fake_run
 from adshift.errors import AdshiftError
-from adshift.report import tables
+from adshift.report import plots, tables
 from adshift.scenarios import SCENARIOS, split_path
 
 STUDY = ("hazelnut", "carpet", "zipper")
@@ -137,3 +137,44 @@ def test_timings_follow_the_parameters(run):
         *[("ablate", "patchcore", "carpet", "shift")] * 3,
     ]
     assert [row[-2:] for row in table.rows[-3:]] == [(0.01, 0.5), (0.05, 1.5), (0.1, 2.5)]
+
+
+def choose_on_test(method):
+    path = Path(f"data/evaluation/sample/{method}/image.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"on": "test"}))
+
+
+def test_thresholds_chosen_on_test_are_named_wherever_a_figure_needs_one(run):
+    study = collect()
+    for method in fake_run.METHODS:
+        choose_on_test(method)
+    results = collect()
+    assert list(tables.summary(results)["padim"]["clean"]) == [
+        "image_auroc", "image_f1_on_test", "specificity_on_test", "pixel_auroc", "pro"]  # fmt: skip
+    assert (
+        tables.summary(results)["padim"]["clean"]["image_f1_on_test"]
+        == (tables.summary(study)["padim"]["clean"]["image_f1"])
+    )
+    printed = {table.name: table for table in tables.all_tables("sample", results, "resnet50", Path("reference"))}
+    assert "image F1 (upper bound, threshold chosen on test)" in printed["table2_clean"].markdown()
+    assert "specificity (threshold chosen on test)" in printed["table3_specificity"].markdown()
+    for table in [*printed.values(), tables.long(results)]:
+        bare = {"image_f1", "accuracy", "precision", "recall", "specificity"}
+        assert not bare & {*table.columns, *(cell for row in table.rows for cell in row)}, table.name
+    unnoted = {name for name, table in printed.items() if tables.UPPER_BOUND not in table.note}
+    assert unnoted == {"table1_splits", "table4_shift_ranking"}  # need no threshold
+    assert "thresholds were chosen on the test images" in printed["table1_splits"].note
+    rows = plots.rows("sample", results)
+    for chart in ("scenarios", "unified_gap", "coreset"):
+        assert {"image_f1", "image_f1_on_test"} & {row["metric"] for row in rows[chart]} == {"image_f1_on_test"}
+
+
+def test_methods_calibrated_on_different_images_are_not_put_side_by_side(run):
+    choose_on_test("padim")
+    with pytest.raises(AdshiftError, match="of one method were chosen on val, of another on test"):
+        collect()
+
+
+def test_no_published_value_beside_another_protocol():
+    assert tables.read_published("mvtec", STUDY, "resnet50", Path("reference"))
+    assert tables.read_published("mvtec", STUDY, "resnet50", Path("reference"), "test") == {}

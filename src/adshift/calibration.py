@@ -1,4 +1,6 @@
-"""Decision thresholds from validation scores (the study, 4.2). NumPy only.
+"""Decision thresholds from validation scores (the study, 4.2), or from test scores where a protocol has no others.
+
+NumPy only.
 
 An image is predicted anomalous if and only if its score >= the threshold: `decide`, the one place that says so.
 
@@ -7,7 +9,7 @@ Notation: N validation images, P of them anomalous; T thresholds tried.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,16 +27,18 @@ def decide(scores: np.ndarray, threshold: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold, and what it does on the validation images that set it (not an estimate for others).
+    """A threshold, and what it does on the images that set it (not an estimate for others).
 
     Attributes:
         threshold: score from which on an image is anomalous.
+        on: which images set it, `val` or `test`. What it does on `test` is then an upper bound, not a result.
         rule: how it was found, `f1_grid`, `f1_exact` or `target_fpr`.
         f1, precision, recall, specificity: of the counts; precision is 0 where nothing is predicted anomalous.
         tp, fp, tn, fn: counts of images; positive means anomalous.
     """
 
     threshold: float
+    on: Literal["val", "test"]
     rule: str
     f1: float
     precision: float
@@ -52,14 +56,18 @@ class Threshold:
             raise ValueError("counts are negative, or of one kind of images only")
         if (self.f1, self.precision, self.recall, self.specificity) != _rates(self.tp, self.fp, self.tn, self.fn):
             raise ValueError("rates and counts disagree")
+        if self.on not in ("val", "test"):
+            raise ValueError(f"set on {self.on!r}: expected val or test")
 
     @classmethod
-    def of(cls, threshold: float, rule: str, scores: np.ndarray, anomalous: np.ndarray) -> "Threshold":
+    def of(
+        cls, threshold: float, on: Literal["val", "test"], rule: str, scores: np.ndarray, anomalous: np.ndarray
+    ) -> "Threshold":
         """What `threshold` does on these images."""
         predicted = decide(scores, threshold)
         tp, fp = int((predicted & anomalous).sum()), int((predicted & ~anomalous).sum())
         fn, tn = int(anomalous.sum()) - tp, int((~anomalous).sum()) - fp
-        return cls(float(threshold), rule, *_rates(tp, fp, tn, fn), tp, fp, tn, fn)
+        return cls(float(threshold), on, rule, *_rates(tp, fp, tn, fn), tp, fp, tn, fn)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON, which keeps every bit of a float."""
@@ -86,14 +94,19 @@ def _rates(tp: int, fp: int, tn: int, fn: int) -> tuple[float, float, float, flo
 
 
 def calibrate(
-    scores: np.ndarray, anomalous: np.ndarray, settings: Calibrate, source: str = "validation scores"
+    scores: np.ndarray,
+    anomalous: np.ndarray,
+    settings: Calibrate,
+    on: Literal["val", "test"] = "val",
+    source: str = "validation scores",
 ) -> Threshold:
-    """The threshold that a rule finds on validation images.
+    """The threshold that a rule finds on validation images, or on what stands in for them.
 
     Args:
         scores: (N,) raw scores.
         anomalous: (N,) bool, the truth.
         settings: the rule and its parameters.
+        on: which images these are, for the record.
         source: whose scores these are, for the error message.
 
     Rules:
@@ -132,7 +145,7 @@ def calibrate(
         # Between two adjacent floats there is no number: the upper one then decides as the middle would.
         between = np.where(between > distinct[:-1], between, distinct[1:])
         threshold = _best_f1(np.append(distinct[0], between), scores, anomalous)
-    return Threshold.of(threshold, settings.rule, scores, anomalous)
+    return Threshold.of(threshold, on, settings.rule, scores, anomalous)
 
 
 def _best_f1(thresholds: np.ndarray, scores: np.ndarray, anomalous: np.ndarray) -> float:

@@ -24,8 +24,15 @@ def check() -> None:
             raise AdshiftError(
                 f"params.yaml: {method}.layers: level {asked}, but features.layers names {kept}", f"at most {kept}"
             )
+    if "stfpm" in settings.methods and not settings.features.images:
+        raise AdshiftError("params.yaml: stfpm trains on images, which features.images does not keep", "set it to true")
     if settings.features.crop and settings.features.crop > settings.features.resize:
         raise AdshiftError("params.yaml: features.crop is larger than features.resize", "crop at most what was resized")
+    if splits.calibrated_on(settings.split.protocol) == "test" and settings.calibrate.rule == "target_fpr":
+        raise AdshiftError(
+            "params.yaml: calibrate.rule: target_fpr looks at validation images, split.protocol: official has none",
+            "f1_exact or f1_grid give the upper bound that the protocol is about; or set split.protocol: study",
+        )
     _check_coreset(settings, normal)
     find_weights(settings.features)
 
@@ -40,12 +47,12 @@ def check_network(settings: params.Features) -> None:
         Backbone(settings)
 
 
-def _check_coreset(settings: Any, normal: Mapping[str, int]) -> None:
+def _check_coreset(settings: Any, normal: Mapping[str, Mapping[str, int]]) -> None:
     """Refuse a coreset ratio that selects nothing of a class's patches, at most one a pixel of an unknown layer."""
     features, patchcore = settings.features, settings.patchcore
     stride = 1 if features.layers else 2 ** (patchcore.layers[0] + 1)  # the usual layers are at strides 4, 8 and 16
     side = ceil(ceil((features.crop or features.resize) / stride) / patchcore.stride)
-    name = min(normal, key=lambda one: normal[one])
+    name = min(normal, key=lambda one: normal[one]["train"])
     images = splits.training_count(settings.split, normal[name])
     ratios = [("ablation.ratios", ratio) for ratio in settings.ablation.ratios]
     for key, ratio in [("patchcore.coreset", patchcore.coreset), *ratios]:

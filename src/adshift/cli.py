@@ -25,6 +25,13 @@ def _main() -> None:
     preset.add_argument("--data-root", metavar="DIR", help="folder of the raw data")
     preset.set_defaults(work=_preset)
 
+    from adshift.fetch import SOURCES
+
+    fetch = commands.add_parser("fetch", help="download a data set, or say how to get it and check what lies there")
+    fetch.add_argument("name", choices=SOURCES)
+    fetch.add_argument("--to", metavar="DIR", type=Path, help="its folder; raw/NAME if not given")
+    fetch.set_defaults(work=_fetch)
+
     repro = commands.add_parser("repro", help="dvc repro, independent stages side by side")
     repro.add_argument("--jobs", type=int, default=1, metavar="N", help="stages at once")
     repro.set_defaults(work=_repro)
@@ -43,6 +50,14 @@ def _preset(args: argparse.Namespace) -> None:
     for key, value in apply(args.name, args.data_root).items():
         print(f"{key}: {'' if value is None else value}")
     print("params.yaml rewritten; now: dvc repro")
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    from adshift.fetch import fetch, report
+
+    root = fetch(args.name, args.to)
+    for line in report(args.name, root):
+        print(line)
 
 
 def _repro(args: argparse.Namespace) -> None:
@@ -65,11 +80,12 @@ def _summary(args: argparse.Namespace) -> None:
         raise AdshiftError(f"{path}: not there", "run `dvc repro` first")
     summary = json.loads(path.read_text(encoding="utf-8"))
     columns = list(dict.fromkeys(key for method in summary.values() for metrics in method.values() for key in metrics))
-    print(f"{'method':<12}{'scenario':<24}" + "".join(f"{column:>14}" for column in columns))
+    widths = {column: max(14, len(column) + 2) for column in columns}
+    print(f"{'method':<12}{'scenario':<24}" + "".join(f"{column:>{widths[column]}}" for column in columns))
     for method, scenarios in summary.items():
         for scenario, metrics in scenarios.items():
-            cells = ("-" if metrics[column] is None else f"{metrics[column]:.3f}" for column in columns)
-            print(f"{method:<12}{scenario:<24}" + "".join(f"{cell:>14}" for cell in cells))
+            cells = {column: "-" if metrics[column] is None else f"{metrics[column]:.3f}" for column in columns}
+            print(f"{method:<12}{scenario:<24}" + "".join(f"{cell:>{widths[key]}}" for key, cell in cells.items()))
 
 
 def _offline(args: argparse.Namespace) -> None:

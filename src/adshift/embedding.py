@@ -6,6 +6,7 @@ import numpy as np
 
 from adshift.backbones import Backbone
 from adshift.errors import AdshiftError
+from adshift.features import IMAGES
 from adshift.images import fit, load_image
 from adshift.manifest import Item
 from adshift.parallel import map_ordered
@@ -13,7 +14,7 @@ from adshift.stage import write_json
 
 
 def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str) -> None:
-    """Write the feature maps of `items` as one array (N, H, W, C) a layer, and features.json.
+    """Write the feature maps of `items` as one array (N, H, W, C) a layer, and features.json; the images if asked for.
 
     Batches are fixed by their position, each runs on one thread and writes its own rows: the bytes do not depend on the
     number of threads, and memory does not grow with the number of images.
@@ -34,9 +35,14 @@ def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str) -> 
         for file, shape in zip(files, shapes, strict=True)
     ]
 
+    shape = (len(items), size, size, 3)
+    kept = [np.lib.format.open_memmap(folder / IMAGES, "w+", np.uint8, shape)] if settings.images else []
+
     def work(start: int) -> None:
         batch = items[start : start + settings.batch]
         images = np.stack([fit(load_image(item), settings.resize, settings.crop) for item in batch])
+        for array in kept:
+            array[start : start + len(batch)] = images
         with np.errstate(over="ignore"):
             for array, maps in zip(arrays, backbone(images), strict=True):
                 array[start : start + len(batch)] = maps
@@ -46,7 +52,7 @@ def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str) -> 
                     )
 
     map_ordered(work, range(0, len(items), settings.batch), what=what, unit="batch")
-    for array in arrays:
+    for array in [*arrays, *kept]:
         array.flush()
     preprocessing = {"resize": settings.resize, "crop": settings.crop, "mean": settings.mean, "std": settings.std}
     layers = [
@@ -59,5 +65,6 @@ def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str) -> 
         "size": size,
         "dtype": settings.dtype,
         "layers": layers,
+        **({"images": IMAGES} if settings.images else {}),
     }
     write_json(folder / "features.json", {**record, "names": [item.name for item in items]})

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,22 +21,29 @@ def predictions(part: str, dataset: str, method: str, scenario: Scenario, name: 
     return Predictions.load(scores_path(part, dataset, method, scenario.model_of(name), scenario.pair(part), name))
 
 
-def thresholds(dataset: str, method: str, classes: Iterable[str], settings: Calibrate) -> dict[str, dict[str, Any]]:
-    """{class: {scenario: threshold}} from validation scores alone."""
+def thresholds(
+    dataset: str, method: str, classes: Iterable[str], settings: Calibrate, on: Literal["val", "test"]
+) -> dict[str, dict[str, Any]]:
+    """{class: {scenario: threshold}} from validation scores alone; `on` says which images these are."""
     result: dict[str, dict[str, Any]] = {}
     for name in classes:
         result[name] = {}
         for scenario in SCENARIOS:
             found = predictions("val", dataset, method, scenario, name)
-            result[name][scenario.name] = calibrate(found.scores, anomalous(found.names), settings).to_dict()
+            result[name][scenario.name] = calibrate(found.scores, anomalous(found.names), settings, on).to_dict()
     return result
 
 
 def image_level(
     dataset: str, method: str, classes: tuple[str, ...], chosen: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Image metrics of every class and scenario, the cross-class matrix, and the rows of the three curve tables."""
-    report: dict[str, Any] = {"classes": {}, "cross_class": {}}
+    """Image metrics of every class and scenario, the cross-class matrix, and the rows of the three curve tables.
+
+    The report's `on` says on which images the thresholds were chosen, `val` or `test`.
+    """
+    records = {name: {key: Threshold.from_dict(value) for key, value in chosen[name].items()} for name in classes}
+    [on] = {record.on for by_scenario in records.values() for record in by_scenario.values()}
+    report: dict[str, Any] = {"on": on, "classes": {}, "cross_class": {}}
     tables: dict[str, list[dict[str, Any]]] = {"roc": [], "pr": [], "scores": []}
     normal: dict[str, np.ndarray] = {}
     for name in classes:
@@ -44,14 +51,14 @@ def image_level(
         for scenario in SCENARIOS:
             found = predictions("test", dataset, method, scenario, name)
             labels = anomalous(found.names)
-            threshold = Threshold.from_dict(chosen[name][scenario.name]).threshold
+            threshold = records[name][scenario.name].threshold
             report["classes"][name][scenario.name] = image_metrics(found.scores, labels, threshold).to_dict()
             if scenario.unified:
                 normal[name] = found.scores[~labels]
             for table, rows in curves(found, threshold).items():
                 tables[table] += [{"class": name, "scenario": scenario.name, **row} for row in rows]
     for owner in classes:
-        limit = Threshold.from_dict(chosen[owner][UNIFIED_SCENARIO.name]).threshold
+        limit = records[owner][UNIFIED_SCENARIO.name].threshold
         report["cross_class"][owner] = {other: false_positive_rate(normal[other], limit) for other in classes}
     return {"report": report, "tables": tables}
 
@@ -96,7 +103,13 @@ def pixel_level(
     return {name: {key: next(results) for key in needed} for name in classes}
 
 
-def ablation(dataset: str, classes: Iterable[str], ratios: Iterable[float], settings: Calibrate) -> dict[str, Any]:
+def ablation(
+    dataset: str,
+    classes: Iterable[str],
+    ratios: Iterable[float],
+    settings: Calibrate,
+    on: Literal["val", "test"],
+) -> dict[str, Any]:
     """{class: {ratio: metrics}} of the coreset ablation, thresholds from its own validation scores."""
     from adshift.stage import read_json
 
@@ -107,7 +120,7 @@ def ablation(dataset: str, classes: Iterable[str], ratios: Iterable[float], sett
         result[name] = {}
         for ratio in ratios:
             val, test = (Predictions.load(folder / f"{part}-{ratio}.npz") for part in ("val", "test"))
-            limit = calibrate(val.scores, anomalous(val.names), settings, f"{folder}: validation scores").threshold
+            limit = calibrate(val.scores, anomalous(val.names), settings, on, f"{folder}: validation scores").threshold
             metrics = image_metrics(test.scores, anomalous(test.names), limit).to_dict()
             result[name][str(ratio)] = {**metrics, "rows": rows[str(ratio)]}
     return {"classes": result}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from adshift import splits
 from adshift.errors import AdshiftError
 from adshift.scenarios import features_path, split_path
 from adshift.stage import read_json
+
+IMAGES = "images.npy"  # the network's input, where features.images keeps it
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Features:
     Attributes:
         names: N image names, in order.
         spec: how the maps were made: backbone, weights, preprocessing, layers, network input `size`.
-        rows: per image, the arrays {level: (M, H, W, C)} it lies in and its row there.
+        rows: per image, the arrays {level: (M, H, W, C)} it lies in and its row there; level 0 is the images
+            themselves, (M, S, S, 3) uint8, where they are kept.
     """
 
     names: tuple[str, ...]
@@ -48,14 +51,17 @@ class Features:
         """
         spec = read_json(folder / "features.json")
         names = spec.pop("names")
+        files = {level: (layer["file"], layer["shape"]) for level, layer in enumerate(spec["layers"], start=1)}
+        if "images" in spec:
+            files[0] = spec["images"], (spec["size"], spec["size"], 3)
         arrays = {}
-        for level, layer in enumerate(spec["layers"], start=1):
+        for level, (file, shape) in files.items():
             try:
-                array = np.load(folder / layer["file"], mmap_mode="r", allow_pickle=False)
+                array = np.load(folder / file, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError) as error:
-                raise AdshiftError(f"{folder / layer['file']}: {error}", "run `dvc repro embed`") from None
-            if array.shape != (len(names), *layer["shape"]):
-                raise AdshiftError(f"{folder / layer['file']}: shape {array.shape}", "run `dvc repro embed`")
+                raise AdshiftError(f"{folder / file}: {error}", "run `dvc repro embed`") from None
+            if array.shape != (len(names), *shape):
+                raise AdshiftError(f"{folder / file}: shape {array.shape}", "run `dvc repro embed`")
             arrays[level] = array
         return cls.of(names, arrays, spec)
 
@@ -64,6 +70,11 @@ class Features:
 
     def __getitem__(self, part: slice) -> "Features":
         return Features(self.names[part], self.spec, self.rows[part])
+
+    def take(self, places: Iterable[int]) -> "Features":
+        """The images at these places, in this order."""
+        places = tuple(places)
+        return Features(tuple(self.names[i] for i in places), self.spec, tuple(self.rows[i] for i in places))
 
     def __add__(self, other: "Features") -> "Features":
         """Both sets of images in one, for a unified model."""
@@ -90,18 +101,26 @@ class Features:
         Raises:
             AdshiftError: there is no such level.
         """
-        levels = self.rows[0][0]
-        if level not in levels:
-            raise AdshiftError(
-                f"level {level} of the features, which have {len(levels)}", "mend `layers` in params.yaml"
-            )
+        if level < 1 or level not in self.rows[0][0]:
+            count = len(self.rows[0][0].keys() - {0})
+            raise AdshiftError(f"level {level} of the features, which have {count}", "mend `layers` in params.yaml")
         return np.stack([arrays[level][row] for arrays, row in self.rows]).astype(np.float32)
 
+    def images(self) -> np.ndarray:
+        """The network's inputs: (N, S, S, 3) uint8 RGB, in memory.
 
-def stored(dataset: str, classes: Iterable[str], domain: str, part: str) -> Features:
-    """Stored feature maps of the images that the split gives to `part` (train, val or test), classes pooled."""
+        Raises:
+            AdshiftError: they were not kept.
+        """
+        if 0 not in self.rows[0][0]:
+            raise AdshiftError("the features were stored without the images", "set features.images: true")
+        return np.stack([arrays[0][row] for arrays, row in self.rows])
+
+
+def stored(dataset: str, classes: Iterable[str], domain: str, part: Literal["train", "val", "test"]) -> Features:
+    """Stored feature maps of the images that the split gives to `part`, classes pooled."""
     sets = []
     for name in classes:
-        names = splits.names_of(splits.read(split_path(dataset, name)), part)
+        names = splits.images_of(splits.read(split_path(dataset, name)), part)
         sets.append(Features.open(features_path(dataset, name, domain)).select(names))
     return reduce(Features.__add__, sets)

@@ -111,16 +111,19 @@ def decode_image(data: bytes, path: Path | str) -> np.ndarray:
 
 
 def decode_mask(data: bytes, path: Path | str) -> np.ndarray:
-    """Mask bytes as (H, W) bool: pixels at least half as bright as the brightest.
+    """Mask bytes as (H, W) bool: pixels at least half as bright as can be; if there is none, all that are not black.
 
-    This reads 0/255, 0/1 and smoothed masks alike; a black mask is empty. Errors as in `decode_image`.
+    This reads 0/255, 0/1 and smoothed masks alike, and masks whose small numbers name the kind of defect (VisA's). A
+    black mask is empty. Errors as in `decode_image`.
     """
     image = _open(data, path)
-    if image.mode not in ("1", "L") and not image.mode.startswith("I"):
+    deep = image.mode.startswith("I")
+    if image.mode not in ("1", "L") and not deep:
         image = image.convert("RGB")
-    values = np.asarray(image, dtype=np.float32)
+    values = np.asarray(image.convert("L") if image.mode == "1" else image)
     values = values.max(axis=2) if values.ndim == 3 else values
-    return (values > 0) & (values >= values.max() / 2)
+    bright = values >= (32768 if deep else 128)
+    return bright if bright.any() else values > 0
 
 
 def fit(array: np.ndarray, resize: int, crop: int | None = None) -> np.ndarray:

@@ -21,8 +21,8 @@ class Item:
     """One image.
 
     Attributes:
-        name: `part/defect/stem`, unique within its class and the same in every domain.
-        part: the data set's official part, `train` or `test`.
+        name: `part/defect/key`, unique within its class and the same in every domain; the key is usually the stem.
+        part: the data set's official part: `train`, `test`, or `val` where it has one.
         defect: defect type, `good` for a normal image.
         image, mask: paths; the mask is empty for a normal image.
         sha256, mask_sha256: of the files' bytes.

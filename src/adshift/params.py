@@ -18,6 +18,7 @@ from ruamel.yaml.error import YAMLError
 
 from adshift import methods
 from adshift.errors import AdshiftError
+from adshift.registry import DATASETS
 
 FILE = Path("params.yaml")
 
@@ -88,11 +89,12 @@ class Section(BaseModel):
 
 
 class Dataset(Section):
-    name: Literal["sample", "mvtec", "magnetic_tile"]
+    name: Literal[tuple(DATASETS)]  # type: ignore[valid-type]
     root: Annotated[str, Field(min_length=1)]
 
 
 class Split(Section):
+    protocol: Literal["study", "official"]
     train_fraction: Annotated[Number, Field(gt=0, lt=1)]
     val_defect_fraction: Annotated[Number, Field(gt=0, lt=1)]
     max_train: Count | None
@@ -153,6 +155,7 @@ class Features(Section):
     mean: tuple[Number, Number, Number]
     std: tuple[Positive, Positive, Positive]
     dtype: Literal["float16", "float32"]
+    images: bool
     batch: Count
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from adshift.errors import AdshiftError
 from adshift.resample import enlarge
 
+CHUNK = 8  # maps enlarged at once: bounds memory
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -35,6 +37,13 @@ class Predictions:
             raise ValueError(f"{len(self.names)} names, {len(self.scores)} scores, {len(self.maps)} maps")
         if not np.isfinite(self.scores).all() or not np.isfinite(self.maps).all():
             raise ValueError("a score or an anomaly map is not finite")
+
+    @classmethod
+    def of_maps(cls, names: tuple[str, ...], maps: np.ndarray, size: int, smoothing: float) -> "Predictions":
+        """Those of a detector whose image score is the largest value of the enlarged and smoothed map."""
+        parts = [maps[start : start + CHUNK] for start in range(0, len(maps), CHUNK)]
+        scores = np.concatenate([enlarge(part, size, smoothing).max((1, 2)) for part in parts])
+        return cls(names, scores, maps, size, smoothing)
 
     def full_maps(self) -> np.ndarray:
         """Anomaly maps in the geometry of the network's input: (N, S, S) float32."""

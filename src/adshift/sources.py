@@ -20,7 +20,7 @@ REGISTRIES = ("datasets", "methods")
 
 # No output depends on these, so that a better error message re-runs nothing.
 PLUMBING = {
-    *(PACKAGE / name for name in ("__init__.py", "errors.py", "parallel.py", "params.py", "stage.py")),
+    *(PACKAGE / name for name in ("__init__.py", "errors.py", "parallel.py", "params.py", "registry.py", "stage.py")),
     PACKAGE / "methods/__init__.py",
 }
 

@@ -1,17 +1,25 @@
-"""Which image trains, validates and tests (the study, 4.1). One CSV a class: name, role.
+"""Which image trains, validates and tests. One CSV a class: name, role.
 
-train   floor(train_fraction * n) of train/good
-val     the rest of train/good, and floor(val_defect_fraction * n) of the defective test images, spread over the
-        defect types in proportion
+Protocol `study` (the study, 4.1):
+
+train   floor(train_fraction * n) of train/good; all of it where the data set has validation images of its own
+val     the rest of train/good or those validation images, and floor(val_defect_fraction * n) of the defective test
+        images, spread over the defect types in proportion
 test    all else
 unused  training images beyond `max_train`; they belong to no part
+
+Protocol `official`, as most papers have it: train/good trains, the official test images test, all of them, and no image
+validates. What looks for validation images finds the test images instead (`images_of`), so a threshold is chosen on
+them and says so (`calibrated_on`): an upper bound, not a result. Validation images of the data set are `unused`.
 """
 
 import csv
 import math
 from collections import Counter
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 from adshift import seeding
 from adshift.errors import AdshiftError
@@ -19,6 +27,7 @@ from adshift.manifest import GOOD, Item
 from adshift.params import Split
 
 ROLES = ("train", "val", "test", "unused")
+OFFICIAL = "official"
 
 
 def split(items: list[Item], settings: Split, seed: int, name: str) -> dict[str, str]:
@@ -34,22 +43,24 @@ def split(items: list[Item], settings: Split, seed: int, name: str) -> dict[str,
     for item in items:
         groups.setdefault((item.part, item.defect), []).append(item.name)
     for (part, defect), names in groups.items():
-        if part not in ("train", "test") or (part == "train" and defect != GOOD):
-            raise AdshiftError(f"class {name}: {names[0]} lies in {part}/{defect}, expected train/good or test/*",
-                               "move it to test/, or remove it")  # fmt: skip
+        if part not in ("train", "val", "test") or (part != "test" and defect != GOOD):
+            what = f"class {name}: {names[0]} lies in {part}/{defect}, expected train/good, val/good or test/*"
+            raise AdshiftError(what, "move it to test/, or remove it")
         names.sort(key=lambda image: (seeding.generator(seed, "split", name, image).random(), image))
 
-    normal = groups.get(("train", GOOD), [])
-    trained = _floor(settings.train_fraction, len(normal))
-    used = training_count(settings, len(normal))
+    official = settings.protocol == OFFICIAL
+    normal, held_out = groups.get(("train", GOOD), []), groups.get(("val", GOOD), [])
+    counts_of = {"train": len(normal), "val": len(held_out)}
+    used, trained = training_count(settings, counts_of), _trainable(settings, counts_of)
     roles = [(image, "train") for image in normal[:used]]
     roles += [(image, "unused") for image in normal[used:trained]]
     roles += [(image, "val") for image in normal[trained:]]
+    roles += [(image, "unused" if official else "val") for image in held_out]
     roles += [(image, "test") for image in groups.get(("test", GOOD), [])]
 
     defects = {defect: names for (_, defect), names in sorted(groups.items()) if defect != GOOD}
     counts = {defect: len(names) for defect, names in defects.items()}
-    shares = apportion(_floor(settings.val_defect_fraction, sum(counts.values())), counts)
+    shares = apportion(0 if official else _floor(settings.val_defect_fraction, sum(counts.values())), counts)
     for defect, names in defects.items():
         roles += [(image, "val" if place < shares[defect] else "test") for place, image in enumerate(names)]
 
@@ -57,14 +68,21 @@ def split(items: list[Item], settings: Split, seed: int, name: str) -> dict[str,
     if twice:
         raise AdshiftError(f"class {name}: two images are named {twice[0]}", "rename one of them")
     assert len(roles) == len(items)
-    _check(roles, {item.name: item.anomalous for item in items}, name)
+    _check(roles, {item.name: item.anomalous for item in items}, name, official)
     return dict(roles)
 
 
-def training_count(settings: Split, normal: int) -> int:
-    """How many of `normal` training images of a class train."""
-    trained = _floor(settings.train_fraction, normal)
+def training_count(settings: Split, normal: Mapping[str, int]) -> int:
+    """How many training images of a class train, of its `normal` images a part (see `datasets.check`)."""
+    trained = _trainable(settings, normal)
     return trained if settings.max_train is None else min(trained, settings.max_train)
+
+
+def _trainable(settings: Split, normal: Mapping[str, int]) -> int:
+    """How many of them need not validate."""
+    if settings.protocol == OFFICIAL or normal.get("val"):
+        return normal["train"]
+    return _floor(settings.train_fraction, normal["train"])
 
 
 def apportion(total: int, counts: dict[str, int]) -> dict[str, int]:
@@ -82,11 +100,11 @@ def _floor(fraction: float, count: int) -> int:
     return math.floor(Fraction(repr(fraction)) * count)
 
 
-def _check(roles: list[tuple[str, str]], anomalous: dict[str, bool], name: str) -> None:
+def _check(roles: list[tuple[str, str]], anomalous: dict[str, bool], name: str, official: bool) -> None:
     found = Counter((role, anomalous[image]) for image, role in roles)
     total = Counter(anomalous.values())
     for part, defective in [("train", False), ("val", False), ("test", False), ("val", True), ("test", True)]:
-        if not found[part, defective]:
+        if not found[part, defective] and not (official and part == "val"):
             kind = "defective" if defective else "normal"
             raise AdshiftError(
                 f"class {name}: no {kind} image is left for {part} ({total[False]} normal, {total[True]} defective)",
@@ -117,6 +135,17 @@ def read(path: Path) -> dict[str, str]:
     except (OSError, ValueError, csv.Error) as error:
         raise AdshiftError(f"{path}: not a readable split ({error})", "run `dvc repro split`") from None
     return dict(sorted(roles.items()))
+
+
+def images_of(roles: dict[str, str], part: Literal["train", "val", "test"]) -> tuple[str, ...]:
+    """Names of the images that train, validate or test, sorted; where none validates, the test images stand in."""
+    found = names_of(roles, part)
+    return names_of(roles, "test") if part == "val" and not found else found
+
+
+def calibrated_on(protocol: str) -> Literal["val", "test"]:
+    """On which images a protocol chooses its thresholds."""
+    return "test" if protocol == OFFICIAL else "val"
 
 
 def names_of(roles: dict[str, str], *wanted: str) -> tuple[str, ...]:

@@ -6,14 +6,16 @@ An adapter is a module with
     candidates(root, name)               -> (candidates of a class, problems found while listing)
     LAYOUT                               what a root is to hold, in words
     EMPTY_MASKS                          whether a defective image may have a mask without a pixel
+    PUBLISHED                            {class: (training, normal test, defective test images)} as its authors count
+                                         them, where they do, for `adshift fetch`; a root may hold less
     generate(classes, out)               only for a set that is made, not found: writes it to `out/CLASS/...`,
     TRAIN                                and makes so many normal training images a class
 
-A new data set is such a file and a line in `REGISTRY`.
+A new data set is such a file and a line in `adshift.registry`.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -23,12 +25,7 @@ from typing import Any
 from adshift import images, parallel
 from adshift.errors import AdshiftError
 from adshift.manifest import GOOD, Item
-
-REGISTRY = {
-    "sample": "adshift.datasets.sample",
-    "mvtec": "adshift.datasets.mvtec",
-    "magnetic_tile": "adshift.datasets.magnetic_tile",
-}
+from adshift.registry import DATASETS as REGISTRY
 
 PROBLEMS_SHOWN = 10
 COMPANIONS = (".txt", ".md", ".json", ".csv", ".xml", ".db", ".ini")  # lie beside images and are no samples
@@ -36,16 +33,24 @@ COMPANIONS = (".txt", ".md", ".json", ".csv", ".xml", ".db", ".ini")  # lie besi
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image as it lies on disk, not opened yet; `mask` is none for a normal one."""
+    """An image as it lies on disk, not opened yet.
+
+    Attributes:
+        part: `train`, `val` or `test`, as the data set has it.
+        defect: its type, `GOOD` for a normal image.
+        image, mask: paths; the mask is none for a normal image.
+        key: what tells it from the others of its part and defect, without a slash; empty for the file's stem.
+    """
 
     part: str
     defect: str
     image: Path
     mask: Path | None = None
+    key: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.part}/{self.defect}/{self.image.stem}"
+        return f"{self.part}/{self.defect}/{self.key or self.image.stem}"
 
 
 Listing = tuple[list[Candidate], list[str]]  # and the problems met on the way
@@ -66,11 +71,16 @@ def classes_under(name: str, root: str) -> list[str]:
     return sorted(found)
 
 
-def check(name: str, root: str, classes: Sequence[str]) -> dict[str, int]:
+def layout(name: str) -> str:
+    """What a root of the data set `name` is to hold, in words."""
+    return str(_adapter(name).LAYOUT)
+
+
+def check(name: str, root: str, classes: Sequence[str]) -> dict[str, Counter[str]]:
     """Look for what is missing or out of place without opening an image: quick, for before hours of work.
 
     Returns:
-        How many normal training images each class has.
+        How many normal images each class has in each part.
 
     Raises:
         AdshiftError: naming up to `PROBLEMS_SHOWN` problems.
@@ -80,9 +90,37 @@ def check(name: str, root: str, classes: Sequence[str]) -> dict[str, int]:
         what = f"classes: {', '.join(missing)} not found under {root}"
         raise AdshiftError(what, f"choose from {', '.join(available)}")
     if hasattr(adapter := _adapter(name), "generate"):
-        return dict.fromkeys(classes, adapter.TRAIN)
-    found = _list(name, Path(root), classes)
-    return {chosen: sum(one.part == "train" for one in found[chosen]) for chosen in classes}
+        return {chosen: Counter(train=adapter.TRAIN) for chosen in classes}
+    return {chosen: _normal(rows) for chosen, rows in _list(name, Path(root), classes).items()}
+
+
+def counts(name: str, root: str) -> dict[str, tuple[int, int, int]]:
+    """{class: (training, normal test, defective test images)} of all classes under `root`. Errors as `check`'s."""
+    listed = _list(name, Path(root), classes_under(name, root))
+    normal = {chosen: _normal(rows) for chosen, rows in listed.items()}
+    return {
+        chosen: (normal[chosen]["train"], normal[chosen]["test"], sum(row.defect != GOOD for row in rows))
+        for chosen, rows in listed.items()
+    }
+
+
+def incomplete(name: str, root: str) -> list[str]:
+    """Where the classes under `root` differ from what the authors of the data set count, in words.
+
+    Raises:
+        AdshiftError: as `check` does.
+    """
+    published, found = getattr(_adapter(name), "PUBLISHED", {}), counts(name, root)
+    problems = [f"{root}: class {chosen} is missing" for chosen in published if chosen not in found]
+    for chosen, row in found.items():
+        if row != (expected := published.get(chosen, row)):
+            problems.append(f"{root}: class {chosen} has {in_words(row)}, published are {in_words(expected)}")
+    return problems
+
+
+def in_words(row: tuple[int, int, int]) -> str:
+    """A row of `counts`."""
+    return "{} training, {} normal test and {} defective test images".format(*row)
 
 
 def build(name: str, root: str, classes: Sequence[str], out: Path, home: Path | None = None) -> dict[str, list[Item]]:
@@ -112,7 +150,7 @@ def build(name: str, root: str, classes: Sequence[str], out: Path, home: Path | 
 
     scan = partial(_scan, source=source, written=written, empty_masks=adapter.EMPTY_MASKS)
     results = parallel.map_ordered(scan, [candidate for _, candidate in listed], what=f"check {name}")
-    _report([problem for result in results if isinstance(result, list) for problem in result])
+    _report([problem for result in results if isinstance(result, list) for problem in result], adapter.LAYOUT)
     items: dict[str, list[Item]] = {chosen: [] for chosen in classes}
     for (chosen, _), result in zip(listed, results, strict=True):
         if isinstance(result, Item):
@@ -143,6 +181,11 @@ def files_in(folder: Path, suffixes: Sequence[str] = images.SUFFIXES) -> tuple[d
     return found, problems
 
 
+def not_there(paths: Iterable[Path | None], listed_in: Path) -> list[str]:
+    """Problems: files that a list of the data set names and that are missing."""
+    return [f"{path}: is not there, but listed in {listed_in}" for path in paths if path and not path.is_file()]
+
+
 def folders_in(folder: Path) -> list[Path]:
     """The visible folders in a folder, sorted; none if it is not there."""
     entries = folder.iterdir() if folder.is_dir() else iter(())
@@ -156,25 +199,33 @@ def _adapter(name: str) -> Any:
 
 
 def _list(name: str, root: Path, classes: Sequence[str]) -> dict[str, list[Candidate]]:
+    adapter = _adapter(name)
     found, problems = {}, []
     for chosen in classes:
-        found[chosen], met = _adapter(name).candidates(root, chosen)
+        found[chosen], met = adapter.candidates(root, chosen)
         problems += met + [f"{root}: class {chosen} has no {kind}" for kind in _lacking(found[chosen])]
+        names, files = (Counter(getattr(one, key) for one in found[chosen]) for key in ("name", "image"))
+        problems += [f"{root}: class {chosen} has two images named {one}" for one, count in names.items() if count > 1]
+        problems += [f"{one}: stands twice in the split" for one, count in files.items() if count > 1]
         problems += [
             f"{str(candidate.image)!a}: the name is not UTF-8; rename it"
             for candidate in found[chosen]
             if not _is_utf8(str(candidate.image))
         ]
-    _report(problems)
+    _report(problems, adapter.LAYOUT)
     return found
+
+
+def _normal(candidates: list[Candidate]) -> Counter[str]:
+    return Counter(candidate.part for candidate in candidates if candidate.defect == GOOD)
 
 
 def _lacking(candidates: list[Candidate]) -> list[str]:
     counts = Counter((candidate.part, candidate.defect == GOOD) for candidate in candidates)
     wanted = {
-        ("train", True): "normal training images (train/good)",
-        ("test", True): "normal test images (test/good)",
-        ("test", False): "defective test images (test/DEFECT)",
+        ("train", True): "normal training images",
+        ("test", True): "normal test images",
+        ("test", False): "defective test images",
     }
     return [kind for key, kind in wanted.items() if not counts[key]]
 
@@ -215,11 +266,11 @@ def _scan(candidate: Candidate, source: Path, written: Path, empty_masks: bool) 
     )
 
 
-def _report(problems: list[str]) -> None:
+def _report(problems: list[str], layout: str) -> None:
     if not problems:
         return
     shown = problems[:PROBLEMS_SHOWN]
     if more := len(problems) - len(shown):
         shown.append(f"... and {more} more")
     what = shown[0] if len(shown) == 1 else f"{len(problems)} problems with the data set:\n  " + "\n  ".join(shown)
-    raise AdshiftError(what, "mend the files named and run again; nothing was written")
+    raise AdshiftError(what, f"mend what is named and run again, nothing was written; expected is {layout}")

@@ -20,6 +20,11 @@ from typing import Any, Literal
 REGISTRY = {
     "patchcore": "adshift.methods.patchcore:PatchCore",
     "padim": "adshift.methods.padim:Padim",
+    "padim_streaming": "adshift.methods.padim_streaming:PadimStreaming",
+    "padim_diagonal": "adshift.methods.padim_diagonal:PadimDiagonal",
+    "paste": "adshift.methods.paste:PaSTe",
+    "stfpm": "adshift.methods.stfpm:Stfpm",
+    "cfa": "adshift.methods.cfa:Cfa",
 }
 
 UNIFIED = "unified"  # stands for a class in paths: the model of all classes pooled

@@ -5,6 +5,11 @@ from typing import Any
 LABELS = {
     "patchcore": "PatchCore",
     "padim": "PaDiM",
+    "padim_streaming": "PaDiM, streaming",
+    "padim_diagonal": "PaDiM, diagonal",
+    "paste": "PaSTe",
+    "stfpm": "STFPM",
+    "cfa": "CFA",
     "clean": "Clean",
     "shift_no_adaptation": "Shift, no adaptation",
     "shift_threshold_only": "Shift, new threshold",
@@ -20,9 +25,15 @@ LABELS = {
     "pixel_best_f1_upper_bound": "pixel best F1 (upper bound)",
     "pro": "PRO",
     "fpr": "false-positive rate",
+    "image_f1_on_test": "image F1 (upper bound, threshold chosen on test)",
 }
+
+ON_TEST = "_on_test"  # ends the name of a metric whose threshold was chosen on the test images themselves
 
 
 def label(key: Any) -> str:
     """How a method, scenario or metric is called in tables and on the page."""
-    return LABELS.get(str(key), str(key).replace("_", " "))
+    key = str(key)
+    if key not in LABELS and key.endswith(ON_TEST):
+        return f"{label(key.removesuffix(ON_TEST))} (threshold chosen on test)"
+    return LABELS.get(key, key.replace("_", " "))

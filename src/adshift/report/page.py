@@ -210,7 +210,9 @@ def build(
     judged = verdicts(results)
     printed = {table.name: table for table in tables.all_tables(dataset, results, backbone, reference)}
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(label=label, number=lambda value, digits=3: _number(value, digits))
+    environment.filters.update(
+        label=lambda key: label(results.named(key)), number=lambda value, digits=3: _number(value, digits)
+    )
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         dataset=dataset,
         backbone=backbone,
@@ -226,6 +228,7 @@ def build(
         tolerance=TOLERANCE,
         weak=WEAK,
         printed=printed,
+        upper_bound=results.note(tables.THRESHOLDED),
         charts={"scenarios": chart("scenarios"), "coreset": chart("coreset"), "cross_class": chart("cross_class"),
                 "gap": chart("unified_gap")},
         details=[

@@ -77,7 +77,10 @@ def scale_of(normal: np.ndarray, defective: np.ndarray, ratio: float, threshold:
 
 @dataclass
 class Album:
-    """Test images, masks and anomaly maps of a run in the geometry of the network's input, each read once."""
+    """Test images, masks and anomaly maps of a run in the geometry of the network's input, each read once.
+
+    Threads may share an album: at worst two of them read the same image.
+    """
 
     dataset: str
     resize: int

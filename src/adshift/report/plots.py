@@ -79,7 +79,8 @@ def rows(dataset: str, results: Results) -> dict[str, Rows]:
         "cross_class": cross,
         "unified_gap": [
             row for row in _scenarios(results)
-            if row["scenario"] in ("clean", "unified") and row["metric"] in ("image_auroc", "image_f1", "specificity")
+            if row["scenario"] in ("clean", "unified")
+            and row["metric"] in map(results.named, ("image_auroc", "image_f1", "specificity"))
         ],
     }  # fmt: skip
 
@@ -99,7 +100,13 @@ def _curve(path: Path, method: str, classes: Sequence[str]) -> Rows:
 def _scenarios(results: Results) -> Rows:
     shown = ("image_auroc", "image_f1", "specificity", "recall", "pixel_auroc", "pro")
     return [
-        {"method": method, "class": name, "scenario": scenario, "metric": metric, "value": values[metric]}
+        {
+            "method": method,
+            "class": name,
+            "scenario": scenario,
+            "metric": results.named(metric),
+            "value": values[metric],
+        }
         for (method, scenario, name), values in results.values.items()
         for metric in METRICS
         if metric in shown
@@ -126,7 +133,7 @@ def _confusion(results: Results) -> Rows:
 
 def _coreset(results: Results) -> Rows:
     return [
-        {"class": name, "ratio": ratio, "rows": entry["rows"], "metric": metric, "value": entry[metric]}
+        {"class": name, "ratio": ratio, "rows": entry["rows"], "metric": results.named(metric), "value": entry[metric]}
         for name, ratios in results.ablation.items()
         for ratio, entry in ratios.items()
         for metric in entry

@@ -1,0 +1,168 @@
+"""What the detectors of PaDiM's family (Defard et al., 2021) share: channels, grid, scoring; the full Gaussian's model.
+
+The embedding of a position is the drawn channels of all layers, deeper layers repeated to the first one's grid.
+
+Notation: N images, P = H x W positions of the first layer used, D random channels.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+from pydantic import Field
+
+from adshift.errors import AdshiftError
+from adshift.features import Features
+from adshift.methods import storage
+from adshift.parallel import map_ordered
+from adshift.params import Count, NotNegative, Section, Several
+from adshift.records import Predictions
+
+CHUNK = 8  # images at once: bounds memory
+
+
+class Fit(Section):
+    """What the Gaussians depend on.
+
+    Attributes:
+        layers: levels of the features, shallow to deep.
+        n_features: D, channels drawn at random from all of them.
+    """
+
+    layers: Several(Annotated[int, Field(ge=1)])  # type: ignore[valid-type]
+    n_features: Count
+
+
+class Score(Section):
+    """What the scores depend on beyond the Gaussians.
+
+    Attributes:
+        smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged map; anomalib's is 4.
+    """
+
+    smoothing: NotNegative
+
+
+def chunks(features: Features) -> Iterator[Features]:
+    """The images in order, at most CHUNK together."""
+    return (features[start : start + CHUNK] for start in range(0, len(features), CHUNK))
+
+
+def nearest(size_in: int, size_out: int) -> np.ndarray:
+    """(size_out,) indices that repeat `size_in` positions to `size_out`, as torch's interpolate(nearest)."""
+    return np.arange(size_out) * size_in // size_out
+
+
+class Gaussians(ABC):
+    """A Gaussian a position over randomly chosen channels; the score is the distance from its mean.
+
+    Attributes:
+        name: of the method.
+        settings: of the fit.
+        spec: how the features were made.
+        channels: (D,) drawn ones, counted over all layers used.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+
+    def _draw(self, features: Features, generator: np.random.Generator) -> None:
+        """Draw the channels (section III-A).
+
+        Raises:
+            AdshiftError: fewer than two images, a level that is not there, or more channels asked for than there are.
+        """
+        if len(features) < 2:
+            raise AdshiftError(f"PaDiM needs at least 2 training images, not {len(features)}", "add normal images")
+        self.spec = dict(features.spec)
+        channels = sum(features[:1].maps(level).shape[-1] for level in self.settings.layers)
+        if self.settings.n_features > channels:
+            raise AdshiftError(
+                f"{self.name}.n_features: {self.settings.n_features} of {channels} channels", f"at most {channels}"
+            )
+        self.channels = generator.permutation(channels)[: self.settings.n_features]
+
+    def _shape(self, level: int) -> tuple[int, int, int]:
+        """Height, width and channels of a level."""
+        height, width, channels = self.spec["layers"][level - 1]["shape"]
+        return height, width, channels
+
+    def _drawn(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Per level: (level, which of the D channels are its own, their numbers within the level)."""
+        first = 0
+        for level in self.settings.layers:
+            count = self._shape(level)[-1]
+            own = (self.channels >= first) & (self.channels < first + count)
+            yield level, own, self.channels[own] - first
+            first += count
+
+    def predict(self, features: Features, how: Score) -> Predictions:
+        """Distance of every position from its mean; the image score is the smoothed map's maximum (section III-C)."""
+        parts = list(chunks(features))
+        maps = np.concatenate(map_ordered(self._distances, parts, what=f"scoring with {self.name}", unit="batch"))
+        return Predictions.of_maps(features.names, maps, self.spec["size"], how.smoothing)
+
+    @abstractmethod
+    def _distances(self, features: Features) -> np.ndarray:
+        """(N, H, W) float32."""
+
+
+class FullGaussians(Gaussians):
+    """Gaussians with a full covariance matrix; the distance is Mahalanobis'.
+
+    Attributes:
+        mean: (P, D) float32.
+        inverse_covariance: (P, D, D) float32, symmetric.
+    """
+
+    mean: np.ndarray
+    inverse_covariance: np.ndarray
+
+    def embed(self, features: Features) -> np.ndarray:
+        """(P, N, D) float32: deeper layers repeated to the first one's grid (nearest), the drawn channels alone."""
+        height, width, _ = self._shape(self.settings.layers[0])
+        embedding = np.empty((height * width, len(features), self.settings.n_features), np.float32)
+        for level, own, channels in self._drawn():
+            maps = features.maps(level)
+            rows, columns = nearest(maps.shape[1], height), nearest(maps.shape[2], width)
+            chosen = maps[:, rows][:, :, columns][..., channels]
+            embedding[..., own] = chosen.transpose(1, 2, 0, 3).reshape(height * width, len(features), -1)
+        return embedding
+
+    def _distances(self, features: Features) -> np.ndarray:
+        """PaDiM, equation 2."""
+        height, width, _ = self._shape(self.settings.layers[0])
+        delta = self.embed(features) - self.mean[:, None]
+        squared = np.einsum("pnd,pnd->pn", delta @ self.inverse_covariance, delta)
+        return np.sqrt(np.maximum(squared, 0)).T.reshape(-1, height, width)
+
+    def save(self, folder: Path) -> None:
+        """Write the model; of the symmetric inverse covariances, the upper triangles."""
+        upper = np.triu_indices(self.settings.n_features)
+        arrays = {
+            "channels": self.channels,
+            "mean": self.mean,
+            "inverse_covariance": np.ascontiguousarray(self.inverse_covariance[:, *upper]),
+        }
+        storage.save(folder, self.name, dict(self.settings), self.spec, arrays)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            AdshiftError: the folder holds no sound model of this method.
+        """
+        settings, spec, arrays = storage.load(folder, cls.name)
+        model = cls(settings)
+        model.spec, model.channels, model.mean = spec, arrays["channels"], arrays["mean"]
+        upper = np.triu_indices(settings.n_features)
+        full = np.empty((len(model.mean), settings.n_features, settings.n_features), np.float32)
+        full[:, *upper] = arrays["inverse_covariance"]
+        full[:, *upper[::-1]] = arrays["inverse_covariance"]
+        model.inverse_covariance = full
+        return model

@@ -1,0 +1,24 @@
+"""Which libraries that take long to load a detector's fit and its scoring may load."""
+
+NOTHING: set[str] = set()
+STUDENT = {"torch", "timm"}  # a network, trained and run
+
+FIT = {
+    "patchcore": {"numba"},
+    "padim": {"torch", "timm", "anomalib", "sklearn", "pandas"},
+    "padim_streaming": NOTHING,
+    "padim_diagonal": NOTHING,
+    "paste": STUDENT,
+    "stfpm": STUDENT,
+    "cfa": {"torch", "numba"},
+}
+SCORE = {
+    "patchcore": {"numba"},
+    "padim": NOTHING,
+    "padim_streaming": NOTHING,
+    "padim_diagonal": NOTHING,
+    "paste": STUDENT,
+    "stfpm": STUDENT,
+    "cfa": {"numba"},
+}
+HEAVY = ("torch", "timm", "anomalib", "sklearn", "pandas", "faiss", "numba")

@@ -1,0 +1,71 @@
+"""What holds for every detector of the registry: names that agree, and what it loads."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+import budgets
+from adshift import methods
+from adshift.report import LABELS
+from tiny import ROOT
+
+CODE = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from adshift import methods
+from adshift.features import Features
+
+name, folder, section = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+halves = methods.halves(name, section)
+settings, how = (methods.schemas(name)[part].of(halves[part]) for part in ("fit", "score"))
+shapes = {0: (32, 32, 3), 1: (8, 8, 24), 2: (4, 4, 40), 3: (2, 2, 112)}  # the backbone's on 32 pixels
+generator = np.random.default_rng(0)
+maps = {level: generator.integers(0, 255, (5, *shape)).astype(np.uint8) for level, shape in shapes.items()}
+layers = [{"name": f"blocks.{block}", "shape": shapes[level]} for level, block in ((1, 1), (2, 2), (3, 4))]
+preprocessing = {"mean": [0.5] * 3, "std": [0.5] * 3}
+spec = {"backbone": "tf_efficientnet_lite0", "size": 32, "layers": layers, "preprocessing": preprocessing}
+spec = json.loads(json.dumps(spec))
+features = Features.of([f"train/good/{i}" for i in range(5)], maps, spec)
+if (folder / "model.json").exists():
+    model = methods.detector_class(name).load(folder)
+    model.predict(features, how)
+else:
+    methods.warm_up(name)
+    model = methods.detector_class(name)(settings)
+    model.fit(features, np.random.default_rng(1))
+    model.save(folder)
+print(json.dumps([module for module in sys.argv[4].split(",") if module in sys.modules]))
+"""
+
+
+@pytest.fixture(scope="module")
+def shipped() -> dict:
+    return YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+
+
+@pytest.mark.parametrize("method", list(methods.REGISTRY))
+def test_a_fit_and_a_scoring_load_what_they_may(tmp_path: Path, shipped: dict, method: str) -> None:
+    """In a process each, as stages are: the model goes from one to the other by its folder alone."""
+    section = shipped[method] | ({"epochs": 1} if "epochs" in shipped[method] else {})
+    section |= {"coreset": 0.5} if method == "patchcore" else {}
+    for allowed in (budgets.FIT[method], budgets.SCORE[method]):
+        arguments = (method, str(tmp_path / "model"), json.dumps(section), ",".join(budgets.HEAVY))
+        done = subprocess.run(
+            [sys.executable, "-c", CODE, *arguments], check=True, capture_output=True, text=True, cwd=ROOT
+        )
+        assert set(json.loads(done.stdout)) <= allowed
+
+
+@pytest.mark.parametrize("method", list(methods.REGISTRY))
+def test_names_agree(shipped: dict, method: str) -> None:
+    """DVC finds a method's sources by its name; a section stands for it even where it is not in use."""
+    module = methods.REGISTRY[method].split(":")[0]
+    assert module == f"adshift.methods.{method}"
+    assert methods.schema(method)(**{key: tuple(v) if isinstance(v, list) else v for key, v in shipped[method].items()})
+    assert method in LABELS
+    assert "layers" in methods.schemas(method)["fit"].model_fields  # checks.py looks at them
