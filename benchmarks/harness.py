@@ -39,6 +39,7 @@ DATA = Path(os.environ.get("ADSHIFT_BENCH_DATA", "../shared/data"))  # seen from
 TILES = DATA / "magnetic_tile"
 HAZELNUT = DATA / "mvtec_reduced" / "hazelnut" / "train" / "good"
 PACKAGES = ("numpy", "numba", "torch", "timm", "anomalib", "faiss-gpu", "scikit-learn", "dvc")
+PROVENANCE = ("date", "revision", "hardware", "threads", "versions")
 
 Entry = dict[str, Any]
 

@@ -14,12 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
-from harness import HERE, Entry, provenance
+from harness import HERE, PROVENANCE, Entry, provenance
 
 NAMES = ("coreset", "fit_patchcore", "score", "image", "embed", "pixel_metrics", "knobs", "scale")
 RESULTS = HERE / "results" / "latest.json"
 PAGE = HERE.parent / "docs" / "performance.md"
 HEAD = ("benchmark", "ours", "peer", "peer / ours", "memory", "peer's", "target", "is", "met")
+TOLD = {"ours", "peer", "ratio", "memory", "targets", "extrapolated", "sizes", *PROVENANCE}  # not told as facts
 OPEN, CLOSE = "<!-- bench:", "<!-- /bench -->"
 
 
@@ -76,7 +77,7 @@ def keep(name: str, entries: Mapping[str, Entry]) -> None:
 
 def rows(entries: Mapping[str, Entry]) -> Iterator[tuple[str, ...]]:
     """One line an entry, and one more for each target after its first."""
-    for name in sorted(entries, key=lambda name: (NAMES.index(of(name)), name)):
+    for name in _order(entries):
         entry = entries[name]
         ratio = f"{entry['ratio']:.2f}" if entry["ratio"] else ""
         head: tuple[str, ...] = (
@@ -86,6 +87,10 @@ def rows(entries: Mapping[str, Entry]) -> Iterator[tuple[str, ...]]:
         for target in entry["targets"] or [None]:
             yield head + _target(target)
             head = ("",) * len(head)
+
+
+def _order(entries: Iterable[str]) -> list[str]:
+    return sorted(entries, key=lambda name: (NAMES.index(of(name)), name))
 
 
 def _target(target: Mapping[str, Any] | None) -> tuple[str, ...]:
@@ -117,9 +122,27 @@ def aligned(lines: Iterable[tuple[str, ...]]) -> str:
 
 
 def markdown(entries: Mapping[str, Entry]) -> str:
-    """The table in Markdown, with what it was measured on."""
+    """The table in Markdown, the facts of each entry, and what it was measured on."""
     table = [HEAD, ("---", *["---:"] * 5, "---", "---:", "---"), *rows(entries)]
-    return "\n".join(["| " + " | ".join(line) + " |" for line in table] + ["", *_origins(entries.values())])
+    lines = ["| " + " | ".join(line) + " |" for line in table]
+    return "\n".join([*lines, "", *_facts(entries), "", *_origins(entries.values())])
+
+
+def _facts(entries: Mapping[str, Entry]) -> Iterator[str]:
+    """What an entry says beyond the table, each a line."""
+    for name in _order(entries):
+        facts = {key: value for key, value in entries[name].items() if key not in TOLD}
+        yield f"- `{name}`: " + "; ".join(f"{key} {_plain(value)}" for key, value in facts.items())
+
+
+def _plain(value: Any) -> str:
+    """Any fact in a few words."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} ({_plain(part)})" if isinstance(part, Mapping) else f"{key} {_plain(part)}"
+                         for key, part in value.items())  # fmt: skip
+    if isinstance(value, list | tuple):
+        return " x ".join(map(_plain, value))
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _origins(entries: Iterable[Entry]) -> list[str]:

@@ -1,6 +1,7 @@
 """The benchmarks run, at their smallest, and keep what they should. Nothing here is about time."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def test_keeping_one_benchmark_leaves_the_others(results) -> None:
     assert (kept["coreset"]["ours"], kept["score"]["ours"]) == (5.0, 1.0)
     for entry in kept.values():
         assert_sound(entry)
-        assert entry.keys() >= {"date", "revision", "versions", "hardware", "threads"}
+        assert entry.keys() >= set(harness.PROVENANCE)
         assert entry["versions"].keys() == {"python", *harness.PACKAGES}
 
 
@@ -99,7 +100,9 @@ def test_tables(results) -> None:
     lines = run.aligned(run.rows(entries)).splitlines()
     assert [line.split()[0] for line in lines] == ["benchmark", "score", "score.search"]
     assert lines[1].endswith("yes")
-    assert run.markdown(entries).count("\n| score") == 2
+    text = run.markdown(entries)
+    assert text.count("\n| score") == 2
+    assert "- `score.search`: of nothing; rounds ours 1, peer 1" in text
 
 
 def test_the_page_is_filled_between_its_markers(results) -> None:
@@ -136,6 +139,22 @@ def test_pixel_metrics_against_their_peers() -> None:
         assert_sound(entry)
     assert entries["pixel_metrics"]["difference"] < 1e-5
     assert entries["pixel_metrics.1024"]["memory"]["ours"] > 20e6  # a whole process
+
+
+def test_a_process_is_refused_more_than_it_is_allowed() -> None:
+    code = "import harness, numpy; harness.allow(40_000_000); {}; print('fine')"
+    said = [
+        subprocess.run([sys.executable, "-c", code.format(f"numpy.ones({count})")], cwd=run.HERE, check=False,
+                       capture_output=True, text=True)
+        for count in (2_500_000, 25_000_000)
+    ]  # fmt: skip
+    assert said[0].stdout == "fine\n"
+    assert "MemoryError" in said[1].stderr
+
+
+def test_a_failed_child_is_told() -> None:
+    with pytest.raises(RuntimeError, match="bench_scale:power"):
+        harness.alone("bench_scale:power", 1)
 
 
 def test_a_fitted_power() -> None:
