@@ -5,12 +5,12 @@ the pipeline stores them. The coreset has a fixed number of picks: with a fixed 
 a bank may hold is set by how long a search may take, not by how many images there are. Every run has a process of its
 own, and its memory is what it needs beyond its imports, without pages of files, which the system takes back at will.
 
-    scale            fit at the largest size (peer: anomalib's selection of as many, at the sizes up to `peers`)
+    scale            fit at the largest size; `coreset` and `fit_patchcore` compare with a peer
     scale.score      scoring of as many images with that model
     scale.limited    fit of features of a ResNet-50's width, refused more memory than half of what they take on disk
 """
 
-import subprocess
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,21 +28,19 @@ from harness import (
     entry,
     measure,
     patchcore,
-    patches_of,
     pictures,
     status,
-    torch_threads,
 )
 
 SIZES = (100_000, 300_000, 1_000_000, 3_000_000)
-PICKS = 1000
+PICKS = 10_000  # about as many rows as a bank of 5 % of 300 images
 PLOT = HERE.parent / "docs" / "images" / "scale.png"
 # Normal training images and classes. Real-IAD is taken as 150,000 images, so as an upper bound.
 SETS = {"MVTec AD": (3_629, 15), "VisA": (8_659, 12), "Real-IAD": (150_000, 30)}
 
 
 def run(
-    sizes: Sequence[int] = SIZES, picks: int = PICKS, peers: int = 300_000, limited: int = 600, real: int = 64,
+    sizes: Sequence[int] = SIZES, picks: int = PICKS, limited: int = 1000, real: int = 64,
     plot: Path | None = PLOT,
 ) -> dict[str, Entry]:  # fmt: skip
     """Entries.
@@ -50,7 +48,6 @@ def run(
     Args:
         sizes: patches, at least two sizes.
         picks: of the coreset.
-        peers: the largest size at which the peer is measured too.
         limited: images of `scale.limited`.
         real: images that the features come from.
         plot: where the chart goes; None for no chart.
@@ -64,11 +61,8 @@ def run(
             target = folder / f"{size}"
             images = enlarge(features, size, target)
             fitted, scored = (alone(f"bench_scale:{what}", str(target), picks) for what in ("fit", "score"))
-            row = {"images": images, "patches": fitted["patches"], "fit": fitted, "score": scored}
-            if size <= peers:
-                row["peer"] = alone("bench_scale:peer", str(target), picks)
-            rows.append(row)
-            subprocess.run(["rm", "-r", str(target)], check=True)
+            rows.append({"images": images, "patches": fitted["patches"], "fit": fitted, "score": scored})
+            shutil.rmtree(target)
         wide = embedded(found.normal[:16], backbone("resnet50", folder), folder / "wide")
         entries = {"scale.limited": within_limits(wide, limited, picks, folder / "limited")}
     facts = {"of": f"{found.of} with jitter, EfficientNet-Lite0", "picks": picks,
@@ -134,20 +128,6 @@ def score(folder: str, picks: int) -> dict[str, Any]:
     return {"seconds": took["score"]["seconds"], "start": start}
 
 
-def peer(folder: str, picks: int) -> dict[str, Any]:
-    """For `alone`: anomalib's selection of as many; its memory includes the patches, its seconds not their making."""
-    import torch
-    from anomalib.models.components import KCenterGreedy
-
-    features, detector = _opened(folder, picks)
-    torch_threads()
-    KCenterGreedy(torch.rand(100, 8), 0.1).select_coreset_idxs()
-    start = status("RssAnon")
-    points = torch.from_numpy(patches_of(features, detector))
-    took = measure({"peer": lambda: KCenterGreedy(points, picks / len(points)).select_coreset_idxs()}, 1)
-    return {"seconds": took["peer"]["seconds"], "start": start}
-
-
 def _opened(folder: str, picks: int) -> tuple[Any, Any]:
     """The features stored there, and PatchCore that is to pick so many of their patches."""
     from adshift.features import Features
@@ -166,8 +146,8 @@ def within_limits(features: Any, images: int, picks: int, folder: Path) -> Entry
     try:
         child = alone("bench_scale:fit", str(folder), picks, stored // 2)
     except RuntimeError as error:
-        return entry({"ours": {"seconds": None, "memory": None, "all": []}}, note=f"failed: {error}",
-                     features_bytes=stored)  # fmt: skip
+        return entry({"ours": {"seconds": None, "memory": None, "all": []}}, at_most("runs that failed", 1, 0),
+                     note=str(error), features_bytes=stored)  # fmt: skip
     memory = child["anonymous"] - child["start"]
     return entry(
         {"ours": _record(child)}, at_most("memory / features on disk", memory / stored, 0.5),
@@ -211,11 +191,8 @@ def _record(child: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    kept = {what: {y: _record(row[what])[y] for y in ("seconds", "memory")} for what in row if what in SERIES}
+    kept = {what: {y: _record(row[what])[y] for y in ("seconds", "memory")} for what in ("fit", "score")}
     return {"images": row["images"], "patches": row["patches"], **kept}
-
-
-SERIES = {"fit": "fit", "score": "score", "peer": "anomalib's selection"}
 
 
 def _draw(rows: Sequence[dict[str, Any]], powers: dict[str, Any], path: Path) -> None:
@@ -223,14 +200,12 @@ def _draw(rows: Sequence[dict[str, Any]], powers: dict[str, Any], path: Path) ->
     from adshift.report.plots import png
 
     values = [
-        {"patches": row["patches"], "series": label, "seconds": record["seconds"], "MB": record["memory"] / 1e6}
+        {"patches": row["patches"], "stage": what, "seconds": record["seconds"], "MB": record["memory"] / 1e6}
         for row in rows
-        for what, label in SERIES.items()
-        if what in row
+        for what in powers
         for record in [_record(row[what])]
     ]
     log = {"type": "quantitative", "scale": {"type": "log", "nice": False}}
-    colour = {"field": "series", "type": "nominal", "title": None, "sort": list(SERIES.values())}
     panels = [
         {
             "title": ", ".join(f"{what} ~ patches^{powers[what][y][1]:.2f}" for what in powers),
@@ -240,7 +215,7 @@ def _draw(rows: Sequence[dict[str, Any]], powers: dict[str, Any], path: Path) ->
             "encoding": {
                 "x": {**log, "field": "patches", "axis": {"format": "~s"}},
                 "y": {**log, "field": field, "title": title},
-                "color": colour,
+                "color": {"field": "stage", "type": "nominal", "title": None},
             },
         }
         for y, field, title in (("seconds", "seconds", "seconds"), ("memory", "MB", "memory, MB"))

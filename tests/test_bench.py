@@ -94,6 +94,16 @@ def test_an_unknown_benchmark_is_refused() -> None:
         run.main(["nonsense"])
 
 
+def test_a_named_benchmark_alone_is_run_kept_and_printed(results, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(bench_coreset, "run", lambda: {"coreset": an_entry(), "coreset.1536": an_entry(2.0)})
+    run.main(["coreset"])
+    assert run.read().keys() == {"coreset", "coreset.1536"}
+    assert "2.00 s" in capsys.readouterr().out
+    run.main(["--markdown"])
+    assert "| coreset.1536 | 2.00 s |" in capsys.readouterr().out
+
+
 def test_tables(results) -> None:
     run.keep("score", {"score": an_entry(), "score.search": an_entry()})
     entries = run.read()
