@@ -147,7 +147,7 @@ def _plain(value: Any) -> str:
 
 def _origins(entries: Iterable[Entry]) -> list[str]:
     """What the entries were measured on, one line for each that differs."""
-    found = {}
+    found: dict[str, None] = {}
     for entry in entries:
         machine = entry["hardware"]
         found[f"{entry['date'][:10]}, revision {entry['revision']}, {entry['threads']} threads of {machine['cores']} "
