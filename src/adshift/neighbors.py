@@ -9,13 +9,12 @@ the rows that the one before it found.
 """
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
 
 from adshift.distances import jit, main_axes, rough
-from adshift.parallel import one_thread_below
+from adshift.parallel import in_slices, one_thread_below
 
 Metric = Literal["euclidean", "cosine"]
 Index = Literal["exact", "hnsw"]
@@ -60,14 +59,12 @@ class Neighbors:
         """
         queries, k = _prepared(queries, self.metric), min(k, len(self.bank))
         squared, indices = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-        share = max(-(-len(queries) // threads), 1)
 
-        def work(low: int) -> None:
-            part = slice(low, low + share)
+        def work(part: slice) -> None:
             self.index.search(queries[part], squared[part], indices[part], width)
 
-        with one_thread_below(), ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, range(0, len(queries), share)))
+        with one_thread_below():
+            in_slices(work, len(queries), threads)
         return np.sqrt(squared) if self.metric == "euclidean" else squared / 2, indices
 
 
