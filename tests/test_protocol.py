@@ -90,7 +90,7 @@ def test_f1_at_a_threshold_chosen_on_test_is_the_upper_bound_and_says_so(
         found = run(stage, protocol)
         monkeypatch.setattr(evaluation, "predictions", lambda part, *_, found=found: found[part])
         chosen = evaluation.thresholds("set", "padim", ["01"], rule, splits.calibrated_on(protocol))
-        report = evaluation.image_level("set", "padim", ("01",), chosen)["report"]
+        report = evaluation.image_level("set", "padim", ("01",), chosen, 42, 100)["report"]
         assert report["on"] == on
         assert {record["on"] for record in chosen["01"].values()} == {on}
         clean = report["classes"]["01"][SCENARIOS[0].name]

@@ -15,6 +15,7 @@ LABELS = {
     "shift_threshold_only": "Shift, new threshold",
     "shift_full_adaptation": "Shift, refit",
     "unified": "Unified, clean",
+    "unified_absolute": "Unified, one threshold",
     "macro": "mean of classes",
     "image_auroc": "image AUROC",
     "image_auprc": "image AUPRC",
