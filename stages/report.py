@@ -13,7 +13,7 @@ REFERENCE = Path("reference")
 
 def main() -> None:
     settings = params.load(
-        "dataset.name", "classes", "methods", "features.backbone", "features.resize", "features.crop",
+        "dataset.name", "classes", "methods", "shift.kind", "features.backbone", "features.resize", "features.crop",
         "ablation.ratios", "report"
     )  # fmt: skip
     dataset, classes, methods = settings.dataset.name, settings.classes, settings.methods
@@ -23,8 +23,8 @@ def main() -> None:
     charts = plots.rows(dataset, results)
 
     def page_of() -> str:
-        return page.build(dataset, results, album, backbone=settings.features.backbone, shown=shown,
-                          count=settings.report.misses, reference=REFERENCE)  # fmt: skip
+        return page.build(dataset, results, album, backbone=settings.features.backbone, drift=settings.shift.kind,
+                          shown=shown, count=settings.report.misses, reference=REFERENCE)  # fmt: skip
 
     with output("plots/images") as folder:
         folder.mkdir()

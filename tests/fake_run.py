@@ -86,7 +86,8 @@ def make(normal: int = 8, defective: int = 9, *, dataset: str = DATASET, classes
             manifest.write(path, _images(path.parent, names, rng))
         roles = [{"name": one, "role": "test"} for one in names]
         roles += [{"name": f"train/good/{number}", "role": "train" if number < 6 else "val"} for number in range(8)]
-        _write_csv(split_path(dataset, name), [*roles, {"name": "test/crack/900", "role": "val"}])
+        roles.append({"name": "test/crack/900", "role": "val"})
+        _write_csv(split_path(dataset, name), [{**row, "domain": "both"} for row in roles])
     for method in methods:
         _evaluation(Path("data/evaluation") / dataset / method, dataset, method, classes, names, labels, rng)
     entry = {"auroc": 0.9, "auprc": 0.8, "f1": 0.75, "accuracy": 0.7}

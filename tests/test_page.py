@@ -40,7 +40,16 @@ def build():
     results = tables.collect("sample", fake_run.CLASSES, fake_run.METHODS, fake_run.RATIOS)
     pictures_of = pictures.Album("sample", 32, None, tables.thresholds(results))
     shown = pictures.choose("sample", fake_run.CLASSES, 4)
-    return page.build("sample", results, pictures_of, backbone="b", shown=shown, count=3, reference=Path("reference"))
+    return page.build(
+        "sample",
+        results,
+        pictures_of,
+        backbone="b",
+        drift="synthetic",
+        shown=shown,
+        count=3,
+        reference=Path("reference"),
+    )
 
 
 @pytest.fixture(scope="module")

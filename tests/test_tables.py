@@ -68,15 +68,15 @@ def test_an_evaluation_that_is_missing_is_named(run, missing):
 def test_split_table_counts_normal_and_defective_images(run):
     table = tables.splits("sample", ["carpet"], "resnet50", Path("reference"))
     row = dict(zip(table.columns, table.rows[0], strict=True))
-    assert row == {"class": "carpet", "train_normal": 6, "train_anomalous": 0, "val_normal": 2, "val_anomalous": 1,
-                   "test_normal": 8, "test_anomalous": 9}  # fmt: skip
+    assert row == {"class": "carpet", "domain": "both", "train_normal": 6, "train_anomalous": 0, "val_normal": 2,
+                   "val_anomalous": 1, "test_normal": 8, "test_anomalous": 9}  # fmt: skip
 
 
 def test_split_table_leaves_images_beyond_max_train_out(run):
     path = split_path("sample", "carpet")
     path.write_text(path.read_text().replace(",train", ",unused", 1))
     table = tables.splits("sample", ["carpet"], "resnet50", Path("reference"))
-    assert table.rows[0][1:4] == (5, 0, 2)
+    assert table.rows[0][2:5] == (5, 0, 2)
 
 
 def test_published_values_and_differences_stand_beside_ours_when_the_data_and_backbone_are_the_studys(run):

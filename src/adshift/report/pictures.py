@@ -18,11 +18,12 @@ from adshift.images import fit, load_image, load_mask
 from adshift.manifest import GOOD, Item, anomalous, path_of, read
 from adshift.records import Predictions
 from adshift.report import label
-from adshift.scenarios import SCENARIOS, Scenario, pair, scores_path, split_path
+from adshift.scenarios import DOMAINS, SCENARIOS, Scenario, pair, scores_path, split_path
 from adshift.splits import names_of
 from adshift.splits import read as read_split
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+Shown = dict[tuple[str, str], list[str]]  # {(class, domain): names of test images}
 TILE, GAP, MARGIN = 144, 6, 118  # pixels, of the composed pictures
 SAMPLED = 64  # images at most that fix a colour scale
 
@@ -159,9 +160,13 @@ def outline(region: np.ndarray) -> np.ndarray:
     return region & ~inner
 
 
-def choose(dataset: str, classes: Sequence[str], count: int) -> dict[str, list[str]]:
-    """{class: the test images to show}."""
-    return {name: spread(names_of(read_split(split_path(dataset, name)), "test"), count) for name in classes}
+def choose(dataset: str, classes: Sequence[str], count: int) -> Shown:
+    """The test images to show."""
+    return {
+        (name, domain): spread(names_of(read_split(split_path(dataset, name), domain), "test"), count)
+        for name in classes
+        for domain in DOMAINS
+    }
 
 
 def spread(names: Sequence[str], count: int) -> list[str]:
@@ -223,15 +228,13 @@ def thumbnail(picture: np.ndarray, side: int) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
-def samples(album: Album, classes: Sequence[str], shown: dict[str, list[str]]) -> Image.Image:
-    """Clean images above their shifted selves, two rows a class."""
-    rows = [
+def samples(album: Album, shown: Shown) -> Image.Image:
+    """Clean images above shifted ones, their own selves where drift is synthetic; two rows a class."""
+    return contact_sheet([
         (f"{name}, {'clean' if domain == 'clean' else 'shifted'}",
-         [album.image(name, domain, image) for image in shown[name]])
-        for name in classes
-        for domain in ("clean", "shift")
-    ]  # fmt: skip
-    return contact_sheet(rows)
+         [album.image(name, domain, image) for image in images])
+        for (name, domain), images in shown.items()
+    ])  # fmt: skip
 
 
 def columns_of(domain: str, methods: Sequence[str]) -> list[tuple[str, str, Scenario]]:
@@ -255,10 +258,10 @@ def qualitative(album: Album, name: str, domain: str, images: Sequence[str], met
     return contact_sheet(rows, ["image", "ground truth", *(text for text, _, _ in columns)])
 
 
-def write(folder: Path, album: Album, shown: dict[str, list[str]], methods: Sequence[str]) -> None:
+def write(folder: Path, album: Album, shown: Shown, methods: Sequence[str]) -> None:
     """Write samples.png and, a class, qualitative_CLASS.png and qualitative_CLASS_shift.png."""
     folder.mkdir(parents=True, exist_ok=True)
-    samples(album, list(shown), shown).save(folder / "samples.png")
-    for name, images in shown.items():
-        for domain, ending in (("clean", ""), ("shift", "_shift")):
-            qualitative(album, name, domain, images, methods).save(folder / f"qualitative_{name}{ending}.png")
+    samples(album, shown).save(folder / "samples.png")
+    for (name, domain), images in shown.items():
+        ending = "" if domain == "clean" else f"_{domain}"
+        qualitative(album, name, domain, images, methods).save(folder / f"qualitative_{name}{ending}.png")

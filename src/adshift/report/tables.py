@@ -21,7 +21,7 @@ from adshift.methods import UNIFIED
 from adshift.metrics import bootstrap
 from adshift.report import ON_TEST, label
 from adshift.scenarios import DOMAINS, SCENARIOS, split_path
-from adshift.splits import read as read_split
+from adshift.splits import read_all as read_splits
 from adshift.stage import read_json
 
 MACRO = "macro"
@@ -342,20 +342,20 @@ def splits(dataset: str, classes: Sequence[str], backbone: str, folder: Path, on
     rows = []
     for name in classes:
         # A name is part/defect/stem, so the split alone tells normal images from defective ones.
-        roles = read_split(split_path(dataset, name))
-        counts = Counter(
-            (role, "normal" if image.split("/")[1] == GOOD else "anomalous") for image, role in roles.items()
-        )
-        row: list[Cell] = [name]
-        for part in parts:
-            there = int(theirs[name]["_".join(part)]) if theirs else None
-            row += [counts[part], *([there, None if there is None else counts[part] - there] if theirs else [])]
-        rows.append(tuple(row))
+        for domain, roles in read_splits(split_path(dataset, name)).items():
+            counts = Counter(
+                (role, "normal" if image.split("/")[1] == GOOD else "anomalous") for image, role in roles.items()
+            )
+            row: list[Cell] = [name, domain]
+            for part in parts:
+                there = int(theirs[name]["_".join(part)]) if theirs else None
+                row += [counts[part], *([there, None if there is None else counts[part] - there] if theirs else [])]
+            rows.append(tuple(row))
     wide = ["_".join(part) + end for part in parts for end in (("", PUBLISHED, DIFFERENCE) if theirs else ("",))]
     note = "No image validates: thresholds were chosen on the test images." if on == "test" else ""
     if theirs:
         note = "The study prints 36 for zipper's val anomalous; its row then sums to one image too many."
-    return Table("table1_splits", "Table 1: images in each part", ("class", *wide), tuple(rows), note)
+    return Table("table1_splits", "Table 1: images in each part", ("class", "domain", *wide), tuple(rows), note)
 
 
 def study_tables(results: Results, published: dict[Key, float]) -> list[Table]:
