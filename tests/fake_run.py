@@ -130,7 +130,14 @@ def _evaluation(folder, dataset, method, classes, names, labels, rng) -> None:
                 "best_f1_upper_bound": 0.99,
             }  # fmt: skip
             key = "unified" if scenario.unified else scenario.pair("test")
-            pixel[name][key] = {"auroc": 0.95, "auprc": 0.5, "best_f1_upper_bound": 0.6, "pro": None, "pro_limit": 0.3}
+            pixel[name][key] = {
+                "auroc": 0.95,
+                "auprc": 0.5,
+                "best_f1_upper_bound": 0.6,
+                "pro": None,
+                "pro_limit": 0.3,
+                "aupimo": 0.4,
+            }
             for table, rows in zip(("roc", "pr"), _curves(scores, labels), strict=True):
                 tables[table] += [{"class": name, "scenario": scenario.name, **row} for row in rows]
             tables["scores"] += [

@@ -112,7 +112,7 @@ def pixel_level(
         found = predictions("test", dataset, method, scenario, name)
         items = {item.name: item for item in read(path_of(dataset, name, scenario.test))}
         masks = np.stack([fit(load_mask(items[image]), resize, crop) for image in found.names])
-        return pixel_metrics(found.full_maps(), masks, limit).to_dict()
+        return pixel_metrics(found.full_maps(), masks, limit, anomalous(found.names)).to_dict()
 
     needed = {scenario.pixels: scenario for scenario in SCENARIOS}
     work = [(name, scenario) for name in classes for scenario in needed.values()]

@@ -64,7 +64,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "btad": {"dataset.name": "btad", "classes": None},
     "real_iad": {"dataset.name": "real_iad", "classes": None},
     "magnetic_tile": {"dataset.name": "magnetic_tile", "classes": None},
-    "magnetic_tile_recorded": {  # six exposures, half of them the shifted domain
+    "magnetic_tile_recorded": {  # six exposures, dark to bright; the brighter half is shifted
         "dataset.name": "magnetic_tile",
         "classes": None,
         "shift.kind": "recorded",

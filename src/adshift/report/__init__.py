@@ -25,6 +25,7 @@ LABELS = {
     "pixel_auprc": "pixel AUPRC",
     "pixel_best_f1_upper_bound": "pixel best F1 (upper bound)",
     "pro": "PRO",
+    "aupimo": "AUPIMO",
     "fpr": "false-positive rate",
     "image_f1_on_test": "image F1 (upper bound, threshold chosen on test)",
 }

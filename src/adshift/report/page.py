@@ -222,7 +222,7 @@ def build(
         results=results,
         scenarios=[scenario.name for scenario in SCENARIOS],
         metrics=("image_auroc", "image_auprc", "image_f1", "recall", "specificity", "accuracy", "pixel_auroc",
-                 "pixel_auprc", "pro"),
+                 "pixel_auprc", "pro", "aupimo"),
         macro=MACRO,
         gradient=", ".join(f"rgb({red} {green} {blue})" for red, green, blue in pictures.colours()[::15]),
         verdicts=judged,
