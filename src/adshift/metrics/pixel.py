@@ -78,7 +78,7 @@ def pixel_metrics(
         raise ValueError(f"maps {maps.shape}: expected (N, H, W)")
     if not 0.0 < pro_limit <= 1.0:
         raise ValueError(f"pro_limit is {pro_limit}: expected a false-positive rate in (0, 1]")
-    marked: np.ndarray = masks.any(axis=(1, 2))
+    marked = np.asarray(masks.any(axis=(1, 2)))
     normal = ~(marked if anomalous is None else np.asarray(anomalous))
     if normal.shape != marked.shape or (marked & normal).any():
         raise ValueError("an image with a mask is said to be normal, or the labels are of other images")
