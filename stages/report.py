@@ -18,7 +18,10 @@ def main() -> None:
     )  # fmt: skip
     dataset, classes, methods = settings.dataset.name, settings.classes, settings.methods
     results = tables.collect(dataset, classes, methods, settings.ablation.ratios)
-    album = pictures.Album(dataset, settings.features.resize, settings.features.crop, tables.thresholds(results))
+    album = pictures.Album(
+        dataset, settings.features.resize, settings.features.crop, tables.thresholds(results),
+        palette=settings.report.colours, scaled=settings.report.scale,
+    )  # fmt: skip
     shown = pictures.choose(dataset, classes, settings.report.rows)
     charts = plots.rows(dataset, results)
 

@@ -195,6 +195,8 @@ class Ablation(Section):
 class Report(Section):
     rows: Count
     misses: Count
+    colours: Literal["cubehelix", "jet"]
+    scale: Literal["class", "image"]
 
 
 SECTIONS: dict[str, Any] = {

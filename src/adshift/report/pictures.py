@@ -28,10 +28,20 @@ TILE, GAP, MARGIN = 144, 6, 118  # pixels, of the composed pictures
 SAMPLED = 64  # images at most that fix a colour scale
 
 
+TRUTH, FOUND = (0, 255, 128), (255, 255, 255)  # outlines of the defect and of what lies above the threshold
+ALPHA = 0.45  # of jet's colours over the image, as the XAI study has it
+
+
 @cache
-def colours() -> np.ndarray:
-    """(256, 3) uint8: dark blue over red to pale yellow, brightness rising evenly (Green 2011, "cubehelix")."""
+def colours(palette: str) -> np.ndarray:
+    """(256, 3) uint8, from normal to anomalous.
+
+    cubehelix: dark blue over red to pale yellow, brightness rising evenly (Green 2011), so that no level stands out.
+    jet: blue over green to red, as the XAI study and most papers have it; its bright middle draws the eye to nothing.
+    """
     level = np.linspace(0, 1, 256)
+    if palette == "jet":
+        return np.rint(255 * np.clip(1.5 - np.abs(4 * level[:, None] - [3, 2, 1]), 0, 1)).astype(np.uint8)
     angle = 2 * np.pi * (-0.5 / 3 + 0.75 * level)
     swing = 1.5 * level * (1 - level) / 2
     turn = np.array([[-0.14861, 1.78277], [-0.29227, -0.90649], [1.97294, 0.0]])
@@ -87,6 +97,8 @@ class Album:
     resize: int
     crop: int | None
     thresholds: dict[tuple[str, str, str], float]  # (method, class, scenario)
+    palette: str = "cubehelix"
+    scaled: str = "class"  # a colour scale common to a class, method and scenario; or `image`, each map its own
     _kept: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
     def _once(self, key: tuple[str, ...], make: Callable[[], Any]) -> Any:
@@ -127,30 +139,40 @@ class Album:
         return scale_of(maps[~labels], maps[labels], ratio, self.thresholds[method, name, scenario.name])
 
     def overlay(self, method: str, name: str, scenario: Scenario, image: str) -> np.ndarray:
-        """(S, S, 3) uint8: the anomaly map over the grey image, what lies above the threshold outlined."""
+        """(S, S, 3) uint8: the anomaly map over its image, the defect and what lies above the threshold outlined."""
         found = self.predictions(method, name, scenario, scenario.test)
         row = found.names.index(image)
         one = Predictions((image,), found.scores[[row]], found.maps[[row]], found.size, found.smoothing)
-        positions = self.scale(method, name, scenario).positions(one.full_maps()[0])
-        return blend(self.image(name, scenario.test, image), positions)
+        values, scale = one.full_maps()[0], self.scale(method, name, scenario)
+        positions = scale.positions(values) if self.scaled == "class" else stretched(values)
+        mixed = blend(self.image(name, scenario.test, image), positions, self.palette)
+        mixed[outline(self.mask(name, scenario.test, image))] = TRUTH
+        mixed[outline(values > scale.threshold)] = FOUND
+        return mixed
 
 
-def blend(image: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """A map over its grey image.
+def stretched(values: np.ndarray) -> np.ndarray:
+    """A map from its lowest value at 0 to its highest at 1, whatever they are: a normal image glows too."""
+    low, high = float(values.min()), float(values.max())
+    return (values - low) / ((high - low) or 1.0)
+
+
+def blend(image: np.ndarray, positions: np.ndarray, palette: str) -> np.ndarray:
+    """A map over its image: jet at `ALPHA` over the colours, cubehelix over the grey image, the stronger the higher.
 
     Args:
         image: (S, S, 3) uint8.
-        positions: (S, S) in [0, 1], the threshold at 0.5.
+        positions: (S, S) in [0, 1].
+        palette: of `colours`.
 
     Returns:
         (S, S, 3) uint8.
     """
-    grey = image.mean(axis=2, keepdims=True)
-    heat = colours()[np.rint(255 * positions).astype(int)]
+    heat = colours(palette)[np.rint(255 * positions).astype(int)]
+    if palette == "jet":
+        return np.rint((1 - ALPHA) * image + ALPHA * heat).astype(np.uint8)
     weight = 0.4 + 0.4 * positions[..., None]  # the calm parts stay recognizable
-    mixed = np.rint((1 - weight) * grey + weight * heat).astype(np.uint8)
-    mixed[outline(positions > 0.5)] = 255
-    return mixed
+    return np.rint((1 - weight) * image.mean(axis=2, keepdims=True) + weight * heat).astype(np.uint8)
 
 
 def outline(region: np.ndarray) -> np.ndarray:
