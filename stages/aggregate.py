@@ -16,7 +16,7 @@ def main() -> None:
     charts = plots.rows(dataset, results)
     printed = tables.all_tables(dataset, results, settings.features.backbone, REFERENCE)
     with output("metrics/tables") as folder:
-        tables.write(folder, [*printed, tables.long(results)])
+        tables.write(folder, [*printed, tables.differences(results)[1], tables.long(results)])
     with output("plots/curves") as folder:
         plots.write(folder, charts)
     write_json("metrics/summary.json", tables.summary(results))

@@ -1,10 +1,11 @@
-"""Image-level metrics of a method at its calibrated thresholds, and the points of its curves."""
+"""Image-level metrics of a method at its calibrated thresholds, their bootstrap, and the points of its curves."""
 
 import argparse
 import csv
 from pathlib import Path
 
 from adshift import evaluation, params
+from adshift.metrics import bootstrap
 from adshift.stage import output, read_json, run, write_json
 
 
@@ -12,12 +13,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--method", required=True)
     method = parser.parse_args().method
-    settings = params.load("dataset.name", "classes")
+    settings = params.load("seed", "dataset.name", "classes", "evaluate.bootstrap")
     dataset = settings.dataset.name
     chosen = read_json(f"data/thresholds/{dataset}/{method}.json")
-    result = evaluation.image_level(dataset, method, settings.classes, chosen)
+    result = evaluation.image_level(
+        dataset, method, settings.classes, chosen, settings.seed, settings.evaluate.bootstrap
+    )
     folder = Path("data/evaluation") / dataset / method
     write_json(folder / "image.json", result["report"])
+    with output(folder / "bootstrap.npz") as path:
+        bootstrap.save(path, result["replicates"])
     for table, rows in result["tables"].items():
         with output(folder / f"{table}.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

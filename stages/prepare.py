@@ -2,17 +2,22 @@
 
 from pathlib import Path
 
-from adshift import datasets, manifest, params
+from adshift import datasets, domains, manifest, params
 from adshift.stage import output, run
 
 
 def main() -> None:
-    settings = params.load("dataset", "classes")
-    final = Path("data/clean") / settings.dataset.name
+    settings = params.load("dataset", "classes", "shift.kind", "shift.recorded")
+    dataset = settings.dataset.name
+    final = Path("data/clean") / dataset
     with output(final) as folder:
-        found = datasets.build(settings.dataset.name, settings.dataset.root, settings.classes, folder, final)
+        found = datasets.build(dataset, settings.dataset.root, settings.classes, folder, final)
         for name, items in found.items():
-            manifest.write(folder / name / "manifest.csv", items)
+            clean = items
+            if settings.shift.kind == "recorded":
+                clean, shifted = domains.assign(items, settings.shift.recorded, name)
+                manifest.write(folder / name / manifest.recorded_path(dataset, name).name, shifted)
+            manifest.write(folder / name / manifest.path_of(dataset, name, "clean").name, clean)
 
 
 if __name__ == "__main__":

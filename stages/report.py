@@ -13,18 +13,21 @@ REFERENCE = Path("reference")
 
 def main() -> None:
     settings = params.load(
-        "dataset.name", "classes", "methods", "features.backbone", "features.resize", "features.crop",
+        "dataset.name", "classes", "methods", "shift.kind", "features.backbone", "features.resize", "features.crop",
         "ablation.ratios", "report"
     )  # fmt: skip
     dataset, classes, methods = settings.dataset.name, settings.classes, settings.methods
     results = tables.collect(dataset, classes, methods, settings.ablation.ratios)
-    album = pictures.Album(dataset, settings.features.resize, settings.features.crop, tables.thresholds(results))
+    album = pictures.Album(
+        dataset, settings.features.resize, settings.features.crop, tables.thresholds(results),
+        palette=settings.report.colours, scaled=settings.report.scale,
+    )  # fmt: skip
     shown = pictures.choose(dataset, classes, settings.report.rows)
     charts = plots.rows(dataset, results)
 
     def page_of() -> str:
-        return page.build(dataset, results, album, backbone=settings.features.backbone, shown=shown,
-                          count=settings.report.misses, reference=REFERENCE)  # fmt: skip
+        return page.build(dataset, results, album, backbone=settings.features.backbone, drift=settings.shift.kind,
+                          shown=shown, count=settings.report.misses, reference=REFERENCE)  # fmt: skip
 
     with output("plots/images") as folder:
         folder.mkdir()

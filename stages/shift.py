@@ -1,4 +1,4 @@
-"""MVTec-Shift of every image of a class, its mask with the same geometry, and what was drawn for it."""
+"""The shifted domain of a class: MVTec-Shift of every image and mask, or the images that were recorded under drift."""
 
 import argparse
 
@@ -11,10 +11,14 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="class")
     name = parser.parse_args().name
     settings = params.load("seed", "dataset.name", "shift")
-    items = manifest.read(manifest.path_of(settings.dataset.name, name, "clean"))
-    final = manifest.path_of(settings.dataset.name, name, "shift").parent
-    with output(final) as folder:
-        shift.shift_class(items, settings.shift, settings.seed, name, folder, final)
+    dataset = settings.dataset.name
+    final = manifest.path_of(dataset, name, "shift")
+    with output(final.parent) as folder:
+        if settings.shift.kind == "recorded":
+            manifest.write(folder / final.name, manifest.read(manifest.recorded_path(dataset, name)))
+        else:
+            items = manifest.read(manifest.path_of(dataset, name, "clean"))
+            shift.shift_class(items, settings.shift, settings.seed, name, folder, final.parent)
 
 
 if __name__ == "__main__":

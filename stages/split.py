@@ -8,13 +8,21 @@ from adshift.stage import output, run
 
 
 def main() -> None:
-    settings = params.load("seed", "dataset.name", "classes", "split")
+    settings = params.load("seed", "dataset.name", "classes", "split", "shift.kind")
     dataset = settings.dataset.name
     with output(Path("data/split") / dataset) as folder:
         folder.mkdir()
         for name in settings.classes:
-            items = manifest.read(manifest.path_of(dataset, name, "clean"))
-            roles = splits.split(items, settings.split, settings.seed, name)
+            paths = {splits.BOTH: manifest.path_of(dataset, name, "clean")}
+            if settings.shift.kind == "recorded":
+                paths = {
+                    "clean": manifest.path_of(dataset, name, "clean"),
+                    "shift": manifest.recorded_path(dataset, name),
+                }
+            roles = {
+                domain: splits.split(manifest.read(path), settings.split, settings.seed, name, domain)
+                for domain, path in paths.items()
+            }
             splits.write(folder / split_path(dataset, name).name, roles)
 
 

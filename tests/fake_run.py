@@ -13,10 +13,12 @@ from PIL import Image
 
 from adshift import manifest
 from adshift.manifest import Item
+from adshift.metrics import bootstrap
 from adshift.records import Predictions
 from adshift.scenarios import SCENARIOS, scores_path, split_path
 
 DATASET, CLASSES, METHODS, RATIOS = "sample", ("hazelnut", "carpet"), ("patchcore", "padim"), (0.01, 0.05, 0.1)
+RESAMPLES = 200
 DEFECTS = ("crack", "hole")
 EVIL = "<img src=x onerror=alert(1)>"  # a defect's name that must not reach the page as markup
 SIDE, MAP, SIZE = 40, 8, 32  # pixels of images, maps, and of the network's input
@@ -84,7 +86,8 @@ def make(normal: int = 8, defective: int = 9, *, dataset: str = DATASET, classes
             manifest.write(path, _images(path.parent, names, rng))
         roles = [{"name": one, "role": "test"} for one in names]
         roles += [{"name": f"train/good/{number}", "role": "train" if number < 6 else "val"} for number in range(8)]
-        _write_csv(split_path(dataset, name), [*roles, {"name": "test/crack/900", "role": "val"}])
+        roles.append({"name": "test/crack/900", "role": "val"})
+        _write_csv(split_path(dataset, name), [{**row, "domain": "both"} for row in roles])
     for method in methods:
         _evaluation(Path("data/evaluation") / dataset / method, dataset, method, classes, names, labels, rng)
     entry = {"auroc": 0.9, "auprc": 0.8, "f1": 0.75, "accuracy": 0.7}
@@ -104,6 +107,7 @@ def make(normal: int = 8, defective: int = 9, *, dataset: str = DATASET, classes
 
 def _evaluation(folder, dataset, method, classes, names, labels, rng) -> None:
     image, pixel, tables = {"on": "val", "classes": {}, "cross_class": {}}, {}, {"roc": [], "pr": [], "scores": []}
+    replicates = {}
     for name in classes:
         image["classes"][name], pixel[name] = {}, {}
         for scenario in SCENARIOS:
@@ -114,6 +118,8 @@ def _evaluation(folder, dataset, method, classes, names, labels, rng) -> None:
             path = scores_path("test", dataset, method, scenario.model_of(name), scenario.pair("test"), name)
             Predictions(tuple(names), scores, maps, SIZE, 1.0).save(path)
             threshold = 11.5 + (lifted if scenario.val == "shift" else 0)
+            drawn = bootstrap.Resamples.draw(int((~labels).sum()), int(labels.sum()), RESAMPLES, 42, name)
+            replicates[name, scenario.name] = bootstrap.replicates(scores, labels, threshold, drawn)
             called = scores > threshold
             tp, fp = int((called & labels).sum()), int((called & ~labels).sum())
             fn, tn = int((~called & labels).sum()), int((~called & ~labels).sum())
@@ -124,7 +130,14 @@ def _evaluation(folder, dataset, method, classes, names, labels, rng) -> None:
                 "best_f1_upper_bound": 0.99,
             }  # fmt: skip
             key = "unified" if scenario.unified else scenario.pair("test")
-            pixel[name][key] = {"auroc": 0.95, "auprc": 0.5, "best_f1_upper_bound": 0.6, "pro": None, "pro_limit": 0.3}
+            pixel[name][key] = {
+                "auroc": 0.95,
+                "auprc": 0.5,
+                "best_f1_upper_bound": 0.6,
+                "pro": None,
+                "pro_limit": 0.3,
+                "aupimo": 0.4,
+            }
             for table, rows in zip(("roc", "pr"), _curves(scores, labels), strict=True):
                 tables[table] += [{"class": name, "scenario": scenario.name, **row} for row in rows]
             tables["scores"] += [
@@ -134,6 +147,7 @@ def _evaluation(folder, dataset, method, classes, names, labels, rng) -> None:
             ]  # fmt: skip
         image["cross_class"][name] = {other: 0.1 if other == name else 0.6 for other in classes}
     _write_json(folder / "image.json", image)
+    bootstrap.save(folder / "bootstrap.npz", replicates)
     _write_json(folder / "pixel.json", pixel)
     for table, rows in tables.items():
         _write_csv(folder / f"{table}.csv", rows)

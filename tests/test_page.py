@@ -40,7 +40,16 @@ def build():
     results = tables.collect("sample", fake_run.CLASSES, fake_run.METHODS, fake_run.RATIOS)
     pictures_of = pictures.Album("sample", 32, None, tables.thresholds(results))
     shown = pictures.choose("sample", fake_run.CLASSES, 4)
-    return page.build("sample", results, pictures_of, backbone="b", shown=shown, count=3, reference=Path("reference"))
+    return page.build(
+        "sample",
+        results,
+        pictures_of,
+        backbone="b",
+        drift="synthetic",
+        shown=shown,
+        count=3,
+        reference=Path("reference"),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -157,8 +166,50 @@ def test_scale_rises_whatever_the_maps(threshold, empty):
 
 
 def test_colours_rise_evenly_in_brightness():
-    light = pictures.colours() @ np.array([0.299, 0.587, 0.114])  # the formula's own measure of brightness
+    light = pictures.colours("cubehelix") @ np.array([0.299, 0.587, 0.114])  # the formula's own measure of brightness
     assert np.abs(light - np.linspace(0, 255, 256)).max() < 8
+
+
+def test_jet_runs_from_blue_over_green_to_red():
+    jet = pictures.colours("jet").astype(int)
+    assert jet[0].tolist() == [0, 0, 128] and jet[255].tolist() == [128, 0, 0]
+    assert jet[32].argmax() == 2 and jet[127].argmax() == 1 and jet[223].argmax() == 0
+
+
+def test_the_studys_overlay_is_jet_at_its_alpha_over_the_image_in_colour():
+    image = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    positions = np.linspace(0, 1, 16).reshape(4, 4)
+    mixed = pictures.blend(image, positions, "jet")
+    heat = pictures.colours("jet")[np.rint(255 * positions).astype(int)]
+    assert (mixed == np.rint(0.55 * image + 0.45 * heat)).all()
+    assert (mixed != pictures.blend(image, positions, "cubehelix")).any()
+
+
+def test_a_scale_of_its_own_lets_every_image_glow_and_a_common_one_does_not(album):
+    _, common = album
+    own = pictures.Album("sample", 32, None, common.thresholds, palette="jet", scaled="image")
+    clean = BY_NAME["clean"]
+    found = own.predictions("padim", "carpet", clean, "clean")
+    calmest = found.names[int(found.scores.argmin())]
+    row = found.names.index(calmest)
+    values = found.full_maps()[row]
+    assert pictures.stretched(values).max() == 1.0 and pictures.stretched(values).min() == 0.0
+    assert pictures.stretched(np.ones((2, 2))).tolist() == [[0, 0], [0, 0]]
+    assert common.scale("padim", "carpet", clean).positions(values).max() < 0.5
+    image = own.image("carpet", "clean", calmest)
+    assert (
+        own.overlay("padim", "carpet", clean, calmest) == pictures.blend(image, pictures.stretched(values), "jet")
+    ).all()  # no outline: nothing above the threshold, no defect
+
+
+def test_the_defect_is_outlined(album):
+    _, pictures_of = album
+    image = next(one for one in pictures_of.predictions("padim", "carpet", BY_NAME["clean"], "clean").names
+                 if "/hole/" in one)  # fmt: skip
+    rim = pictures.outline(pictures_of.mask("carpet", "clean", image))
+    shown = pictures_of.overlay("padim", "carpet", BY_NAME["clean"], image)[rim]
+    marked = (shown == pictures.TRUTH).all(1) | (shown == pictures.FOUND).all(1)
+    assert marked.all() and (shown == pictures.TRUTH).all(1).any()
 
 
 def test_outline_is_the_rim_of_the_region():

@@ -60,7 +60,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def run(stage: ModuleType, protocol: str) -> dict[str, Predictions]:
     settings = Split(protocol=protocol, train_fraction=0.8, val_defect_fraction=0.3, max_train=None)
     items = [Item(name, *name.split("/")[:2], "i", "", "", "", 1, 1) for name in NAMES]
-    splits.write(split_path("set", "01"), splits.split(items, settings, 42, "01"))
+    splits.write(split_path("set", "01"), {splits.BOTH: splits.split(items, settings, 42, "01")})
     stage.main()
     return {
         part: Predictions.load(scores_path(part, "set", "padim", "01", "clean-on-clean", "01"))
@@ -90,7 +90,7 @@ def test_f1_at_a_threshold_chosen_on_test_is_the_upper_bound_and_says_so(
         found = run(stage, protocol)
         monkeypatch.setattr(evaluation, "predictions", lambda part, *_, found=found: found[part])
         chosen = evaluation.thresholds("set", "padim", ["01"], rule, splits.calibrated_on(protocol))
-        report = evaluation.image_level("set", "padim", ("01",), chosen)["report"]
+        report = evaluation.image_level("set", "padim", ("01",), chosen, 42, 100)["report"]
         assert report["on"] == on
         assert {record["on"] for record in chosen["01"].values()} == {on}
         clean = report["classes"]["01"][SCENARIOS[0].name]

@@ -202,23 +202,24 @@ def test_training_count_is_what_trains() -> None:
 
 def test_file_round_trip(tmp_path: Path) -> None:
     roles = splits.split([*images(60, 20, {"cut": 10}), item("test", "cut", 'a,"b')], settings(most=9), 42, "x")
-    splits.write(tmp_path / "ds" / "x.csv", roles)
-    assert splits.read(tmp_path / "ds" / "x.csv") == roles
-    assert (tmp_path / "ds" / "x.csv").read_text(encoding="utf-8").startswith("name,role\ntest/cut/000,")
+    splits.write(tmp_path / "ds" / "x.csv", {"both": roles})
+    assert splits.read(tmp_path / "ds" / "x.csv", "clean") == splits.read(tmp_path / "ds" / "x.csv", "shift") == roles
+    assert (tmp_path / "ds" / "x.csv").read_text(encoding="utf-8").startswith("name,role,domain\ntest/cut/000,")
 
 
 @pytest.mark.parametrize(
     "content",
-    ["", "name,part\na,train\n", "name,role\na,training\n", "name,role\na,train\na,test\n", "name,role\na\n",
-     "name,role\na,train,1\n", b"\xff\xfe\x00"],
+    ["", "name,part,domain\na,train,both\n", "name,role,domain\na,training,both\n",
+     "name,role,domain\na,train,clean\na,test,shift\n", "name,role,domain\na,train\n",
+     "name,role,domain\na,train,dusk\n", "name,role,domain\na,train,both,1\n", b"\xff\xfe\x00"],
 )  # fmt: skip
 def test_a_damaged_file_is_refused(tmp_path: Path, content: str | bytes) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(AdshiftError, match=r"x\.csv"):
-        splits.read(path)
+        splits.read(path, "clean")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AdshiftError, match=r"none\.csv"):
-        splits.read(tmp_path / "none.csv")
+        splits.read(tmp_path / "none.csv", "clean")

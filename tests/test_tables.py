@@ -49,7 +49,7 @@ def test_pixel_metrics_come_from_the_maps_of_the_scenario(run):
             pixel[name][pair]["auroc"] = value
     path.write_text(json.dumps(pixel))
     summary = tables.summary(collect())["patchcore"]
-    assert [summary[scenario.name]["pixel_auroc"] for scenario in SCENARIOS] == [0.1, 0.2, 0.2, 0.3, 0.4]
+    assert [summary[scenario.name]["pixel_auroc"] for scenario in SCENARIOS] == [0.1, 0.2, 0.2, 0.3, 0.4, 0.4]
 
 
 def test_a_class_on_disk_that_the_parameters_do_not_name_is_ignored(run):
@@ -68,15 +68,15 @@ def test_an_evaluation_that_is_missing_is_named(run, missing):
 def test_split_table_counts_normal_and_defective_images(run):
     table = tables.splits("sample", ["carpet"], "resnet50", Path("reference"))
     row = dict(zip(table.columns, table.rows[0], strict=True))
-    assert row == {"class": "carpet", "train_normal": 6, "train_anomalous": 0, "val_normal": 2, "val_anomalous": 1,
-                   "test_normal": 8, "test_anomalous": 9}  # fmt: skip
+    assert row == {"class": "carpet", "domain": "both", "train_normal": 6, "train_anomalous": 0, "val_normal": 2,
+                   "val_anomalous": 1, "test_normal": 8, "test_anomalous": 9}  # fmt: skip
 
 
 def test_split_table_leaves_images_beyond_max_train_out(run):
     path = split_path("sample", "carpet")
     path.write_text(path.read_text().replace(",train", ",unused", 1))
     table = tables.splits("sample", ["carpet"], "resnet50", Path("reference"))
-    assert table.rows[0][1:4] == (5, 0, 2)
+    assert table.rows[0][2:5] == (5, 0, 2)
 
 
 def test_published_values_and_differences_stand_beside_ours_when_the_data_and_backbone_are_the_studys(run):
@@ -117,7 +117,58 @@ def test_each_published_value_finds_its_place(run):
 def test_unified_gap_is_per_class_minus_unified(run):
     for row in tables.unified_gap(collect()).rows:
         own, pooled, gap = row[-3:]
-        assert gap is None if own is None else gap == pytest.approx(own - pooled)
+        assert gap.value is None if own is None else gap.value == pytest.approx(own - pooled)
+
+
+def test_tables_show_intervals_and_csv_has_their_ends_in_columns(run):
+    results = collect()
+    found = results.estimate("padim", "clean", "carpet", "recall")
+    assert found.low <= found.value <= found.high and found.low < found.high
+    clean = next(t for t in tables.all_tables("sample", results, "b", Path("reference")) if t.name == "table2_clean")
+    row = next(row for row in csv.DictReader(clean.csv().splitlines()) if row["class"] == "carpet")
+    assert {"image_auroc", "image_auroc_low", "image_auroc_high"} <= set(row) and "[" not in row["image_auroc"]
+    assert (row["pixel_auroc"], row["pixel_auroc_low"]) == ("0.95", "")
+    shown = results.estimate("patchcore", "clean", "carpet", "image_f1")
+    assert f"{shown.value:.3f} [{shown.low:.3f}, {shown.high:.3f}]" in clean.markdown()
+    assert "| 0.950 |" in clean.markdown()  # pixel metrics have none
+
+
+def test_a_mean_of_classes_is_surer_than_its_classes(run):
+    results = collect()
+    widths = {
+        name: sum(high - low for _, low, high in (
+            results.estimate("padim", scenario.name, name, "recall") for scenario in SCENARIOS))
+        for name in (*fake_run.CLASSES, tables.MACRO)
+    }  # fmt: skip
+    assert widths["macro"] < min(widths[name] for name in fake_run.CLASSES)
+
+
+def test_differences_within_chance_are_ties_and_others_name_the_better_method(run):
+    short, every = tables.differences(collect())
+    assert len(short.rows) == len(SCENARIOS) * 3 and len(every.rows) == len(SCENARIOS) * 3 * 7
+    for row in (*short.rows, *every.rows):
+        low, high, better = row[5].low, row[5].high, row[6]
+        assert better == ("patchcore" if low > 0 else "padim" if high < 0 else "tie")
+    one = dict(zip(every.columns, every.rows[0], strict=True))
+    assert (one["method"], one["than"]) == ("patchcore", "padim")
+    assert all(len(line) == 9 for line in csv.reader(short.csv().splitlines()))
+
+
+def test_methods_are_compared_on_the_same_resamples(run):
+    """Equal methods differ in no resample: a zero-width tie, though each method's own interval is wide."""
+    for file in ("image.json", "pixel.json", "bootstrap.npz"):
+        Path("data/evaluation/sample/padim", file).write_bytes(
+            Path("data/evaluation/sample/patchcore", file).read_bytes()
+        )
+    short, _ = tables.differences(collect())
+    assert {(*row[5], row[6]) for row in short.rows} == {(0.0, 0.0, 0.0, "tie")}
+
+
+def test_a_method_that_is_clearly_better_is_no_tie(run):
+    results = collect()
+    results.replicates["padim", "clean", "macro"][:] -= 0.5
+    short, _ = tables.differences(results)
+    assert short.rows[0][6] == "patchcore" and "| PatchCore |" in short.markdown()
 
 
 def test_markdown_is_escaped_and_aligned():

@@ -43,6 +43,13 @@ def _main() -> None:
 
     commands.add_parser("check", help="check params.yaml, the data and the weights").set_defaults(work=_check)
     commands.add_parser("summary", help="print metrics/summary.json as a table").set_defaults(work=_summary)
+
+    compare = commands.add_parser("compare", help="several runs and published figures in one table and a radar chart")
+    compare.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="a project, or a folder with results.csv")
+    compare.add_argument("--scenario", default="clean", help="clean if not given")
+    compare.add_argument("--to", metavar="DIR", type=Path, default=Path("comparison"), help="where to write")
+    compare.set_defaults(work=_compare)
+
     commands.add_parser("offline-plots", help="let `dvc plots show` work offline").set_defaults(work=_offline)
 
     args = parser.parse_args()
@@ -109,6 +116,14 @@ def _summary(args: argparse.Namespace) -> None:
         for scenario, metrics in scenarios.items():
             cells = {column: "-" if metrics[column] is None else f"{metrics[column]:.3f}" for column in columns}
             print(f"{method:<12}{scenario:<24}" + "".join(f"{cell:>{widths[key]}}" for key, cell in cells.items()))
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from adshift.report import compare
+
+    runs = [compare.read(folder, args.scenario) for folder in args.folders]
+    print(compare.write(args.to, runs, Path("reference")).markdown())
+    print(f"written to {args.to}: comparison.md, comparison.csv, radar.png")
 
 
 def _offline(args: argparse.Namespace) -> None:

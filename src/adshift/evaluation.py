@@ -8,12 +8,13 @@ import numpy as np
 
 from adshift.calibration import Threshold, calibrate
 from adshift.manifest import anomalous
+from adshift.metrics import bootstrap
 from adshift.metrics.image import false_positive_rate, image_metrics
 from adshift.params import Calibrate
 from adshift.records import Predictions
 from adshift.scenarios import SCENARIOS, Scenario, scores_path
 
-UNIFIED_SCENARIO = next(scenario for scenario in SCENARIOS if scenario.unified)
+UNIFIED_SCENARIO = next(scenario for scenario in SCENARIOS if scenario.unified and not scenario.absolute)
 
 
 def predictions(part: str, dataset: str, method: str, scenario: Scenario, name: str) -> Predictions:
@@ -24,28 +25,42 @@ def predictions(part: str, dataset: str, method: str, scenario: Scenario, name: 
 def thresholds(
     dataset: str, method: str, classes: Iterable[str], settings: Calibrate, on: Literal["val", "test"]
 ) -> dict[str, dict[str, Any]]:
-    """{class: {scenario: threshold}} from validation scores alone; `on` says which images these are."""
-    result: dict[str, dict[str, Any]] = {}
-    for name in classes:
-        result[name] = {}
-        for scenario in SCENARIOS:
-            found = predictions("val", dataset, method, scenario, name)
-            result[name][scenario.name] = calibrate(found.scores, anomalous(found.names), settings, on).to_dict()
+    """{class: {scenario: threshold}} from validation scores alone; `on` says which images these are.
+
+    A scenario with an absolute threshold has the same for every class, and what it does on all of them together.
+    """
+    classes = tuple(classes)
+    result: dict[str, dict[str, Any]] = {name: {} for name in classes}
+    for scenario in SCENARIOS:
+        for group in [classes] if scenario.absolute else [(name,) for name in classes]:
+            sets = [predictions("val", dataset, method, scenario, name) for name in group]
+            scores = np.concatenate([found.scores for found in sets])
+            labels = anomalous(image for found in sets for image in found.names)
+            threshold = calibrate(scores, labels, settings, on)
+            for name in group:
+                result[name][scenario.name] = threshold.to_dict()
     return result
 
 
 def image_level(
-    dataset: str, method: str, classes: tuple[str, ...], chosen: Mapping[str, Mapping[str, Any]]
+    dataset: str,
+    method: str,
+    classes: tuple[str, ...],
+    chosen: Mapping[str, Mapping[str, Any]],
+    seed: int,
+    resamples: int,
 ) -> dict[str, Any]:
     """Image metrics of every class and scenario, the cross-class matrix, and the rows of the three curve tables.
 
-    The report's `on` says on which images the thresholds were chosen, `val` or `test`.
+    The report's `on` says on which images the thresholds were chosen, `val` or `test`. Beside it, the bootstrap's
+    replicates of the image metrics, {(class, scenario): (metrics, resamples)}.
     """
     records = {name: {key: Threshold.from_dict(value) for key, value in chosen[name].items()} for name in classes}
     [on] = {record.on for by_scenario in records.values() for record in by_scenario.values()}
     report: dict[str, Any] = {"on": on, "classes": {}, "cross_class": {}}
     tables: dict[str, list[dict[str, Any]]] = {"roc": [], "pr": [], "scores": []}
     normal: dict[str, np.ndarray] = {}
+    replicates: dict[tuple[str, str], np.ndarray] = {}
     for name in classes:
         report["classes"][name] = {}
         for scenario in SCENARIOS:
@@ -53,14 +68,16 @@ def image_level(
             labels = anomalous(found.names)
             threshold = records[name][scenario.name].threshold
             report["classes"][name][scenario.name] = image_metrics(found.scores, labels, threshold).to_dict()
-            if scenario.unified:
+            drawn = bootstrap.Resamples.draw(int((~labels).sum()), int(labels.sum()), resamples, seed, name)
+            replicates[name, scenario.name] = bootstrap.replicates(found.scores, labels, threshold, drawn)
+            if scenario is UNIFIED_SCENARIO:
                 normal[name] = found.scores[~labels]
             for table, rows in curves(found, threshold).items():
                 tables[table] += [{"class": name, "scenario": scenario.name, **row} for row in rows]
     for owner in classes:
         limit = records[owner][UNIFIED_SCENARIO.name].threshold
         report["cross_class"][owner] = {other: false_positive_rate(normal[other], limit) for other in classes}
-    return {"report": report, "tables": tables}
+    return {"report": report, "tables": tables, "replicates": replicates}
 
 
 def curves(found: Predictions, threshold: float) -> dict[str, list[dict[str, Any]]]:
@@ -95,7 +112,7 @@ def pixel_level(
         found = predictions("test", dataset, method, scenario, name)
         items = {item.name: item for item in read(path_of(dataset, name, scenario.test))}
         masks = np.stack([fit(load_mask(items[image]), resize, crop) for image in found.names])
-        return pixel_metrics(found.full_maps(), masks, limit).to_dict()
+        return pixel_metrics(found.full_maps(), masks, limit, anomalous(found.names)).to_dict()
 
     needed = {scenario.pixels: scenario for scenario in SCENARIOS}
     work = [(name, scenario) for name in classes for scenario in needed.values()]

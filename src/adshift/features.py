@@ -121,6 +121,6 @@ def stored(dataset: str, classes: Iterable[str], domain: str, part: Literal["tra
     """Stored feature maps of the images that the split gives to `part`, classes pooled."""
     sets = []
     for name in classes:
-        names = splits.images_of(splits.read(split_path(dataset, name)), part)
+        names = splits.images_of(splits.read(split_path(dataset, name), domain), part)
         sets.append(Features.open(features_path(dataset, name, domain)).select(names))
     return reduce(Features.__add__, sets)

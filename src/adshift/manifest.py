@@ -21,7 +21,8 @@ class Item:
     """One image.
 
     Attributes:
-        name: `part/defect/key`, unique within its class and the same in every domain; the key is usually the stem.
+        name: `part/defect/key`, unique within its class; the key is usually the stem. An image has the same name in
+            both domains where drift is synthetic, and belongs to one of them where it was recorded.
         part: the data set's official part: `train`, `test`, or `val` where it has one.
         defect: defect type, `good` for a normal image.
         image, mask: paths; the mask is empty for a normal image.
@@ -47,6 +48,11 @@ class Item:
 def path_of(dataset: str, name: str, domain: str) -> Path:
     """Where the manifest of a class lies in a domain (`clean` is written by prepare, `shift` by shift)."""
     return Path("data") / domain / dataset / name / "manifest.csv"
+
+
+def recorded_path(dataset: str, name: str) -> Path:
+    """Where prepare writes the manifest of the images that were recorded under drift, for shift to take up."""
+    return path_of(dataset, name, "clean").with_name("recorded.csv")
 
 
 def write(path: Path, items: list[Item]) -> None:

@@ -6,6 +6,7 @@ parameter that DVC does not know about.
 
 import json
 import math
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,6 +49,16 @@ def _odd(value: int) -> int:
     if value % 2 == 0:
         raise ValueError("must be odd")
     return value
+
+
+def _one_group(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+    if groups != 1:
+        raise ValueError(f"{pattern!r} has {groups} groups, expected one, in parentheses")
+    return pattern
 
 
 def _name(value: str) -> str:
@@ -137,7 +148,14 @@ class Illumination(Section):
     smoothing: NotNegative
 
 
+class Recorded(Section):
+    pattern: Annotated[str, AfterValidator(_one_group)]
+    shifted: Several(str)  # type: ignore[valid-type]
+
+
 class Shift(Section):
+    kind: Literal["synthetic", "recorded"]
+    recorded: Recorded
     border: Literal["reflect", "edge", "wrap", "constant"]
     geometry: Geometry
     color: Color
@@ -168,6 +186,7 @@ class Calibrate(Section):
 
 class Evaluate(Section):
     pro_limit: Fraction
+    bootstrap: Annotated[int, Field(ge=100, le=100_000)]
 
 
 class Ablation(Section):
@@ -177,6 +196,8 @@ class Ablation(Section):
 class Report(Section):
     rows: Count
     misses: Count
+    colours: Literal["cubehelix", "jet"]
+    scale: Literal["class", "image"]
 
 
 SECTIONS: dict[str, Any] = {

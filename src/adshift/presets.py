@@ -20,6 +20,9 @@ COMMON: dict[str, Any] = {
     "split.train_fraction": 0.8,
     "split.val_defect_fraction": 0.3,
     "split.max_train": None,
+    "shift.kind": "synthetic",
+    "shift.recorded.pattern": r"exp(\d)",
+    "shift.recorded.shifted": ["4", "5", "6"],
     "features.backbone": "tf_efficientnet_lite0",
     "features.layers": None,
     "features.weights": None,
@@ -61,6 +64,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "btad": {"dataset.name": "btad", "classes": None},
     "real_iad": {"dataset.name": "real_iad", "classes": None},
     "magnetic_tile": {"dataset.name": "magnetic_tile", "classes": None},
+    "magnetic_tile_recorded": {  # six exposures, dark to bright; the brighter half is shifted
+        "dataset.name": "magnetic_tile",
+        "classes": None,
+        "shift.kind": "recorded",
+    },
     "xai_mvtec": {**XAI, "dataset.name": "mvtec", "classes": ["bottle", "cable", "hazelnut"]},  # table 1
     "xai_wide": {  # table 2, its second row
         **XAI,

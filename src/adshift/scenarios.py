@@ -15,7 +15,8 @@ class Scenario:
     Attributes:
         name: as the study calls it.
         model, val, test: domains of the training images, of the validation images, of the test images.
-        unified: whether one model serves all classes (thresholds stay per class).
+        unified: whether one model serves all classes.
+        absolute: whether one threshold serves all classes, from their pooled validation scores; else each has its own.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Scenario:
     val: str
     test: str
     unified: bool = False
+    absolute: bool = False
 
     def pair(self, part: str) -> str:
         """Which scores it needs of a part (`val` or `test`), such as `clean-on-shift`."""
@@ -44,6 +46,7 @@ SCENARIOS = (
     Scenario("shift_threshold_only", "clean", "shift", "shift"),
     Scenario("shift_full_adaptation", "shift", "shift", "shift"),
     Scenario("unified", "clean", "clean", "clean", unified=True),
+    Scenario("unified_absolute", "clean", "clean", "clean", unified=True, absolute=True),
 )
 
 

@@ -1,4 +1,4 @@
-"""Which image trains, validates and tests. One CSV a class: name, role.
+"""Which image trains, validates and tests. One CSV a class: name, role, domain.
 
 Protocol `study` (the study, 4.1):
 
@@ -7,6 +7,9 @@ val     the rest of train/good or those validation images, and floor(val_defect_
         images, spread over the defect types in proportion
 test    all else
 unused  training images beyond `max_train`; they belong to no part
+
+The domain is `both` where the shift makes two images of each. Where drift was recorded, an image belongs to one domain,
+`clean` or `shift`, and each domain is split by itself.
 
 Protocol `official`, as most papers have it: train/good trains, the official test images test, all of them, and no image
 validates. What looks for validation images finds the test images instead (`images_of`), so a threshold is chosen on
@@ -25,13 +28,16 @@ from adshift import seeding
 from adshift.errors import AdshiftError
 from adshift.manifest import GOOD, Item
 from adshift.params import Split
+from adshift.scenarios import DOMAINS
 
+COLUMNS = ("name", "role", "domain")
 ROLES = ("train", "val", "test", "unused")
 OFFICIAL = "official"
+BOTH = "both"
 
 
-def split(items: list[Item], settings: Split, seed: int, name: str) -> dict[str, str]:
-    """The role of every image of the class `name`.
+def split(items: list[Item], settings: Split, seed: int, name: str, domain: str = BOTH) -> dict[str, str]:
+    """The role of every image of the class `name` in a domain, which only messages name.
 
     Each image draws its own place in the order, by its name, so one image more moves no more than its neighbours.
     Whatever `max_train` is, val and test stay the same, and fewer training images are a subset of more.
@@ -68,7 +74,8 @@ def split(items: list[Item], settings: Split, seed: int, name: str) -> dict[str,
     if twice:
         raise AdshiftError(f"class {name}: two images are named {twice[0]}", "rename one of them")
     assert len(roles) == len(items)
-    _check(roles, {item.name: item.anomalous for item in items}, name, official)
+    where = f"class {name}" if domain == BOTH else f"class {name}, {domain} domain"
+    _check(roles, {item.name: item.anomalous for item in items}, where, official)
     return dict(roles)
 
 
@@ -100,28 +107,35 @@ def _floor(fraction: float, count: int) -> int:
     return math.floor(Fraction(repr(fraction)) * count)
 
 
-def _check(roles: list[tuple[str, str]], anomalous: dict[str, bool], name: str, official: bool) -> None:
+def _check(roles: list[tuple[str, str]], anomalous: dict[str, bool], where: str, official: bool) -> None:
     found = Counter((role, anomalous[image]) for image, role in roles)
     total = Counter(anomalous.values())
     for part, defective in [("train", False), ("val", False), ("test", False), ("val", True), ("test", True)]:
         if not found[part, defective] and not (official and part == "val"):
             kind = "defective" if defective else "normal"
             raise AdshiftError(
-                f"class {name}: no {kind} image is left for {part} ({total[False]} normal, {total[True]} defective)",
+                f"{where}: no {kind} image is left for {part} ({total[False]} normal, {total[True]} defective)",
                 f"add {kind} images to {'train/good' if part != 'test' and not defective else 'test/'}, "
                 "or mend split.* in params.yaml, or take the class out of `classes`",
             )
 
 
-def write(path: Path, roles: dict[str, str]) -> None:
-    """Write the roles, sorted by name."""
+def write(path: Path, domains: Mapping[str, Mapping[str, str]]) -> None:
+    """Write {domain: {name: role}}, sorted by name."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    rows = sorted((name, role, domain) for domain, roles in domains.items() for name, role in roles.items())
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([("name", "role"), *sorted(roles.items())])
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
 
 
-def read(path: Path) -> dict[str, str]:
-    """The role of every image, by name, sorted.
+def read(path: Path, domain: str) -> dict[str, str]:
+    """The role of every image of a domain, by name, sorted. Errors as `read_all`'s."""
+    domains = read_all(path)
+    return dict(sorted((domains.get(domain, {}) | domains.get(BOTH, {})).items()))
+
+
+def read_all(path: Path) -> dict[str, dict[str, str]]:
+    """{domain, or `both`: {name: role}}, sorted.
 
     Raises:
         AdshiftError: the file is missing or damaged, holds an unknown role, or an image twice.
@@ -129,12 +143,15 @@ def read(path: Path) -> dict[str, str]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file, strict=True)
-        roles = {name: role for name, role in rows}
-        if header != ["name", "role"] or len(roles) < len(rows) or not set(roles.values()) <= set(ROLES):
-            raise ValueError("expected columns name and role, each name once, roles " + ", ".join(ROLES))
+        domains: dict[str, dict[str, str]] = {}
+        for name, role, domain in sorted(rows):
+            domains.setdefault(domain, {})[name] = role
+        names, roles, found = map(set, zip(*rows, strict=True))
+        if header != list(COLUMNS) or len(names) < len(rows) or not (roles <= set(ROLES) and found <= {*DOMAINS, BOTH}):
+            raise ValueError(f"expected columns {', '.join(COLUMNS)}, each name once, roles {', '.join(ROLES)}")
     except (OSError, ValueError, csv.Error) as error:
         raise AdshiftError(f"{path}: not a readable split ({error})", "run `dvc repro split`") from None
-    return dict(sorted(roles.items()))
+    return domains
 
 
 def images_of(roles: dict[str, str], part: Literal["train", "val", "test"]) -> tuple[str, ...]:

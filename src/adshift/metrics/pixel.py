@@ -1,4 +1,4 @@
-"""Pixel-level metrics of anomaly maps, which need no threshold. One sort serves all four.
+"""Pixel-level metrics of anomaly maps, which need no threshold. One sort serves all but AUPIMO.
 
 Notation: N images, H x W pixels. Memory: one copy of the maps, and 8 bytes for each anomalous pixel.
 """
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from adshift.metrics.pimo import pimo
 from adshift.metrics.pro import pro
 from adshift.metrics.ranking import Ranked
 
@@ -24,6 +25,7 @@ class PixelMetrics:
             does better; it is a bound, not a result.
         pro: area under the per-region overlap curve up to `pro_limit`, divided by it.
         pro_limit: false-positive rate that PRO is integrated to, in (0, 1].
+        aupimo: area under the per-image overlap curve; None where no image is normal or no pixel defective.
     """
 
     auroc: float | None
@@ -31,10 +33,11 @@ class PixelMetrics:
     best_f1_upper_bound: float
     pro: float
     pro_limit: float
+    aupimo: float | None
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if (value is None and name != "auroc") or (value is not None and not 0.0 <= value <= 1.0):
+            if (value is None and name not in ("auroc", "aupimo")) or (value is not None and not 0.0 <= value <= 1.0):
                 raise ValueError(f"{name} is {value}: expected 0 to 1")
         if self.pro_limit == 0.0:
             raise ValueError("pro_limit is 0: nothing to integrate")
@@ -55,13 +58,17 @@ class PixelMetrics:
         return cls(**values)
 
 
-def pixel_metrics(maps: np.ndarray, masks: np.ndarray, pro_limit: float) -> PixelMetrics:
-    """AUROC, AUPRC, best F1 and PRO over all pixels of all images.
+def pixel_metrics(
+    maps: np.ndarray, masks: np.ndarray, pro_limit: float, anomalous: np.ndarray | None = None
+) -> PixelMetrics:
+    """AUROC, AUPRC, best F1 and PRO over all pixels of all images, and AUPIMO.
 
     Args:
         maps: (N, H, W) float32 raw scores, the larger the more anomalous.
         masks: (N, H, W) bool, the truth.
         pro_limit: false-positive rate to integrate PRO to, in (0, 1].
+        anomalous: (N,) bool, the images that are not normal, a defect without a pixel among them; those with a mask
+            if not given.
 
     Raises:
         ValueError: other shapes or types, a score that is not finite, or a limit out of range.
@@ -71,6 +78,10 @@ def pixel_metrics(maps: np.ndarray, masks: np.ndarray, pro_limit: float) -> Pixe
         raise ValueError(f"maps {maps.shape}: expected (N, H, W)")
     if not 0.0 < pro_limit <= 1.0:
         raise ValueError(f"pro_limit is {pro_limit}: expected a false-positive rate in (0, 1]")
+    marked = np.asarray(masks.any(axis=(1, 2)))
+    normal = ~(marked if anomalous is None else np.asarray(anomalous))
+    if normal.shape != marked.shape or (marked & normal).any():
+        raise ValueError("an image with a mask is said to be normal, or the labels are of other images")
     ranked = Ranked.of(maps, masks)
     return PixelMetrics(
         auroc=ranked.auroc(),
@@ -78,4 +89,5 @@ def pixel_metrics(maps: np.ndarray, masks: np.ndarray, pro_limit: float) -> Pixe
         best_f1_upper_bound=ranked.best_f1()[0],
         pro=pro(ranked, maps, masks, pro_limit),
         pro_limit=float(pro_limit),
+        aupimo=pimo(maps, masks, normal),
     )

@@ -4,7 +4,7 @@ Overview first (what drift costs and what buys it back), then each class, the wo
 coreset. Names from data go through Jinja's escaping; charts and pictures are inlined.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,8 @@ def build(
     album: Album,
     *,
     backbone: str,
-    shown: Mapping[str, Sequence[str]],
+    drift: str,
+    shown: pictures.Shown,
     count: int,
     reference: Path,
 ) -> str:
@@ -161,7 +162,8 @@ def build(
         results: everything measured.
         album: where pictures come from.
         backbone: its name.
-        shown: {class: test images of the qualitative rows}.
+        drift: `synthetic` or `recorded`.
+        shown: test images of the qualitative rows.
         count: misses in the gallery, for each method and scenario.
         reference: folder of published figures.
     """
@@ -202,7 +204,7 @@ def build(
                 (image, [pictures.thumbnail(picture, THUMB) for picture in (
                     album.image(name, domain, image), album.mask(name, domain, image),
                     *(album.overlay(method, name, scenario, image) for _, method, scenario in columns))])
-                for image in shown[name]
+                for image in shown[name, domain]
             ],
         }  # fmt: skip
 
@@ -216,12 +218,14 @@ def build(
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         dataset=dataset,
         backbone=backbone,
+        drift=drift,
+        scaled=album.scaled,
         results=results,
         scenarios=[scenario.name for scenario in SCENARIOS],
         metrics=("image_auroc", "image_auprc", "image_f1", "recall", "specificity", "accuracy", "pixel_auroc",
-                 "pixel_auprc", "pro"),
+                 "pixel_auprc", "pro", "aupimo"),
         macro=MACRO,
-        gradient=", ".join(f"rgb({red} {green} {blue})" for red, green, blue in pictures.colours()[::15]),
+        gradient=", ".join(f"rgb({red} {green} {blue})" for red, green, blue in pictures.colours(album.palette)[::15]),
         verdicts=judged,
         verdict_texts=VERDICTS,
         costs={method: costs(results, method) for method in results.methods},

@@ -18,19 +18,30 @@ from adshift.images import fit, load_image, load_mask
 from adshift.manifest import GOOD, Item, anomalous, path_of, read
 from adshift.records import Predictions
 from adshift.report import label
-from adshift.scenarios import SCENARIOS, Scenario, pair, scores_path, split_path
+from adshift.scenarios import DOMAINS, SCENARIOS, Scenario, pair, scores_path, split_path
 from adshift.splits import names_of
 from adshift.splits import read as read_split
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+Shown = dict[tuple[str, str], list[str]]  # {(class, domain): names of test images}
 TILE, GAP, MARGIN = 144, 6, 118  # pixels, of the composed pictures
 SAMPLED = 64  # images at most that fix a colour scale
 
 
+TRUTH, FOUND = (0, 255, 128), (255, 255, 255)  # outlines of the defect and of what lies above the threshold
+ALPHA = 0.45  # of jet's colours over the image, as the XAI study has it
+
+
 @cache
-def colours() -> np.ndarray:
-    """(256, 3) uint8: dark blue over red to pale yellow, brightness rising evenly (Green 2011, "cubehelix")."""
+def colours(palette: str) -> np.ndarray:
+    """(256, 3) uint8, from normal to anomalous.
+
+    cubehelix: dark blue over red to pale yellow, brightness rising evenly (Green 2011), so that no level stands out.
+    jet: blue over green to red, as the XAI study and most papers have it; its bright middle draws the eye to nothing.
+    """
     level = np.linspace(0, 1, 256)
+    if palette == "jet":
+        return np.rint(255 * np.clip(1.5 - np.abs(4 * level[:, None] - [3, 2, 1]), 0, 1)).astype(np.uint8)
     angle = 2 * np.pi * (-0.5 / 3 + 0.75 * level)
     swing = 1.5 * level * (1 - level) / 2
     turn = np.array([[-0.14861, 1.78277], [-0.29227, -0.90649], [1.97294, 0.0]])
@@ -86,6 +97,8 @@ class Album:
     resize: int
     crop: int | None
     thresholds: dict[tuple[str, str, str], float]  # (method, class, scenario)
+    palette: str = "cubehelix"
+    scaled: str = "class"  # a colour scale common to a class, method and scenario; or `image`, each map its own
     _kept: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
     def _once(self, key: tuple[str, ...], make: Callable[[], Any]) -> Any:
@@ -126,30 +139,40 @@ class Album:
         return scale_of(maps[~labels], maps[labels], ratio, self.thresholds[method, name, scenario.name])
 
     def overlay(self, method: str, name: str, scenario: Scenario, image: str) -> np.ndarray:
-        """(S, S, 3) uint8: the anomaly map over the grey image, what lies above the threshold outlined."""
+        """(S, S, 3) uint8: the anomaly map over its image, the defect and what lies above the threshold outlined."""
         found = self.predictions(method, name, scenario, scenario.test)
         row = found.names.index(image)
         one = Predictions((image,), found.scores[[row]], found.maps[[row]], found.size, found.smoothing)
-        positions = self.scale(method, name, scenario).positions(one.full_maps()[0])
-        return blend(self.image(name, scenario.test, image), positions)
+        values, scale = one.full_maps()[0], self.scale(method, name, scenario)
+        positions = scale.positions(values) if self.scaled == "class" else stretched(values)
+        mixed = blend(self.image(name, scenario.test, image), positions, self.palette)
+        mixed[outline(self.mask(name, scenario.test, image))] = TRUTH
+        mixed[outline(values > scale.threshold)] = FOUND
+        return mixed
 
 
-def blend(image: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """A map over its grey image.
+def stretched(values: np.ndarray) -> np.ndarray:
+    """A map from its lowest value at 0 to its highest at 1, whatever they are: a normal image glows too."""
+    low, high = float(values.min()), float(values.max())
+    return (values - low) / ((high - low) or 1.0)
+
+
+def blend(image: np.ndarray, positions: np.ndarray, palette: str) -> np.ndarray:
+    """A map over its image: jet at `ALPHA` over the colours, cubehelix over the grey image, the stronger the higher.
 
     Args:
         image: (S, S, 3) uint8.
-        positions: (S, S) in [0, 1], the threshold at 0.5.
+        positions: (S, S) in [0, 1].
+        palette: of `colours`.
 
     Returns:
         (S, S, 3) uint8.
     """
-    grey = image.mean(axis=2, keepdims=True)
-    heat = colours()[np.rint(255 * positions).astype(int)]
+    heat = colours(palette)[np.rint(255 * positions).astype(int)]
+    if palette == "jet":
+        return np.rint((1 - ALPHA) * image + ALPHA * heat).astype(np.uint8)
     weight = 0.4 + 0.4 * positions[..., None]  # the calm parts stay recognizable
-    mixed = np.rint((1 - weight) * grey + weight * heat).astype(np.uint8)
-    mixed[outline(positions > 0.5)] = 255
-    return mixed
+    return np.rint((1 - weight) * image.mean(axis=2, keepdims=True) + weight * heat).astype(np.uint8)
 
 
 def outline(region: np.ndarray) -> np.ndarray:
@@ -159,9 +182,13 @@ def outline(region: np.ndarray) -> np.ndarray:
     return region & ~inner
 
 
-def choose(dataset: str, classes: Sequence[str], count: int) -> dict[str, list[str]]:
-    """{class: the test images to show}."""
-    return {name: spread(names_of(read_split(split_path(dataset, name)), "test"), count) for name in classes}
+def choose(dataset: str, classes: Sequence[str], count: int) -> Shown:
+    """The test images to show."""
+    return {
+        (name, domain): spread(names_of(read_split(split_path(dataset, name), domain), "test"), count)
+        for name in classes
+        for domain in DOMAINS
+    }
 
 
 def spread(names: Sequence[str], count: int) -> list[str]:
@@ -223,15 +250,13 @@ def thumbnail(picture: np.ndarray, side: int) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
-def samples(album: Album, classes: Sequence[str], shown: dict[str, list[str]]) -> Image.Image:
-    """Clean images above their shifted selves, two rows a class."""
-    rows = [
+def samples(album: Album, shown: Shown) -> Image.Image:
+    """Clean images above shifted ones, their own selves where drift is synthetic; two rows a class."""
+    return contact_sheet([
         (f"{name}, {'clean' if domain == 'clean' else 'shifted'}",
-         [album.image(name, domain, image) for image in shown[name]])
-        for name in classes
-        for domain in ("clean", "shift")
-    ]  # fmt: skip
-    return contact_sheet(rows)
+         [album.image(name, domain, image) for image in images])
+        for (name, domain), images in shown.items()
+    ])  # fmt: skip
 
 
 def columns_of(domain: str, methods: Sequence[str]) -> list[tuple[str, str, Scenario]]:
@@ -255,10 +280,10 @@ def qualitative(album: Album, name: str, domain: str, images: Sequence[str], met
     return contact_sheet(rows, ["image", "ground truth", *(text for text, _, _ in columns)])
 
 
-def write(folder: Path, album: Album, shown: dict[str, list[str]], methods: Sequence[str]) -> None:
+def write(folder: Path, album: Album, shown: Shown, methods: Sequence[str]) -> None:
     """Write samples.png and, a class, qualitative_CLASS.png and qualitative_CLASS_shift.png."""
     folder.mkdir(parents=True, exist_ok=True)
-    samples(album, list(shown), shown).save(folder / "samples.png")
-    for name, images in shown.items():
-        for domain, ending in (("clean", ""), ("shift", "_shift")):
-            qualitative(album, name, domain, images, methods).save(folder / f"qualitative_{name}{ending}.png")
+    samples(album, shown).save(folder / "samples.png")
+    for (name, domain), images in shown.items():
+        ending = "" if domain == "clean" else f"_{domain}"
+        qualitative(album, name, domain, images, methods).save(folder / f"qualitative_{name}{ending}.png")

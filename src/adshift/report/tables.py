@@ -8,16 +8,20 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from adshift.errors import AdshiftError
 from adshift.manifest import GOOD
 from adshift.methods import UNIFIED
+from adshift.metrics import bootstrap
 from adshift.report import ON_TEST, label
 from adshift.scenarios import DOMAINS, SCENARIOS, split_path
-from adshift.splits import read as read_split
+from adshift.splits import read_all as read_splits
 from adshift.stage import read_json
 
 MACRO = "macro"
@@ -36,24 +40,43 @@ PIXEL_METRICS = {
     "pixel_auprc": "auprc",
     "pixel_best_f1_upper_bound": "best_f1_upper_bound",
     "pro": "pro",
+    "aupimo": "aupimo",
 }
 METRICS = (*IMAGE_METRICS, *PIXEL_METRICS)
 THRESHOLDED = ("image_f1", "accuracy", "precision", "recall", "specificity")
+BOOTSTRAPPED = {
+    name: bootstrap.METRICS.index(IMAGE_METRICS[name]) for name in ("image_auroc", "image_auprc", *THRESHOLDED)
+}
+COMPARED = ("image_auroc", "image_f1", "specificity")  # in the tables of differences that a reader sees
+TIE = "tie"
 COUNTS = ("tn", "fp", "fn", "tp")
 SUMMARY = ("image_auroc", "image_f1", "specificity", "pixel_auroc", "pro")
 ABLATION_METRICS = {"image_auroc": "auroc", "image_auprc": "auprc", "image_f1": "f1", "accuracy": "accuracy"}
 STUDY_CLASSES = {"hazelnut", "carpet", "zipper"}
 STYLES = {"rows": ".0f", "ratio": "g", "seconds": ".1f"}  # of numbers shown to a reader; 3 decimals for the others
 PUBLISHED, DIFFERENCE = "_published", "_difference"
+ENDS = ("_low", "_high")
+SIGNED = (DIFFERENCE, "gap", "difference")
 
 UPPER_BOUND = (
     "Thresholds were chosen on the test images (split.protocol: official; where nothing adapts to a shift, on their "
     "clean originals): F1 at a threshold chosen on the same images is an upper bound, what else needs one is no result."
 )
 
+INTERVALS = "In brackets: 95 % intervals over test images, for models and thresholds as they are (bootstrap)."
+
 LONG = 200  # rows; a longer table has no Markdown
 
-Cell = str | int | float | None
+
+class Estimate(NamedTuple):
+    """A value and the ends of its 95 % interval over test images, None where there is none."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+Cell = str | int | float | Estimate | None
 
 
 def evaluation_path(dataset: str) -> Path:
@@ -76,6 +99,8 @@ class Results:
         cross_class: {method: {threshold_of: {applied_to: false-positive rate}}}.
         ablation: {class or "macro": {ratio: {metric: value, "rows": memory bank rows}}}.
         on: on which images thresholds were chosen, `val` or `test`.
+        replicates: {(method, scenario, class or "macro"): (metrics, B)}, rows as in `bootstrap.METRICS`; a resample of
+            a class's test images is the same for every method.
     """
 
     classes: tuple[str, ...]
@@ -84,6 +109,8 @@ class Results:
     cross_class: dict[str, dict[str, dict[str, float | None]]]
     ablation: dict[str, dict[float, dict[str, Any]]]
     on: str
+    replicates: dict[tuple[str, str, str], np.ndarray]
+    _ends: dict[tuple[str, str, str], np.ndarray] = field(default_factory=dict)
 
     def named(self, metric: str) -> str:
         """How a metric is called where it is written down: one whose threshold saw the test images says so."""
@@ -96,8 +123,27 @@ class Results:
     def value(self, method: str, scenario: str, name: str, metric: str) -> float | None:
         return self.values[method, scenario, name][metric]
 
-    def row(self, method: str, scenario: str, name: str, metrics: Iterable[str]) -> list[float | None]:
-        return [self.value(method, scenario, name, metric) for metric in metrics]
+    def estimate(self, method: str, scenario: str, name: str, metric: str) -> Estimate:
+        """A metric with its interval; pixel metrics and bounds have none."""
+        value, key = self.value(method, scenario, name, metric), (method, scenario, name)
+        if metric not in BOOTSTRAPPED or value is None:
+            return Estimate(value, None, None)
+        if key not in self._ends:
+            self._ends[key] = bootstrap.interval(self.replicates[key])
+        return Estimate(value, *_ends(self._ends[key][:, BOOTSTRAPPED[metric]]))
+
+    def difference(self, one: tuple[str, str], other: tuple[str, str], name: str, metric: str) -> Estimate:
+        """What a (method, scenario) is ahead of another on the same test images, resampled alike for both."""
+        values = [self.value(*pair, name, metric) for pair in (one, other)]
+        if None in values:
+            return Estimate(None, None, None)
+        row = BOOTSTRAPPED[metric]
+        moved = self.replicates[*one, name][row] - self.replicates[*other, name][row]
+        return Estimate(values[0] - values[1], *_ends(bootstrap.interval(moved)))  # type: ignore[operator]
+
+
+def _ends(found: np.ndarray) -> list[float | None]:
+    return [None if np.isnan(end) else float(end) for end in found]
 
 
 def collect(dataset: str, classes: Sequence[str], methods: Sequence[str], ratios: Sequence[float]) -> Results:
@@ -108,6 +154,7 @@ def collect(dataset: str, classes: Sequence[str], methods: Sequence[str], ratios
     """
     root = evaluation_path(dataset)
     values: dict[tuple[str, str, str], dict[str, Any]] = {}
+    replicates: dict[tuple[str, str, str], np.ndarray] = {}
     cross_class, ablation = {}, {}
     chosen_on: set[str] = set()
     place = root
@@ -116,6 +163,7 @@ def collect(dataset: str, classes: Sequence[str], methods: Sequence[str], ratios
             place = root / method
             image, pixel = read_json(place / "image.json"), read_json(place / "pixel.json")
             chosen_on.add(image["on"])
+            drawn = bootstrap.load(place / "bootstrap.npz")
             for scenario in SCENARIOS:
                 for name in classes:
                     by_image, by_pixel = image["classes"][name][scenario.name], pixel[name][scenario.pixels]
@@ -124,9 +172,12 @@ def collect(dataset: str, classes: Sequence[str], methods: Sequence[str], ratios
                         **{key: by_pixel[source] for key, source in PIXEL_METRICS.items()},
                         **{key: by_image[key] for key in ("threshold", *COUNTS)},
                     }
+                    replicates[method, scenario.name, name] = drawn[name, scenario.name]
                 values[method, scenario.name, MACRO] = {
                     key: mean(values[method, scenario.name, name][key] for name in classes) for key in METRICS
                 }
+                sets = [replicates[method, scenario.name, name] for name in classes]
+                replicates[method, scenario.name, MACRO] = np.mean(sets, axis=0)
             cross_class[method] = {of: {to: image["cross_class"][of][to] for to in classes} for of in classes}
         place = root / "ablation.json"
         measured = read_json(place)["classes"]
@@ -146,7 +197,7 @@ def collect(dataset: str, classes: Sequence[str], methods: Sequence[str], ratios
         ratio: {key: mean(ablation[name][ratio][key] for name in classes) for key in ("rows", *ABLATION_METRICS)}
         for ratio in sorted(ratios)
     }
-    return Results(tuple(classes), tuple(methods), values, cross_class, ablation, *chosen_on)
+    return Results(tuple(classes), tuple(methods), values, cross_class, ablation, chosen_on.pop(), replicates)
 
 
 def thresholds(results: Results) -> dict[tuple[str, str, str], float]:
@@ -184,10 +235,18 @@ class Table:
     note: str = ""
 
     def csv(self) -> str:
+        """An estimate takes three columns: the value, `_low`, `_high`."""
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        table.writerow(self.columns)
-        table.writerows([plain(cell) for cell in row] for row in self.rows)
+        wide = [any(isinstance(row[place], Estimate) for row in self.rows) for place in range(len(self.columns))]
+        table.writerow(
+            name + end
+            for name, three in zip(self.columns, wide, strict=True)
+            for end in (("", *ENDS) if three else ("",))
+        )
+        for row in self.rows:
+            cells = [cell if three else (cell,) for cell, three in zip(row, wide, strict=True)]
+            table.writerow(plain(part) for cell in cells for part in cell)  # type: ignore[union-attr]
         return text.getvalue()
 
     def cells(self) -> list[list[str]]:
@@ -215,10 +274,12 @@ def _heading(column: str) -> str:
 def _shown(cell: Cell, column: str) -> str:
     if cell is None:
         return "\N{EN DASH}"
+    if isinstance(cell, Estimate):
+        ends = "" if cell.low is None else f" [{_shown(cell.low, column)}, {_shown(cell.high, column)}]"
+        return _shown(cell.value, column) + ends
     if isinstance(cell, float):
-        style = "+.3f" if column.endswith(DIFFERENCE) or column == "gap" else STYLES.get(column, ".3f")
-        return format(cell, style)
-    named = column in ("method", "scenario", "metric") or cell == MACRO
+        return format(cell, "+.3f" if column.endswith(SIGNED) else STYLES.get(column, ".3f"))
+    named = column in ("method", "than", "better", "scenario", "metric") or cell == MACRO
     return label(cell) if named else str(cell)
 
 
@@ -259,16 +320,17 @@ def _beside(value: float | None, published: float | None) -> list[Cell]:
 def _measured(
     results: Results, published: dict[Key, float], rows: Iterable[tuple[str, str, str]], metrics: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[tuple[Cell, ...], ...]]:
-    """Columns and rows of metrics, each with the published value beside it if there are any."""
-    body = []
+    """Columns and rows of metrics, each that was published with the published value beside it."""
+    body, printed = [], {metric for *_, metric in published}
     for method, scenario, name in rows:
         line: list[Cell] = [method, scenario, name]
         for metric in metrics:
             value = results.value(method, scenario, name, metric)
-            line += _beside(value, published.get((scenario, method, name, metric))) if published else [value]
+            beside = _beside(value, published.get((scenario, method, name, metric)))[1:] if metric in printed else []
+            line += [results.estimate(method, scenario, name, metric), *beside]
         body.append(tuple(line))
-    ends = ("", PUBLISHED, DIFFERENCE) if published else ("",)
-    wide = [results.named(metric) + end for metric in metrics for end in ends]
+    ends = ("", PUBLISHED, DIFFERENCE)
+    wide = [results.named(metric) + end for metric in metrics for end in (ends if metric in printed else ends[:1])]
     return ("method", "scenario", "class", *wide), tuple(body)
 
 
@@ -281,20 +343,20 @@ def splits(dataset: str, classes: Sequence[str], backbone: str, folder: Path, on
     rows = []
     for name in classes:
         # A name is part/defect/stem, so the split alone tells normal images from defective ones.
-        roles = read_split(split_path(dataset, name))
-        counts = Counter(
-            (role, "normal" if image.split("/")[1] == GOOD else "anomalous") for image, role in roles.items()
-        )
-        row: list[Cell] = [name]
-        for part in parts:
-            there = int(theirs[name]["_".join(part)]) if theirs else None
-            row += [counts[part], *([there, None if there is None else counts[part] - there] if theirs else [])]
-        rows.append(tuple(row))
+        for domain, roles in read_splits(split_path(dataset, name)).items():
+            counts = Counter(
+                (role, "normal" if image.split("/")[1] == GOOD else "anomalous") for image, role in roles.items()
+            )
+            row: list[Cell] = [name, domain]
+            for part in parts:
+                there = int(theirs[name]["_".join(part)]) if theirs else None
+                row += [counts[part], *([there, None if there is None else counts[part] - there] if theirs else [])]
+            rows.append(tuple(row))
     wide = ["_".join(part) + end for part in parts for end in (("", PUBLISHED, DIFFERENCE) if theirs else ("",))]
     note = "No image validates: thresholds were chosen on the test images." if on == "test" else ""
     if theirs:
         note = "The study prints 36 for zipper's val anomalous; its row then sums to one image too many."
-    return Table("table1_splits", "Table 1: images in each part", ("class", *wide), tuple(rows), note)
+    return Table("table1_splits", "Table 1: images in each part", ("class", "domain", *wide), tuple(rows), note)
 
 
 def study_tables(results: Results, published: dict[Key, float]) -> list[Table]:
@@ -304,19 +366,20 @@ def study_tables(results: Results, published: dict[Key, float]) -> list[Table]:
 
     def table(name: str, title: str, scenarios: Sequence[str], classes: Sequence[str], metrics: Sequence[str]) -> Table:
         rows = [(method, scenario, one) for method in results.methods for one in classes for scenario in scenarios]
-        return Table(name, title, *_measured(results, published, rows, metrics), results.note(metrics))
+        note = f"{INTERVALS} {results.note(metrics)}".strip()
+        return Table(name, title, *_measured(results, published, rows, metrics), note)
 
     return [
         table("table2_clean", "Table 2: clean domain", ["clean"], names,
-              ["image_auroc", "image_auprc", "image_f1", "pixel_auroc", "pro"]),
+              ["image_auroc", "image_auprc", "image_f1", "pixel_auroc", "pro", "aupimo"]),
         table("table3_specificity", "Table 3: specificity when the domain shifts and nothing adapts",
               ["clean", "shift_no_adaptation"], names, ["specificity", "recall"]),
         table("table4_shift_ranking", "Table 4: ranking and localization under shift", shifted, [MACRO],
-              ["image_auroc", "pixel_auroc", "pro"]),
+              ["image_auroc", "pixel_auroc", "pro", "aupimo"]),
         table("table5_shift_decisions", "Table 5: decisions under shift", ["clean", *shifted], [MACRO],
               ["image_f1", "specificity", "accuracy"]),
-        table("table6_unified", "Table 6: one model for all classes", ["clean", "unified"], [MACRO],
-              ["image_auroc", "pixel_auroc", "pro", "image_f1", "specificity"]),
+        table("table6_unified", "Table 6: one model for all classes", ["clean", "unified", "unified_absolute"],
+              [MACRO], ["image_auroc", "pixel_auroc", "pro", "aupimo", "image_f1", "specificity"]),
     ]  # fmt: skip
 
 
@@ -327,11 +390,46 @@ def unified_gap(results: Results) -> Table:
         for name in (*results.classes, MACRO):
             for metric in SUMMARY:
                 own, pooled = (results.value(method, scenario, name, metric) for scenario in ("clean", "unified"))
-                gap = None if own is None or pooled is None else own - pooled
+                gap = Estimate(None if own is None or pooled is None else own - pooled, None, None)
+                if metric in BOOTSTRAPPED:
+                    gap = results.difference((method, "clean"), (method, "unified"), name, metric)
                 rows.append((method, name, results.named(metric), own, pooled, gap))
     columns = ("method", "class", "metric", "per_class", "unified", "gap")
     title = "Per-class models against one unified model"
-    return Table("unified_gap", title, columns, tuple(rows), results.note(SUMMARY))
+    return Table("unified_gap", title, columns, tuple(rows), f"{INTERVALS} {results.note(SUMMARY)}".strip())
+
+
+def differences(results: Results) -> list[Table]:
+    """Each method against each: for a reader the means of classes, and every class and metric for a program.
+
+    A difference whose interval holds 0 is a tie.
+    """
+
+    def rows(names: Sequence[str], metrics: Sequence[str]) -> tuple[tuple[Cell, ...], ...]:
+        found: list[tuple[Cell, ...]] = []
+        for one, other in combinations(results.methods, 2):
+            for scenario in SCENARIOS:
+                for name in names:
+                    for metric in metrics:
+                        gap = results.difference((one, scenario.name), (other, scenario.name), name, metric)
+                        key = (scenario.name, name, results.named(metric))
+                        found.append((one, other, *key, gap, _better(one, other, gap)))
+        return tuple(found)
+
+    columns = ("method", "than", "scenario", "class", "metric", "difference", "better")
+    note = f"Same test images, resampled alike for both methods; a tie where the interval holds 0. {INTERVALS}"
+    note = f"{note} {results.note(COMPARED)}".strip()
+    return [
+        Table("differences", "Which method is better, and by how much", columns, rows([MACRO], COMPARED), note),
+        Table("differences_all", "All differences between methods", columns,
+              rows([*results.classes, MACRO], list(BOOTSTRAPPED)), note),
+    ]  # fmt: skip
+
+
+def _better(one: str, other: str, gap: Estimate) -> str | None:
+    if gap.low is None or gap.high is None:
+        return None
+    return one if gap.low > 0 else other if gap.high < 0 else TIE
 
 
 def coreset(results: Results) -> Table:
@@ -363,17 +461,17 @@ def cross_class(results: Results) -> Table:
 def long(results: Results) -> Table:
     """Every metric of every method, scenario and class, one a row."""
     rows = [
-        (method, scenario.name, name, results.named(metric), value)
+        (method, scenario.name, name, results.named(metric), results.estimate(method, scenario.name, name, metric))
         for method in results.methods
         for scenario in SCENARIOS
         for name in (*results.classes, MACRO)
-        for metric, value in results.values[method, scenario.name, name].items()
+        for metric in results.values[method, scenario.name, name]
     ]
     return Table("results", "All results", ("method", "scenario", "class", "metric", "value"), tuple(rows))
 
 
 def all_tables(dataset: str, results: Results, backbone: str, folder: Path) -> list[Table]:
-    """Tables 1 to 7 and the cross-class rates, as the aggregate stage writes them and the page shows them."""
+    """Every table that a reader sees, as the aggregate stage writes them and the page shows them."""
     published = read_published(dataset, results.classes, backbone, folder, results.on)
     return [
         splits(dataset, results.classes, backbone, folder, results.on),
@@ -381,6 +479,7 @@ def all_tables(dataset: str, results: Results, backbone: str, folder: Path) -> l
         coreset(results),
         unified_gap(results),
         cross_class(results),
+        differences(results)[0],
     ]
 
 

@@ -1,0 +1,161 @@
+"""Several runs beside each other, across data sets, and beside published figures: one table and one radar chart."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adshift.errors import AdshiftError
+from adshift.report import ON_TEST, label, plots
+from adshift.report.tables import MACRO, Cell, Estimate, Table, read_csv
+
+METRICS = ("image_auroc", "image_f1", "pixel_auroc", "pixel_best_f1_upper_bound", "pro", "aupimo")
+PLACES = ("results.csv", "metrics/tables/results.csv")  # in a folder of results, or in a project
+PUBLISHED = "published_mvtec_ad.csv"
+CHOSEN_ON_TEST = " (thresholds chosen on test)"
+COLOURS = ("#3b8fd9", "#e8862e", "#12a37f", "#9b6bd3", "#c4487f", "#7a8699")
+NOTE = (
+    "Means of classes; in brackets 95 % intervals over test images, where the run has them. Published rows are other "
+    "people's figures on MVTec AD's 15 classes, with their backbones and protocols: they say where a field stands."
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run measured in one scenario: {method: {metric: its mean over classes}}; a metric may be missing.
+
+    Its name says so where thresholds were chosen on the test images.
+    """
+
+    name: str
+    methods: dict[str, dict[str, Estimate]]
+
+
+def read(folder: Path, scenario: str) -> Run:
+    """A run's table of all results, as `aggregate` writes it.
+
+    Raises:
+        AdshiftError: there is none, or it has no such scenario.
+    """
+    path = next((folder / place for place in PLACES if (folder / place).is_file()), None)
+    if path is None:
+        raise AdshiftError(f"{folder}: no {' or '.join(PLACES)}", "name folders that hold results of `dvc repro`")
+    methods: dict[str, dict[str, Estimate]] = {}
+    name = folder.resolve().name
+    try:
+        for row in read_csv(path):
+            if (row["scenario"], row["class"]) == (scenario, MACRO):
+                metric = row["metric"].removesuffix(ON_TEST)
+                if metric != row["metric"] and not name.endswith(CHOSEN_ON_TEST):
+                    name += CHOSEN_ON_TEST
+                ends = (_number(row.get(end, "")) for end in ("value_low", "value_high"))
+                methods.setdefault(row["method"], {})[metric] = Estimate(_number(row["value"]), *ends)
+    except (KeyError, ValueError) as error:
+        raise AdshiftError(f"{path}: no table of results ({error})", "make it again: `dvc repro aggregate`") from None
+    if not methods:
+        raise AdshiftError(f"{path}: nothing about the scenario {scenario}", "choose another with --scenario")
+    return Run(name, methods)
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def table(runs: Sequence[Run], reference: Path) -> Table:
+    """A row a run and method, then the published ones."""
+    missing = Estimate(None, None, None)
+    rows: list[tuple[Cell, ...]] = [
+        (run.name, method, *(found.get(metric, missing) for metric in METRICS))
+        for run in runs
+        for method, found in run.methods.items()
+    ]
+    for row in read_csv(reference / PUBLISHED):
+        printed = (Estimate(_number(row.get(metric, "")), None, None) for metric in METRICS)
+        rows.append(("published, MVTec AD", row["method"], *printed))
+    return Table(
+        "comparison", "Runs beside each other, and published figures", ("data", "method", *METRICS), tuple(rows), NOTE
+    )
+
+
+def radar(runs: Sequence[Run]) -> dict[str, Any]:
+    """A Vega-Lite specification: a chart a method, a spoke a metric that all runs have, a line a run.
+
+    Raises:
+        AdshiftError: the runs have fewer than three metrics in common.
+    """
+    everywhere = [found for run in runs for found in run.methods.values()]
+    metrics = [name for name in METRICS if all(found.get(name, (None,))[0] is not None for found in everywhere)]
+    if len(metrics) < 3:
+        raise AdshiftError(
+            f"the runs have {len(metrics)} metrics in common, a radar chart needs 3", "compare other runs"
+        )
+    names = [run.name for run in runs]
+    charts = []
+    for method in dict.fromkeys(method for run in runs for method in run.methods):
+        lines = [
+            {**point, "run": run.name, "value": found[metrics[place % len(metrics)]].value}
+            for run in runs
+            if (found := run.methods.get(method))
+            for place, point in enumerate(_ring([found[metric].value or 0.0 for metric in metrics]))
+        ]
+        charts.append({"title": label(method), "width": 260, "height": 260,
+                       "layer": [*_web(metrics), *_lines(lines, names)]})  # fmt: skip
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
+        "hconcat": charts,
+        "config": {"view": {"stroke": None}},
+    }
+
+
+def _ring(radii: Sequence[float]) -> list[dict[str, float]]:
+    """Points at these distances on spokes that start upwards and go round clockwise, closed."""
+    count = len(radii)
+    angles = [2 * math.pi * place / count for place in range(count + 1)]
+    return [
+        {"x": round(radii[place % count] * math.sin(angle), 6), "y": round(radii[place % count] * math.cos(angle), 6),
+         "order": place}
+        for place, angle in enumerate(angles)
+    ]  # fmt: skip
+
+
+def _position(field: str) -> dict[str, Any]:
+    return {"field": field, "type": "quantitative", "axis": None, "scale": {"domain": [-1.5, 1.5]}}
+
+
+def _web(metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """Rings at quarters, spokes and their names."""
+    count = len(metrics)
+    rings = [{**point, "ring": level} for level in (0.25, 0.5, 0.75, 1.0) for point in _ring([level] * count)]
+    spokes = [
+        {**end, "ring": metric}
+        for metric, point in zip(metrics, _ring([1.0] * count), strict=False)
+        for end in ({"x": 0, "y": 0, "order": 0}, point)
+    ]
+    names = [{**point, "text": label(metric)} for metric, point in zip(metrics, _ring([1.3] * count), strict=False)]
+    place = {"x": _position("x"), "y": _position("y")}
+    grid = {"mark": {"type": "line", "color": "#8886", "strokeWidth": 1},
+            "encoding": {**place, "order": {"field": "order"}, "detail": {"field": "ring"}}}  # fmt: skip
+    return [
+        {"data": {"values": rings}, **grid},
+        {"data": {"values": spokes}, **grid},
+        {"data": {"values": names}, "mark": {"type": "text", "fontSize": 10},
+         "encoding": {**place, "text": {"field": "text"}}},
+    ]  # fmt: skip
+
+
+def _lines(rows: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    colour = {"field": "run", "type": "nominal", "title": "run",
+              "scale": {"domain": list(names), "range": list(COLOURS[: len(names)])}}  # fmt: skip
+    encoding = {"x": _position("x"), "y": _position("y"), "order": {"field": "order"}, "color": colour}
+    return [{"data": {"values": rows}, "mark": {"type": "line", "point": True, "strokeWidth": 2}, "encoding": encoding}]
+
+
+def write(folder: Path, runs: Sequence[Run], reference: Path) -> Table:
+    """Write comparison.csv, comparison.md and radar.png; returns the table."""
+    found, chart = table(runs, reference), plots.png(radar(runs))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "comparison.csv").write_text(found.csv(), encoding="utf-8")
+    (folder / "comparison.md").write_text(found.markdown(), encoding="utf-8")
+    (folder / "radar.png").write_bytes(chart)
+    return found

@@ -1,0 +1,141 @@
+"""Recorded drift: whose domain an image is in, and that prepare, shift, split and the readers agree on it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adshift import domains, features, manifest, params, presets, splits
+from adshift.errors import AdshiftError
+from adshift.manifest import Item
+from adshift.report import pictures, tables
+from adshift.scenarios import DOMAINS, features_path, split_path
+from adshift.stage import write_json
+from tiny import ROOT
+
+
+def item(stem: str, defect: str = "good") -> Item:
+    return Item(f"test/{defect}/{stem}", "test", defect, f"raw/{stem}.jpg", "", "0", "", 8, 8)
+
+
+def recorded(pattern: str = r"exp(\d)", shifted: tuple[str, ...] = ("2", "3")) -> params.Recorded:
+    return params.Recorded(pattern=pattern, shifted=shifted)
+
+
+def test_each_image_belongs_to_the_domain_that_its_name_says() -> None:
+    items = [item(f"exp{exposure}_num_{n}") for exposure in (1, 2, 3) for n in (2, 3)]
+    clean, shifted = domains.assign(items, recorded(), "tile")
+    assert clean == items[:2] and shifted == items[2:]
+
+
+@pytest.mark.parametrize(
+    ("stems", "shifted", "said"),
+    [
+        (("exp1_a", "other"), ("2",), r"raw/other\.jpg does not say how it was taken"),
+        (("exp1_a", "exp2_a"), ("2", "7", "8"), r"under shift\.recorded\.shifted: 7, 8"),
+        (("exp2_a", "exp3_a"), ("2", "3"), "names every condition"),
+    ],
+)
+def test_what_cannot_be_assigned_is_named(stems: tuple[str, ...], shifted: tuple[str, ...], said: str) -> None:
+    with pytest.raises(AdshiftError, match=said):
+        domains.assign([item(stem) for stem in stems], recorded(shifted=shifted), "tile")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"), [("exp(", "no regular expression"), ("exp.", "0 groups"), ("(e)(x)", "2")]
+)
+def test_a_pattern_has_one_group(pattern: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        recorded(pattern)
+
+
+def write_tiles(root: Path, exposures: str = "123456", normal: int = 25) -> None:
+    """Magnetic tiles' layout: `normal` normal images and four of each of two defects an exposure."""
+    rng = np.random.default_rng(0)
+    for exposure in exposures:
+        for kind, count in (("Free", normal), ("Crack", 4), ("Fray", 4)):
+            folder = root / f"MT_{kind}" / "Imgs"
+            folder.mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                stem = f"exp{exposure}_num_{number}"
+                pixels = rng.integers(20 * int(exposure), 20 * int(exposure) + 60, (16, 16), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{stem}.jpg")
+                mask = np.zeros((16, 16), np.uint8)
+                mask[4:9, 5:12] = 0 if kind == "Free" else 255
+                Image.fromarray(mask).save(folder / f"{stem}.png")
+
+
+def stage(*command: str) -> str:
+    script = str(ROOT / "stages" / f"{command[0]}.py")
+    done = subprocess.run([sys.executable, script, *command[1:]], capture_output=True, text=True, check=False)
+    return done.stderr if done.returncode else ""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """params.yaml as the preset writes it for generated tiles."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    write_tiles(tmp_path / "raw")
+    presets.apply("magnetic_tile_recorded", "raw")
+    return tmp_path
+
+
+def test_every_domain_has_its_own_images_and_its_own_split(project: Path) -> None:
+    for command in (("prepare",), ("split",), ("shift", "--name", "tile")):
+        assert stage(*command) == ""
+    items = {domain: manifest.read(manifest.path_of("magnetic_tile", "tile", domain)) for domain in DOMAINS}
+    exposures = {domain: {one.image.split("exp")[1][0] for one in found} for domain, found in items.items()}
+    assert exposures == {"clean": set("123"), "shift": set("456")}
+    assert len(items["clean"]) == len(items["shift"]) == 3 * (25 + 8)
+    assert not (project / "data/shift/magnetic_tile/tile/images").exists()  # the images stay where they are
+
+    path = split_path("magnetic_tile", "tile")
+    for domain, found in items.items():
+        roles = splits.read(path, domain)
+        assert set(roles) == {one.name for one in found}
+        for part, kinds in (("train", {False}), ("val", {False, True}), ("test", {False, True})):
+            assert set(manifest.anomalous(splits.names_of(roles, part))) == kinds
+        defects = splits.names_of(roles, "val")
+        assert sum("/good/" not in name for name in defects) == 7  # floor(0.3 * 24), of this domain's own
+    rows = tables.splits("magnetic_tile", ["tile"], "b", Path("reference")).rows
+    assert [row[:2] for row in rows] == [("tile", "clean"), ("tile", "shift")]
+
+    for domain, found in items.items():  # features as embed stores them, a domain's images alone
+        folder = features_path("magnetic_tile", "tile", domain)
+        folder.mkdir(parents=True)
+        np.save(folder / "level1.npy", np.zeros((len(found), 1, 1, 1), np.float16))
+        layers = [{"name": "a", "file": "level1.npy", "shape": [1, 1, 1]}]
+        write_json(folder / "features.json", {"names": [one.name for one in found], "layers": layers, "size": 4})
+        for part in ("train", "val", "test"):
+            names = features.stored("magnetic_tile", ["tile"], domain, part).names
+            assert names and set(names) <= {one.name for one in found}
+
+    shown = pictures.choose("magnetic_tile", ["tile"], 4)
+    assert not set(shown["tile", "clean"]) & set(shown["tile", "shift"])
+    album = pictures.Album("magnetic_tile", 32, None, {})
+    assert pictures.samples(album, shown).height > 2 * pictures.TILE
+
+
+def test_a_domain_with_too_few_images_is_named(project: Path) -> None:
+    text = (project / "params.yaml").read_text().replace("shifted: ['4', '5', '6']", "shifted: ['7']")
+    (project / "params.yaml").write_text(text)
+    write_tiles(project / "raw", "7", normal=1)
+    assert stage("prepare") == ""
+    said = stage("split")
+    assert "class tile, shift domain: no normal image is left" in said and "Traceback" not in said
+
+
+def test_synthetic_drift_has_one_split_for_both_domains(project: Path) -> None:
+    presets.apply("magnetic_tile", "raw")
+    assert stage("prepare") == stage("split") == ""
+    assert not manifest.recorded_path("magnetic_tile", "tile").exists()
+    path = split_path("magnetic_tile", "tile")
+    assert set(splits.read_all(path)) == {"both"}
+    assert splits.read(path, "clean") == splits.read(path, "shift")
+    assert len(splits.read(path, "clean")) == 6 * (25 + 8)
+    assert json.dumps(params.read()["shift"]["recorded"]["shifted"]) == '["4", "5", "6"]'
