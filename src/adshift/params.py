@@ -98,6 +98,7 @@ class Split(Section):
     train_fraction: Annotated[Number, Field(gt=0, lt=1)]
     val_defect_fraction: Annotated[Number, Field(gt=0, lt=1)]
     max_train: Count | None
+    contamination: Annotated[Number, Field(ge=0, lt=1)]
 
 
 class Geometry(Section):

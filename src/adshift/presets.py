@@ -20,6 +20,7 @@ COMMON: dict[str, Any] = {
     "split.train_fraction": 0.8,
     "split.val_defect_fraction": 0.3,
     "split.max_train": None,
+    "split.contamination": 0.0,
     "features.backbone": "tf_efficientnet_lite0",
     "features.layers": None,
     "features.weights": None,
