@@ -7,7 +7,7 @@ parameter that DVC does not know about.
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, Self
@@ -242,7 +242,10 @@ def load(*keys: str, path: Path = FILE) -> Any:
         AdshiftError: naming every key that is missing, unknown, of a wrong type or out of range.
     """
     sys.audit("adshift.params", keys)
-    values = read(path)
+    return _pick(read(path), keys, path)
+
+
+def _pick(values: Mapping[str, Any], keys: Iterable[str], path: Path) -> Any:
     result = SimpleNamespace()
     for key in keys:
         section, *leaf = key.split(".")
@@ -261,8 +264,14 @@ def load(*keys: str, path: Path = FILE) -> Any:
 
 def load_all(path: Path = FILE) -> Any:
     """Every parameter, validated, unknown sections refused."""
+    sys.audit("adshift.params", (*SECTIONS, *methods.REGISTRY))
+    return validate(read(path), path)
+
+
+def validate(values: Mapping[str, Any], path: Path) -> Any:
+    """The same of plain values, as `read` gives them; `path` is named in errors."""
     known = {*SECTIONS, *methods.REGISTRY}
-    unknown = [str(key) for key in read(path) if key not in known]
+    unknown = [str(key) for key in values if key not in known]
     if unknown:
         raise AdshiftError(f"{path}: unknown: {', '.join(unknown)}", f"known are {', '.join(sorted(known))}")
-    return load(*known, path=path)
+    return _pick(values, known, path)
