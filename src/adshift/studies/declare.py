@@ -213,7 +213,9 @@ def read(name: str) -> Study:
         return Study(**params.read(path))
     except (TypeError, ValidationError) as error:
         told = error.errors() if isinstance(error, ValidationError) else [{"loc": (), "msg": str(error)}]
-        said = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'study'}: {one['msg']}" for one in told)
+        said = "; ".join(
+            f"{'.'.join(map(str, one['loc'])) or 'study'}: {one['msg'].removeprefix('Value error, ')}" for one in told
+        )
         raise AdshiftError(f"{path}: {said}", "docs/studies.md says what a study can declare") from None
 
 

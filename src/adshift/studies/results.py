@@ -114,8 +114,8 @@ def markdown(study: Study, rows: Rows, note: str) -> str:
     for metric in metrics:
         columns += [metric, *([metric + SPREAD] if spread else [])]
         columns += [metric + PUBLISHED, metric + DIFFERENCE] if beside[metric] else []
-    common = [f"{label(column)} {label(next(iter(values[column])))}" for column in ids if len(values[column]) == 1]
-    notes = [study.note.strip(), f"Throughout: {', '.join(common)}." if common else "", note]
+    common = [f"{label(column)} {label(*values[column])}" for column in ids if column not in keys]
+    notes = [study.note.strip(), f"Throughout: {'; '.join(common)}." if common else "", note]
     text = tables.Table("study", study.title, tuple(columns), tuple(body), "\n\n".join(filter(None, notes)))
     return text.markdown()
 
@@ -148,8 +148,8 @@ def _points(plot: Plot, rows: Rows) -> Iterable[dict[str, Any]]:
             value = row["value" if source == "ours" else "published"]
             if value is not None:
                 yield {
-                    "x": row[plot.x],
-                    "y": row[plot.y] if plot.y else None,
+                    "x": label(row[plot.x]),
+                    "y": label(row[plot.y]) if plot.y else None,
                     "series": label(row[plot.series]) if plot.series else "",
                     "panel": label(row[plot.panel]) if plot.panel else "",
                     "metric": label(row["metric"]),
