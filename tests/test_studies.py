@@ -486,7 +486,7 @@ def test_a_part_of_a_study_says_so_and_none_of_it_is_refused(folder: Path) -> No
 # All of it, through DVC
 
 
-def test_a_study_runs_through_dvcs_queue(tmp_path: Path) -> None:
+def test_a_study_runs_through_dvcs_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two experiments of one cheap detector that share all but thresholds; the second finds the rest in the cache."""
     project = Project(tmp_path)
     write_tree(tmp_path / "raw", ("dots",))
@@ -495,6 +495,7 @@ def test_a_study_runs_through_dvcs_queue(tmp_path: Path) -> None:
     project.git("config", "user.email", "test@example.org")
     project.run("adshift", "preset", "mvtec", "--data-root", "raw")
     project.change(methods=["padim_diagonal"], ablation__ratios=[0.1])
+    monkeypatch.chdir(tmp_path)
     write(tmp_path, columns=None, contamination=True, set={"split.contamination": 0.2})
     project.commit("tiny")
 
