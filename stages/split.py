@@ -1,15 +1,17 @@
-"""Training, validation and test images of every class."""
+"""Training, validation and test images of every class, and what of the training images is defective."""
 
+from dataclasses import asdict
 from pathlib import Path
 
-from adshift import manifest, params, splits
-from adshift.scenarios import split_path
-from adshift.stage import output, run
+from adshift import contamination, manifest, params, splits
+from adshift.scenarios import contamination_path, split_path
+from adshift.stage import output, run, write_json
 
 
 def main() -> None:
     settings = params.load("seed", "dataset.name", "classes", "split", "shift.kind")
     dataset = settings.dataset.name
+    measured = {}
     with output(Path("data/split") / dataset) as folder:
         folder.mkdir()
         for name in settings.classes:
@@ -19,11 +21,15 @@ def main() -> None:
                     "clean": manifest.path_of(dataset, name, "clean"),
                     "shift": manifest.recorded_path(dataset, name),
                 }
+            items = {domain: manifest.read(path) for domain, path in paths.items()}
             roles = {
-                domain: splits.split(manifest.read(path), settings.split, settings.seed, name, domain)
-                for domain, path in paths.items()
+                domain: splits.split(found, settings.split, settings.seed, name, domain)
+                for domain, found in items.items()
             }
+            first = next(iter(items))  # both domains, or the clean one
+            measured[name] = asdict(contamination.measure(items[first], roles[first]))
             splits.write(folder / split_path(dataset, name).name, roles)
+    write_json(contamination_path(dataset), measured)
 
 
 if __name__ == "__main__":

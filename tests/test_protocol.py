@@ -58,7 +58,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def run(stage: ModuleType, protocol: str) -> dict[str, Predictions]:
-    settings = Split(protocol=protocol, train_fraction=0.8, val_defect_fraction=0.3, max_train=None)
+    settings = Split(protocol=protocol, train_fraction=0.8, val_defect_fraction=0.3, max_train=None, contamination=0.0)
     items = [Item(name, *name.split("/")[:2], "i", "", "", "", 1, 1) for name in NAMES]
     splits.write(split_path("set", "01"), {splits.BOTH: splits.split(items, settings, 42, "01")})
     stage.main()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 UNLISTED = {".gitignore", ".dvcignore", ".pre-commit-config.yaml", "README.md", ".dvc/config", ".dvc/.gitignore"}
-WHOLE = ("benchmarks/", "reference/", "docs/", "tests/", ".dvc/plots/")  # listed as folders
+WHOLE = ("benchmarks/", "reference/", "docs/", "tests/", "studies/", ".dvc/plots/")  # listed as folders
 
 
 def listed() -> set[str]:

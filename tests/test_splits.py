@@ -2,15 +2,19 @@
 
 import csv
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import settings as checks
 from hypothesis import strategies as st
+from PIL import Image
 
-from adshift import splits
+from adshift import contamination, splits
 from adshift.errors import AdshiftError
+from adshift.images import sha256
 from adshift.manifest import Item
 from adshift.params import Split
 
@@ -36,8 +40,12 @@ def images(train: int, good: int, defects: dict[str, int]) -> list[Item]:
     return [item(*group, f"{place:03d}") for group, count in groups.items() for place in range(count)]
 
 
-def settings(train: float = 0.8, defects: float = 0.3, most: int | None = None, protocol: str = "study") -> Split:
-    return Split(protocol=protocol, train_fraction=train, val_defect_fraction=defects, max_train=most)
+def settings(
+    train: float = 0.8, defects: float = 0.3, most: int | None = None, protocol: str = "study", bad: float = 0.0
+) -> Split:
+    return Split(
+        protocol=protocol, train_fraction=train, val_defect_fraction=defects, max_train=most, contamination=bad
+    )
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -194,10 +202,59 @@ def test_the_protocol_says_on_what_thresholds_are_chosen() -> None:
 
 def test_training_count_is_what_trains() -> None:
     for held in (0, 4):
-        for chosen in (settings(), settings(most=9), settings(protocol="official")):
+        for chosen in (settings(), settings(most=9), settings(protocol="official"), settings(most=9, bad=0.2)):
             items = [*images(60, 20, {"cut": 10}), *(item("val", "good", number) for number in range(held))]
             trained = splits.names_of(splits.split(items, chosen, 42, "x"), "train")
             assert splits.training_count(chosen, {"train": 60, "val": held}) == len(trained)
+
+
+@pytest.mark.parametrize("protocol", ["study", "official"])
+def test_contamination_moves_defective_test_images_to_train_and_nothing_else(protocol: str) -> None:
+    items = images(60, 20, {"cut": 20, "hole": 20})
+    clean, tenth, fifth = (
+        splits.split(items, settings(most=40, protocol=protocol, bad=bad), 42, "x") for bad in (0.0, 0.1, 0.2)
+    )
+    moved = [{name for name in clean if clean[name] != roles[name]} for roles in (tenth, fifth)]
+    assert [len(names) for names in moved] == [4, 10]  # 4 of 44, 10 of 50
+    assert moved[0] < moved[1]
+    assert {(clean[name], fifth[name], "/good/" in name) for name in moved[1]} == {("test", "train", False)}
+    assert {name.split("/")[1] for name in moved[1]} == {"cut", "hole"}
+    parts = [set(splits.images_of(fifth, part)) for part in ("train", "test")]
+    assert not parts[0] & parts[1]
+
+
+def test_contamination_is_drawn_by_seed_and_class() -> None:
+    items, chosen = images(60, 20, {"cut": 40}), settings(protocol="official", bad=0.1)
+
+    def moved(seed: int, name: str) -> set[str]:
+        return {
+            image for image in splits.images_of(splits.split(items, chosen, seed, name), "train") if "/cut/" in image
+        }
+
+    assert moved(42, "x") == moved(42, "x")
+    assert moved(42, "x") != moved(43, "x") != moved(42, "y") != moved(42, "x")
+
+
+def test_contamination_leaves_a_defective_test_image() -> None:
+    items = images(60, 20, {"cut": 13})  # of which 3 validate; 48 normal images train
+    kept = splits.split(items, settings(bad=0.16), 42, "nut")
+    assert sum("/cut/" in name for name in splits.images_of(kept, "train")) == 9
+    with pytest.raises(AdshiftError, match=r"class nut: split.contamination: 0.18 moves 10 .* only 10") as error:
+        splits.split(items, settings(bad=0.18), 42, "nut")
+    assert "max_train" in error.value.remedy
+
+
+def test_contaminated_pixels_by_hand(tmp_path: Path) -> None:
+    mask = np.zeros((8, 8), np.uint8)
+    mask[:2, :4] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    bad = replace(item("test", "cut", 0), mask=str(tmp_path / "mask.png"), mask_sha256=sha256(tmp_path / "mask.png"))
+    items = [item("train", "good", 0), item("train", "good", 1), item("test", "good", 0), bad]
+    roles = {one.name: "train" for one in items} | {"test/good/0": "test"}
+    found = contamination.measure(items, roles)
+    assert (found.images, found.defective, found.share) == (3, 1, 1 / 3)
+    assert found.pixels == 8 / (3 * 64)
+    assert contamination.measure(items[:2], roles).pixels == 0
 
 
 def test_file_round_trip(tmp_path: Path) -> None:

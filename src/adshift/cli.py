@@ -3,7 +3,9 @@
 import argparse
 import json
 import sys
+from math import prod
 from pathlib import Path
+from typing import Any
 
 from adshift.errors import AdshiftError
 from adshift.stage import run
@@ -41,6 +43,7 @@ def _main() -> None:
     backbones.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the timed network")
     backbones.set_defaults(work=_backbones)
 
+    _add_study(commands)
     commands.add_parser("check", help="check params.yaml, the data and the weights").set_defaults(work=_check)
     commands.add_parser("summary", help="print metrics/summary.json as a table").set_defaults(work=_summary)
 
@@ -54,6 +57,40 @@ def _main() -> None:
 
     args = parser.parse_args()
     args.work(args)
+
+
+def _add_study(commands: Any) -> None:
+    from adshift.presets import PRESETS
+
+    study = commands.add_parser("study", help="grids of experiments: list them, run one, write its table")
+    verbs = study.add_subparsers(required=True, metavar="VERB")
+    verbs.add_parser("list", help="studies that are declared").set_defaults(work=_list_studies)
+    for verb, told in (("run", "run what is missing of one, then write its table"), ("table", "write what there is")):
+        one = verbs.add_parser(verb, help=told)
+        one.add_argument("name", metavar="NAME", help="of studies/NAME.yaml")
+        one.add_argument("--preset", choices=PRESETS, help="in place of the study's own; results go to NAME-PRESET")
+        one.add_argument(
+            "--data-root", metavar="[DATASET=]DIR", action="append", default=[],
+            help="folder of the raw data, raw/DATASET if not given; repeat it for several data sets",
+        )  # fmt: skip
+        one.set_defaults(work=_study, jobs=None)
+        if verb == "run":
+            one.add_argument("--jobs", type=int, default=1, metavar="N", help="experiments at once")
+
+
+def _list_studies(args: argparse.Namespace) -> None:
+    from adshift.studies import declare
+
+    for name in declare.names():
+        study = declare.read(name)
+        count = max(1, len(study.points)) * prod(len(values) for values in study.grid.values())
+        print(f"{name:<20}{count:>4}  {study.title}")
+
+
+def _study(args: argparse.Namespace) -> None:
+    from adshift.studies import command
+
+    command.study(args.name, args.preset, args.data_root, args.jobs)
 
 
 def _preset(args: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, Self
@@ -109,6 +109,7 @@ class Split(Section):
     train_fraction: Annotated[Number, Field(gt=0, lt=1)]
     val_defect_fraction: Annotated[Number, Field(gt=0, lt=1)]
     max_train: Count | None
+    contamination: Annotated[Number, Field(ge=0, lt=1)]
 
 
 class Geometry(Section):
@@ -262,7 +263,10 @@ def load(*keys: str, path: Path = FILE) -> Any:
         AdshiftError: naming every key that is missing, unknown, of a wrong type or out of range.
     """
     sys.audit("adshift.params", keys)
-    values = read(path)
+    return _pick(read(path), keys, path)
+
+
+def _pick(values: Mapping[str, Any], keys: Iterable[str], path: Path) -> Any:
     result = SimpleNamespace()
     for key in keys:
         section, *leaf = key.split(".")
@@ -281,8 +285,14 @@ def load(*keys: str, path: Path = FILE) -> Any:
 
 def load_all(path: Path = FILE) -> Any:
     """Every parameter, validated, unknown sections refused."""
+    sys.audit("adshift.params", (*SECTIONS, *methods.REGISTRY))
+    return validate(read(path), path)
+
+
+def validate(values: Mapping[str, Any], path: Path) -> Any:
+    """The same of plain values, as `read` gives them; `path` is named in errors."""
     known = {*SECTIONS, *methods.REGISTRY}
-    unknown = [str(key) for key in read(path) if key not in known]
+    unknown = [str(key) for key in values if key not in known]
     if unknown:
         raise AdshiftError(f"{path}: unknown: {', '.join(unknown)}", f"known are {', '.join(sorted(known))}")
-    return load(*known, path=path)
+    return _pick(values, known, path)

@@ -23,6 +23,7 @@ COMMON: dict[str, Any] = {
     "shift.kind": "synthetic",
     "shift.recorded.pattern": r"exp(\d)",
     "shift.recorded.shifted": ["4", "5", "6"],
+    "split.contamination": 0.0,
     "features.backbone": "tf_efficientnet_lite0",
     "features.layers": None,
     "features.weights": None,
@@ -87,6 +88,25 @@ def values_of(name: str) -> dict[str, Any]:
     return {**COMMON, **PRESETS[name]}
 
 
+def resolved(name: str, data_root: str | None) -> dict[str, Any]:
+    """What a preset sets for the data under a root, dotted, its classes found there.
+
+    Raises:
+        AdshiftError: the root is missing or does not hold what the preset needs.
+    """
+    values = values_of(name)
+    if name == "sample":
+        values["dataset.root"] = SAMPLE_ROOT
+    elif data_root is None:
+        raise AdshiftError(f"preset {name}: which images?", f"adshift preset {name} --data-root DIR")
+    else:
+        values["dataset.root"] = data_root
+    if values["classes"] is None:
+        values["classes"] = datasets.classes_under(values["dataset.name"], values["dataset.root"])
+    datasets.check(values["dataset.name"], values["dataset.root"], tuple(values["classes"]))
+    return values
+
+
 def apply(name: str, data_root: str | None, path: Path = FILE) -> dict[str, Any]:
     """Rewrite params.yaml for a preset, its comments and all other values kept.
 
@@ -101,17 +121,7 @@ def apply(name: str, data_root: str | None, path: Path = FILE) -> dict[str, Any]
     Raises:
         AdshiftError: the root is missing or does not hold what the preset needs; params.yaml is then unchanged.
     """
-    values = values_of(name)
-    if name == "sample":
-        values["dataset.root"] = SAMPLE_ROOT
-    elif data_root is None:
-        raise AdshiftError(f"preset {name}: which images?", f"adshift preset {name} --data-root DIR")
-    else:
-        values["dataset.root"] = data_root
-    if values["classes"] is None:
-        values["classes"] = datasets.classes_under(values["dataset.name"], values["dataset.root"])
-    datasets.check(values["dataset.name"], values["dataset.root"], tuple(values["classes"]))
-
+    values = resolved(name, data_root)
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 4096
     yaml.representer.add_representer(

@@ -78,3 +78,8 @@ def features_path(dataset: str, name: str, domain: str) -> Path:
 def split_path(dataset: str, name: str) -> Path:
     """Where the split of a class lies."""
     return Path("data/split") / dataset / f"{name}.csv"
+
+
+def contamination_path(dataset: str) -> Path:
+    """Where it says what of the training sets is defective."""
+    return Path("data/contamination") / f"{dataset}.json"

@@ -14,6 +14,9 @@ The domain is `both` where the shift makes two images of each. Where drift was r
 Protocol `official`, as most papers have it: train/good trains, the official test images test, all of them, and no image
 validates. What looks for validation images finds the test images instead (`images_of`), so a threshold is chosen on
 them and says so (`calibrated_on`): an upper bound, not a result. Validation images of the data set are `unused`.
+
+Under both, `contamination` moves defective images from test to train until they are that share of the training set (the
+largest number that does not exceed it). More contamination moves the same images and further ones; validation stays.
 """
 
 import csv
@@ -43,7 +46,8 @@ def split(items: list[Item], settings: Split, seed: int, name: str, domain: str 
     Whatever `max_train` is, val and test stay the same, and fewer training images are a subset of more.
 
     Raises:
-        AdshiftError: a part would be without normal or without defective images, or two images have one name.
+        AdshiftError: a part would be without normal or without defective images, there are too few defective ones to
+            contaminate with, or two images have one name.
     """
     groups: dict[tuple[str, str], list[str]] = {}
     for item in items:
@@ -57,7 +61,7 @@ def split(items: list[Item], settings: Split, seed: int, name: str, domain: str 
     official = settings.protocol == OFFICIAL
     normal, held_out = groups.get(("train", GOOD), []), groups.get(("val", GOOD), [])
     counts_of = {"train": len(normal), "val": len(held_out)}
-    used, trained = training_count(settings, counts_of), _trainable(settings, counts_of)
+    used, trained = _used(settings, counts_of), _trainable(settings, counts_of)
     roles = [(image, "train") for image in normal[:used]]
     roles += [(image, "unused") for image in normal[used:trained]]
     roles += [(image, "val") for image in normal[trained:]]
@@ -67,8 +71,19 @@ def split(items: list[Item], settings: Split, seed: int, name: str, domain: str 
     defects = {defect: names for (_, defect), names in sorted(groups.items()) if defect != GOOD}
     counts = {defect: len(names) for defect, names in defects.items()}
     shares = apportion(0 if official else _floor(settings.val_defect_fraction, sum(counts.values())), counts)
+    left = []
     for defect, names in defects.items():
-        roles += [(image, "val" if place < shares[defect] else "test") for place, image in enumerate(names)]
+        roles += [(image, "val") for image in names[: shares[defect]]]
+        left += names[shares[defect] :]
+    moved = _contaminating(settings, used)
+    if moved and moved >= len(left):
+        raise AdshiftError(
+            f"class {name}: split.contamination: {settings.contamination} moves {moved} defective test images to "
+            f"{used} normal training images, but only {len(left)} are there, of which one has to stay",
+            "lower split.contamination, or set split.max_train, or take the class out of `classes`",
+        )
+    left.sort(key=lambda image: (seeding.generator(seed, "contamination", name, image).random(), image))
+    roles += [(image, "train" if place < moved else "test") for place, image in enumerate(left)]
 
     twice = [image for image, count in Counter(image for image, _ in roles).items() if count > 1]
     if twice:
@@ -80,9 +95,21 @@ def split(items: list[Item], settings: Split, seed: int, name: str, domain: str 
 
 
 def training_count(settings: Split, normal: Mapping[str, int]) -> int:
-    """How many training images of a class train, of its `normal` images a part (see `datasets.check`)."""
+    """How many images of a class train, of its `normal` images a part (see `datasets.check`), defective ones too."""
+    used = _used(settings, normal)
+    return used + _contaminating(settings, used)
+
+
+def _used(settings: Split, normal: Mapping[str, int]) -> int:
+    """How many of its normal images train."""
     trained = _trainable(settings, normal)
     return trained if settings.max_train is None else min(trained, settings.max_train)
+
+
+def _contaminating(settings: Split, used: int) -> int:
+    """How many defective images beside `used` normal ones are no more than the wanted share of them all."""
+    share = Fraction(repr(settings.contamination))
+    return math.floor(share * used / (1 - share))
 
 
 def _trainable(settings: Split, normal: Mapping[str, int]) -> int:

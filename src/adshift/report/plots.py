@@ -182,7 +182,7 @@ def svg(spec: Mapping[str, Any], prefix: str = "") -> str:
     """
     import vl_convert
 
-    config = {"background": "transparent", "aria": False, "font": "sans-serif"}
+    config = {"background": spec.get("background", "transparent"), "aria": False, "font": "sans-serif"}
     drawn = vl_convert.vegalite_to_svg({**spec, "config": {**spec.get("config", {}), **config}})
     for number, name in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', drawn))):
         drawn = drawn.replace(f'id="{name}"', f'id="{prefix}-{number}"').replace(

@@ -53,8 +53,13 @@ COUNTS = ("tn", "fp", "fn", "tp")
 SUMMARY = ("image_auroc", "image_f1", "specificity", "pixel_auroc", "pro")
 ABLATION_METRICS = {"image_auroc": "auroc", "image_auprc": "auprc", "image_f1": "f1", "accuracy": "accuracy"}
 STUDY_CLASSES = {"hazelnut", "carpet", "zipper"}
-STYLES = {"rows": ".0f", "ratio": "g", "seconds": ".1f"}  # of numbers shown to a reader; 3 decimals for the others
-PUBLISHED, DIFFERENCE = "_published", "_difference"
+STYLES = {
+    "rows": ".0f",
+    "ratio": "g",
+    "seconds": ".1f",
+    "defective_pixels": ".4f",
+}  # of numbers shown to a reader; 3 decimals for the others
+PUBLISHED, DIFFERENCE, SPREAD = "_published", "_difference", "_spread"
 ENDS = ("_low", "_high")
 SIGNED = (DIFFERENCE, "gap", "difference")
 
@@ -268,7 +273,8 @@ def plain(cell: Any) -> Any:
 
 
 def _heading(column: str) -> str:
-    return "published" if column.endswith(PUBLISHED) else "difference" if column.endswith(DIFFERENCE) else label(column)
+    ends = {PUBLISHED: "published", DIFFERENCE: "difference", SPREAD: "standard deviation"}
+    return next((word for end, word in ends.items() if column.endswith(end)), label(column))
 
 
 def _shown(cell: Cell, column: str) -> str:

@@ -1,0 +1,67 @@
+"""`adshift study run` and `adshift study table`."""
+
+from collections.abc import Sequence
+
+from adshift.errors import AdshiftError
+from adshift.registry import DATASETS
+from adshift.studies import declare, queue, results
+
+
+def study(name: str, preset: str | None, roots: Sequence[str], jobs: int | None) -> None:
+    """Run what is missing of a study, `jobs` experiments at once (None: run nothing), and write what there is.
+
+    Raises:
+        AdshiftError: the study or its data are not as they should be, or an experiment failed.
+    """
+    from tqdm import tqdm
+
+    declared = declare.read(name)
+    if preset:
+        if any(point.preset for point in declared.points):
+            raise AdshiftError(f"--preset {preset}: each point of {name} has its own", "leave it out")
+        declared, name = declared.model_copy(update={"preset": preset}), f"{name}-{preset}"
+    experiments = declare.expand(name, declared, roots_of(name, declared, roots), declare.code_identity())
+    dvc, failures = queue.DvcQueue(), {}
+    if jobs is not None:
+        # On a terminal the bar stays under the lines; elsewhere there are lines alone.
+        with tqdm(total=len({one.name for one in experiments}), unit="experiment", disable=None, leave=False) as bar:
+
+            def tell(line: str, ended: int) -> None:
+                tqdm.write(line)
+                bar.update(ended - bar.n)
+
+            failures = queue.run(experiments, dvc, jobs, tell)
+    rows = results.collect(declared, experiments, dvc.finished())
+    print(f"written: {results.write(name, declared, experiments, rows)}")
+    if failures:
+        raise AdshiftError(
+            f"study {name}: failed: {', '.join(failures)}", "`dvc queue logs EXPERIMENT`; then the same command again"
+        )
+
+
+def roots_of(name: str, declared: declare.Study, given: Sequence[str]) -> dict[str, str]:
+    """{data set: folder} of what stands behind --data-root; a folder alone is that of the study's only data set.
+
+    Raises:
+        AdshiftError: a data set is unknown, or a folder's is not said.
+    """
+    from adshift.presets import PRESETS
+
+    used = {
+        PRESETS[preset]["dataset.name"]
+        for preset in [declared.preset, *(point.preset for point in declared.points)]
+        if preset
+    }
+    found = {}
+    for text in given:
+        dataset, equals, folder = text.partition("=")
+        if not equals:
+            if len(used) != 1:
+                several = ", ".join(sorted(used)) or "params.yaml's"
+                what = f"--data-root {text}: of which data set? study {name} uses {several}"
+                raise AdshiftError(what, "--data-root DATASET=DIR")
+            dataset, folder = *used, text
+        if dataset not in DATASETS:
+            raise AdshiftError(f"--data-root {text}: no data set {dataset}", f"one of {', '.join(DATASETS)}")
+        found[dataset] = folder
+    return found

@@ -1,0 +1,326 @@
+"""What a study declares, and the experiments that it stands for.
+
+An experiment is params.yaml as it lies there, a preset, the study's settings, those of a point, and one choice from the
+grid, each over the last. Its name is a hash of all its parameters and of the code as committed, so it is found again as
+long as neither changes, in whatever order a study lists its points.
+"""
+
+import copy
+import hashlib
+import itertools
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from adshift import params, presets
+from adshift.errors import AdshiftError
+from adshift.report import ON_TEST
+from adshift.report.tables import COUNTS, METRICS, THRESHOLDED
+
+FOLDER = Path("studies")
+CODE = ("dvc.yaml", "src/adshift", "stages")  # what an experiment runs
+ALL_METRICS = {*METRICS, *(name + ON_TEST for name in THRESHOLDED), "threshold", *COUNTS}
+CONTAMINATION = ("defective_images", "defective_pixels")  # shares of the training set, columns on request
+RESULT = ("method", "scenario", "class")  # columns of what was measured, after those of the settings
+RESERVED = {"experiment", "dataset", *CONTAMINATION, *RESULT, "metric", "value", "published", "difference"}
+
+Label = str | int | float
+Metrics = Field(min_length=1)
+
+
+class Part(params.Section):
+    """A part of a study that names metrics or columns."""
+
+    @field_validator("metrics", check_fields=False)
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        unknown = [name for name in names if name not in ALL_METRICS]
+        if unknown:
+            raise ValueError(f"unknown: {', '.join(unknown)}; known are {', '.join(sorted(ALL_METRICS))}")
+        return names
+
+
+class Point(params.Section):
+    """One listed experiment: a preset and settings of its own, and the labels it has in the table."""
+
+    preset: str | None = None
+    set: dict[str, Any] = Field(default_factory=dict)
+    labels: dict[str, Label] = Field(default_factory=dict)
+
+
+class Table(Part):
+    """The Markdown table.
+
+    Attributes:
+        metrics: its columns.
+        where: {column: values}: the rows that are shown.
+        over: a column, of whose rows mean and standard deviation are shown.
+    """
+
+    metrics: list[str] = Metrics
+    where: dict[str, list[Label]] = Field(default_factory=dict)
+    over: str | None = None
+
+
+class Plot(Part):
+    """The plot: a panel a metric and value of `panel`.
+
+    Attributes:
+        kind: lines and points over `x`, or a heat map of `x` and `y`.
+        series: column that colours lines and points.
+    """
+
+    kind: Literal["line", "points", "heat"]
+    x: str
+    y: str | None = None
+    series: str | None = None
+    panel: str | None = None
+    metrics: list[str] = Metrics
+    where: dict[str, list[Label]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Plot":
+        if (self.kind == "heat") != (self.y is not None) or (self.kind == "heat" and self.series):
+            raise ValueError("a heat map has x and y and no series, other plots have no y")
+        return self
+
+
+class Published(params.Section):
+    """Where the published figures stand and which of them belongs to which row.
+
+    Attributes:
+        file: a CSV file.
+        match: {its column: our column}.
+        value: its column of figures, or {our metric: its column}.
+        when: {our column: values} of the rows that it speaks about.
+        rename: {our column: {our word: its word}}.
+    """
+
+    file: str
+    match: dict[str, str]
+    value: str | dict[str, str]
+    when: dict[str, list[Label]] = Field(default_factory=dict)
+    rename: dict[str, dict[str, str]] = Field(default_factory=dict)
+
+
+class Study(params.Section):
+    """studies/NAME.yaml.
+
+    Attributes:
+        preset: what all experiments start from; params.yaml as it is if there is none.
+        set: {parameter: value} for all of them.
+        grid: {parameter: values}, crossed with each other and with the points.
+        points: experiments that are listed instead of crossed.
+        columns: {column of the table: parameter}; the grid's parameters are columns too, called by their last word.
+        contamination: adds the columns of `CONTAMINATION`.
+        note: stands under the table.
+    """
+
+    title: str
+    preset: str | None = None
+    set: dict[str, Any] = Field(default_factory=dict)
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    points: list[Point] = Field(default_factory=list)
+    columns: dict[str, str] = Field(default_factory=dict)
+    contamination: bool = False
+    table: Table
+    plot: Plot
+    published: Published | None = None
+    note: str = ""
+
+    @field_validator("grid")
+    @classmethod
+    def _values(cls, grid: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for key, values in grid.items():
+            if not values or any(value in values[:place] for place, value in enumerate(values)):
+                raise ValueError(f"{key}: at least one value, none of them twice")
+        return grid
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Study":
+        if not self.grid and not self.points:
+            raise ValueError("neither grid nor points: there is nothing to run")
+        for name in filter(None, [self.preset, *(point.preset for point in self.points)]):
+            if name not in presets.PRESETS:
+                raise ValueError(f"preset {name}: known are {', '.join(presets.PRESETS)}")
+        if len({tuple(point.labels) for point in self.points}) > 1:
+            raise ValueError("points: not all have the same labels")
+        if clash := RESERVED & {*self.settings_columns()}:
+            raise ValueError(f"columns: {', '.join(sorted(clash))}: reserved")
+        known = {*self.id_columns(), "experiment"}
+        for place, names in self._named():
+            if unknown := [name for name in names if name not in known]:
+                raise ValueError(f"{place}: no column {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+        return self
+
+    def settings_columns(self) -> dict[str, str]:
+        """{column: parameter, or "" for a label}."""
+        labels = dict.fromkeys(self.points[0].labels, "") if self.points else {}
+        return {**labels, **self.columns, **{key.split(".")[-1]: key for key in self.grid}}
+
+    def id_columns(self) -> tuple[str, ...]:
+        """Columns that say what a figure belongs to."""
+        return ("dataset", *self.settings_columns(), *RESULT, *(CONTAMINATION if self.contamination else ()))
+
+    def _named(self) -> Iterator[tuple[str, list[str]]]:
+        plot, table, published = self.plot, self.table, self.published
+        yield "table", [*table.where, *filter(None, [table.over])]
+        yield "plot", [*plot.where, *filter(None, [plot.x, plot.y, plot.series, plot.panel])]
+        if published:
+            ours = [name for name in published.match.values() if name != "metric"]
+            yield "published", [*ours, *published.when, *(name for name in published.rename if name != "metric")]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run of the pipeline.
+
+    Attributes:
+        name: of the DVC experiment.
+        changes: {parameter: value} where it differs from params.yaml as it lies there.
+        columns: {column: value} of what the table says about its settings, data set included.
+    """
+
+    name: str
+    changes: dict[str, Any]
+    columns: dict[str, Label]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{key} {value}" for key, value in self.columns.items())
+
+
+def names() -> list[str]:
+    """Studies that are declared."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def read(name: str) -> Study:
+    """The study NAME.
+
+    Raises:
+        AdshiftError: there is none, or it says what cannot be; every key at fault is named.
+    """
+    path = FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        raise AdshiftError(f"{path}: not there", f"one of {', '.join(names())}; or write it: docs/studies.md")
+    try:
+        return Study(**params.read(path))
+    except (TypeError, ValidationError) as error:
+        told = error.errors() if isinstance(error, ValidationError) else [{"loc": (), "msg": str(error)}]
+        said = "; ".join(
+            f"{'.'.join(map(str, one['loc'])) or 'study'}: {str(one['msg']).removeprefix('Value error, ')}"
+            for one in told
+        )
+        raise AdshiftError(f"{path}: {said}", "docs/studies.md says what a study can declare") from None
+
+
+def expand(name: str, study: Study, roots: Mapping[str, str], code: str) -> list[Experiment]:
+    """The experiments of a study.
+
+    Args:
+        name: of the study.
+        study: as declared.
+        roots: {data set: folder of its raw data}; raw/NAME for those not named.
+        code: what identifies the code that runs them.
+
+    Raises:
+        AdshiftError: a parameter is unknown or its value is not allowed, or data are not where they should be.
+    """
+    path, base = FOLDER / f"{name}.yaml", params.read()
+    experiments = []
+    for point in study.points or [Point()]:
+        preset = point.preset or study.preset
+        for choice in itertools.product(*study.grid.values()):
+            values = copy.deepcopy(base)
+            if preset:
+                # A preset's classes, looked up on disk, are often what a study then chooses from.
+                _set_all(values, dict(_preset(preset, roots.get(presets.PRESETS[preset]["dataset.name"]))), path)
+            _set_all(values, {**study.set, **point.set, **dict(zip(study.grid, choice, strict=True))}, path)
+            _anchor(values)
+            params.validate(values, path)
+            told = {column: _told(_get(values, key, path)) for column, key in study.settings_columns().items() if key}
+            columns = {"dataset": values["dataset"]["name"], **point.labels, **told}
+            changes = dict(_differences(values, base))
+            experiments.append(Experiment(_name(name, values, code), changes, columns))
+    return experiments
+
+
+def code_identity() -> str:
+    """What identifies the committed code that experiments run.
+
+    Raises:
+        AdshiftError: it differs from what lies in the working tree.
+    """
+
+    def git(*command: str) -> str:
+        done = subprocess.run(["git", *command], check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise AdshiftError(
+                f"git {command[0]}: {done.stderr.strip()}", "studies need a git repository with a commit"
+            )
+        return done.stdout
+
+    changed = [line[3:] for line in git("status", "--porcelain", "--", *CODE).splitlines()]
+    if changed:
+        raise AdshiftError(f"not committed: {', '.join(changed)}", "commit: an experiment runs what is committed")
+    return git("rev-parse", *(f"HEAD:{place}" for place in CODE))
+
+
+@lru_cache
+def _preset(name: str, root: str | None) -> tuple[tuple[str, Any], ...]:
+    dataset = presets.PRESETS[name]["dataset.name"]
+    return tuple(presets.resolved(name, root or (None if dataset == "sample" else f"raw/{dataset}")).items())
+
+
+def _name(study: str, values: Mapping[str, Any], code: str) -> str:
+    text = json.dumps([values, code], sort_keys=True)
+    return f"{study.replace('_', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
+def _anchor(values: dict[str, Any]) -> None:
+    """Make paths absolute: an experiment runs in a folder of its own, which holds what is committed alone."""
+    for section, key in (("dataset", "root"), ("features", "weights")):
+        given = values[section][key]
+        if isinstance(given, str) and given != presets.SAMPLE_ROOT:
+            values[section][key] = str(Path(given).absolute())
+
+
+def _set_all(values: dict[str, Any], changes: Mapping[str, Any], path: Path) -> None:
+    for key, value in changes.items():
+        parent = _get(values, key, path, up=1)
+        parent[key.split(".")[-1]] = copy.deepcopy(value)
+
+
+def _get(values: dict[str, Any], key: str, path: Path, up: int = 0) -> Any:
+    """The leaf `key`, or what holds it."""
+    place: Any = values
+    holders = []
+    for part in key.split("."):
+        holders.append(place)
+        if not isinstance(place, dict) or part not in place:
+            raise AdshiftError(f"{path}: params.yaml has no parameter {key}", "its leaves are named with dots")
+        place = place[part]
+    if isinstance(place, dict):
+        raise AdshiftError(f"{path}: {key} is a section of params.yaml, not a parameter", "name its leaves with dots")
+    return holders[-1] if up else place
+
+
+def _told(value: Any) -> Label:
+    """A parameter's value as a cell."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "" if value is None else str(value) if isinstance(value, bool) else value
+
+
+def _differences(values: Any, base: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _differences(value, base[key], f"{prefix}{key}.")
+        elif value != base[key] or type(value) is not type(base[key]):
+            yield prefix + key, value

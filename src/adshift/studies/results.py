@@ -1,0 +1,237 @@
+"""What came out of a study: one tidy CSV, a Markdown table with published figures beside ours, and a plot."""
+
+import csv
+import io
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adshift.errors import AdshiftError
+from adshift.report import label, plots, tables
+from adshift.report.tables import DIFFERENCE, MACRO, PUBLISHED, SPREAD, Cell
+from adshift.scenarios import contamination_path
+from adshift.stage import output
+from adshift.studies.declare import CONTAMINATION, FOLDER, RESULT, Experiment, Label, Plot, Published, Study
+
+RESULTS = FOLDER / "results"
+TEMPLATES = FOLDER / "templates"
+LONG_TABLE = "metrics/tables/results.csv"
+
+Rows = list[dict[str, Any]]
+
+
+def collect(study: Study, experiments: Sequence[Experiment], finished: Mapping[str, str]) -> Rows:
+    """The tidy rows of the experiments that are finished: settings, what was measured, its published figure.
+
+    Raises:
+        AdshiftError: results of one cannot be read.
+    """
+    published = _published(study.published)
+    return [
+        row
+        for experiment in experiments
+        if experiment.name in finished
+        for row in tidy(study, experiment, *_outputs(study, experiment, finished[experiment.name]), published)
+    ]
+
+
+def tidy(
+    study: Study,
+    experiment: Experiment,
+    measured: Iterable[Mapping[str, str]],
+    contamination: Mapping[str, Mapping[str, float]],
+    published: Sequence[Mapping[str, str]],
+) -> Rows:
+    """Rows of one experiment.
+
+    Args:
+        study: its declaration.
+        experiment: what it ran.
+        measured: rows of the pipeline's long table.
+        contamination: {class: {share, pixels}}, for a study that asks for it.
+        published: rows of the published table.
+    """
+    rows = []
+    for line in measured:
+        row: dict[str, Any] = {"experiment": experiment.name, **experiment.columns}
+        row |= {column: line[column] for column in RESULT}
+        if study.contamination:
+            classes = [contamination[line["class"]]] if line["class"] != MACRO else list(contamination.values())
+            for column, key in zip(CONTAMINATION, ("share", "pixels"), strict=True):
+                row[column] = tables.mean(one[key] for one in classes)
+        row |= {"metric": line["metric"], "value": float(line["value"]) if line["value"] else None}
+        theirs = look_up(study.published, published, row)
+        row["published"] = theirs
+        row["difference"] = None if theirs is None or row["value"] is None else row["value"] - theirs
+        rows.append(row)
+    return rows
+
+
+def look_up(where: Published | None, published: Sequence[Mapping[str, str]], row: Mapping[str, Any]) -> float | None:
+    """The published figure that belongs to a row, if there is one.
+
+    Raises:
+        AdshiftError: several different ones belong to it.
+    """
+    if where is None or not _kept(row, where.when):
+        return None
+    column = where.value if isinstance(where.value, str) else where.value.get(row["metric"])
+    if column is None:
+        return None
+    asked = {theirs: where.rename.get(ours, {}).get(str(row[ours]), row[ours]) for theirs, ours in where.match.items()}
+    found = {
+        line[column] for line in published if all(_same(line[theirs], value) for theirs, value in asked.items())
+    } - {""}
+    if len(found) > 1:
+        told = ", ".join(f"{theirs} {value}" for theirs, value in asked.items())
+        raise AdshiftError(f"{where.file}: {' and '.join(sorted(found))} for {told}", "match more of its columns")
+    return float(found.pop()) if found else None
+
+
+def markdown(study: Study, rows: Rows, note: str) -> str:
+    """The table of a study; what all its rows have in common stands under it."""
+    shown = [row for row in rows if _kept(row, study.table.where)]
+    ids = [column for column in study.id_columns() if column != study.table.over]
+    values = {column: {str(row[column]) for row in shown} for column in ids}
+    keys = [column for column in ids if len(values[column]) > 1 or column == "method"]
+    metrics = [metric for metric in study.table.metrics if any(row["metric"] == metric for row in shown)]
+    spread = study.table.over is not None
+    beside = {
+        metric: any(row["metric"] == metric and row["published"] is not None for row in shown) for metric in metrics
+    }
+
+    groups: dict[tuple[Cell, ...], dict[str, Rows]] = {}
+    for row in shown:
+        groups.setdefault(tuple(row[key] for key in keys), {}).setdefault(row["metric"], []).append(row)
+    body = []
+    for key, found in groups.items():
+        line = list(key)
+        for metric in metrics:
+            line += _cells(found.get(metric, []), spread, beside[metric])
+        body.append(tuple(line))
+    columns = [*keys]
+    for metric in metrics:
+        columns += [metric, *([metric + SPREAD] if spread else [])]
+        columns += [metric + PUBLISHED, metric + DIFFERENCE] if beside[metric] else []
+    common = [f"{label(column)} {label(*values[column])}" for column in ids if column not in keys]
+    notes = [study.note.strip(), f"Throughout: {'; '.join(common)}." if common else "", note]
+    text = tables.Table("study", study.title, tuple(columns), tuple(body), "\n\n".join(filter(None, notes)))
+    return text.markdown()
+
+
+def _cells(found: Rows, spread: bool, beside: bool) -> list[Cell]:
+    """Value, standard deviation, published figure and difference of one metric of one row of the table."""
+    values = [row["value"] for row in found if row["value"] is not None]
+    value = tables.mean(values)
+    if not spread and len(found) > 1:
+        raise AdshiftError(f"table: {len(found)} figures for one cell: {found[0]}", "add to table.where, or to columns")
+    theirs = next((row["published"] for row in found if row["published"] is not None), None)
+    cells: list[Cell] = [value]
+    cells += [statistics.stdev(values) if len(values) > 1 else None] if spread else []
+    return [*cells, theirs, None if theirs is None or value is None else value - theirs] if beside else cells
+
+
+def specification(study: Study, rows: Rows, templates: Path = TEMPLATES) -> dict[str, Any]:
+    """The plot of a study, a Vega-Lite specification; where there are published figures, hollow points show them."""
+    plot = study.plot
+    x, y = label(plot.x), "" if plot.y is None else label(plot.y)
+    chart = plots.Chart("study", f"{plot.kind}", study.title, "x", "y" if plot.y else "value", x, y)
+    return plots.fill(chart, list(_points(plot, rows)), templates)
+
+
+def _points(plot: Plot, rows: Rows) -> Iterable[dict[str, Any]]:
+    for row in rows:
+        if row["metric"] not in plot.metrics or not _kept(row, plot.where):
+            continue
+        for source in ("ours", "published"):
+            value = row["value" if source == "ours" else "published"]
+            if value is not None:
+                yield {
+                    "x": label(row[plot.x]),
+                    "y": label(row[plot.y]) if plot.y else None,
+                    "series": label(row[plot.series]) if plot.series else "",
+                    "panel": label(row[plot.panel]) if plot.panel else "",
+                    "metric": label(row["metric"]),
+                    "source": source,
+                    "value": value,
+                }
+
+
+def write(name: str, study: Study, experiments: Sequence[Experiment], rows: Rows) -> Path:
+    """Write NAME.csv, NAME.md and NAME.svg; returns their folder.
+
+    Raises:
+        AdshiftError: nothing is finished, or table or plot would be empty.
+    """
+    finished, every = {row["experiment"] for row in rows}, {experiment.name for experiment in experiments}
+    if not rows:
+        raise AdshiftError(f"study {name}: none of {len(every)} experiments is finished", f"adshift study run {name}")
+    for part, place in ((study.table, "table"), (study.plot, "plot")):
+        if not any(row["metric"] in part.metrics and _kept(row, part.where) for row in rows):
+            raise AdshiftError(
+                f"studies/{name}.yaml: {place}: no row is left to show", f"mend {place}.where or .metrics"
+            )
+    note = f"{len(finished)} experiments; every figure: [{name}.csv]({name}.csv); plot: [{name}.svg]({name}.svg)."
+    if len(finished) < len(every):
+        note = f"**Incomplete: {len(finished)} of {len(every)} experiments.** {note}"
+    with output(RESULTS / name) as folder:
+        folder.mkdir()
+        (folder / f"{name}.csv").write_text(_csv(rows), encoding="utf-8")
+        (folder / f"{name}.md").write_text(markdown(study, rows, note), encoding="utf-8")
+        drawn = plots.svg({**specification(study, rows), "background": "white"}, prefix=name)
+        (folder / f"{name}.svg").write_text(drawn, encoding="utf-8")
+    return RESULTS / name
+
+
+def _csv(rows: Rows) -> str:
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows({key: tables.plain(value) for key, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _outputs(
+    study: Study, experiment: Experiment, commit: str
+) -> tuple[list[dict[str, str]], dict[str, dict[str, float]]]:
+    """The long table of an experiment's commit, from DVC's cache, and what of its training sets is defective."""
+    import json
+
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+
+    try:
+        files = DVCFileSystem(rev=commit)
+        measured = list(csv.DictReader(io.StringIO(files.read_text(LONG_TABLE, encoding="utf-8"))))
+        if not study.contamination:
+            return measured, {}
+        path = contamination_path(str(experiment.columns["dataset"]))
+        return measured, json.loads(files.read_text(str(path), encoding="utf-8"))
+    except (OSError, DvcException, ValueError) as error:
+        what = f"experiment {experiment.name}: its results cannot be read ({error})"
+        raise AdshiftError(what, f"`dvc exp remove {experiment.name}` and run the study again") from None
+
+
+def _published(where: Published | None) -> list[dict[str, str]]:
+    if where is None:
+        return []
+    rows = tables.read_csv(Path(where.file))
+    columns = [*where.match, *([where.value] if isinstance(where.value, str) else where.value.values())]
+    if missing := [column for column in columns if not rows or column not in rows[0]]:
+        raise AdshiftError(f"{where.file}: no column {', '.join(missing)}", "mend `published` in the study")
+    return rows
+
+
+def _kept(row: Mapping[str, Any], where: Mapping[str, Sequence[Label]]) -> bool:
+    return all(any(_same(row[column], value) for value in values) for column, values in where.items())
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Cells of CSV files are text, those of YAML files may be numbers; "01" is no number, where both are text."""
+    if isinstance(one, str) and isinstance(other, str):
+        return one == other
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return str(one) == str(other)
