@@ -41,7 +41,7 @@ class Neighbors:
     ) -> None:
         self.metric = metric
         # Of unit vectors, 1 - cos is half the squared distance: one index serves both.
-        self.bank = _prepared(bank, metric)
+        self.bank = prepared(bank, metric)
         self.index = _Graph(self.bank, graph) if graph else _Exact(self.bank)
 
     def search(
@@ -58,7 +58,7 @@ class Neighbors:
         Returns:
             distances (Q, K) float32 and indices (Q, K) int64.
         """
-        queries, k = _prepared(queries, self.metric), min(k, len(self.bank))
+        queries, k = prepared(queries, self.metric), min(k, len(self.bank))
         squared, indices = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         share = max(-(-len(queries) // threads), 1)
 
@@ -123,7 +123,7 @@ def _lowest(dots, norms, first):  # type: ignore[no-untyped-def]
 
 
 @jit()
-def _insert(values, rows, value, row):  # type: ignore[no-untyped-def]
+def insert(values, rows, value, row):  # type: ignore[no-untyped-def]
     """Put a row in its place by (value, row), unless it is there; the last one drops out."""
     for known in rows:
         if known == row:
@@ -147,7 +147,7 @@ def _settle(dots, own, norms, first, queries, bank, nearby, squared, indices):  
         if first == 0:
             values[:], rows[:] = np.inf, -1
             for row in nearby:
-                _insert(values, rows, rough(queries[q], bank[row]), row)
+                insert(values, rows, rough(queries[q], bank[row]), row)
         limit = values[k - 1] - own[q]
         for group in range(0, len(norms), GROUP):
             if _lowest(dots[q], norms, group) > limit:
@@ -156,7 +156,7 @@ def _settle(dots, own, norms, first, queries, bank, nearby, squared, indices):  
                 if norms[j] + dots[q, j] <= limit:
                     value, row = rough(queries[q], bank[first + j]), first + j
                     if value < values[k - 1] or (value == values[k - 1] and row < rows[k - 1]):
-                        _insert(values, rows, value, row)
+                        insert(values, rows, value, row)
                         limit = values[k - 1] - own[q]
         nearby[:] = rows
 
@@ -208,7 +208,7 @@ def hnsw_graph(bank: np.ndarray, metric: Metric) -> dict[str, np.ndarray]:
 
     faiss.omp_set_num_threads(1)
     index = faiss.IndexHNSWFlat(bank.shape[1], LINKS)
-    index.add(_prepared(bank, metric))
+    index.add(prepared(bank, metric))
     arrays = {name: faiss.vector_to_array(getattr(index.hnsw, name)) for name in ("levels", "offsets", "neighbors")}
     return {**arrays, "entry": np.array([index.hnsw.entry_point, index.hnsw.max_level])}
 
@@ -239,7 +239,8 @@ def check_graph(graph: Mapping[str, np.ndarray], rows: int, index: Index) -> Non
         raise ValueError("the graph of the index does not fit its bank")
 
 
-def _prepared(rows: np.ndarray, metric: Metric) -> np.ndarray:
+def prepared(rows: np.ndarray, metric: Metric) -> np.ndarray:
+    """Rows (N, D) as they are compared: float32, and of length one for cosine."""
     rows = np.ascontiguousarray(rows, dtype=np.float32)
     if metric == "euclidean":
         return rows
