@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from embedded import embedded
+from patchcore_pq import write
 
 from adshift import params, seeding
 from adshift.coreset import covering_radius
 from adshift.features import Features
 from adshift.methods.patchcore import Fit, PatchCore, Score, warm_up
 from adshift.metrics.ranking import Ranked
-from embedded import embedded
-from patchcore_pq import write
 
 RATIOS, CHUNKS = (0.01, 0.05), (None, 2, 5, 10, 25)  # a chunk is so many parts of all patches
 

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from embedded import embedded
 
 from adshift import params, seeding
 from adshift.features import Features
 from adshift.methods import patchcore, patchcore_pq
 from adshift.metrics.ranking import Ranked
 from adshift.quantization import quantize
-from embedded import embedded
 
 BANKS = (0.02, 0.15)  # coreset ratios
 CODES = ((12, False), (16, False), (24, False), (24, True), (32, False), (38, False), (38, True))  # bytes, opq
