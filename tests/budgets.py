@@ -5,6 +5,7 @@ STUDENT = {"torch", "timm"}  # a network, trained and run
 
 FIT = {
     "patchcore": {"numba"},
+    "patchcore_pq": {"numba", "faiss"},
     "padim": {"torch", "timm", "anomalib", "sklearn", "pandas"},
     "padim_streaming": NOTHING,
     "padim_diagonal": NOTHING,
@@ -14,6 +15,7 @@ FIT = {
 }
 SCORE = {
     "patchcore": {"numba"},
+    "patchcore_pq": {"numba", "faiss"},
     "padim": NOTHING,
     "padim_streaming": NOTHING,
     "padim_diagonal": NOTHING,

@@ -22,8 +22,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return project
 
 
-@pytest.mark.parametrize("key", ["patchcore.coreset", "ablation.ratios"])
+@pytest.mark.parametrize("key", ["patchcore.coreset", "patchcore_pq.coreset", "ablation.ratios"])
 def test_a_coreset_ratio_that_selects_nothing(project: Project, key: str) -> None:
+    project.change(methods=["patchcore_pq"])
     for share, refused in ((1.0, False), (0.99, True)):
         ratio = share / PATCHES
         project.change(**{key.replace(".", "__"): ratio if key.startswith("p") else [ratio, 0.1]})

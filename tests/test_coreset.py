@@ -1,12 +1,14 @@
 """Greedy selection against plain farthest-point sampling, written once more by the book in NumPy float64."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adshift import coreset, distances
-from adshift.coreset import Coreset, covering_radius, greedy, projection, size_of
+from adshift.coreset import SPARE, Coreset, covering_radius, greedy, greedy_in_chunks, projection, size_of
 from adshift.errors import AdshiftError
 
 
@@ -204,3 +206,63 @@ def test_a_small_selection_imports_no_torch_for_a_device(monkeypatch: pytest.Mon
     monkeypatch.setattr(coreset.Path, "exists", lambda path: True)
     monkeypatch.setitem(__import__("sys").modules, "torch", None)  # importing it would raise
     assert coreset._accelerator(np.empty((1000, 8), np.float32), 100) == ""
+
+
+def chunks(points: np.ndarray, size: int) -> list[np.ndarray]:
+    return [points[low : low + size] for low in range(0, len(points), size)]
+
+
+@pytest.mark.parametrize("size", [3000, 10_000])
+def test_one_chunk_is_the_plain_selection(size: int) -> None:
+    points = clustered(3000, 24)
+    found, expected = greedy_in_chunks(chunks(points, size), 3000, 200, 2999), greedy(points, 200, 2999)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_array_equal(found.radii, expected.radii)
+
+
+@pytest.mark.parametrize("size", [500, 1700])
+@pytest.mark.parametrize("start", [0, 2500, 5999])
+def test_chunks_cover_nearly_as_well_as_the_exact_selection(size: int, start: int) -> None:
+    points = clustered(6000, 24, seed=2)
+    exact, found = greedy(points, 300, start), greedy_in_chunks(chunks(points, size), 6000, 300, start)
+    assert found.indices[0] == start
+    assert len(set(found.indices.tolist())) == 300
+    covered = covering_radius(points, points[found.indices])
+    assert covered <= 1.5 * exact.radii[-1]
+    assert covered <= found.radii[-1] * (1 + 1e-6)
+
+
+def test_the_start_of_a_selection_in_chunks_covers_what_its_radius_says() -> None:
+    points = clustered(4000, 16)
+    found = greedy_in_chunks(chunks(points, 700), 4000, 250, 7)
+    for count in (1, 50, 250):
+        assert covering_radius(points, points[found.indices[:count]]) <= found.radii[count - 1] * (1 + 1e-6)
+    assert (np.diff(found.radii) <= 0).all()
+    assert (np.diff(found.seconds) >= 0).all()
+
+
+def test_chunks_may_share_their_memory_and_give_all_that_is_asked_for() -> None:
+    points, buffer = clustered(1000, 8), np.empty((300, 8), np.float32)
+
+    def reused() -> Iterator[np.ndarray]:
+        for part in chunks(points, 300):
+            buffer[: len(part)] = part
+            yield buffer[: len(part)]
+
+    found = greedy_in_chunks(reused(), 1000, 1000, 950)
+    assert sorted(found.indices) == list(range(1000))
+    few, expected = (greedy_in_chunks(one, 1000, 90, 950) for one in (reused(), chunks(points, 300)))
+    np.testing.assert_array_equal(few.indices, expected.indices)
+
+
+def test_a_chunk_gives_its_share() -> None:
+    """A chunk of points that are all far takes SPARE times its share, and not more."""
+    points = clustered(1000, 8)
+    points[:100] += 1000 * np.random.default_rng(0).normal(size=(100, 8)).astype(np.float32)
+    found = greedy_in_chunks(chunks(points, 100), 1000, 100, 500)
+    assert (found.indices < 100).sum() == SPARE * 100 * 100 // 1000
+
+
+def test_chunks_of_another_total_are_refused() -> None:
+    with pytest.raises(ValueError, match="chunks of 100 points, not 120"):
+        greedy_in_chunks(chunks(clustered(100, 4), 30), 120, 5, 0)

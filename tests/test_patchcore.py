@@ -1,12 +1,14 @@
 """PatchCore against a brute-force version by the book, anomalib's equation 7, and what must hold of any memory bank."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from adshift.coreset import covering_radius
 from adshift.errors import AdshiftError
 from adshift.features import Features
 from adshift.methods import detector_class, storage
@@ -14,8 +16,8 @@ from adshift.methods.patchcore import Fit, PatchCore, Score, softmax_weight
 from adshift.records import Predictions
 
 FIT: dict[str, Any] = {
-    "layers": (2, 3), "pool": 3, "stride": 1, "projection": 8, "coreset": 0.2, "metric": "euclidean",
-    "index": "exact",
+    "layers": (2, 3), "pool": 3, "stride": 1, "projection": 8, "coreset": 0.2, "chunk_patches": None,
+    "metric": "euclidean", "index": "exact",
 }  # fmt: skip
 SCORE: dict[str, Any] = {
     "neighbours": 9, "reweight": "softmax", "image_score": "max", "top_percent": 5.0, "smoothing": 4.0,
@@ -170,6 +172,57 @@ def test_a_smaller_ratio_is_the_start_of_a_larger_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(predict(reduced, test).scores, predict(alone, test).scores)
     with pytest.raises(AdshiftError, match="cannot come from"):
         alone.reduced(0.3)
+
+
+@pytest.mark.parametrize("projected", [None, 8])
+def test_chunks_of_all_patches_change_nothing(projected: int | None) -> None:
+    train = features(5)
+    whole = fitted(train, projection=projected)
+    for most in (5 * 64, 10**9):
+        chunked = fitted(train, projection=projected, chunk_patches=most)
+        np.testing.assert_array_equal(chunked.bank, whole.bank)
+        np.testing.assert_array_equal(chunked.radii, whole.radii)
+
+
+@pytest.mark.parametrize("most", [1, 64, 130, 200])  # an image at least
+def test_a_bank_selected_in_chunks_covers_the_patches(
+    most: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    train, found = features(7), []
+    for threads in ("1", "3"):
+        monkeypatch.setenv("ADSHIFT_THREADS", threads)
+        detector = fitted(train, projection=None, chunk_patches=most)
+        detector.save(tmp_path / threads)
+        found.append((tmp_path / threads / "model.safetensors").read_bytes())
+    assert found[0] == found[1]
+    patches = detector.patches(train).reshape(-1, 12)
+    np.testing.assert_array_equal(detector.bank, patches[detector.picks])
+    assert len(set(detector.picks.tolist())) == 7 * 64 // 5
+    covered = covering_radius(patches, detector.bank)
+    assert covered <= 2 * covering_radius(patches, fitted(train, projection=None).bank)
+    assert covered <= detector.radii[-1] * (1 + 1e-6)
+    smaller = detector.reduced(0.1)
+    np.testing.assert_array_equal(smaller.bank, detector.bank[: len(smaller.bank)])
+
+
+def test_memory_is_bounded_by_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peak of a fit grows with the images if all are held together, and does not if a chunk is."""
+    monkeypatch.setenv("ADSHIFT_THREADS", "1")  # how many images' patches are in flight is chance otherwise
+
+    def peak(count: int, most: int | None) -> int:
+        train = features(count, sides=((2, 2), (32, 32), (4, 4)))
+        tracemalloc.start()
+        try:
+            fitted(train, projection=256, coreset=16 / (count * 1024), chunk_patches=most)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    fitted(features(2))  # what is made but once
+    image = 1024 * 256 * 4
+    assert peak(24, None) > 24 * image
+    assert peak(24, 3 * 1024) < 8 * image
+    assert peak(24, 3 * 1024) < 1.1 * peak(12, 3 * 1024)
 
 
 def test_a_ratio_that_selects_nothing_is_refused() -> None:

@@ -70,7 +70,7 @@ def _lowest(dots, norms, first):  # type: ignore[no-untyped-def]
 
 
 @jit()
-def _insert(values, rows, value, row):  # type: ignore[no-untyped-def]
+def insert(values, rows, value, row):  # type: ignore[no-untyped-def]
     """Put a row in its place by (value, row), unless it is there; the last one drops out."""
     for known in rows:
         if known == row:
@@ -94,7 +94,7 @@ def _settle(dots, own, norms, first, queries, bank, nearby, squared, indices):  
         if first == 0:
             values[:], rows[:] = np.inf, -1
             for row in nearby:
-                _insert(values, rows, rough(queries[q], bank[row]), row)
+                insert(values, rows, rough(queries[q], bank[row]), row)
         limit = values[k - 1] - own[q]
         for group in range(0, len(norms), GROUP):
             if _lowest(dots[q], norms, group) > limit:
@@ -103,7 +103,7 @@ def _settle(dots, own, norms, first, queries, bank, nearby, squared, indices):  
                 if norms[j] + dots[q, j] <= limit:
                     value, row = rough(queries[q], bank[first + j]), first + j
                     if value < values[k - 1] or (value == values[k - 1] and row < rows[k - 1]):
-                        _insert(values, rows, value, row)
+                        insert(values, rows, value, row)
                         limit = values[k - 1] - own[q]
         nearby[:] = rows
 
@@ -114,3 +114,32 @@ def measure(queries, bank, rows, squared):  # type: ignore[no-untyped-def]
     for q in range(len(queries)):
         for rank in range(rows.shape[1]):
             squared[q, rank] = rough(queries[q], bank[rows[q, rank]])
+
+
+@jit()
+def refine(queries, codes, centroids, norms, found, squared, indices):  # type: ignore[no-untyped-def]
+    """Fill `squared` and `indices` with the rows of `found` that lie nearest once they are decompressed.
+
+    A distance is the sum over the parts of that to their centroids, so each of those is computed once a query.
+    `centroids` (M, W, 16); of rows of a length x that stands for one, |q - row / x|^2 = (|q - row|^2 - (1 - x)^2) / x.
+    """
+    parts, width, count = centroids.shape
+    table = np.empty((parts, count), np.float32)
+    for q in range(len(queries)):
+        table[:] = 0
+        for part in range(parts):
+            for d in range(width):
+                value = queries[q, part * width + d]
+                for c in range(count):
+                    step = value - centroids[part, d, c]
+                    table[part, c] += step * step
+        values, rows = squared[q], indices[q]
+        last = len(values) - 1
+        for i in found[q]:
+            low, high = np.float32(0), np.float32(0)
+            for byte in range(codes.shape[1]):
+                low += table[2 * byte, codes[i, byte] & 15]
+                high += table[2 * byte + 1, codes[i, byte] >> 4]
+            value = (low + high - (1 - norms[i]) ** 2) / norms[i]
+            if value < values[last] or (value == values[last] and i < rows[last]):
+                insert(values, rows, value, i)

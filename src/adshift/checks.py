@@ -49,14 +49,17 @@ def check_network(settings: params.Features) -> None:
 
 def _check_coreset(settings: Any, normal: Mapping[str, Mapping[str, int]]) -> None:
     """Refuse a coreset ratio that selects nothing of a class's patches, at most one a pixel of an unknown layer."""
-    features, patchcore = settings.features, settings.patchcore
+    features = settings.features
     known = not features.layers and features.backbone in STRIDES_4_8_16
-    stride = 2 ** (patchcore.layers[0] + 1) if known else 1
-    side = ceil(ceil((features.crop or features.resize) / stride) / patchcore.stride)
     name = min(normal, key=lambda one: normal[one]["train"])
     images = splits.training_count(settings.split, normal[name])
-    ratios = [("ablation.ratios", ratio) for ratio in settings.ablation.ratios]
-    for key, ratio in [("patchcore.coreset", patchcore.coreset), *ratios]:
+    ratios = [("ablation.ratios", settings.patchcore, ratio) for ratio in settings.ablation.ratios]
+    banks = [("patchcore", settings.patchcore)]
+    if "patchcore_pq" in settings.methods:
+        banks.append(("patchcore_pq", settings.patchcore_pq))
+    for key, bank, ratio in [*((f"{method}.coreset", bank, bank.coreset) for method, bank in banks), *ratios]:
+        stride = 2 ** (bank.layers[0] + 1) if known else 1
+        side = ceil(ceil((features.crop or features.resize) / stride) / bank.stride)
         if images and ratio * images * side**2 + 1e-9 < 1:  # as `coreset.size_of` rounds; no image: split says so
             raise AdshiftError(
                 f"params.yaml: {key}: {ratio} selects none of the {images * side**2} patches of {name}'s {images} "

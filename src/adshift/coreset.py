@@ -1,4 +1,4 @@
-"""Greedy k-center (farthest-point) selection of a coreset, exact and lazy.
+"""Greedy k-center (farthest-point) selection of a coreset, exact and lazy; of more points than memory holds, in chunks.
 
 Notation: M points of D dimensions, K picks. The key of a point is its squared distance to its nearest pick.
 
@@ -12,7 +12,7 @@ the picks are exactly those of the plain algorithm in float64, ties to the lowes
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,8 @@ POOL = 1023  # points brought up to date together: the upper levels of the heap
 LOOSE = 1.001  # factor on float32 distances that covers their rounding, up to D = 16000
 EPSILON = float(np.finfo(np.float32).eps)
 TAKEN = -1.0  # key of a pick: below all others
+SPARE = 2  # a chunk gives so many times its share of the picks to the final selection
+
 WORTH = 10**9  # points times picks from which a CUDA device is worth the import of torch
 
 
@@ -40,7 +42,7 @@ class Coreset:
     Attributes:
         indices: (K,) int64, in the order of picking, unique.
         radii: (K,) float64; `radii[k]` is the covering radius of the first k + 1 picks, the largest distance of a point
-            to its nearest pick.
+            to its nearest pick; where the points came in chunks, an upper bound of it.
         seconds: (K,) float64, when each pick was made, from the start of the selection.
     """
 
@@ -96,6 +98,49 @@ def greedy(points: np.ndarray, count: int, start: int) -> Coreset:
     for pick in progress(_rounds(state, slack), what="coreset", total=count, unit="pick"):
         seconds[pick - 1] = time.perf_counter() - begin
     return Coreset(state.picks, np.sqrt(state.radii), seconds)
+
+
+def greedy_in_chunks(chunks: Iterable[np.ndarray], total: int, count: int, start: int) -> Coreset:
+    """Farthest-point sampling of points that come in chunks: of each chunk `SPARE` times its share, then of all those.
+
+    A point is at most as far from a pick as it is from its chunk's nearest candidate and that one from a pick: `radii`
+    holds the sum of both radii. As many candidates as picks from each chunk would make it a composable coreset, within
+    a constant factor of the exact selection whatever the points; a share of them is what memory is bounded by, and
+    relies on chunks that are alike, as images of one class are. One chunk gives what `greedy` does.
+
+    Args:
+        chunks: (M_i, D) float32, finite, equally many points each but for the last, which may have fewer. Of a chunk
+            nothing is held when the next is asked for but its candidates, all of them SPARE * count rows.
+        total: points of all chunks.
+        count: picks, 1 to `total`.
+        start: index of the first pick among all points.
+
+    Raises:
+        ValueError: points, count or start are not as said above.
+    """
+    begin = time.perf_counter()
+    low, radius, rows, candidates = 0, 0.0, [], []
+    size = 0
+    for chunk in chunks:
+        size = size or len(chunk)
+        share = count if len(chunk) == total else -(-SPARE * count * len(chunk) // total)
+        # In the chunk that holds it, this is the start; in another one any point will do.
+        found = greedy(chunk, min(share, len(chunk)), start % size % len(chunk))
+        if len(chunk) == total:
+            return found
+        radius = max(radius, found.radii[-1])
+        picks = np.sort(found.indices)  # so that ties go to the lowest index among all points
+        rows.append(picks + low)
+        candidates.append(chunk[picks])
+        low += len(chunk)
+    if low != total:
+        raise ValueError(f"chunks of {low} points, not {total}")
+    indices = np.concatenate(rows)
+    spent = time.perf_counter() - begin
+    points = np.concatenate(candidates)
+    del chunk, candidates  # one copy of the candidates is enough
+    found = greedy(points, count, int(np.searchsorted(indices, start)))
+    return Coreset(indices[found.indices], found.radii + radius, found.seconds + spent)
 
 
 def plain(points: np.ndarray, count: int, start: int, device: str) -> Coreset:

@@ -30,7 +30,7 @@ class Neighbors:
     ) -> None:
         self.metric = metric
         # Of unit vectors, 1 - cos is half the squared distance: one index serves both.
-        self.bank = _prepared(bank, metric)
+        self.bank = prepared(bank, metric)
         if graph:
             self.index: Any = _Graph(self.bank, graph)
         else:
@@ -52,7 +52,7 @@ class Neighbors:
         Returns:
             distances (Q, K) float32 and indices (Q, K) int64.
         """
-        queries, k = _prepared(queries, self.metric), min(k, len(self.bank))
+        queries, k = prepared(queries, self.metric), min(k, len(self.bank))
         squared, indices = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
 
         def work(part: slice) -> None:
@@ -105,7 +105,7 @@ def hnsw_graph(bank: np.ndarray, metric: Metric) -> dict[str, np.ndarray]:
 
     faiss.omp_set_num_threads(1)
     index = faiss.IndexHNSWFlat(bank.shape[1], LINKS)
-    index.add(_prepared(bank, metric))
+    index.add(prepared(bank, metric))
     arrays = {name: faiss.vector_to_array(getattr(index.hnsw, name)) for name in ("levels", "offsets", "neighbors")}
     return {**arrays, "entry": np.array([index.hnsw.entry_point, index.hnsw.max_level])}
 
@@ -136,7 +136,8 @@ def check_graph(graph: Mapping[str, np.ndarray], rows: int, index: Index) -> Non
         raise ValueError("the graph of the index does not fit its bank")
 
 
-def _prepared(rows: np.ndarray, metric: Metric) -> np.ndarray:
+def prepared(rows: np.ndarray, metric: Metric) -> np.ndarray:
+    """Rows (N, D) as they are compared: float32, and of length one for cosine."""
     rows = np.ascontiguousarray(rows, dtype=np.float32)
     if metric == "euclidean":
         return rows

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 REGISTRY = {
     "patchcore": "adshift.methods.patchcore:PatchCore",
+    "patchcore_pq": "adshift.methods.patchcore_pq:PatchCorePQ",
     "padim": "adshift.methods.padim:Padim",
     "padim_streaming": "adshift.methods.padim_streaming:PadimStreaming",
     "padim_diagonal": "adshift.methods.padim_diagonal:PadimDiagonal",

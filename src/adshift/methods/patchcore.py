@@ -4,9 +4,11 @@ Notation: N images, H x W positions of the first layer used, D channels of all l
 K neighbours.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AfterValidator, Field
@@ -30,16 +32,16 @@ def _odd(value: int) -> int:
     return value
 
 
-class Fit(Section):
-    """What the memory bank depends on.
+class Bank(Section):
+    """What the rows of the memory bank depend on.
 
     Attributes:
         layers: levels of the features; the first one gives the grid.
         pool, stride: side and step in positions of the neighbourhood that is averaged into a patch.
         projection: dimensions of the random projection in which the coreset is selected, None for no projection.
         coreset: share of the training patches kept.
+        chunk_patches: patches in memory together while the coreset is selected, at least an image's; None for all.
         metric: of the search.
-        index: `exact` search, or `hnsw`, a graph that finds most of the nearest rows in much less time.
     """
 
     layers: Several(Annotated[int, Field(ge=1)])  # type: ignore[valid-type]
@@ -47,12 +49,22 @@ class Fit(Section):
     stride: Count
     projection: Count | None
     coreset: Fraction
+    chunk_patches: Count | None
     metric: Metric
+
+
+class Fit(Bank):
+    """What PatchCore's model depends on.
+
+    Attributes:
+        index: `exact` search, or `hnsw`, a graph that finds most of the nearest rows in much less time.
+    """
+
     index: Index
 
 
-class Score(Section):
-    """What the scores depend on beyond the bank.
+class Scoring(Section):
+    """What the scores depend on beyond the bank and how it is searched.
 
     Attributes:
         neighbours: K, for the reweighting.
@@ -60,7 +72,6 @@ class Score(Section):
         image_score: of the patch scores, the maximum or the mean of the largest ones.
         top_percent: how many are the largest ones.
         smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged map.
-        search_width: candidates that a search in the graph of `hnsw` keeps: more are slower and miss less.
     """
 
     neighbours: Count
@@ -68,6 +79,15 @@ class Score(Section):
     image_score: ImageScore
     top_percent: Annotated[Number, Field(gt=0, le=100)]
     smoothing: NotNegative
+
+
+class Score(Scoring):
+    """What PatchCore's scores depend on beyond its model.
+
+    Attributes:
+        search_width: candidates that a search in the graph of `hnsw` keeps: more are slower and miss less.
+    """
+
     search_width: Count
 
 
@@ -78,24 +98,27 @@ def warm_up() -> None:
     greedy(np.eye(4, dtype=np.float32), 2, 0)
 
 
-class PatchCore:
-    """Nearest neighbours among a coreset of the training patches.
+class MemoryBank(ABC):
+    """Nearest neighbours among a coreset of the training patches: all but how the bank is kept and searched.
 
     Distances are true distances, as in the papers' equations, not squared ones.
     """
 
-    def __init__(self, settings: Fit) -> None:
-        self.settings = settings
+    settings: Any  # a `Bank` and what the detector adds to it
 
     def fit(self, features: Features, generator: np.random.Generator) -> None:
         """Select the bank among the patches of normal images (section 3.2, algorithm 1).
 
-        Only the projected patches are in memory together; those of the bank are made a second time.
+        Only the projected patches are in memory together, or a chunk of them; those of the bank are made a second time.
 
         Raises:
             AdshiftError: there is no image, the coreset ratio selects nothing, or a layer is not there.
         """
-        from adshift.coreset import greedy, projection, size_of  # compiled code, which scoring and params.yaml spare
+        from adshift.coreset import (
+            greedy_in_chunks,
+            projection,
+            size_of,
+        )  # compiled code, which scoring and params.yaml spare
 
         if not len(features):
             raise AdshiftError("PatchCore got no training image", "check the split")
@@ -105,7 +128,7 @@ class PatchCore:
         count = size_of(self.settings.coreset, self.total)
         start = int(generator.integers(self.total))
         self.matrix = projection(channels, self.settings.projection, generator) if self.settings.projection else None
-        selected = greedy(self._projected(features, each, channels), count, start)
+        selected = greedy_in_chunks(self._projected(features, each, channels), self.total, count, start)
         self.picks, self.radii, self.seconds = selected.indices, selected.radii, selected.seconds
 
         self.bank = np.empty((count, channels), dtype=np.float32)
@@ -118,43 +141,35 @@ class PatchCore:
         map_ordered(keep, np.unique(owner).tolist(), what="memory bank")
         self._link()
 
-    def _projected(self, features: Features, each: int, channels: int) -> np.ndarray:
-        """What the coreset is selected from: (N * each, projection or D) float32."""
-        points = np.empty((self.total, self.settings.projection or channels), dtype=np.float32)
+    def _projected(self, features: Features, each: int, channels: int) -> Iterator[np.ndarray]:
+        """What the coreset is selected from, in chunks of whole images: (M, projection or D) float32, used again."""
+        most = max((self.settings.chunk_patches or self.total) // each, 1)
+        points = np.empty((min(most * each, self.total), self.settings.projection or channels), dtype=np.float32)
+        for first in range(0, len(features), most):
+            part = features[first : first + most]
 
-        def fill(image: int) -> None:
-            patches = self.patches(features[image : image + 1]).reshape(each, channels)
-            points[image * each : (image + 1) * each] = patches if self.matrix is None else patches @ self.matrix
+            def fill(image: int, part: Features = part) -> None:
+                patches = self.patches(part[image : image + 1]).reshape(each, channels)
+                points[image * each : (image + 1) * each] = patches if self.matrix is None else patches @ self.matrix
 
-        map_ordered(fill, range(len(features)), what="patches")
-        return points
+            map_ordered(fill, range(len(part)), what="patches")
+            yield points[: len(part) * each]
 
+    @abstractmethod
     def _link(self) -> None:
-        hnsw = self.settings.index == "hnsw"
-        self.graph = hnsw_graph(self.bank, self.settings.metric) if hnsw else {}
+        """Make of `bank` what is searched."""
 
-    @cached_property
-    def neighbors(self) -> Neighbors:
-        """The index of the bank, built when something is searched."""
-        return Neighbors(self.bank, self.settings.metric, self.graph)
+    @abstractmethod
+    def _ready(self) -> None:
+        """Build what a search needs, before threads share it."""
 
-    def reduced(self, ratio: float) -> "PatchCore":
-        """The detector of a smaller coreset ratio: greedy picks are nested, so its bank is the first rows of this one.
+    @abstractmethod
+    def _search(self, patches: np.ndarray, k: int, how: Any, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Distances to and indices of the K nearest rows, or fewer, nearest first: (Q, K)."""
 
-        Raises:
-            AdshiftError: the ratio selects nothing, or more than there is.
-        """
-        from adshift.coreset import size_of
-
-        count = size_of(ratio, self.total)
-        if count > len(self.bank):
-            larger = self.settings.coreset
-            raise AdshiftError(f"a coreset of {ratio} cannot come from one of {larger}", "fit the larger one")
-        smaller = PatchCore(self.settings.model_copy(update={"coreset": ratio}))
-        smaller.total, smaller.matrix, smaller.spec = self.total, self.matrix, self.spec
-        smaller.bank, smaller.picks, smaller.radii = self.bank[:count], self.picks[:count], self.radii[:count]
-        smaller._link()
-        return smaller
+    @abstractmethod
+    def _rows(self, indices: np.ndarray) -> np.ndarray:
+        """Rows of the bank as the search sees them: (len(indices), D) float32."""
 
     def patches(self, features: Features) -> np.ndarray:
         """Locally aware patch features (section 3.1): (N, H, W, D) float32."""
@@ -171,7 +186,7 @@ class PatchCore:
             parts.append(columns @ tall.reshape(count, grid[0], wide, channels))
         return np.concatenate(parts, axis=-1)
 
-    def predict(self, features: Features, how: Score) -> Predictions:
+    def predict(self, features: Features, how: Scoring) -> Predictions:
         """Patch scores as maps, and image scores from them.
 
         Raises:
@@ -180,32 +195,77 @@ class PatchCore:
         if dict(features.spec) != self.spec:
             raise AdshiftError("the features were made by another network than the model's", "run `dvc repro`")
         images = [features[image : image + 1] for image in range(len(features))]
-        _ = self.neighbors  # built once, not by each thread
+        self._ready()
         results = map_ordered(partial(self._predict, how, share(len(images))), images, what="scoring with PatchCore")
         scores = np.array([score for score, _ in results], dtype=np.float32)
         maps = np.stack([patch_scores for _, patch_scores in results])
         return Predictions(features.names, scores, maps, self.spec["size"], how.smoothing)
 
-    def _predict(self, how: Score, threads: int, image: Features) -> tuple[float, np.ndarray]:
+    def _predict(self, how: Scoring, threads: int, image: Features) -> tuple[float, np.ndarray]:
         """Image score and (H, W) float32 patch scores of one image."""
         patches = self.patches(image)[0]
         flat = patches.reshape(-1, patches.shape[-1])
         wanted = how.neighbours if how.reweight == "softmax" else 1
-        distances, rows = self.neighbors.search(flat, wanted, width=how.search_width, threads=threads)
+        distances, rows = self._search(flat, wanted, how, threads)
         scores = distances[:, 0] * (softmax_weight(distances) if how.reweight == "softmax" else 1)
         largest = max(1, round(len(scores) * how.top_percent / 100)) if how.image_score == "top_mean" else 1
         image_score = float(np.sort(scores)[-largest:].mean())
         if how.reweight == "original":
-            image_score *= self._paper_weight(flat[scores.argmax()], rows[scores.argmax(), 0], how.neighbours)
+            image_score *= self._paper_weight(flat[scores.argmax()], rows[scores.argmax(), :1], how)
         return image_score, scores.reshape(patches.shape[:2])
 
-    def _paper_weight(self, patch: np.ndarray, nearest: int, neighbours: int) -> float:
+    def _paper_weight(self, patch: np.ndarray, nearest: np.ndarray, how: Scoring) -> float:
         """Weight of an image's score by the farthest patch and its nearest row of the bank (equation 7)."""
-        if neighbours == 1:
+        if how.neighbours == 1:
             return 1.0  # as for `softmax_weight`
-        _, around = self.neighbors.search(self.bank[nearest : nearest + 1], neighbours)
-        distances = Neighbors(self.bank[around[0]], self.settings.metric).search(patch[None], neighbours)[0][0]
+        _, around = self._search(self._rows(nearest), how.neighbours, how)
+        distances = Neighbors(self._rows(around[0]), self.settings.metric).search(patch[None], how.neighbours)[0][0]
         return float(1 - 1 / np.exp(distances.astype(np.float64) - distances[0]).sum())
+
+
+class PatchCore(MemoryBank):
+    """The bank as it is."""
+
+    def __init__(self, settings: Fit) -> None:
+        self.settings = settings
+
+    def _link(self) -> None:
+        hnsw = self.settings.index == "hnsw"
+        self.graph = hnsw_graph(self.bank, self.settings.metric) if hnsw else {}
+
+    def _ready(self) -> None:
+        _ = self.neighbors
+
+    def _search(self, patches: np.ndarray, k: int, how: Score, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        return self.neighbors.search(patches, k, width=how.search_width, threads=threads)
+
+    def _rows(self, indices: np.ndarray) -> np.ndarray:
+        return self.bank[indices]
+
+    @cached_property
+    def neighbors(self) -> Neighbors:
+        """The index of the bank, built when something is searched."""
+        return Neighbors(self.bank, self.settings.metric, self.graph)
+
+    def reduced(self, ratio: float) -> "PatchCore":
+        """The detector of a smaller coreset ratio: greedy picks are nested, so its bank is the first rows of this one.
+
+        Selected in chunks, these rows are not quite what a fit of the smaller ratio selects: its chunks give less.
+
+        Raises:
+            AdshiftError: the ratio selects nothing, or more than there is.
+        """
+        from adshift.coreset import size_of
+
+        count = size_of(ratio, self.total)
+        if count > len(self.bank):
+            larger = self.settings.coreset
+            raise AdshiftError(f"a coreset of {ratio} cannot come from one of {larger}", "fit the larger one")
+        smaller = PatchCore(self.settings.model_copy(update={"coreset": ratio}))
+        smaller.total, smaller.matrix, smaller.spec = self.total, self.matrix, self.spec
+        smaller.bank, smaller.picks, smaller.radii = self.bank[:count], self.picks[:count], self.radii[:count]
+        smaller._link()
+        return smaller
 
     def save(self, folder: Path) -> None:
         """Write the model, with all that was drawn at random."""

@@ -4,6 +4,7 @@ from typing import Any
 
 LABELS = {
     "patchcore": "PatchCore",
+    "patchcore_pq": "PatchCore, quantized",
     "padim": "PaDiM",
     "padim_streaming": "PaDiM, streaming",
     "padim_diagonal": "PaDiM, diagonal",

@@ -1,0 +1,31 @@
+"""Feature maps of a data set in a folder of one's own, apart from the pipeline's: what the scripts beside this read."""
+
+from pathlib import Path
+
+import numpy as np
+
+from adshift import datasets, embedding, params, seeding
+from adshift.backbones import Backbone
+from adshift.features import Features
+
+
+def embedded(
+    dataset: str, root: str, name: str, train: int, test: int, folder: Path
+) -> tuple[Features, Features, np.ndarray]:
+    """Features of training images, features of test images, and which of these are defective.
+
+    `train` images at most are drawn from train/good, and `test` images at most of each kind, normal and defective.
+    `folder` keeps the feature maps: a second call reads them.
+    """
+    items = datasets.build(dataset, root, [name], folder / "images")[name]
+    generator = seeding.generator(42, "embedded", dataset, name)
+    chosen = []
+    for part, anomalous, most in (("train", False, train), ("test", False, test), ("test", True, test)):
+        found = [item for item in items if (item.part, item.anomalous) == (part, anomalous)]
+        chosen += [found[place] for place in sorted(generator.permutation(len(found))[:most])]
+    stored = folder / f"{dataset}-{name}-{train}-{test}"
+    if not stored.exists():
+        embedding.embed(chosen, Backbone(params.load("features").features), stored, what=f"embedding {name}")
+    features = Features.open(stored)
+    fitting = sum(item.part == "train" for item in chosen)
+    return features[:fitting], features[fitting:], np.array([item.anomalous for item in chosen[fitting:]])
