@@ -49,6 +49,12 @@ def test_named_layers_are_not_refused_on_a_guess(project: Project) -> None:
     checks.check()
 
 
+def test_strides_of_a_small_network_are_not_guessed(project: Project) -> None:
+    Path("weights.pth").touch()
+    project.change(patchcore__coreset=0.1 / PATCHES, features__backbone="mcunet-in3", features__weights="weights.pth")
+    checks.check()
+
+
 def test_a_level_of_the_ablation_counts_without_patchcore(project: Project) -> None:
     project.change(methods=["padim"], patchcore__layers=[4])
     with pytest.raises(AdshiftError, match=r"patchcore\.layers: level 4"):

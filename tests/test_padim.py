@@ -13,7 +13,8 @@ from adshift.params import Features as Settings
 
 SETTINGS = Settings(
     backbone="tf_efficientnet_lite0", weights=None, layers=None, resize=224, crop=None,
-    mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), dtype="float32", images=False, batch=4,
+    mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), precision="float32", dtype="float32",
+    images=False, batch=4,
 )  # fmt: skip
 
 
@@ -63,7 +64,10 @@ def anomalib_model(backbone: Backbone, images: np.ndarray, channels: np.ndarray)
     from anomalib.models.image.padim.torch_model import PadimModel
 
     model = PadimModel(SETTINGS.backbone, list(backbone.names), pre_trained=False, n_features=100)
-    model.feature_extractor.feature_extractor.load_state_dict(backbone.network.state_dict())
+    # Ours is cut behind the deepest layer kept: theirs has blocks that nothing here sees.
+    outcome = model.feature_extractor.feature_extractor.load_state_dict(backbone.network.state_dict(), strict=False)
+    assert not outcome.unexpected_keys
+    assert not [key for key in outcome.missing_keys if not key.startswith(("blocks.5.", "blocks.6."))]
     model.idx = torch.from_numpy(channels)
     model.to(memory_format=torch.channels_last).train()
     model.feature_extractor.eval()
@@ -113,3 +117,13 @@ def test_more_channels_than_there_are(backbone: Backbone, images: np.ndarray) ->
 def test_one_training_image(backbone: Backbone, images: np.ndarray) -> None:
     with pytest.raises(AdshiftError, match="at least 2"):
         Padim(Fit(layers=(1,), n_features=4)).fit(features(backbone, images[:1]), np.random.default_rng(1))
+
+
+def test_features_of_a_network_that_timm_does_not_have() -> None:
+    generator = np.random.default_rng(0)
+    arrays = {level: generator.normal(size=(6, side, side, 8)) for level, side in ((1, 8), (2, 4), (3, 2))}
+    layers = [{"name": f"blocks.{3 * level}", "shape": list(maps.shape[1:])} for level, maps in arrays.items()]
+    spec = {"backbone": "mcunet-in3", "size": 64, "layers": layers}
+    model = Padim(Fit(layers=(1, 2, 3), n_features=10))
+    model.fit(Features.of([f"{i}" for i in range(6)], arrays, spec), np.random.default_rng(1))
+    assert model.mean.shape == (64, 10)

@@ -105,6 +105,13 @@ def test_the_number_of_threads_changes_no_byte(tmp_path: Path, monkeypatch: pyte
     assert found[0] == found[1]
 
 
+def test_images_of_pooled_classes_may_share_names() -> None:
+    """Batches are drawn by place: two classes both have an image test/good/1."""
+    one, two = (students.features(students.images(3, seed)) for seed in (0, 1))
+    found = (one + two).take([4, 1]).maps(1)
+    np.testing.assert_array_equal(found, np.stack([two.maps(1)[1], one.maps(1)[1]]))
+
+
 def test_another_seed_is_another_student(fitted: PaSTe) -> None:
     other = PaSTe(FIT.model_copy(update={"epochs": 1}))
     other.fit(students.features(students.images(10)), np.random.default_rng(2))

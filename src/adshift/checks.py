@@ -5,7 +5,7 @@ from math import ceil
 from typing import Any
 
 from adshift import datasets, params, splits
-from adshift.backbones import PACKAGED, Backbone, find_weights, layers
+from adshift.backbones import PACKAGED, STRIDES_4_8_16, Backbone, find_weights, layers
 from adshift.errors import AdshiftError
 
 
@@ -50,7 +50,8 @@ def check_network(settings: params.Features) -> None:
 def _check_coreset(settings: Any, normal: Mapping[str, Mapping[str, int]]) -> None:
     """Refuse a coreset ratio that selects nothing of a class's patches, at most one a pixel of an unknown layer."""
     features, patchcore = settings.features, settings.patchcore
-    stride = 1 if features.layers else 2 ** (patchcore.layers[0] + 1)  # the usual layers are at strides 4, 8 and 16
+    known = not features.layers and features.backbone in STRIDES_4_8_16
+    stride = 2 ** (patchcore.layers[0] + 1) if known else 1
     side = ceil(ceil((features.crop or features.resize) / stride) / patchcore.stride)
     name = min(normal, key=lambda one: normal[one]["train"])
     images = splits.training_count(settings.split, normal[name])

@@ -36,6 +36,11 @@ def _main() -> None:
     repro.add_argument("--jobs", type=int, default=1, metavar="N", help="stages at once")
     repro.set_defaults(work=_repro)
 
+    backbones = commands.add_parser("backbones", help="what backbones cost: parameters, multiply-adds, bytes, time")
+    backbones.add_argument("names", nargs="*", metavar="NAME", help="default: all that have usual layers")
+    backbones.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the timed network")
+    backbones.set_defaults(work=_backbones)
+
     commands.add_parser("check", help="check params.yaml, the data and the weights").set_defaults(work=_check)
     commands.add_parser("summary", help="print metrics/summary.json as a table").set_defaults(work=_summary)
 
@@ -72,6 +77,24 @@ def _repro(args: argparse.Namespace) -> None:
 
     if code := repro(args.jobs):
         sys.exit(code)
+
+
+def _backbones(args: argparse.Namespace) -> None:
+    from adshift.backbones.cost import profiles
+
+    for index, profile in enumerate(profiles(args.names, threads=args.threads)):
+        if index == 0:
+            print("up to the deepest layer kept (and the whole network); one image, random weights")
+            print(f"{'backbone':<36}{'pixels':>6}{'params, M':>16}{'madds, M':>18}{'MB':>16}{'ms':>9}")
+        pairs = [
+            f"{getattr(profile.cut, name) / 1e6:.{digits}f} ({getattr(profile.whole, name) / 1e6:.{digits}f})"
+            for name, digits in (("parameters", 2), ("multiply_adds", 1), ("bytes", 1))
+        ]
+        print(
+            f"{profile.backbone:<36}{profile.size:>6}{pairs[0]:>16}{pairs[1]:>18}{pairs[2]:>16}"
+            f"{1000 * profile.seconds:>9.1f}",
+            flush=True,
+        )
 
 
 def _check(args: argparse.Namespace) -> None:

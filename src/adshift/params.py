@@ -172,6 +172,7 @@ class Features(Section):
     crop: Annotated[int, Field(ge=32, le=2048)] | None
     mean: tuple[Number, Number, Number]
     std: tuple[Positive, Positive, Positive]
+    precision: Literal["float32", "bfloat16"]
     dtype: Literal["float16", "float32"]
     images: bool
     batch: Count

