@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 
 from adshift import domains, features, manifest, params, presets, splits
+from adshift.datasets import magnetic_tile
 from adshift.errors import AdshiftError
 from adshift.manifest import Item
 from adshift.report import pictures, tables
 from adshift.scenarios import DOMAINS, features_path, split_path
 from adshift.stage import write_json
-from tiny import ROOT
+from tiny import ROOT, Project
 
 
 def item(stem: str, defect: str = "good") -> Item:
@@ -76,23 +77,23 @@ def stage(*command: str) -> str:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """params.yaml as the preset writes it for generated tiles."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     write_tiles(tmp_path / "raw")
     presets.apply("magnetic_tile_recorded", "raw")
-    return tmp_path
+    return Project(tmp_path)
 
 
-def test_every_domain_has_its_own_images_and_its_own_split(project: Path) -> None:
+def test_every_domain_has_its_own_images_and_its_own_split(project: Project) -> None:
     for command in (("prepare",), ("split",), ("shift", "--name", "tile")):
         assert stage(*command) == ""
     items = {domain: manifest.read(manifest.path_of("magnetic_tile", "tile", domain)) for domain in DOMAINS}
     exposures = {domain: {one.image.split("exp")[1][0] for one in found} for domain, found in items.items()}
     assert exposures == {"clean": set("123"), "shift": set("456")}
     assert len(items["clean"]) == len(items["shift"]) == 3 * (25 + 8)
-    assert not (project / "data/shift/magnetic_tile/tile/images").exists()  # the images stay where they are
+    assert not (project.folder / "data/shift/magnetic_tile/tile/images").exists()  # the images stay where they are
 
     path = split_path("magnetic_tile", "tile")
     for domain, found in items.items():
@@ -121,16 +122,36 @@ def test_every_domain_has_its_own_images_and_its_own_split(project: Path) -> Non
     assert pictures.samples(album, shown).height > 2 * pictures.TILE
 
 
-def test_a_domain_with_too_few_images_is_named(project: Path) -> None:
-    text = (project / "params.yaml").read_text().replace("shifted: ['4', '5', '6']", "shifted: ['7']")
-    (project / "params.yaml").write_text(text)
-    write_tiles(project / "raw", "7", normal=1)
+def test_a_domain_with_too_few_images_is_named(project: Project) -> None:
+    project.change(shift__recorded__shifted=["7"])
+    write_tiles(project.folder / "raw", "7", normal=1)
     assert stage("prepare") == ""
     said = stage("split")
     assert "class tile, shift domain: no normal image is left" in said and "Traceback" not in said
 
 
-def test_synthetic_drift_has_one_split_for_both_domains(project: Path) -> None:
+def check() -> str:
+    done = subprocess.run([sys.executable, "-m", "adshift.cli", "check"], capture_output=True, text=True, check=False)
+    return done.stderr if done.returncode else ""
+
+
+def test_mistakes_are_told_before_any_image_is_opened(project: Project) -> None:
+    assert check() == ""
+    project.change(shift__recorded__shifted=["4", "9"])
+    assert "class tile: no image was taken under shift.recorded.shifted: 9" in check()
+    project.change(shift__recorded__pattern="lamp(.)", shift__recorded__shifted=["4"])
+    assert "does not say how it was taken" in check()
+    train = sum(magnetic_tile._part(f"exp4_num_{number}") == "train" for number in range(25))
+    trained = splits.training_count(params.load("split").split, {"train": train})
+    project.change(shift__recorded__pattern=r"exp(\d)", shift__recorded__shifted=["4"], ablation__ratios=[1e-9])
+    assert f"patches of tile, shift domain's {trained} training images" in check()
+    project.change(
+        dataset__name="sample", dataset__root=str(ROOT / "src/adshift/datasets/sample.py"), classes=["carpet"]
+    )
+    assert "sample is made here" in check()
+
+
+def test_synthetic_drift_has_one_split_for_both_domains(project: Project) -> None:
     presets.apply("magnetic_tile", "raw")
     assert stage("prepare") == stage("split") == ""
     assert not manifest.recorded_path("magnetic_tile", "tile").exists()

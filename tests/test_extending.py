@@ -46,7 +46,7 @@ def stored(project: Project) -> Project:
     names = [f"{part}/good/{index}" for part, count in IMAGES.items() for index in range(count)]
     split = project.folder / "data/split/mvtec/dots.csv"
     split.parent.mkdir(parents=True)
-    split.write_text("\n".join(["name,role", *(f"{name},{name.split('/')[0]}" for name in names)]) + "\n")
+    split.write_text("\n".join(["name,role,domain", *(f"{name},{name.split('/')[0]},both" for name in names)]) + "\n")
     maps = np.random.default_rng(0).normal(size=(len(names), 4, 4, 3)).astype(np.float16)
     maps[-1, 2, 1] += 20  # the last test image has a defect
     folder = project.folder / "data/features/clean/mvtec/dots"

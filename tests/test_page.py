@@ -36,16 +36,16 @@ def album(run):
     return results, pictures.Album("sample", 32, None, tables.thresholds(results))
 
 
-def build():
+def build(drift="synthetic", **how):
     results = tables.collect("sample", fake_run.CLASSES, fake_run.METHODS, fake_run.RATIOS)
-    pictures_of = pictures.Album("sample", 32, None, tables.thresholds(results))
+    pictures_of = pictures.Album("sample", 32, None, tables.thresholds(results), **how)
     shown = pictures.choose("sample", fake_run.CLASSES, 4)
     return page.build(
         "sample",
         results,
         pictures_of,
         backbone="b",
-        drift="synthetic",
+        drift=drift,
         shown=shown,
         count=3,
         reference=Path("reference"),
@@ -94,6 +94,20 @@ def test_every_class_method_and_scenario_is_there(html):
     text = Tags(html).text
     for name in (*fake_run.CLASSES, "PatchCore", "PaDiM", "Shift, refit", "Unified, clean"):
         assert name in text
+
+
+def test_the_page_says_what_drift_it_is_and_how_its_colours_are_to_be_read(html, run):
+    other = build("recorded", palette="jet", scaled="image")
+    assert "simulated shift" in html and "Drift is real here" not in html
+    assert "Drift is real here" in other and "simulated shift" not in other
+    assert "a normal image does not glow" in html and "a normal image glows too" in other
+    assert "rgb(0 0 128)" in other and "rgb(0 0 128)" not in html
+
+
+def test_figures_stand_with_their_intervals_and_methods_with_their_difference(html):
+    text = Tags(html).text
+    assert re.search(r"0\.\d{3}0\.\d\d to [01]\.\d\d", text)  # the value and the small print under it
+    assert "Which method is better, and by how much" in text and "tie" in text
 
 
 def test_the_same_run_elsewhere_gives_the_same_bytes(html, run):

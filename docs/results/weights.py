@@ -46,7 +46,7 @@ def row(dataset: str, name: str, look: params.Features) -> dict[str, str | float
     for image in range(len(features)):
         patches = model.patches(features[image : image + 1])[0]
         side, channels = patches.shape[0], patches.shape[2]
-        found.append(model.neighbors.search(patches.reshape(-1, channels), model.neighbours)[0])
+        found.append(model.neighbors.search(patches.reshape(-1, channels), K)[0])
         mask = fit(load_mask(items[features.names[image]]), look.resize, look.crop)
         marked.append(mask.reshape(side, len(mask) // side, side, -1).mean((1, 3)).ravel() >= 0.5)
     distances, defect = np.concatenate(found), np.concatenate(marked)

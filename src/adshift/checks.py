@@ -17,6 +17,10 @@ def check() -> None:
     """
     settings = params.load_all()
     normal = datasets.check(settings.dataset.name, settings.dataset.root, settings.classes)
+    if settings.shift.kind == "recorded":
+        normal = datasets.domains(
+            settings.dataset.name, settings.dataset.root, settings.classes, settings.shift.recorded
+        )
     kept = len(layers(settings.features))
     for method in dict.fromkeys([*settings.methods, "patchcore"]):  # the ablation is PatchCore's, whatever the methods
         asked = max(getattr(settings, method).layers)

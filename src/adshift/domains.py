@@ -2,13 +2,23 @@
 
 import re
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from adshift.errors import AdshiftError
-from adshift.manifest import Item
 from adshift.params import Recorded
 
 
-def assign(items: list[Item], settings: Recorded, name: str) -> tuple[list[Item], list[Item]]:
+class Photo(Protocol):
+    """What has an image's path: a candidate or an item of a manifest."""
+
+    @property
+    def image(self) -> str | Path: ...
+
+
+T = TypeVar("T", bound=Photo)
+
+
+def assign(items: list[T], settings: Recorded, name: str) -> tuple[list[T], list[T]]:
     """The images of the class `name` of the clean and of the shifted domain; each belongs to one.
 
     Args:
@@ -20,7 +30,7 @@ def assign(items: list[Item], settings: Recorded, name: str) -> tuple[list[Item]
     Raises:
         AdshiftError: the pattern finds nothing in a name, a condition is not there, or a domain would be empty.
     """
-    domains: tuple[list[Item], list[Item]] = [], []
+    domains: tuple[list[T], list[T]] = [], []
     seen: set[str] = set()
     for item in items:
         found = re.search(settings.pattern, Path(item.image).stem)

@@ -23,9 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from adshift import images, parallel
+from adshift.domains import assign
 from adshift.errors import AdshiftError
 from adshift.manifest import GOOD, Item
+from adshift.params import Recorded
 from adshift.registry import DATASETS as REGISTRY
+from adshift.scenarios import DOMAINS
 
 PROBLEMS_SHOWN = 10
 COMPANIONS = (".txt", ".md", ".json", ".csv", ".xml", ".db", ".ini")  # lie beside images and are no samples
@@ -92,6 +95,21 @@ def check(name: str, root: str, classes: Sequence[str]) -> dict[str, Counter[str
     if hasattr(adapter := _adapter(name), "generate"):
         return {chosen: Counter(train=adapter.TRAIN) for chosen in classes}
     return {chosen: _normal(rows) for chosen, rows in _list(name, Path(root), classes).items()}
+
+
+def domains(name: str, root: str, classes: Sequence[str], settings: Recorded) -> dict[str, Counter[str]]:
+    """What `check` returns, of every class's clean and shifted domain, where drift was recorded.
+
+    Raises:
+        AdshiftError: as `check` and `adshift.domains.assign` do, or the set is made and so nothing was recorded.
+    """
+    if hasattr(_adapter(name), "generate"):
+        raise AdshiftError(f"params.yaml: shift.kind: recorded, but {name} is made here", "set shift.kind: synthetic")
+    found = {}
+    for chosen, rows in _list(name, Path(root), classes).items():
+        for domain, part in zip(DOMAINS, assign(rows, settings, chosen), strict=True):
+            found[f"{chosen}, {domain} domain"] = _normal(part)
+    return found
 
 
 def counts(name: str, root: str) -> dict[str, tuple[int, int, int]]:
