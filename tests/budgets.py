@@ -10,7 +10,7 @@ FIT = {
     "padim_diagonal": NOTHING,
     "paste": STUDENT,
     "stfpm": STUDENT,
-    "cfa": {"torch", "numba"},
+    "cfa": {"torch"},
 }
 SCORE = {
     "patchcore": {"numba"},

@@ -34,12 +34,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         (folder / path).write_text((folder / path).read_text() + "\n" + text)
     for path, text in blocks("line").items():
         before = (folder / path).read_text()
-        (folder / path).write_text(before.replace("REGISTRY = {\n", "REGISTRY = {\n" + text))
+        (folder / path).write_text(re.sub(r"^(REGISTRY|DATASETS) = \{\n", r"\g<0>" + text, before, flags=re.MULTILINE))
         assert (folder / path).read_text() != before
-    [(path, text)] = blocks("replaced").items()
-    before = (folder / path).read_text()
-    (folder / path).write_text(re.sub(r'    name: Literal\["sample".*\n', text, before))
-    assert (folder / path).read_text() != before
     return project
 
 

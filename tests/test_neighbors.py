@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from adshift import neighbors
+from adshift import bounds
 from adshift.neighbors import Neighbors, check_graph, hnsw_graph
 
 
@@ -81,9 +81,9 @@ def clustered(count: int, seed: int) -> np.ndarray:
 def test_ruling_out_loses_nothing(panel: tuple[int, int], axes: int, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     import faiss
 
-    monkeypatch.setattr(neighbors, "QUERIES", panel[0])
-    monkeypatch.setattr(neighbors, "ROWS", panel[1])
-    monkeypatch.setattr(neighbors, "AXES", axes)
+    monkeypatch.setattr(bounds, "QUERIES", panel[0])
+    monkeypatch.setattr(bounds, "ROWS", panel[1])
+    monkeypatch.setattr(bounds, "AXES", axes)
     bank, asked = clustered(1003, 0), clustered(200, 1)
     distances, found = Neighbors(bank).search(asked, k)
     every = brute(bank, asked, "euclidean")
@@ -98,10 +98,10 @@ def test_ruling_out_loses_nothing(panel: tuple[int, int], axes: int, k: int, mon
 def test_few_distances_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The point of the bounds: without them every query meets every row."""
     met = []
-    settle = neighbors._settle.py_func
+    settle = bounds._settle.py_func
     counting = {**settle.__globals__, "rough": lambda a, b: met.append(1) or ((a - b) ** 2).sum()}
-    counting["_insert"], counting["_lowest"] = neighbors._insert.py_func, neighbors._lowest.py_func
-    monkeypatch.setattr(neighbors, "_settle", type(settle)(settle.__code__, counting))
+    counting["_insert"], counting["_lowest"] = bounds._insert.py_func, bounds._lowest.py_func
+    monkeypatch.setattr(bounds, "_settle", type(settle)(settle.__code__, counting))
     Neighbors(clustered(1003, 0)).search(clustered(50, 1), 3)
     assert 3 * 50 <= len(met) < 0.2 * 1003 * 50
 

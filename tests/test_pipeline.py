@@ -17,7 +17,7 @@ from tiny import CLASSES, Project, write_tree
 PLUMBING = {str(path) for path in sources.PLUMBING}  # no output depends on these
 
 # Where a stage's inputs can lie; the rest of what it opens belongs to Python and its libraries.
-INPUTS = ("data", "models", "timings", "metrics", "plots", "report", "raw", "reference", "stages", ".dvc", "src")
+INPUTS = ("data", "models", "timings", "metrics", "plots", "report", "photos", "reference", "stages", ".dvc", "src")
 
 # Declared but not read here: what is to run first, published figures of other data.
 UNREAD = {
@@ -39,9 +39,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, Pr
     folder, other, traces = (tmp_path_factory.mktemp(name) for name in ("project", "other", "trace"))
     one, two = Project(folder, threads=1), Project(other, threads=2)
     for project in (one, two):
-        write_tree(project.folder / "raw")
+        write_tree(project.folder / "photos")
         project.copy()
-        project.run("adshift", "preset", "mvtec", "--data-root", "raw")
+        project.run("adshift", "preset", "mvtec", "--data-root", "photos")
         project.change(classes=list(CLASSES[:2]), patchcore__coreset=0.1)
         project.commit("tiny")
     one.environment = {
@@ -116,7 +116,7 @@ def undeclared(trace: Trace, stage: dict[str, Any]) -> set[str]:
     """What a stage reads or writes and does not declare."""
     deps, outs = declared(stage, "deps"), declared(stage, "outs")
     if any(path.startswith("data/clean") for path in deps):
-        deps |= {"raw"}  # found through the manifest, which holds the images' hashes
+        deps |= {"photos"}  # found through the manifest, which holds the images' hashes
     # Folders on the way to an output are made, and its own output is replaced: neither is an input.
     on_the_way = {str(parent) for out in outs for parent in Path(out).parents}
     wrong = set()
@@ -138,7 +138,7 @@ def test_stages_read_and_write_what_they_declare(stages: Stages, traces: list[Tr
     wrong = {trace["stage"]: undeclared(trace, stages[trace["stage"]]) for trace in traces}
     # The outputs of the checks never change: they depend on no module on purpose.
     for name in ("check", "check_network"):
-        wrong[name] = {text for text in wrong[name] if not text.startswith(("reads src/", "reads raw"))}
+        wrong[name] = {text for text in wrong[name] if not text.startswith(("reads src/", "reads photos"))}
     assert {name: sorted(found) for name, found in wrong.items() if found} == {}
 
 
@@ -167,7 +167,7 @@ def test_a_dependency_left_out_is_noticed(stages: Stages, traces: list[Trace]) -
             # Not all items of a group read all, and raw images are found through the manifest.
             files = set(dep.get("files", [dep["path"]])) - {path for other in stage["deps"] if other is not dep
                                                             for path in other.get("files", ())}  # fmt: skip
-            if any(inside(path, files) for path in trace["read"]) and dep["path"] != "raw":
+            if any(inside(path, files) for path in trace["read"]) and dep["path"] != "photos":
                 others = [other for other in stage["deps"] if other != dep]
                 assert undeclared(trace, {**stage, "deps": others}), f"{trace['stage']} without {dep['path']}"
                 noticed += 1
@@ -278,7 +278,7 @@ def outputs(project: Project) -> dict[Path, int]:
         ({"patchcore__corset": 0.1}, "patchcore.corset: extra"),
         ({"patchcore__coreset": 1e-9}, "patchcore.coreset: 1e-09 selects none of"),
         ({"ablation__ratios": [1e-9, 0.1]}, "ablation.ratios: 1e-09 selects none of"),
-        ({"classes": ["dots", "squares"]}, "classes: squares not found under raw"),
+        ({"classes": ["dots", "squares"]}, "classes: squares not found under photos"),
         ({"dataset__root": "nowhere"}, "dataset.root: nowhere does not exist"),
         ({"features__weights": "nowhere.pth"}, "nowhere.pth is not a file"),
         ({"padim__layers": [4]}, "padim.layers: level 4"),
@@ -325,7 +325,7 @@ def test_what_dvc_itself_cannot_read_is_told(project: Project, text: str) -> Non
 
 
 def test_a_truncated_image_leaves_all_outputs(project: Project) -> None:
-    image = project.folder / "raw" / CLASSES[0] / "test" / "good" / "000.png"
+    image = project.folder / "photos" / CLASSES[0] / "test" / "good" / "000.png"
     whole, before = image.read_bytes(), outputs(project)
     image.write_bytes(whole[: len(whole) // 2])
     try:

@@ -48,6 +48,20 @@ def map_ordered(
     return list(progress(_results(work, items), what=what, total=len(items), unit=unit))
 
 
+def share(items: int) -> int:
+    """Threads for each of some items that are worked on side by side: more than one if they are fewer than threads."""
+    return max(thread_count() // max(items, 1), 1)
+
+
+def in_slices(work: Callable[[slice], None], count: int, threads: int) -> None:
+    """`work` on `threads` slices of `count` rows, side by side."""
+    if threads == 1 or count < threads:
+        return work(slice(0, count))
+    step = -(-count // threads)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, [slice(low, low + step) for low in range(0, count, step)]))
+
+
 def _results(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     threads = thread_count()
     with one_thread_below(), ThreadPoolExecutor(threads) as pool:

@@ -7,6 +7,7 @@ Notation: N images, P = H x W positions of the first layer used, D random channe
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -16,7 +17,7 @@ from pydantic import Field
 from adshift.errors import AdshiftError
 from adshift.features import Features
 from adshift.methods import storage
-from adshift.parallel import map_ordered
+from adshift.parallel import in_slices, map_ordered, share
 from adshift.params import Count, NotNegative, Section, Several
 from adshift.records import Predictions
 
@@ -103,11 +104,12 @@ class Gaussians(ABC):
     def predict(self, features: Features, how: Score) -> Predictions:
         """Distance of every position from its mean; the image score is the smoothed map's maximum (section III-C)."""
         parts = list(chunks(features))
-        maps = np.concatenate(map_ordered(self._distances, parts, what=f"scoring with {self.name}", unit="batch"))
+        distances = partial(self._distances, threads=share(len(parts)))
+        maps = np.concatenate(map_ordered(distances, parts, what=f"scoring with {self.name}", unit="batch"))
         return Predictions.of_maps(features.names, maps, self.spec["size"], how.smoothing)
 
     @abstractmethod
-    def _distances(self, features: Features) -> np.ndarray:
+    def _distances(self, features: Features, threads: int) -> np.ndarray:
         """(N, H, W) float32."""
 
 
@@ -129,15 +131,20 @@ class FullGaussians(Gaussians):
         for level, own, channels in self._drawn():
             maps = features.maps(level)
             rows, columns = nearest(maps.shape[1], height), nearest(maps.shape[2], width)
-            chosen = maps[:, rows][:, :, columns][..., channels]
+            chosen = maps[..., channels][:, rows][:, :, columns]
             embedding[..., own] = chosen.transpose(1, 2, 0, 3).reshape(height * width, len(features), -1)
         return embedding
 
-    def _distances(self, features: Features) -> np.ndarray:
+    def _distances(self, features: Features, threads: int) -> np.ndarray:
         """PaDiM, equation 2."""
         height, width, _ = self._shape(self.settings.layers[0])
         delta = self.embed(features) - self.mean[:, None]
-        squared = np.einsum("pnd,pnd->pn", delta @ self.inverse_covariance, delta)
+        squared = np.empty(delta.shape[:2], np.float32)
+
+        def work(part: slice) -> None:
+            squared[part] = np.einsum("pnd,pnd->pn", delta[part] @ self.inverse_covariance[part], delta[part])
+
+        in_slices(work, len(delta), threads)
         return np.sqrt(np.maximum(squared, 0)).T.reshape(-1, height, width)
 
     def save(self, folder: Path) -> None:

@@ -89,7 +89,7 @@ class PadimDiagonal(Gaussians):
                 (1 / deviation).astype(np.float32),
             )
 
-    def _distances(self, features: Features) -> np.ndarray:
+    def _distances(self, features: Features, threads: int) -> np.ndarray:
         """sqrt(sum over channels of (x - mean)^2 / variance): PaDiM, equation 2, with a diagonal covariance."""
         height, width, _ = self._shape(self.settings.layers[0])
         squared = np.zeros((len(features), height, width), np.float32)

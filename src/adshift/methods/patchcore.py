@@ -15,7 +15,7 @@ from adshift.errors import AdshiftError
 from adshift.features import Features
 from adshift.methods import storage
 from adshift.neighbors import Index, Metric, Neighbors, check_graph, hnsw_graph
-from adshift.parallel import map_ordered, thread_count
+from adshift.parallel import map_ordered, share
 from adshift.params import Count, Fraction, NotNegative, Number, Section, Several
 from adshift.records import Predictions
 from adshift.resample import average_pool, bilinear
@@ -181,8 +181,7 @@ class PatchCore:
             raise AdshiftError("the features were made by another network than the model's", "run `dvc repro`")
         images = [features[image : image + 1] for image in range(len(features))]
         _ = self.neighbors  # built once, not by each thread
-        share = thread_count() // len(images) if images else 1  # of fewer images than threads, each has several
-        results = map_ordered(partial(self._predict, how, max(share, 1)), images, what="scoring with PatchCore")
+        results = map_ordered(partial(self._predict, how, share(len(images))), images, what="scoring with PatchCore")
         scores = np.array([score for score, _ in results], dtype=np.float32)
         maps = np.stack([patch_scores for _, patch_scores in results])
         return Predictions(features.names, scores, maps, self.spec["size"], how.smoothing)

@@ -1,0 +1,182 @@
+"""One image end to end (decode, network, search, full anomaly map) in a warm process, and the network's forward alone.
+
+    image.NETWORK.METHOD            ours against the bare forward: the same network on a decoded tensor, eager,
+                                    channels-last, in inference mode, on as many threads
+    image.NETWORK.METHOD.anomalib   ours against anomalib's model end to end, same weights, same bank or Gaussians
+
+METHOD is exact or hnsw (PatchCore with a greedily selected bank of 11,760 rows) or padim. What would be
+image.lite0.exact is `image`. A ResNet-50's weights are random here, so its AUROC says only what the graph loses.
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from harness import (
+    Entry,
+    Pictures,
+    at_most,
+    backbone,
+    embedded,
+    entry,
+    measure,
+    patchcore,
+    pictures,
+    share,
+    torch_threads,
+)
+
+ROWS = 11_760
+TARGETS = {"exact": 2.5, "hnsw": 1.4, "padim": 1.3}  # multiples of the bare forward
+METHODS = {"lite0": ("exact", "hnsw", "padim"), "resnet50": ("exact", "hnsw")}
+
+
+def run(
+    rows: int = ROWS, fitted: int = 60, timed: int = 10, scored: int = 40, rounds: int = 5,
+    networks: tuple[str, ...] = tuple(METHODS),
+) -> dict[str, Entry]:  # fmt: skip
+    """Entries.
+
+    Args:
+        rows: of the banks.
+        fitted: images that the models are fitted on.
+        timed: images of one round.
+        scored: normal images, and as many defective ones, for the AUROC.
+        rounds: of every measurement.
+        networks: of METHODS.
+    """
+    entries: dict[str, Entry] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        found = pictures(folder, fitted + max(timed, scored), scored)
+        for network in networks:
+            entries |= _compare(network, found, folder / network, rows, fitted, timed, scored, rounds)
+    return {"image": entries.pop(f"image.{networks[0]}.exact"), **entries}
+
+
+def _compare(network: str, found: Pictures, folder: Path, rows: int, fitted: int, timed: int, scored: int, rounds: int
+             ) -> dict[str, Entry]:  # fmt: skip
+    import torch
+
+    from adshift.metrics.ranking import auroc
+
+    folder.mkdir()
+    net = backbone(network, folder)
+    features = embedded(found.normal[:fitted], net, folder / "features")
+    ours = models(features, rows, METHODS[network])
+    torch_threads()
+    tests = found.normal[fitted:]
+
+    calls = {name: _each(tests[:timed], lambda file, name=name: whole(file, net, *ours[name])) for name in ours}
+    peers = {name: anomalibs(net, *ours[name]) for name in ours if name != "hnsw"}
+    calls |= {f"anomalib {name}": _each(tests[:timed], call) for name, call in peers.items()}
+    tensor = _tensor(_read(tests[0], net), net).contiguous(memory_format=torch.channels_last)
+    calls["bare"] = _each(tests[:timed], lambda _: _bare(net, tensor))
+    for call in calls.values():
+        call()
+    took = measure(calls, rounds, of=timed)
+
+    labels = np.arange(2 * scored) >= scored
+    area = {}
+    for name, model in ours.items():
+        scores = [whole(file, net, *model)[0] for file in [*tests[:scored], *found.defective[:scored]]]
+        area[name] = auroc(np.array(scores), labels)
+    weights = "" if network == "lite0" else ", random weights"
+    facts = {"of": f"{found.of}, {net.settings.backbone}{weights}", "auroc": area, "unit": "s an image"}
+    entries = {}
+    for name in ours:
+        targets = [at_most("ours / bare forward", share(took, name, "bare"), TARGETS[name])]
+        if name == "hnsw":
+            targets.append(at_most("AUROC, exact less hnsw", area["exact"] - area["hnsw"], 0.002))
+        entries[f"image.{network}.{name}"] = entry(took, *targets, ours=name, peer="bare", **facts)
+    for name in peers:
+        entries[f"image.{network}.{name}.anomalib"] = entry(took, ours=name, peer=f"anomalib {name}", **facts)
+    return entries
+
+
+def models(features: Any, rows: int, methods: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
+    """{method: (detector, settings of scoring)}."""
+    from adshift import params
+    from adshift.methods.padim import Fit, Padim, Score
+
+    exact, how = patchcore(index="exact")
+    per_image = np.prod(exact.patches(features[:1]).shape[:3])
+    exact, how = patchcore(index="exact", coreset=min(rows / (per_image * len(features)), 1.0))
+    exact.fit(features, np.random.default_rng(0))
+    graph, _ = patchcore(index="hnsw")
+    graph.spec, graph.bank = exact.spec, exact.bank
+    graph._link()
+    found = {"exact": (exact, how), "hnsw": (graph, how)}
+    if "padim" in methods:
+        section = dict(params.load("padim").padim)
+        padim = Padim(Fit.within(section))
+        padim.fit(features, np.random.default_rng(0))
+        found["padim"] = padim, Score.within(section)
+    return found
+
+
+def whole(file: Path, net: Any, detector: Any, how: Any) -> tuple[float, np.ndarray]:
+    """Image score and (S, S) anomaly map of a file."""
+    from adshift.features import Features
+
+    levels = dict(enumerate(net(_read(file, net)[None]), start=1))
+    found = detector.predict(Features.of([file.stem], levels, detector.spec), how)
+    return float(found.scores[0]), found.full_maps()[0]
+
+
+def anomalibs(net: Any, detector: Any, how: Any) -> Callable[[Path], tuple[float, np.ndarray]]:
+    """The same by anomalib's model of the same weights, and the same bank or Gaussians."""
+    import torch
+    from anomalib.models.image.padim.torch_model import PadimModel
+    from anomalib.models.image.patchcore.torch_model import PatchcoreModel
+
+    names = [net.names[level - 1] for level in detector.settings.layers]
+    if hasattr(detector, "bank"):
+        model = PatchcoreModel(names, net.settings.backbone, pre_trained=False, num_neighbors=how.neighbours)
+        model.memory_bank = torch.from_numpy(detector.bank)
+    else:
+        model = PadimModel(net.settings.backbone, names, pre_trained=False, n_features=len(detector.channels))
+        model.idx = torch.from_numpy(detector.channels)
+        model.gaussian.mean = torch.from_numpy(np.ascontiguousarray(detector.mean.T))
+        model.gaussian.inv_covariance = torch.from_numpy(detector.inverse_covariance)
+    missing = model.feature_extractor.feature_extractor.load_state_dict(net.network.state_dict(), strict=False)
+    assert not missing.missing_keys, missing.missing_keys
+    model.eval()
+
+    def call(file: Path) -> tuple[float, np.ndarray]:
+        with torch.inference_mode():
+            found = model(_tensor(_read(file, net), net))
+        return float(found.pred_score), found.anomaly_map[0, 0].numpy()
+
+    return call
+
+
+def _read(file: Path, net: Any) -> np.ndarray:
+    """(S, S, 3) uint8, writable as torch wants it."""
+    from adshift.images import fit, read_image
+
+    return fit(read_image(file), net.settings.resize, net.settings.crop).copy()
+
+
+def _tensor(image: np.ndarray, net: Any) -> Any:
+    """(1, 3, S, S) float32, normalized."""
+    import torch
+
+    return torch.from_numpy(image).permute(2, 0, 1)[None].float().div(255).sub(net.mean).div(net.std)
+
+
+def _bare(net: Any, tensor: Any) -> Any:
+    import torch
+
+    with torch.inference_mode():
+        return net.network(tensor)
+
+
+def _each(files: list[Path], call: Callable[[Path], Any]) -> Callable[[], None]:
+    def all_of_them() -> None:
+        for file in files:
+            call(file)
+
+    return all_of_them
