@@ -25,6 +25,9 @@ from adshift.metrics.ranking import Ranked
 from adshift.scenarios import model_path
 
 
+K = 9  # the default of patchcore.neighbours
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)

@@ -210,12 +210,11 @@ def read(name: str) -> Study:
     if not path.is_file():
         raise AdshiftError(f"{path}: not there", f"one of {', '.join(names())}; or write it: docs/studies.md")
     try:
-        return Study(**params.read(path))
-    except (TypeError, ValidationError) as error:
-        told = error.errors() if isinstance(error, ValidationError) else [{"loc": (), "msg": str(error)}]
+        return Study.model_validate(params.read(path))
+    except ValidationError as error:
         said = "; ".join(
             f"{'.'.join(map(str, one['loc'])) or 'study'}: {str(one['msg']).removeprefix('Value error, ')}"
-            for one in told
+            for one in error.errors()
         )
         raise AdshiftError(f"{path}: {said}", "docs/studies.md says what a study can declare") from None
 
