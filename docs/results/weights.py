@@ -24,7 +24,6 @@ from adshift.methods.patchcore import PatchCore, softmax_weight
 from adshift.metrics.ranking import Ranked
 from adshift.scenarios import model_path
 
-
 K = 9  # the default of patchcore.neighbours
 
 
