@@ -63,7 +63,7 @@ def expand(study: declare.Study, code: str = "code") -> list[declare.Experiment]
     [
         ({"grids": {}}, "grids: Extra inputs"),
         ({"title": None}, "title: Field required"),
-        ({1: 2}, "1: .*key"),
+        ({"set": {1: 2}}, "set.1"),
         ({"grid": None}, "neither grid nor points"),
         ({"grid": {"seed": []}}, "seed: at least one value"),
         ({"grid": {"seed": [1, 2, 1]}}, "none of them twice"),

@@ -15,7 +15,7 @@ from adshift.errors import AdshiftError
 from adshift.studies.declare import Experiment
 
 TARGET = "aggregate"  # the tables; the pictures and the page are left out
-LOST = 15  # looks at the queue, after which what is in none of its lists is taken for lost
+LOST = 15  # looks, after which what neither waits, runs, failed nor left a commit is lost: its worker was killed
 DEAD = 3  # looks without an answer, after which the worker is taken for dead
 QUEUED, RUNNING, FAILED = "Queued", "Running", "Failed"
 
@@ -174,7 +174,8 @@ def _wait(
             log = "\n    ".join(["", *failures[name].splitlines()]) if said == "failed" else ""
             ended = total - len(left)
             tell(f"[{ended}/{total}] {said}: {experiment} ({name}){log}", ended)
-        silent = 0 if not left or queue.working() else silent + 1
+        waiting = any(states.get(name) in (QUEUED, RUNNING) for name in left)
+        silent = 0 if not waiting or queue.working() else silent + 1
         if silent:  # a worker ends when its queue is empty, or was killed
             if silent > DEAD:
                 queue.kill(left)
