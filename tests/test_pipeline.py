@@ -183,7 +183,7 @@ def test_import_budgets(traces: list[Trace]) -> None:
             allowed |= {"torch", "timm"}
         if group in ("ablate", "score_ablation"):
             allowed |= budgets.FIT["patchcore"] | budgets.SCORE["patchcore"]
-        if group.startswith(("fit", "score")):
+        elif group.startswith(("fit", "score")):
             table = budgets.FIT if group.startswith("fit") else budgets.SCORE
             allowed |= table[item.split("-")[0]]
         assert set(trace["heavy"]) <= allowed, trace["stage"]
