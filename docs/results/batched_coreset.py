@@ -12,7 +12,6 @@ in the projected space, where the coreset is selected; the bound is what the sel
 Memory is the peak that NumPy held during the selection, the projected patches and all that the selection needs.
 """
 
-import argparse
 import os
 import tempfile
 import time
@@ -22,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from embedded import embedded
-from patchcore_pq import write
+from embedded import arguments, embedded, write
 
 from adshift import params, seeding
 from adshift.coreset import covering_radius
@@ -35,13 +33,7 @@ RATIOS, CHUNKS = (0.01, 0.05), (None, 2, 5, 10, 25)  # a chunk is so many parts 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--root", required=True)
-    parser.add_argument("--name", required=True, help="class")
-    parser.add_argument("--features", type=Path, help="folder that keeps the feature maps")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     os.environ["ADSHIFT_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.features or Path(temporary)

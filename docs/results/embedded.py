@@ -1,6 +1,9 @@
 """Feature maps of a data set in a folder of one's own, apart from the pipeline's: what the scripts beside this read."""
 
+import argparse
+import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,3 +32,25 @@ def embedded(
     features = Features.open(stored)
     fitting = sum(item.part == "train" for item in chosen)
     return features[:fitting], features[fitting:], np.array([item.anomalous for item in chosen[fitting:]])
+
+
+def arguments(description: str | None) -> argparse.Namespace:
+    """What the scripts are told on the command line."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--root", required=True)
+    parser.add_argument("--name", required=True, help="class")
+    parser.add_argument("--features", type=Path, help="folder that keeps the feature maps")
+    return parser.parse_args()
+
+
+def write(path: Path, table: list[dict[str, Any]]) -> None:
+    """The rows as CSV, and beside it as a Markdown table."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+    lines = [list(table[0]), ["---"] * len(table[0]), *(list(row.values()) for row in table)]
+    text = "\n".join("| " + " | ".join(str(value) for value in line) + " |" for line in lines)
+    path.with_suffix(".md").write_text(text + "\n", encoding="utf-8")

@@ -10,8 +10,6 @@ an image's patches alternate with exact ones on one thread; the smallest time of
 many bytes are searched beside ours. A table beside the CSV shows it for reading.
 """
 
-import argparse
-import csv
 import os
 import tempfile
 import time
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from embedded import embedded
+from embedded import arguments, embedded, write
 
 from adshift import params, seeding
 from adshift.features import Features
@@ -36,30 +34,13 @@ ROUNDS = 7
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--root", required=True)
-    parser.add_argument("--name", required=True, help="class")
-    parser.add_argument("--features", type=Path, help="folder that keeps the feature maps")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     os.environ["ADSHIFT_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.features or Path(temporary)
         train, test, bad = embedded(args.dataset, args.root, args.name, 100, 100, folder)
         table = list(rows(train, test, bad))
     write(args.out, table)
-
-
-def write(path: Path, table: list[dict[str, Any]]) -> None:
-    """The rows as CSV, and beside it as a Markdown table."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
-    lines = [list(table[0]), ["---"] * len(table[0]), *(list(row.values()) for row in table)]
-    text = "\n".join("| " + " | ".join(str(value) for value in line) + " |" for line in lines)
-    path.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
 
 
 def rows(train: Features, test: Features, bad: np.ndarray) -> Iterator[dict[str, Any]]:
