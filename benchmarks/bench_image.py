@@ -1,7 +1,8 @@
 """One image end to end (decode, network, search, full anomaly map) in a warm process, and the network's forward alone.
 
-    image.NETWORK.METHOD            ours against the bare forward: the same network on a decoded tensor, eager,
-                                    channels-last, in inference mode, on as many threads
+    image.NETWORK.METHOD            ours against the bare forward: the same network cut at the same layers on a decoded
+                                    tensor, eager, channels-last, in inference mode, on as many threads; `folded` is
+                                    that forward as ours runs it, without batch normalization
     image.NETWORK.METHOD.anomalib   ours against anomalib's model end to end, same weights, same bank or Gaussians
 
 METHOD is exact or hnsw (PatchCore with a greedily selected bank of 11,760 rows) or padim. What would be
@@ -60,6 +61,7 @@ def _compare(network: str, found: Pictures, folder: Path, rows: int, fitted: int
              ) -> dict[str, Entry]:  # fmt: skip
     import torch
 
+    from adshift.backbones import cut, full_model
     from adshift.metrics.ranking import auroc
 
     folder.mkdir()
@@ -73,7 +75,9 @@ def _compare(network: str, found: Pictures, folder: Path, rows: int, fitted: int
     peers = {name: anomalibs(net, *ours[name]) for name in ours if name != "hnsw"}
     calls |= {f"anomalib {name}": _each(tests[:timed], call) for name, call in peers.items()}
     tensor = _tensor(_read(tests[0], net), net).contiguous(memory_format=torch.channels_last)
-    calls["bare"] = _each(tests[:timed], lambda _: _bare(net, tensor))
+    plain = cut(full_model(net.settings), net.settings.backbone, net.names)
+    for name, forward in {"bare": plain, "folded": net.network}.items():
+        calls[name] = _each(tests[:timed], lambda _, forward=forward: _bare(forward, tensor))
     for call in calls.values():
         call()
     took = measure(calls, rounds, of=timed)
@@ -84,7 +88,8 @@ def _compare(network: str, found: Pictures, folder: Path, rows: int, fitted: int
         scores = [whole(file, net, *model)[0] for file in [*tests[:scored], *found.defective[:scored]]]
         area[name] = auroc(np.array(scores), labels)
     weights = "" if network == "lite0" else ", random weights"
-    facts = {"of": f"{found.of}, {net.settings.backbone}{weights}", "auroc": area, "unit": "s an image"}
+    facts = {"of": f"{found.of}, {net.settings.backbone}{weights}", "auroc": area, "unit": "s an image",
+             "folded": took["folded"]["seconds"]}  # fmt: skip
     entries = {}
     for name in ours:
         targets = [at_most("ours / bare forward", share(took, name, "bare"), TARGETS[name])]
@@ -132,6 +137,8 @@ def anomalibs(net: Any, detector: Any, how: Any) -> Callable[[Path], tuple[float
     from anomalib.models.image.padim.torch_model import PadimModel
     from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
+    from adshift.backbones import cut, full_model
+
     names = [net.names[level - 1] for level in detector.settings.layers]
     if hasattr(detector, "bank"):
         model = PatchcoreModel(names, net.settings.backbone, pre_trained=False, num_neighbors=how.neighbours)
@@ -142,7 +149,8 @@ def anomalibs(net: Any, detector: Any, how: Any) -> Callable[[Path], tuple[float
         model.gaussian.mean = torch.from_numpy(np.ascontiguousarray(detector.mean.T))
         model.gaussian.inv_covariance = torch.from_numpy(detector.inverse_covariance)
     # Ours ends at the deepest layer kept; what anomalib's runs behind it, nothing sees.
-    loaded = model.feature_extractor.feature_extractor.load_state_dict(net.network.state_dict(), strict=False)
+    weights = cut(full_model(net.settings), net.settings.backbone, net.names).state_dict()
+    loaded = model.feature_extractor.feature_extractor.load_state_dict(weights, strict=False)
     assert not loaded.unexpected_keys, loaded.unexpected_keys
     model.eval()
 
@@ -168,11 +176,11 @@ def _tensor(image: np.ndarray, net: Any) -> Any:
     return torch.from_numpy(image).permute(2, 0, 1)[None].float().div(255).sub(net.mean).div(net.std)
 
 
-def _bare(net: Any, tensor: Any) -> Any:
+def _bare(network: Any, tensor: Any) -> Any:
     import torch
 
     with torch.inference_mode():
-        return net.network(tensor)
+        return network(tensor)
 
 
 def _each(files: list[Path], call: Callable[[Path], Any]) -> Callable[[], None]:

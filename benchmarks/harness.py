@@ -31,6 +31,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import adshift  # noqa: F401  (before NumPy: it says how waiting threads wait)
+
 os.environ.setdefault("TQDM_DISABLE", "1")  # the peers' bars; tqdm reads it when it is imported
 warnings.simplefilter("ignore", FutureWarning)  # of anomalib's own imports
 

@@ -1,3 +1,10 @@
 """adshift: industrial visual anomaly detection under domain shift, as a DVC pipeline."""
 
+import os
+
 __version__ = "0.1.0"
+
+# The network's and NumPy's threads take turns with ours. By default those that have nothing to do keep a core busy for
+# 25 ms and more, which is longer than an image takes. Read when these libraries are loaded, so set before.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # 2^4 cycles
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")

@@ -58,12 +58,25 @@ def in_slices(work: Callable[[slice], None], count: int, threads: int) -> None:
     if threads == 1 or count < threads:
         return work(slice(0, count))
     step = -(-count // threads)
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, [slice(low, low + step) for low in range(0, count, step)]))
+    first, *others = (slice(low, low + step) for low in range(0, count, step))
+    running = [_helpers().submit(work, part) for part in others]
+    work(first)
+    for part in running:
+        part.result()
+
+
+@cache
+def _helpers() -> ThreadPoolExecutor:
+    """Kept, since a thread's first touch of memory costs about as much as one image's search."""
+    return ThreadPoolExecutor(thread_count())
 
 
 def _results(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     threads = thread_count()
+    if len(items) == 1:  # in this thread, whose memory and cache are warm
+        with one_thread_below():
+            yield work(items[0])
+        return
     with one_thread_below(), ThreadPoolExecutor(threads) as pool:
         # A bounded window of pending items: results may be large, and the consumer may be slower than the workers.
         rest = iter(items)

@@ -1,0 +1,78 @@
+"""Batch normalization of a frozen network, folded into the convolutions before it.
+
+At inference it is a fixed scale and offset a channel (Jacob et al., "Quantization and Training of Neural Networks for
+Efficient Integer-Arithmetic-Only Inference", CVPR 2018, section 3.2), and a pass over memory that a convolution need
+not be followed by.
+"""
+
+from collections import Counter
+from copy import deepcopy
+from typing import Any
+
+SIDE = 64  # pixels, of the image that finds the pairs and checks the result
+TOLERANCE = 1e-3  # of the largest value of a map; rounding alone makes about 1e-5
+
+
+def fold(network: Any) -> Any:
+    """A copy of `network` that folds each batch normalization whose input is a convolution's output, nothing else's.
+
+    A network that would then compute something else (a convolution whose output is used twice) is left as it is.
+
+    Args:
+        network: in evaluation mode, (N, 3, S, S) float32 to a list of maps.
+    """
+    import torch
+
+    image = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).sub_(0.5).mul_(4)
+    with torch.inference_mode():
+        expected = network(image)
+    folded = deepcopy(network)
+    replaced = {norm: _merge(convolution, norm) for convolution, norm in _pairs(folded, image)}
+    for module in list(folded.modules()):
+        for name, child in module.named_children():
+            if child in replaced:
+                setattr(module, name, replaced[child])
+    with torch.inference_mode():
+        found = folded(image)
+    same = all((a - b).abs().max() <= TOLERANCE * a.abs().max() for a, b in zip(expected, found, strict=True))
+    return folded if same else network
+
+
+def _pairs(network: Any, image: Any) -> list[tuple[Any, Any]]:
+    """Convolutions and the normalizations that see their output, in the order of a forward pass."""
+    import torch
+
+    # The outputs are kept, so that no later tensor has the identity of one that is gone.
+    outputs: dict[int, tuple[Any, Any]] = {}
+    found: list[tuple[Any, Any]] = []
+
+    def after(module: Any, _inputs: Any, output: Any) -> None:
+        outputs[id(output)] = module, output
+
+    def before(module: Any, inputs: Any) -> None:
+        if id(inputs[0]) in outputs:
+            found.append((outputs[id(inputs[0])][0], module))
+
+    hooks = []
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            hooks.append(module.register_forward_hook(after))
+        elif isinstance(module, torch.nn.BatchNorm2d) and module.track_running_stats:
+            hooks.append(module.register_forward_pre_hook(before))
+    with torch.no_grad():
+        network(image)
+    for hook in hooks:
+        hook.remove()
+    seen = Counter(module for pair in found for module in pair)
+    return [pair for pair in found if seen[pair[0]] == seen[pair[1]] == 1]
+
+
+def _merge(convolution: Any, norm: Any) -> Any:
+    """Give the convolution the normalization's scale and offset; what then stands in the normalization's place."""
+    import torch
+    from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+    convolution.weight, convolution.bias = fuse_conv_bn_weights(
+        convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
+    return getattr(norm, "act", torch.nn.Identity())  # timm's normalizations carry their activation

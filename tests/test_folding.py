@@ -1,0 +1,54 @@
+"""Batch normalization folded into convolutions changes nothing but the time."""
+
+import pytest
+import torch
+
+from adshift.backbones import USUAL_LAYERS, cut, untrained
+from adshift.backbones.folding import fold
+
+
+def normalizations(network: torch.nn.Module) -> int:
+    return sum(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+
+
+def scrambled(network: torch.nn.Module) -> torch.nn.Module:
+    """Statistics as training leaves them: those of a fresh network, 0 and 1, would hide a mistake."""
+    generator = torch.Generator().manual_seed(1)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            shape = module.running_mean.shape
+            module.running_mean = torch.randn(shape, generator=generator) / 10
+            module.running_var = torch.rand(shape, generator=generator) + 0.5
+            module.weight.data = torch.rand(shape, generator=generator) + 0.5
+            module.bias.data = torch.randn(shape, generator=generator) / 10
+    return network
+
+
+@pytest.mark.parametrize(
+    "name", ["tf_efficientnet_lite0", "resnet18", "mobilenetv2_100", "micronet-m0", "phinet_0.9_0.5_4_downsampling"]
+)
+def test_the_maps_are_the_same(name: str) -> None:
+    network = scrambled(cut(untrained(name), name, USUAL_LAYERS[name]))
+    folded = fold(network)
+    images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        for a, b in zip(network(images), folded(images), strict=True):
+            assert (a - b).abs().max() <= 1e-5 * a.abs().max()
+    assert normalizations(network) > normalizations(folded) == 0
+
+
+class Both(torch.nn.Module):
+    """What the convolution gives is a map of its own, beside its normalization."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.norm = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        maps = self.convolution(images)
+        return [maps, self.norm(maps)]
+
+
+def test_a_convolution_that_is_used_twice_stays_as_it_is() -> None:
+    network = scrambled(Both().eval().requires_grad_(False))
+    assert fold(network) is network
