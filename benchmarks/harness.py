@@ -24,9 +24,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -163,19 +161,10 @@ def entry(found: Mapping[str, Any], *targets: Mapping[str, Any], ours: str = "ou
 
 
 def provenance() -> dict[str, Any]:
-    """When, with what and on what something was measured."""
-    git = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
-    revision = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "revision": revision or None,
-        "hardware": {"processor": model, "cores": len(os.sched_getaffinity(0)), "memory_gib": round(memory, 1)},
-        "threads": threads(),
-        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
-    }
+    """As `adshift.provenance`, with the peers' versions."""
+    from adshift import provenance as ours
+
+    return ours.provenance(PACKAGES)
 
 
 def threads() -> int:

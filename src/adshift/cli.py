@@ -73,6 +73,9 @@ def _add_study(commands: Any) -> None:
             "--data-root", metavar="[DATASET=]DIR", action="append", default=[],
             help="folder of the raw data, raw/DATASET if not given; repeat it for several data sets",
         )  # fmt: skip
+        one.add_argument(
+            "-S", "--set-param", metavar="KEY=VALUE", action="append", default=[], help="a parameter for all of it"
+        )
         one.set_defaults(work=_study, jobs=None)
         if verb == "run":
             one.add_argument("--jobs", type=int, default=1, metavar="N", help="experiments at once")
@@ -90,7 +93,7 @@ def _list_studies(args: argparse.Namespace) -> None:
 def _study(args: argparse.Namespace) -> None:
     from adshift.studies import command
 
-    command.study(args.name, args.preset, args.data_root, args.jobs)
+    command.study(args.name, args.preset, args.data_root, args.set_param, args.jobs)
 
 
 def _preset(args: argparse.Namespace) -> None:

@@ -7,8 +7,15 @@ from adshift.registry import DATASETS
 from adshift.studies import declare, queue, results
 
 
-def study(name: str, preset: str | None, roots: Sequence[str], jobs: int | None) -> None:
+def study(name: str, preset: str | None, roots: Sequence[str], changes: Sequence[str], jobs: int | None) -> None:
     """Run what is missing of a study, `jobs` experiments at once (None: run nothing), and write what there is.
+
+    Args:
+        name: of studies/NAME.yaml.
+        preset: in place of the study's own.
+        roots: `[DATASET=]DIR`.
+        changes: `KEY=VALUE`, over what the study sets, under its points and its grid.
+        jobs: experiments at once.
 
     Raises:
         AdshiftError: the study or its data are not as they should be, or an experiment failed.
@@ -20,6 +27,7 @@ def study(name: str, preset: str | None, roots: Sequence[str], jobs: int | None)
         if any(point.preset for point in declared.points):
             raise AdshiftError(f"--preset {preset}: each point of {name} has its own", "leave it out")
         declared, name = declared.model_copy(update={"preset": preset}), f"{name}-{preset}"
+    declared = declare.changed(name, declared, changes)
     experiments = declare.expand(name, declared, roots_of(name, declared, roots), declare.code_identity())
     dvc, failures = queue.DvcQueue(), {}
     if jobs is not None:

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -217,6 +217,28 @@ def read(name: str) -> Study:
             for one in error.errors()
         )
         raise AdshiftError(f"{path}: {said}", "docs/studies.md says what a study can declare") from None
+
+
+def changed(name: str, study: Study, changes: Sequence[str]) -> Study:
+    """The study with further settings, `KEY=VALUE` with VALUE as YAML has it.
+
+    Raises:
+        AdshiftError: a change is no such pair, or of what the study varies itself.
+    """
+    from ruamel.yaml import YAML, YAMLError
+
+    found = dict(study.set)
+    for text in changes:
+        key, equals, value = text.partition("=")
+        try:
+            found[key] = YAML(typ="safe").load(value)
+        except YAMLError:
+            equals = ""
+        if not equals:
+            raise AdshiftError(f"-S {text}: no KEY=VALUE", "such as -S split.max_train=100")
+        if key in study.grid or any(key in point.set for point in study.points):
+            raise AdshiftError(f"-S {text}: studies/{name}.yaml varies {key} itself", "change it there")
+    return study.model_copy(update={"set": found})
 
 
 def expand(name: str, study: Study, roots: Mapping[str, str], code: str) -> list[Experiment]:

@@ -3,10 +3,12 @@
 import csv
 import io
 import statistics
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from adshift import provenance
 from adshift.errors import AdshiftError
 from adshift.report import label, plots, tables
 from adshift.report.tables import DIFFERENCE, MACRO, PUBLISHED, SPREAD, Cell
@@ -173,6 +175,7 @@ def write(name: str, study: Study, experiments: Sequence[Experiment], rows: Rows
                 f"studies/{name}.yaml: {place}: no row is left to show", f"mend {place}.where or .metrics"
             )
     note = f"{len(finished)} experiments; every figure: [{name}.csv]({name}.csv); plot: [{name}.svg]({name}.svg)."
+    note += f"\n\n`{' '.join(['adshift', *sys.argv[1:]])}`: {provenance.sentence(provenance.provenance())}."
     if len(finished) < len(every):
         note = f"**Incomplete: {len(finished)} of {len(every)} experiments.** {note}"
     with output(RESULTS / name) as folder:
