@@ -10,6 +10,7 @@ import numpy as np
 from adshift import datasets, embedding, params, seeding
 from adshift.backbones import Backbone
 from adshift.features import Features
+from adshift.images import fit, load_mask
 
 
 def embedded(
@@ -26,12 +27,20 @@ def embedded(
     for part, anomalous, most in (("train", False, train), ("test", False, test), ("test", True, test)):
         found = [item for item in items if (item.part, item.anomalous) == (part, anomalous)]
         chosen += [found[place] for place in sorted(generator.permutation(len(found))[:most])]
+    settings = params.load("features").features.model_copy(update={"images": True})  # stfpm sees them
     stored = folder / f"{dataset}-{name}-{train}-{test}"
     if not stored.exists():
-        embedding.embed(chosen, Backbone(params.load("features").features), stored, what=f"embedding {name}")
+        embedding.embed(chosen, Backbone(settings), stored, what=f"embedding {name}")
     features = Features.open(stored)
     fitting = sum(item.part == "train" for item in chosen)
     return features[:fitting], features[fitting:], np.array([item.anomalous for item in chosen[fitting:]])
+
+
+def masks(dataset: str, root: str, name: str, features: Features, folder: Path) -> np.ndarray:
+    """Defective pixels of these images as the network sees them: (N, S, S) bool."""
+    items = {item.name: item for item in datasets.build(dataset, root, [name], folder / "images")[name]}
+    settings = params.load("features").features
+    return np.stack([fit(load_mask(items[image]), settings.resize, settings.crop) for image in features.names])
 
 
 def arguments(description: str | None) -> argparse.Namespace:
