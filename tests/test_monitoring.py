@@ -174,6 +174,9 @@ def test_features_of_another_network_are_refused() -> None:
     scores, features = sample(generator, 20)
     with pytest.raises(AdshiftError, match="dimensions"):
         look(Reference(*sample(generator, 12)), scores, features[:, :3])
+    scores[3] = np.nan
+    with pytest.raises(AdshiftError, match="not finite"):
+        look(Reference(*sample(generator, 12)), scores, features)
 
 
 @pytest.mark.parametrize("share", [-0.1, 0.5, float("nan")])
@@ -293,6 +296,7 @@ def test_drift_is_held_to_the_recalibrations_images(model, monkeypatch) -> None:
     assert adshift(monkeypatch, "recalibrate", "model", "--normal", "moved", "--name", "x") == 0
     assert adshift(monkeypatch, "drift", "model", "moved") == 1
     assert adshift(monkeypatch, "drift", "model", "moved", "--threshold", "x") == 0
+    assert adshift(monkeypatch, "drift", "model", "moved", "--threshold", "model/threshold-x.json") == 0
     assert adshift(monkeypatch, "drift", "model", "moved", "--threshold", "y") == 2
 
 

@@ -102,7 +102,7 @@ def _add_monitoring(commands: Any) -> None:
     drift.add_argument("--look", type=int, default=1, metavar="K", help="how often you looked, this time included")
     drift.add_argument("--defects", type=float, default=DEFECTS, metavar="SHARE",
                        help="at most so many of the images are defective; 0.1 if not given")  # fmt: skip
-    drift.add_argument("--threshold", metavar="NAME", help="a recalibration's, in place of the model's own")
+    drift.add_argument("--threshold", metavar="FILE", help="a recalibration's, and its images, in place of the model's")
     drift.add_argument("--json", action="store_true", help="for machines")
     drift.set_defaults(work=_drift)
 

@@ -158,8 +158,11 @@ def look(
         seed: of the permutations.
 
     Raises:
-        AdshiftError: too few images for any verdict but `fine`, or features of another network.
+        AdshiftError: too few images for any verdict but `fine`, values that are not finite, or features of another
+            network.
     """
+    if not np.isfinite(scores).all() or not np.isfinite(features).all():
+        raise AdshiftError("a score or a feature of these images is not finite", "check the images and the model")
     recent = Reference(np.asarray(scores, np.float64), np.asarray(features, np.float64))
     count, kept = len(recent.scores), len(reference.scores)
     if recent.features.shape[1] != reference.features.shape[1]:

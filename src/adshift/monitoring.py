@@ -84,14 +84,17 @@ def drift(
 ) -> dict[str, Any]:
     """What a look at recent images found, see `adshift.drift.Drift`, the share of alarms, and the reasons.
 
+    `threshold` is a recalibration's file beside the model, or its NAME: its images are then the reference.
+
     Raises:
         AdshiftError: no model directory, no or too few images, or one that cannot be read.
     """
     _existing(folder)
-    files = "threshold.json", "reference.npz"
+    files = folder / "threshold.json", folder / "reference.npz"
     if threshold is not None:
-        files = threshold_path(folder, threshold).name, reference_path(folder, threshold).name
-    limit, reference = _threshold(folder / files[0])["threshold"], Reference.load(folder / files[1])
+        name = Path(threshold).name.removeprefix("threshold-").removesuffix(".json")
+        files = threshold_path(folder, name), reference_path(folder, name)
+    limit, reference = _threshold(files[0])["threshold"], Reference.load(files[1])
     paths = images(places)
 
     from adshift import inference  # type: ignore[attr-defined]
