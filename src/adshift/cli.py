@@ -44,6 +44,7 @@ def _main() -> None:
     backbones.set_defaults(work=_backbones)
 
     _add_study(commands)
+    _add_monitoring(commands)
     commands.add_parser("check", help="check params.yaml, the data and the weights").set_defaults(work=_check)
     commands.add_parser("summary", help="print metrics/summary.json as a table").set_defaults(work=_summary)
 
@@ -79,6 +80,34 @@ def _add_study(commands: Any) -> None:
         one.set_defaults(work=_study, jobs=None)
         if verb == "run":
             one.add_argument("--jobs", type=int, default=1, metavar="N", help="experiments at once")
+
+
+def _add_monitoring(commands: Any) -> None:
+    from adshift.drift import DEFECTS
+
+    again = commands.add_parser("recalibrate", help="a new threshold beside a model, from images of today")
+    again.add_argument("model", metavar="MODEL", type=Path, help="its directory")
+    again.add_argument("--normal", metavar="DIR", required=True, help="images without a defect")
+    again.add_argument("--anomalous", metavar="DIR", help="defective images")
+    again.add_argument(
+        "--target-fpr", type=float, metavar="RATE",
+        help="false-positive rate wanted; 0.05 with normal images alone, else the best F1 unless it is given",
+    )  # fmt: skip
+    again.add_argument("--name", help="of threshold-NAME.json; the next number if not given")
+    again.set_defaults(work=_recalibrate)
+
+    drift = commands.add_parser(
+        "drift", help="is the threshold still valid? from recent images without labels",
+        epilog="Ends with 0 for fine, 1 for recalibrate or refit, 2 if it could not tell.",
+    )  # fmt: skip
+    drift.add_argument("model", metavar="MODEL", type=Path, help="its directory")
+    drift.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or patterns")
+    drift.add_argument("--look", type=int, default=1, metavar="K", help="how often you looked, this time included")
+    drift.add_argument("--defects", type=float, default=DEFECTS, metavar="SHARE",
+                       help="at most so many of the images are defective; 0.1 if not given")  # fmt: skip
+    drift.add_argument("--threshold", metavar="FILE", help="a recalibration's, and its images, in place of the model's")
+    drift.add_argument("--json", action="store_true", help="for machines")
+    drift.set_defaults(work=_drift)
 
 
 def _list_studies(args: argparse.Namespace) -> None:
@@ -135,6 +164,27 @@ def _backbones(args: argparse.Namespace) -> None:
             f"{1000 * profile.seconds:>9.1f}",
             flush=True,
         )
+
+
+def _recalibrate(args: argparse.Namespace) -> None:
+    from adshift import monitoring
+
+    path, found = monitoring.recalibrate(args.model, args.normal, args.anomalous, args.target_fpr, args.name)
+    for line in monitoring.told(found):
+        print(line)
+    print(f"written: {path}")
+
+
+def _drift(args: argparse.Namespace) -> None:
+    from adshift import monitoring
+
+    try:
+        found = monitoring.drift(args.model, args.images, args.look, args.defects, args.threshold)
+    except AdshiftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(json.dumps(found, indent=1, sort_keys=True) if args.json else "\n".join(monitoring.verdict(found)))
+    sys.exit(found["verdict"] != "fine")
 
 
 def _check(args: argparse.Namespace) -> None:
