@@ -43,7 +43,13 @@ def test_summary_has_the_same_keys_for_each_method_and_no_list(run):
 def test_pixel_metrics_come_from_the_maps_of_the_scenario(run):
     path = Path("data/evaluation/sample/patchcore/pixel.json")
     pixel = json.loads(path.read_text())
-    values = {"clean-on-clean": 0.1, "clean-on-shift": 0.2, "shift-on-shift": 0.3, "unified": 0.4, "shift-on-clean": 0.5}
+    values = {
+        "clean-on-clean": 0.1,
+        "clean-on-shift": 0.2,
+        "shift-on-shift": 0.3,
+        "unified": 0.4,
+        "shift-on-clean": 0.5,
+    }
     for name in fake_run.CLASSES:
         for pair, value in values.items():
             pixel[name][pair]["auroc"] = value

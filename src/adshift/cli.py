@@ -181,6 +181,9 @@ def _predict(args: argparse.Namespace) -> None:
     except BrokenPipeError:  # whoever read along has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = predict.FAILED
+    except OSError as error:  # a full disk
+        print(f"error: {error}", file=sys.stderr)
+        code = predict.FAILED
     sys.exit(code)
 
 

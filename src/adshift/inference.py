@@ -96,11 +96,13 @@ class Input:
         name: its path, or what stands for it.
         pixels: (S, S, 3) uint8 RGB.
         geometry: how it came from the image.
+        seconds: it took to read.
     """
 
     name: str
     pixels: np.ndarray
     geometry: Geometry
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Prediction:
         anomalous: the verdict.
         anomaly_map: (S, S) float32, in the geometry of the network's input.
         map_threshold: value of the map from which on a place is anomalous, see `Model.map_threshold`.
-        seconds: it took, the mean of the images looked at together.
+        seconds: to read it, and its share of what network and scoring took for the images looked at together.
         regions: of `mask`, largest peak first; none for a normal image.
         geometry: from the image to the network's input.
     """
@@ -208,9 +210,10 @@ class Model:
         """Read a model directory; arguments and errors as of `load`."""
         self.folder = Path(folder).absolute()  # the reference is read later, wherever the caller is then
         about = _record(self.folder / "model.json")
-        self.method, self.spec = about.get("method"), about.get("features")
-        if self.method not in methods.REGISTRY or not isinstance(self.spec, dict):
+        method, spec = about.get("method"), about.get("features")
+        if not isinstance(method, str) or method not in methods.REGISTRY or not isinstance(spec, dict):
             raise AdshiftError(f"{self.folder / 'model.json'}: no model of adshift", REMEDY)
+        self.method, self.spec = method, spec
         self.class_name = class_name
         self.threshold, self.map_ratio = self._threshold(threshold)
         try:
@@ -261,6 +264,7 @@ class Model:
         Raises:
             AdshiftError: it cannot be read.
         """
+        start = time.perf_counter()
         if isinstance(image, str | Path):
             pixels, name = read_image(image), str(image)
         elif isinstance(image, Image.Image):
@@ -273,8 +277,8 @@ class Model:
             if not image.size:
                 raise AdshiftError(f"{name}: has no pixel", "give an image")
         settings = self.backbone.settings
-        geometry = Geometry(*pixels.shape[:2], settings.resize, settings.crop or settings.resize)
-        return Input(name, fit(pixels, settings.resize, settings.crop), geometry)
+        geometry = Geometry(pixels.shape[0], pixels.shape[1], settings.resize, settings.crop or settings.resize)
+        return Input(name, fit(pixels, settings.resize, settings.crop), geometry, time.perf_counter() - start)
 
     def predict(self, images: Iterable[Picture | Input], batch: int = BATCH) -> list[Prediction]:
         """What the model says of images, in their order.
@@ -296,8 +300,8 @@ class Model:
             for image, score, anomaly_map, anomalous in rows:
                 regions = _regions(anomaly_map, limit, bool(anomalous), image.geometry)
                 yield Prediction(
-                    image.name, float(score), threshold, bool(anomalous), anomaly_map, limit, seconds, regions,
-                    image.geometry,
+                    image.name, float(score), threshold, bool(anomalous), anomaly_map, limit, image.seconds + seconds,
+                    regions, image.geometry,
                 )  # fmt: skip
 
     def score(self, images: Iterable[Picture | Input], batch: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
@@ -316,16 +320,16 @@ class Model:
     def _batches(
         self, images: Iterable[Picture | Input], batch: int
     ) -> Iterator[tuple[Sequence[Input], float, Predictions, Features]]:
-        """Per batch: its images, seconds an image, what the detector says, their features."""
+        """Per batch: its images, seconds an image once read, what the detector says, their features."""
         if batch < 1:
             raise AdshiftError(f"batch {batch}", "at least 1")
         if isinstance(images, str | Path | Image.Image | np.ndarray):
             images = [images]
         numbered = enumerate(images)
         while some := list(islice(numbered, batch)):
-            start = time.perf_counter()
             with self._alone():
                 part = map_ordered(self._input, some, what="reading")
+                start = time.perf_counter()
                 features = self._features(part)
                 found = self.detector.predict(features, self.how)
             yield part, (time.perf_counter() - start) / len(part), found, features
@@ -387,7 +391,7 @@ class Model:
     def _threshold(self, given: float | str | Path | None) -> tuple[float, float]:
         """The threshold and the ratio of maps to scores."""
         own = self.folder / "threshold.json"
-        if isinstance(given, int | float) and not isinstance(given, bool):
+        if isinstance(given, int | float):
             if not math.isfinite(given):
                 raise AdshiftError(f"threshold {given}", "give a finite number")
             record: dict[str, Any] = {"threshold": given}

@@ -126,7 +126,8 @@ def write(folder: Path, method: str, settings: Any) -> None:
         records = _thresholds(dataset, method, model, domain, val, thresholds)
         for file, record in records.items():
             write_json(place / file, record)
-        np.savez(place / "reference.npz", **_reference(dataset, domain, val))  # its zip bears no time
+        scores, features = _reference(dataset, domain, val)
+        np.savez(place / "reference.npz", scores=scores, features=features)  # its zip bears no time
         about = _card(settings, method, model, domain, read_json(place / "model.json"), score)
         about["thresholds"] = records
         about["metrics"] = _metrics(model, domain, names, image["classes"], pixel)
@@ -178,15 +179,15 @@ def _thresholds(
     }
 
 
-def _reference(dataset: str, domain: str, val: Mapping[str, Predictions]) -> dict[str, np.ndarray]:
-    """`scores` (V,) and `features` (V, D) of the validation normals of the model's own domain."""
+def _reference(dataset: str, domain: str, val: Mapping[str, Predictions]) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (V,) and pooled features (V, D) of the validation normals of the model's own domain, float32."""
     scores, features = [], []
     for name, found in val.items():
         normal = np.flatnonzero(~anomalous(found.names))
         stored = Features.open(features_path(dataset, name, domain))
         scores.append(found.scores[normal])
         features.append(pooled(stored.select(found.names[row] for row in normal)))
-    return {"scores": np.concatenate(scores).astype(np.float32), "features": np.concatenate(features)}
+    return np.concatenate(scores).astype(np.float32), np.concatenate(features)
 
 
 def _card(

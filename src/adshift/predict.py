@@ -78,16 +78,13 @@ def predict(model: Model, images: Iterable[str], wanted: Wanted, batch: int, tot
             file = stack.enter_context((wanted.out / RECORDS).open("w", encoding="utf-8"))
         found = progress(_predictions(model, images, batch), what="predicting", total=total)
         for number, (name, one) in enumerate(found, start=1):
-            record: dict[str, Any] = {"image": name}
-            if isinstance(one, AdshiftError):
-                record["error"] = one.what
+            picture = f"{number:06}-{_safe(Path(name).stem)}.png"
+            record = {"image": name} | _described(one, wanted, picture)
+            if "error" in record:
                 counts[FAILED] += 1
-                _print(f"error: {shown(name)}: {shown(one.what)}", sys.stderr)
+                _print(f"error: {shown(record['error'])}", sys.stderr)
             else:
-                record |= _record(one, wanted)
-                if wanted.out is not None:
-                    record |= _pictures(one, wanted.out, f"{number:06}-{_safe(Path(name).stem)}.png", wanted)
-                counts[ANOMALOUS if one.anomalous else NORMAL] += 1
+                counts[ANOMALOUS if record["anomalous"] else NORMAL] += 1
             line = json.dumps(record)
             if wanted.json:
                 _print(line, sys.stdout)
@@ -135,6 +132,16 @@ def _attempt(work: Callable[[], Any]) -> Any:
         return error
 
 
+def _described(one: Prediction | AdshiftError, wanted: Wanted, picture: str) -> dict[str, Any]:
+    """What the record says beside the name; the pictures are written."""
+    try:
+        if isinstance(one, AdshiftError):
+            raise one
+        return _record(one, wanted) | _pictures(one, wanted, picture)
+    except AdshiftError as error:
+        return {"error": error.what}
+
+
 def _record(one: Prediction, wanted: Wanted) -> dict[str, Any]:
     record: dict[str, Any] = {
         "score": one.score,
@@ -171,15 +178,15 @@ def _make(out: Path, wanted: Wanted) -> None:
         raise AdshiftError(f"{out}: cannot be written ({error.strerror})", "name another folder: --out DIR") from None
 
 
-def _pictures(one: Prediction, out: Path, name: str, wanted: Wanted) -> dict[str, str]:
+def _pictures(one: Prediction, wanted: Wanted, name: str) -> dict[str, str]:
     """Write the pictures; {kind: path within `out`}. A name has the image's number, so that none meets another's."""
     made: dict[str, str] = {}
-    if wanted.masks:
+    if wanted.out is not None and wanted.masks:
         made["mask"] = f"masks/{name}"
-        Image.fromarray(one.mask().astype(np.uint8) * 255).save(out / made["mask"])
-    if wanted.overlays:
+        Image.fromarray(one.mask().astype(np.uint8) * 255).save(wanted.out / made["mask"])
+    if wanted.out is not None and wanted.overlays:
         made["overlay"] = f"overlays/{name}"
-        Image.fromarray(overlay(one)).save(out / made["overlay"])
+        Image.fromarray(overlay(one)).save(wanted.out / made["overlay"])
     return made
 
 

@@ -144,7 +144,7 @@ REASONS = {
     "CloneError": ("cannot be cloned", "check the path or URL, the network, and your rights"),
     "RevError": ("has no such revision", "name a commit, branch or tag of it"),
     "NotDvcRepoError": ("is no project of DVC", "name the repository of a study"),
-    "FileNotFoundError": ("has the model's files neither in its cache nor in a remote", "there: `dvc remote add -d`, `dvc push`"),
+    "FileNotFoundError": ("has its files neither in a cache nor in a remote", "there: `dvc remote add -d`, `dvc push`"),
     "SCMError": ("is no git repository", "name the repository of a study"),
 }  # fmt: skip
 

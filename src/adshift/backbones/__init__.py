@@ -192,7 +192,7 @@ class Backbone:
         self.mean = torch.tensor(settings.mean).view(1, 3, 1, 1)
         self.std = torch.tensor(settings.std).view(1, 3, 1, 1)
         weights = find_weights(settings)
-        self.record = {
+        self.record: dict[str, Any] = {
             "backbone": settings.backbone,
             "layers": list(self.names),
             "precision": settings.precision,
@@ -231,9 +231,8 @@ def from_spec(spec: Mapping[str, Any], weights: Path | str | None = None) -> Bac
         kept = {key: spec[key] for key in ("backbone", "precision", "dtype")} | dict(spec["preprocessing"])
         names = [layer["name"] for layer in spec["layers"]]
         source, expected = str(spec["weights"]["source"]), spec["weights"]["sha256"]
-        settings = Settings.of({
-            **kept, "layers": names, "weights": str(weights) if weights else None, "images": "images" in spec, "batch": 1,
-        })  # fmt: skip
+        chosen = {"weights": str(weights) if weights else None, "images": "images" in spec, "batch": 1}
+        settings = Settings.of({**kept, "layers": names, **chosen})
     except (KeyError, TypeError, ValueError) as error:
         told = " ".join(str(error).split())
         raise AdshiftError(f"what the model says of its features is damaged ({told})", "fetch it again") from None
