@@ -41,10 +41,9 @@ def model(study: Path) -> Model:
 
 @pytest.fixture(scope="module")
 def files(study: Path) -> dict[str, str]:
-    """{image's name: its path} of the validation and test images of a class."""
+    """{image's name: its path} of a class."""
     with contextlib.chdir(study):
-        return {item.name: str(study / item.image) for item in read(path_of("mvtec", NAME, "clean"))
-                if item.part == "test"}  # fmt: skip
+        return {item.name: str(study / item.image) for item in read(path_of("mvtec", NAME, "clean"))}
 
 
 @pytest.fixture
@@ -63,22 +62,18 @@ def edit(path: Path, **values: Any) -> None:
 def test_scores_are_the_pipelines(study: Path, files: dict[str, str], method: str, part: str) -> None:
     """To the bit, since these features were made in batches of one."""
     found = Predictions.load(study / scores_path(part, "mvtec", method, NAME, pair("clean", "clean"), NAME))
-    names = [name for name in found.names if name in files]
-    assert len(names) >= 4
-    rows = [found.names.index(name) for name in names]
+    assert len(found.names) >= 4
     model = adshift.load(directory(study, method))
-    predictions = model.predict([files[name] for name in names])
-    np.testing.assert_array_equal(np.float32([one.score for one in predictions]), found.scores[rows])
-    np.testing.assert_array_equal([one.anomaly_map for one in predictions], found.full_maps()[rows])
-    assert [one.anomalous for one in predictions] == [float(score) >= model.threshold for score in found.scores[rows]]
+    predictions = model.predict([files[name] for name in found.names])
+    np.testing.assert_array_equal(np.float32([one.score for one in predictions]), found.scores)
+    np.testing.assert_array_equal([one.anomaly_map for one in predictions], found.full_maps())
+    assert [one.anomalous for one in predictions] == [float(score) >= model.threshold for score in found.scores]
 
 
-def test_scores_and_features_are_those_of_the_reference(study: Path, model: Model) -> None:
+def test_scores_and_features_are_those_of_the_reference(study: Path, model: Model, files: dict[str, str]) -> None:
     found = Predictions.load(study / scores_path("val", "mvtec", "patchcore", NAME, pair("clean", "clean"), NAME))
-    with contextlib.chdir(study):
-        items = {item.name: str(study / item.image) for item in read(path_of("mvtec", NAME, "clean"))}
     normal = [name for name in found.names if "/good/" in name]
-    scores, features = model.score([items[name] for name in normal])
+    scores, features = model.score([files[name] for name in normal])
     assert scores.shape == (len(normal),)
     np.testing.assert_array_equal(scores, model.reference.scores)
     np.testing.assert_array_equal(features, model.reference.features)
