@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 import fake_run
+import trained
 
 ROOT = Path(__file__).parents[1]
 
@@ -16,3 +17,9 @@ def run(tmp_path, monkeypatch):
     (tmp_path / "reference").symlink_to(ROOT / "reference")
     fake_run.make()
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory):
+    """A project with packaged models, made by the stages; read it, change nothing."""
+    return trained.make(tmp_path_factory.mktemp("study"))

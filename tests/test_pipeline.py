@@ -11,7 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 import budgets
-from adshift import sources
+from adshift import package, sources
 from tiny import CLASSES, Project, write_tree
 
 PLUMBING = {str(path) for path in sources.PLUMBING}  # no output depends on these
@@ -206,7 +206,7 @@ def test_an_experiment_changes_patchcores_rows_alone(restored: Project) -> None:
 def test_a_value_tried_before_comes_from_the_cache(restored: Project) -> None:
     restored.change(patchcore__coreset=0.01)  # as the experiment above
     groups = {name.split("@")[0] for name in restored.ran(restored.dvc("repro"))}
-    assert groups <= {"check", "aggregate"}  # their outputs persist, so DVC keeps no run of them
+    assert groups <= {"check", "aggregate", "package"}  # their outputs persist, so DVC keeps no run of them
 
 
 def test_back_at_the_commit_nothing_runs(project: Project) -> None:
@@ -226,15 +226,15 @@ def test_a_changed_module_runs_what_imports_it(restored: Project) -> None:
     module = restored.folder / "src/adshift/calibration.py"
     module.write_text(module.read_text() + "\n")
     groups = {name.split("@")[0] for name in restored.ran(restored.dvc("repro"))}
-    assert {"sources", "calibrate", "evaluate", "evaluate_ablation"} <= groups
+    assert {"sources", "calibrate", "evaluate", "evaluate_ablation", "package"} <= groups
     assert groups & {"prepare", "shift", "embed", "fit", "score", "ablate", "score_ablation"} == set()
 
 
 def test_a_calibration_knob_refits_nothing(restored: Project) -> None:
     restored.change(calibrate__steps=20)
     groups = {name.split("@")[0] for name in restored.ran(restored.dvc("repro"))}
-    assert {"check", "calibrate", "evaluate_ablation"} <= groups
-    assert groups <= {"check", "calibrate", "evaluate", "evaluate_ablation", "aggregate", "report"}
+    assert {"check", "calibrate", "evaluate_ablation", "package"} <= groups
+    assert groups <= {"check", "calibrate", "evaluate", "evaluate_ablation", "package", "aggregate", "report"}
 
 
 def test_a_remote_serves_another_clone_whole_and_in_part(project: Project, tmp_path: Path) -> None:
@@ -247,10 +247,10 @@ def test_a_remote_serves_another_clone_whole_and_in_part(project: Project, tmp_p
     whole = Project(clone)
     whole.dvc("pull")
     assert whole.ran(whole.dvc("repro")) == set()
-    one = f"data/fitted/mvtec/patchcore/{CLASSES[0]}/clean"
+    one = f"models/mvtec/patchcore/{CLASSES[0]}/clean"
     Project(part).dvc("pull", one)
-    assert (part / one / "model.json").is_file()
-    assert not (part / "data/fitted/mvtec/padim").exists()
+    assert {path.name for path in (part / one).iterdir()} == set(package.FILES)
+    assert [path.name for path in (part / "models/mvtec").rglob("model.json")] == ["model.json"]
 
 
 def test_a_new_class_runs_no_item_of_another(restored: Project) -> None:

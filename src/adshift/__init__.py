@@ -1,6 +1,7 @@
 """adshift: industrial visual anomaly detection under domain shift, as a DVC pipeline."""
 
 import os
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -8,3 +9,13 @@ __version__ = "0.1.0"
 # 25 ms and more, which is longer than an image takes. Read when these libraries are loaded, so set before.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # 2^4 cycles
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+_LAZY = ("Model", "Prediction", "Region", "load")  # of adshift.inference: `import adshift` itself stays cheap
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from adshift import inference
+
+        return getattr(inference, name)
+    raise AttributeError(f"module 'adshift' has no attribute {name!r}")

@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import os
 import sys
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,7 @@ def _main() -> None:
 
     _add_study(commands)
     _add_monitoring(commands)
+    _add_predict(commands)
     commands.add_parser("check", help="check params.yaml, the data and the weights").set_defaults(work=_check)
     commands.add_parser("summary", help="print metrics/summary.json as a table").set_defaults(work=_summary)
 
@@ -108,6 +111,26 @@ def _add_monitoring(commands: Any) -> None:
     drift.add_argument("--threshold", metavar="FILE", help="a recalibration's, and its images, in place of the model's")
     drift.add_argument("--json", action="store_true", help="for machines")
     drift.set_defaults(work=_drift)
+
+
+def _add_predict(commands: Any) -> None:
+    predict = commands.add_parser(
+        "predict", help="look at images with a model",
+        epilog="Exit code: 0 if all are normal, 1 if some are anomalous, 2 if something failed. See docs/models.md.",
+    )  # fmt: skip
+    predict.add_argument("model", metavar="MODEL", help="model directory, or REPO#METHOD/CLASS/DOMAIN@REV")
+    predict.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders, patterns; - for paths on stdin")
+    predict.add_argument("--out", metavar="DIR", type=Path, help="write predictions.jsonl there, and what is asked for")
+    predict.add_argument("--json", action="store_true", help="JSON Lines on standard output")
+    predict.add_argument("--overlays", action="store_true", help="anomaly maps over the images, in DIR/overlays")
+    predict.add_argument("--masks", action="store_true", help="anomalous pixels, at the images' size, in DIR/masks")
+    predict.add_argument("--boxes", action="store_true", help="boxes of anomalous regions, in pixels of the image")
+    predict.add_argument("--threshold", metavar="FILE|NUMBER", help="in place of the model's threshold.json")
+    predict.add_argument("--class", dest="class_name", metavar="CLASS", help="whose threshold a unified model uses")
+    predict.add_argument("--batch", type=int, default=16, metavar="N", help="images in memory together")
+    predict.add_argument("--weights", metavar="FILE", help="the backbone's, where they came from a file")
+    predict.add_argument("--cache", metavar="DIR", help="where fetched models are kept")
+    predict.set_defaults(work=_predict)
 
 
 def _list_studies(args: argparse.Namespace) -> None:
@@ -185,6 +208,36 @@ def _drift(args: argparse.Namespace) -> None:
         sys.exit(2)
     print(json.dumps(found, indent=1, sort_keys=True) if args.json else "\n".join(monitoring.verdict(found)))
     sys.exit(found["verdict"] != "fine")
+
+
+def _predict(args: argparse.Namespace) -> None:
+    from adshift import inference, predict
+
+    try:
+        if (args.overlays or args.masks) and args.out is None:
+            raise AdshiftError("--overlays and --masks are written to a folder", "name it: --out DIR")
+        if args.batch < 1:
+            raise AdshiftError(f"--batch {args.batch}", "at least 1")
+        threshold: str | float | None = args.threshold
+        with suppress(TypeError, ValueError):
+            threshold = float(args.threshold)
+        model = inference.load(
+            args.model, threshold=threshold, class_name=args.class_name, weights=args.weights, cache=args.cache
+        )
+        known = None if "-" in args.images else list(predict.paths(args.images))
+        wanted = predict.Wanted(args.out, args.overlays, args.masks, args.boxes, args.json)
+        images = predict.paths(args.images, sys.stdin) if known is None else known
+        code = predict.predict(model, images, wanted, args.batch, None if known is None else len(known))
+    except AdshiftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = predict.FAILED
+    except BrokenPipeError:  # whoever read along has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = predict.FAILED
+    except OSError as error:  # a full disk
+        print(f"error: {error}", file=sys.stderr)
+        code = predict.FAILED
+    sys.exit(code)
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -43,7 +43,7 @@ def recalibrate(
     if target_fpr is not None:
         recalibration.enough(len(good), target_fpr)  # told before the model is loaded
 
-    from adshift import inference  # type: ignore[attr-defined]
+    from adshift import inference
 
     model = inference.load(folder)
     scores, features = model.score(good)
@@ -97,7 +97,7 @@ def drift(
     limit, reference = _threshold(files[0])["threshold"], Reference.load(files[1])
     paths = images(places)
 
-    from adshift import inference  # type: ignore[attr-defined]
+    from adshift import inference
 
     scores, features = inference.load(folder).score(paths)
     found = look(reference, scores, features, number, defects)

@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from itertools import islice
 from typing import Any, TypeVar
@@ -36,9 +38,23 @@ def _controller(_loaded: frozenset[str]) -> ThreadpoolController:
     return ThreadpoolController()
 
 
+_silent = ContextVar("_silent", default=False)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """No progress bars within: for a library's caller, who has a screen of their own."""
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
 def progress(items: Iterable[Item], *, what: str, total: int | None = None, unit: str = "image") -> Iterable[Item]:
     """`items` behind a progress bar on a terminal; silent elsewhere."""
-    return tqdm(items, desc=what, total=total, unit=unit, disable=None, file=sys.stderr, leave=False)
+    disable = True if _silent.get() else None
+    return tqdm(items, desc=what, total=total, unit=unit, disable=disable, file=sys.stderr, leave=False)
 
 
 def map_ordered(

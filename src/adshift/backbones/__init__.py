@@ -4,7 +4,8 @@ Other modules import from here alone. No name of a family's file is a library's.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ __all__ = [
     "Weights",
     "cut",
     "find_weights",
+    "from_spec",
     "full_model",
     "layers",
     "untrained",
@@ -190,7 +192,7 @@ class Backbone:
         self.mean = torch.tensor(settings.mean).view(1, 3, 1, 1)
         self.std = torch.tensor(settings.std).view(1, 3, 1, 1)
         weights = find_weights(settings)
-        self.record = {
+        self.record: dict[str, Any] = {
             "backbone": settings.backbone,
             "layers": list(self.names),
             "precision": settings.precision,
@@ -213,6 +215,39 @@ class Backbone:
             batch = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255).sub_(self.mean).div_(self.std)
             found = self.network(batch.to(self.dtype))
             return [maps.float().permute(0, 2, 3, 1).contiguous().numpy() for maps in found]
+
+
+def from_spec(spec: Mapping[str, Any], weights: Path | str | None = None) -> Backbone:
+    """The network that made a model's features, from the model's `spec`; it refuses any other weights.
+
+    Args:
+        spec: as features.json and model.json have it.
+        weights: the file that holds the weights, for a model whose backbone got them from one.
+
+    Raises:
+        AdshiftError: the spec is damaged, or the weights cannot be had or are others than those recorded.
+    """
+    try:
+        kept = {key: spec[key] for key in ("backbone", "precision", "dtype")} | dict(spec["preprocessing"])
+        names = [layer["name"] for layer in spec["layers"]]
+        source, expected = str(spec["weights"]["source"]), spec["weights"]["sha256"]
+        chosen = {"weights": str(weights) if weights else None, "images": "images" in spec, "batch": 1}
+        settings = Settings.of({**kept, "layers": names, **chosen})
+    except (KeyError, TypeError, ValueError) as error:
+        told = " ".join(str(error).split())
+        raise AdshiftError(f"what the model says of its features is damaged ({told})", "fetch it again") from None
+    if weights is None and source.startswith("file "):
+        what = f"weights of {settings.backbone}: the model's came from a {source}, which is not kept with it"
+        raise AdshiftError(what, "name that file: weights=PATH, or --weights PATH")
+    backbone = Backbone(settings)
+    found = backbone.record["weights"]
+    if found["sha256"] != expected:
+        raise AdshiftError(
+            f"weights of {settings.backbone}: those of {found['source']} have sha256 {found['sha256'][:12]}..., the "
+            f"model was fitted with {source}, {str(expected)[:12]}...",
+            "install or name the weights that it was fitted with",
+        )
+    return backbone
 
 
 def _digest(state: dict[str, Any]) -> str:

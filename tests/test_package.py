@@ -1,0 +1,195 @@
+"""Complete model directories, as the package stage leaves them."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+import budgets
+import trained
+from adshift import methods, package
+from adshift.errors import AdshiftError
+from adshift.features import Features
+from adshift.manifest import anomalous
+from adshift.records import Predictions
+from adshift.scenarios import features_path, model_path, pair, scores_path
+from tiny import ROOT
+
+NAME = trained.NAMES[0]
+
+
+def folder(study: Path, method: str = "patchcore", model: str = NAME, domain: str = "clean") -> Path:
+    return study / package.folder_of("mvtec", method) / model / domain
+
+
+def contents(place: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(place)): path.read_bytes() for path in sorted(place.rglob("*")) if path.is_file()}
+
+
+def test_every_model_is_whole(study: Path) -> None:
+    """Files by name, models by class and domain; thresholds of both domains with a clean model of a class."""
+    for method in trained.METHODS:
+        places = package.models(trained.NAMES)
+        assert len(places) == 5
+        for model, domain in places:
+            expected = set(package.FILES)
+            if domain == "shift" or model == methods.UNIFIED:
+                expected -= {"threshold-shift.json"}
+            assert {path.name for path in folder(study, method, model, domain).iterdir()} == expected
+
+
+def test_the_fit_is_linked_not_copied(study: Path) -> None:
+    for file in package.FITTED:
+        fitted = study / model_path("mvtec", "patchcore", NAME, "clean") / file
+        assert (folder(study) / file).stat().st_ino == fitted.stat().st_ino
+
+
+def test_thresholds_are_the_calibrated_ones(study: Path) -> None:
+    chosen = json.loads((study / "data/thresholds/mvtec/patchcore.json").read_text())
+    for domain, file, scenario, val in (
+        ("clean", "threshold.json", "clean", "clean"),
+        ("clean", "threshold-shift.json", "shift_threshold_only", "shift"),
+        ("shift", "threshold.json", "shift_full_adaptation", "shift"),
+    ):
+        record = json.loads((folder(study, domain=domain) / file).read_text())
+        expected = chosen[NAME][scenario]
+        assert (record["threshold"], record["rule"], record["val"]) == (expected["threshold"], expected["rule"], val)
+        assert record["normal"] == expected["tn"] + expected["fp"]
+        assert record["anomalous"] == expected["tp"] + expected["fn"]
+    unified = json.loads((folder(study, model="unified") / "threshold.json").read_text())
+    assert unified["threshold"] == chosen[NAME]["unified_absolute"]["threshold"]
+    for name in trained.NAMES:
+        assert unified["classes"][name]["threshold"] == chosen[name]["unified"]["threshold"]
+
+
+def test_the_map_ratio_is_one_where_a_score_is_its_maps_peak(study: Path) -> None:
+    padim = json.loads((folder(study, "padim_diagonal") / "threshold.json").read_text())
+    patchcore = json.loads((folder(study) / "threshold.json").read_text())
+    assert padim["map_ratio"] == 1
+    assert 0.2 < patchcore["map_ratio"] < 1  # smoothing lowers peaks
+
+
+def test_a_map_ratio_by_hand() -> None:
+    maps = np.array([[[2.0]], [[6.0]], [[9.0]], [[0.0]]], np.float32)
+    found = Predictions(
+        ("a/good/0", "a/good/1", "a/good/2", "a/good/3"), np.array([4, 8, 10, 0], np.float32), maps, 1, 0
+    )
+    assert package.map_ratio([found]) == 0.75
+    assert package.map_ratio([Predictions(found.names[3:], found.scores[3:], maps[3:], 1, 0)]) == 1
+
+
+def test_the_reference_holds_validation_normals_alone(study: Path) -> None:
+    for model, names in ((NAME, [NAME]), ("unified", list(trained.NAMES))):
+        scores, features = [], []
+        for name in names:
+            path = scores_path("val", "mvtec", "patchcore", model, pair("clean", "clean"), name)
+            found = Predictions.load(study / path)
+            normal = [image for image in found.names if image.split("/")[1] == "good"]
+            scores.append(found.scores[~anomalous(found.names)])
+            stored = Features.open(study / features_path("mvtec", name, "clean")).select(normal)
+            features.append(np.concatenate([stored.maps(level).mean((1, 2)) for level in (1, 2, 3)], axis=1))
+        with np.load(folder(study, model=model) / "reference.npz") as file:
+            np.testing.assert_array_equal(file["scores"], np.concatenate(scores))
+            np.testing.assert_allclose(file["features"], np.concatenate(features), rtol=1e-4, atol=1e-5)
+            assert file["features"].dtype == file["scores"].dtype == np.float32
+
+
+def test_the_card_says_what_the_evaluation_says(study: Path) -> None:
+    card = json.loads((folder(study) / "card.json").read_text())
+    evaluation = study / "data/evaluation/mvtec/patchcore"
+    image = json.loads((evaluation / "image.json").read_text())["classes"][NAME]
+    pixel = json.loads((evaluation / "pixel.json").read_text())[NAME]
+    used = {"clean", "shift_no_adaptation", "shift_threshold_only", "clean_threshold_only"}
+    assert set(card["metrics"]) == used
+    assert card["metrics"]["clean"][NAME]["image AUROC"] == image["clean"]["auroc"]
+    assert card["metrics"]["shift_no_adaptation"][NAME]["PRO"] == pixel["clean-on-shift"]["pro"]
+    assert card["backbone"]["weights"]["licence"] == "Apache-2.0"
+    assert len(card["backbone"]["weights"]["sha256"]) == 64
+    assert card["parameters"]["fit"]["coreset"] == 0.1
+    text = (folder(study) / "README.md").read_text()
+    assert f"{image['clean']['auroc']:.3f}" in text
+    assert card["split"][NAME] in text
+    assert "git revision is not written here" in text
+
+
+def test_packaging_again_changes_no_byte_and_leaves_the_weights_where_they_lie(study: Path) -> None:
+    place = study / package.folder_of("mvtec", "patchcore")
+    before, weights = contents(place), folder(study) / "model.safetensors"
+    where = weights.stat().st_ino, weights.stat().st_mtime_ns
+    with contextlib.chdir(study):
+        trained.stage("package", method="patchcore")
+    assert contents(place) == before
+    assert (weights.stat().st_ino, weights.stat().st_mtime_ns) == where
+
+
+def test_another_fit_replaces_the_weights(study: Path, tmp_path: Path) -> None:
+    """By model.json, which has their hash: the old ones are taken over only where it is the same."""
+    source, old, target = (tmp_path / name for name in ("source", "old", "target"))
+    for place, text in ((source, "new"), (old, "old")):
+        place.mkdir()
+        for file in package.FITTED:
+            (place / file).write_text(f"{text} {file}")
+    target.mkdir()
+    package._fitted(source, old, target)
+    assert (target / "model.safetensors").read_text() == "new model.safetensors"
+    (old / "model.json").write_text("new model.json")
+    other = tmp_path / "other"
+    other.mkdir()
+    package._fitted(source, old, other)
+    assert (other / "model.safetensors").stat().st_ino == (old / "model.safetensors").stat().st_ino
+
+
+def test_where_links_are_refused_models_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError
+
+    source, target = tmp_path / "source", tmp_path / "target"
+    for place in (source, target):
+        place.mkdir()
+    for file in package.FITTED:
+        (source / file).write_text(file)
+    monkeypatch.setattr(os, "link", refuse)
+    package._fitted(source, tmp_path / "none", target)
+    assert contents(target) == contents(source)
+
+
+def test_a_damaged_threshold_is_told_and_the_models_stay(study: Path) -> None:
+    path = study / "data/thresholds/mvtec/padim_diagonal.json"
+    sound, before = path.read_text(), contents(study / package.folder_of("mvtec", "padim_diagonal"))
+    path.write_text(sound.replace('"tp"', '"pt"'))
+    try:
+        with contextlib.chdir(study), pytest.raises(SystemExit, match="threshold is damaged"):
+            trained.stage("package", method="padim_diagonal")
+        assert contents(study / package.folder_of("mvtec", "padim_diagonal")) == before
+    finally:
+        path.write_text(sound)
+
+
+def test_it_starts_without_heavy_libraries() -> None:
+    heavy = (*budgets.HEAVY, "scipy", "dvc")
+    code = f"import sys, adshift.package; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_method_is_listed_as_an_artifact() -> None:
+    listed = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["artifacts"]
+    assert [entry["path"] for entry in listed.values()] == [
+        f"models/${{dataset.name}}/{method}" for method in methods.REGISTRY
+    ]
+    assert all(entry["type"] == "model" and entry["desc"] and entry["labels"] for entry in listed.values())
+
+
+def test_a_missing_input_is_told(study: Path, tmp_path: Path) -> None:
+    with (
+        contextlib.chdir(tmp_path),
+        pytest.raises(AdshiftError, match=r"thresholds/mvtec/patchcore\.json: not readable"),
+    ):
+        settings = type("S", (), {"dataset": type("D", (), {"name": "mvtec"}), "classes": (NAME,)})
+        package.write(Path("out"), "patchcore", settings)

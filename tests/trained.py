@@ -1,0 +1,60 @@
+"""Models of a tiny data set, made by the pipeline's own stages in this process, as `dvc repro package` would."""
+
+import contextlib
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from adshift.presets import apply
+from adshift.scenarios import DOMAINS, PAIRS
+from tiny import CLASSES, ROOT, write_tree
+
+NAMES = CLASSES[:2]
+METHODS = ("patchcore", "padim_diagonal")  # one whose score is not its map's peak, and one whose score is
+
+
+def stage(script: str, **options: str) -> None:
+    """Run `stages/SCRIPT.py --KEY VALUE...` here."""
+    arguments = [word for key, value in options.items() for word in (f"--{key}", *value.split())]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [script, *arguments])
+        runpy.run_path(str(ROOT / "stages" / f"{script}.py"), run_name="__main__")
+
+
+def make(folder: Path) -> Path:
+    """The pipeline's outputs up to the models in `folder`, which looks like the project; small images, batches of 1."""
+    write_tree(folder / "photos", NAMES)
+    for name in ("src", "stages"):
+        (folder / name).symlink_to(ROOT / name)
+    shutil.copy(ROOT / "params.yaml", folder)
+    with contextlib.chdir(folder):
+        apply("mvtec", "photos")
+        yaml = YAML()
+        params = yaml.load(Path("params.yaml").read_text())
+        params["classes"], params["methods"] = list(NAMES), list(METHODS)
+        params["features"] |= {"resize": 72, "crop": 64, "batch": 1}
+        params["patchcore"]["coreset"] = 0.1
+        params["evaluate"]["bootstrap"] = 100
+        with Path("params.yaml").open("w") as file:
+            yaml.dump(params, file)
+        for script in ("sources", "prepare", "split"):
+            stage(script)
+        for name in NAMES:
+            stage("shift", name=name)
+            for domain in DOMAINS:
+                stage("embed", name=name, domain=domain)
+        for method in METHODS:
+            stage("settings", method=method)
+            for name in NAMES:
+                for domain in DOMAINS:
+                    stage("fit", method=method, model=name, domain=domain)
+                stage("score", method=method, model=name, pairs=" ".join(PAIRS))
+            stage("fit", method=method, model="unified", domain="clean")
+            stage("score", method=method, model="unified", pairs=PAIRS[0])
+            for script in ("calibrate", "evaluate", "evaluate_pixels", "package"):
+                stage(script, method=method)
+    return folder
