@@ -10,10 +10,11 @@ import math
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from adshift.metrics.bootstrap import LEVEL
+from adshift.parallel import map_ordered
 from adshift.report import label, payload, pictures, plots, tables
 from adshift.report.pictures import Album
 from adshift.report.tables import MACRO, Estimate, Results
@@ -182,14 +183,11 @@ def build(
     from jinja2 import Environment
     from markupsafe import Markup
 
-    rows = plots.rows(dataset, results)
-
-    def chart(name: str) -> Any:
-        spec = plots.fill(plots.CHARTS[name], rows[name])
-        spec.pop("title")  # the page has its own headings, and shows one revision
-        spec["spec"].get("encoding", {}).pop("strokeDash", None)
-        return Markup(plots.svg(spec, prefix=name))
-
+    charts, run = map_ordered(
+        lambda part: part(),
+        [partial(_charts, dataset, results), partial(payload.build, results, album, shown, count)],
+        what="page", unit="part",
+    )  # fmt: skip
     judged = judgements(results, required)
     script = SCRIPT.read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -222,12 +220,23 @@ def build(
         costs={method: costs(results, method) for method in results.methods},
         printed=tables.all_tables(dataset, results, backbone, reference),
         upper_bound=results.note(tables.THRESHOLDED),
-        charts={name: chart(name) for name in CHARTS},
-        run=payload.build(results, album, shown, count),
+        charts={name: Markup(drawn) for name, drawn in charts.items()},
+        run=run,
         style=Markup(STYLE.read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )  # fmt: skip
+
+
+def _charts(dataset: str, results: Results) -> dict[str, str]:
+    """Those of `CHARTS` as SVG."""
+    rows, drawn = plots.rows(dataset, results), {}
+    for name in CHARTS:
+        spec = plots.fill(plots.CHARTS[name], rows[name])
+        spec.pop("title")  # the page has its own headings, and shows one revision
+        spec["spec"].get("encoding", {}).pop("strokeDash", None)
+        drawn[name] = plots.svg(spec, prefix=name)
+    return drawn
 
 
 def _number(value: float | None, digits: int) -> str:
