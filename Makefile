@@ -7,7 +7,7 @@ SETUP := $(VENV)/.done
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test bench lint clean
+.PHONY: help setup repro test browser bench lint clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -30,6 +30,9 @@ repro: setup  ## run the pipeline, JOBS=2 stages at once, and print the summary
 
 test: setup  ## run the tests
 	@python -m pytest
+
+browser: setup  ## the report page in Chromium, this run's too; ADSHIFT_CHROMIUM=PATH names the browser
+	@ADSHIFT_BROWSER=required python -m pytest tests/browser
 
 bench: setup  ## ours against the peers; ONLY=NAME for one benchmark
 	@python benchmarks/run.py $(ONLY)

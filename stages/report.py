@@ -27,7 +27,8 @@ def main() -> None:
 
     def page_of() -> str:
         return page.build(dataset, results, album, backbone=settings.features.backbone, drift=settings.shift.kind,
-                          shown=shown, count=settings.report.misses, reference=REFERENCE)  # fmt: skip
+                          shown=shown, count=settings.report.pictures,
+                          required=settings.report.required, reference=REFERENCE)  # fmt: skip
 
     with output("plots/images") as folder:
         folder.mkdir()

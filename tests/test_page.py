@@ -1,33 +1,44 @@
+import hashlib
+import json
 import re
 import subprocess
 import sys
+from base64 import b64decode, b64encode
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 from PIL import Image
 
 import fake_run
-from adshift.report import page, pictures, plots, tables
+from adshift.errors import AdshiftError
+from adshift.records import Predictions
+from adshift.report import page, payload, pictures, plots, tables
 from adshift.report.pictures import BY_NAME
+from adshift.report.tables import Estimate
+from adshift.scenarios import scores_path
 
 ROOT = Path(__file__).parents[1]
 
 
 class Tags(HTMLParser):
-    """Every start tag with its attributes, and all text."""
+    """Every start tag with its attributes, all text, and what stands in scripts."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.tags, self.text = [], ""
+        self.tags, self.text, self.scripts = [], "", []
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data):
-        self.text += data
+        if self.tags and self.tags[-1][0] == "script" and self.cdata_elem == "script":
+            self.scripts.append(data)
+        else:
+            self.text += data
 
 
 @pytest.fixture
@@ -47,7 +58,8 @@ def build(drift="synthetic", **how):
         backbone="b",
         drift=drift,
         shown=shown,
-        count=3,
+        count=12,
+        required=0.8,
         reference=Path("reference"),
     )
 
@@ -64,16 +76,50 @@ def html(tmp_path_factory):
         return build()
 
 
-def test_the_page_loads_nothing_and_runs_nothing(html):
-    tags = Tags(html).tags
-    assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in tags}
+def test_the_page_loads_nothing_and_runs_one_script(html):
+    found = Tags(html)
+    assert not {"link", "iframe", "object", "base"} & {tag for tag, _ in found.tags}
+    assert [attrs for tag, attrs in found.tags if tag == "script"] == [{"type": "application/json", "id": "run"}, {}]
+    assert not any(name.startswith("on") for _, attrs in found.tags for name in attrs)
     links = [
-        value for _, attrs in tags for key, value in attrs.items() if key in ("src", "href", "xlink:href", "srcset")
+        value
+        for _, attrs in found.tags
+        for key, value in attrs.items()
+        if key in ("src", "href", "xlink:href", "srcset")
     ]
-    assert len(links) > 50
-    assert all(link.startswith(("data:image/", "#")) for link in links)
+    assert len(links) > 20
+    assert all(link.startswith("#") for link in links)
     assert set(re.findall(r"https?://[\w.]+", html)) <= {"http://www.w3.org"}  # namespaces of SVG
     assert not re.search(r"@import|url\((?!#)", html)
+
+
+def test_the_policy_allows_that_script_by_its_hash_and_nothing_from_elsewhere(html):
+    found = Tags(html)
+    [policy] = [attrs["content"] for _, attrs in found.tags if attrs.get("http-equiv") == "Content-Security-Policy"]
+    hashed = b64encode(hashlib.sha256(found.scripts[1].encode()).digest()).decode()
+    assert policy == (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{hashed}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def embedded(html):
+    return json.loads(Tags(html).scripts[0])
+
+
+def test_the_page_holds_every_test_score_and_the_worst_images(html):
+    run = embedded(html)
+    assert (run["classes"], [one["key"] for one in run["methods"]]) == ([*fake_run.CLASSES], [*fake_run.METHODS])
+    for name in fake_run.CLASSES:
+        images = run["images"][name]["shift"]
+        assert len(images["names"]) == 17
+        assert len(images["pictures"]) == len(images["masks"]) == len(images["pictured"]) == 12
+        assert {images["names"][row] for row in images["shown"]} <= {images["names"][row] for row in images["pictured"]}
+        cell = run["cells"]["padim"]["shift_full_adaptation"][name]
+        assert len(cell["scores"]) == 17 and cell["intervals"]["specificity"][0] <= cell["intervals"]["specificity"][1]
+        for picture, mask, row in zip(images["pictures"], images["masks"], images["pictured"], strict=True):
+            assert picture.startswith("data:image/jpeg;base64,")
+            assert mask.startswith("data:image/png;base64,") == ("/good/" not in images["names"][row])
 
 
 def test_every_link_within_the_page_has_its_target_and_ids_are_unique(html):
@@ -84,10 +130,15 @@ def test_every_link_within_the_page_has_its_target_and_ids_are_unique(html):
     assert targets and set(targets) <= set(ids)
 
 
-def test_names_from_the_data_are_escaped(html):
+def test_names_from_the_data_are_escaped_in_the_json_too(run):
+    fake_run.make(more=fake_run.HOSTILE)
+    html = build()
     found = Tags(html)
-    assert fake_run.EVIL in found.text
     assert not any(attrs.get("src") == "x" or "onerror" in attrs for _, attrs in found.tags)
+    assert [tag for tag, _ in found.tags].count("script") == 2
+    assert not re.search(r"[<>&]", found.scripts[0])
+    names = embedded(html)["images"]["carpet"]["clean"]["names"]
+    assert set(fake_run.HOSTILE) < set(names) and any(fake_run.EVIL in name for name in names)
 
 
 def test_every_class_method_and_scenario_is_there(html):
@@ -114,47 +165,123 @@ def test_the_same_run_elsewhere_gives_the_same_bytes(html, run):
     assert html == build()
 
 
+def figures(*ends):
+    return [Estimate((low + high) / 2, low, high) for low, high in ends]
+
+
 @pytest.mark.parametrize(
-    ("values", "kind"),
+    ("ends", "images", "state"),
     [
-        ((0.95, 0.95, 0.95, 0.95), "shift_no_adaptation"),
-        ((0.95, 0.90, 0.95, 0.95), "shift_no_adaptation"),  # just within the tolerance
-        ((0.95, 0.60, 0.91, 0.95), "shift_threshold_only"),
-        ((0.95, 0.60, 0.80, 0.95), "shift_full_adaptation"),
-        ((0.95, 0.60, 0.80, 0.85), "lost"),
-        ((0.70, 0.70, 0.70, 0.70), "weak"),
-        ((0.95, None, 0.95, 0.95), "unknown"),
+        (((0.80, 0.95), (0.90, 1.00)), 50, "safe"),
+        (((0.79, 0.95), (0.90, 1.00)), 50, "unsure"),
+        (((0.90, 0.95), (0.10, 0.79)), 50, "unsafe"),  # one figure is enough
+        (((0.70, 0.80), (0.90, 1.00)), 50, "unsure"),  # 0.8 itself would do
+        (((1.00, 1.00), (1.00, 1.00)), 16, "unsure"),  # perfect, but of too few
+        (((1.00, 1.00), (1.00, 1.00)), 17, "safe"),
+        (((0.10, 0.20), (1.00, 1.00)), 16, "unsafe"),
     ],
 )
-def test_verdict_is_the_cheapest_adaptation_that_is_enough(values, kind):
-    assert page.verdict(values).kind == kind
-    assert page.verdict(values).text == page.VERDICTS[kind]
+def test_safe_is_what_the_intervals_show(ends, images, state):
+    assert page.judge(figures(*ends), images, 0.8) == state
 
 
-def row(image, anomalous, predicted, score):
-    return {"method": "m", "scenario": "clean", "class": "c", "name": f"test/x/{image}", "defect": "x", "score": score,
-            "threshold": "10", "anomalous": anomalous, "predicted": predicted}  # fmt: skip
+def test_without_an_interval_nothing_is_shown():
+    assert page.judge([Estimate(1.0, 1.0, 1.0), Estimate(None, None, None)], 50, 0.8) == "unsure"
 
 
-def test_misses_are_the_wrong_ones_and_the_furthest_come_first():
-    rows = [row("a", "1", "0", "9"), row("b", "0", "1", "14"), row("c", "1", "1", "15"), row("d", "0", "0", "2"),
-            row("e", "1", "0", "6.5")]  # fmt: skip
-    found = page.misses(rows, 2)["m", "clean"]
-    assert [miss.image for miss in found] == ["test/x/b", "test/x/e"]
-    deviation = np.std([9, 14, 15, 2, 6.5])
-    assert [miss.margin for miss in found] == pytest.approx([4 / deviation, 3.5 / deviation])
-    assert page.misses(rows[2:4], 2) == {}
+@pytest.mark.parametrize("required", [0.5, 0.8, 0.95, 0.99])
+def test_enough_images_are_those_that_could_show_the_rate(required):
+    count = page.enough(required)
+    ends = [scipy.stats.binomtest(n, n).proportion_ci(0.95, method="exact").low for n in (count - 1, count)]
+    assert ends[0] < required <= ends[1] + 1e-12
 
 
-def test_false_alarms_do_not_crowd_out_missed_defects():
-    rows = [row(f"alarm{n}", "0", "1", str(20 + n)) for n in range(5)] + [
-        row(f"missed{n}", "1", "0", "9") for n in range(3)
-    ]
-    for count, alarms in ((1, 1), (2, 1), (4, 2), (7, 4), (8, 5), (9, 5)):
-        found = page.misses(rows, count)["m", "clean"]
-        assert (len(found), sum(not miss.anomalous for miss in found)) == (min(count, 8), alarms)
-        assert [miss.margin for miss in found] == sorted((miss.margin for miss in found), reverse=True)
-    assert [miss.image for miss in page.misses(rows[:5], 2)["m", "clean"]] == ["test/x/alarm4", "test/x/alarm3"]
+@pytest.mark.parametrize(
+    ("states", "kind"),
+    [
+        (("safe", "safe", "safe", "safe"), "shift_no_adaptation"),
+        (("safe", "unsafe", "safe", "safe"), "shift_threshold_only"),
+        (("unsure", "unsafe", "unsure", "safe"), "shift_full_adaptation"),
+        (("unsafe", "unsafe", "unsure", "unsafe"), "weak"),
+        (("safe", "unsafe", "unsure", "unsafe"), "unsure"),
+        (("safe", "unsafe", "unsafe", "unsafe"), "lost"),
+    ],
+)
+def test_advice_is_the_cheapest_adaptation_that_is_safe(states, kind):
+    judged = {name: page.Judgement(state, ()) for name, state in zip(page.JUDGED, states, strict=True)}
+    assert page.advice(judged) == kind and kind in page.ADVICE
+
+
+def test_what_was_chosen_on_test_is_never_safe(run):
+    fake_run.make(40, 40)
+
+    def states():
+        results = tables.collect("sample", fake_run.CLASSES, fake_run.METHODS, fake_run.RATIOS)
+        judged = page.judgements(results, 0.3)
+        return {found.state for names in judged.values() for one in names.values() for found in one.values()}
+
+    assert "safe" in states()
+    for method in fake_run.METHODS:
+        path = Path(f"data/evaluation/sample/{method}/image.json")
+        path.write_text(path.read_text().replace('"on": "val"', '"on": "test"'))
+    assert "safe" not in states()
+
+
+def test_leaders_are_the_best_and_those_not_shown_to_be_behind(run):
+    results = tables.collect("sample", fake_run.CLASSES, fake_run.METHODS, fake_run.RATIOS)
+    for scenario in page.JUDGED:
+        ahead = page.leaders(results, scenario, "carpet")
+        best = max(fake_run.METHODS, key=lambda method: results.value(method, scenario, "carpet", "image_f1"))
+        gaps = {method: results.difference((best, scenario), (method, scenario), "carpet", "image_f1").low
+                for method in fake_run.METHODS}  # fmt: skip
+        assert set(ahead) == {method for method in fake_run.METHODS if method == best or gaps[method] <= 0}
+
+
+def test_the_rule_for_safe_stands_on_the_page_with_its_number(html):
+    text = Tags(html).text
+    assert "The rule for “safe”" in text and "report.required" in text
+    assert "at least 17 normal and 17 defective" in text
+
+
+def test_an_error_is_the_distance_beyond_the_threshold_in_deviations():
+    scores, labels = np.array([9, 14, 15, 2, 6.5]), np.array([1, 0, 1, 0, 1], bool)
+    found = payload.errors(scores, labels, 10)
+    assert found.tolist() == pytest.approx(np.array([1, 4, -5, -8, 3.5]) / np.std(scores))
+    assert payload.sigma(np.ones(3)) == 1.0
+
+
+def test_pictured_are_the_examples_and_the_worst():
+    names, worst = ["a", "b", "c", "d"], np.array([0.1, 3.0, 2.0, 2.0])
+    assert payload.pictured(names, worst, ["a"], 3) == [0, 1, 2]
+    assert payload.pictured(names, worst, [], 1) == [1]
+    assert payload.pictured(names, worst, ["d", "a"], 1) == [0, 3]
+
+
+def test_a_stored_map_is_the_detectors_own_to_half_a_level(html, run):
+    found = embedded(html)
+    scenario = BY_NAME["shift_no_adaptation"]
+    stored = found["maps"]["padim/clean-on-shift/carpet"]
+    assert stored == found["maps"][found["cells"]["padim"]["shift_threshold_only"]["carpet"]["maps"]]
+    shape = (-1, stored["height"], stored["width"])
+    values = np.frombuffer(b64decode(stored["values"]), np.uint8).reshape(shape)
+    low, step = (np.array(stored[key])[:, None, None] for key in ("low", "step"))
+    path = fake_scores("padim", "carpet", scenario)
+    maps = Predictions.load(path).maps[found["images"]["carpet"]["shift"]["pictured"]]
+    assert (np.abs(low + step * values - maps) <= 0.5001 * step + 1e-6).all()
+    rows = np.frombuffer(b64decode(found["matrices"][stored["rows"]]), "<f4").reshape(stored["size"], -1)
+    assert (rows == pictures.enlargement(shape[1], 32, 1.0)).all()
+
+
+def fake_scores(method, name, scenario):
+    return scores_path("test", "sample", method, scenario.model_of(name), scenario.pair("test"), name)
+
+
+def test_scores_that_were_not_evaluated_are_refused(run):
+    path = fake_scores("padim", "carpet", BY_NAME["clean"])
+    found = Predictions.load(path)
+    Predictions(found.names, found.scores + 100, found.maps, found.size, found.smoothing).save(path)
+    with pytest.raises(AdshiftError, match=r"scores of padim on carpet \(clean\)"):
+        build()
 
 
 def test_costs_speak_only_of_what_is_defined(album):

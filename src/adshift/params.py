@@ -196,7 +196,8 @@ class Ablation(Section):
 
 class Report(Section):
     rows: Count
-    misses: Count
+    pictures: Count
+    required: Annotated[Number, Field(gt=0, lt=1)]
     colours: Literal["cubehelix", "jet"]
     scale: Literal["class", "image"]
 

@@ -1,147 +1,158 @@
 """The report page: one HTML file with everything in it, readable without a network.
 
-Overview first (what drift costs and what buys it back), then each class, the worst misses, the unified models, the
-coreset. Names from data go through Jinja's escaping; charts and pictures are inlined.
+Overview first (which method, which class, safe or not after drift), then each class, a threshold to move, the gallery
+of errors, the unified models, the coreset, all tables. Names from data go through Jinja's escaping, also in the JSON
+that the page's script reads. A Content-Security-Policy lets that one script run, by its hash, and nothing be fetched.
 """
 
+import hashlib
+import math
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from adshift.report import label, pictures, plots, tables
-from adshift.report.pictures import BY_NAME, Album
-from adshift.report.tables import MACRO, Results
+from adshift.metrics.bootstrap import LEVEL
+from adshift.parallel import map_ordered
+from adshift.report import label, payload, pictures, plots, tables
+from adshift.report.pictures import Album
+from adshift.report.tables import MACRO, Estimate, Results
 from adshift.scenarios import SCENARIOS
 
-TEMPLATE = Path(__file__).with_name("page.html")
-TOLERANCE = 0.05  # of balanced accuracy, that a scenario may lose and still count as safe
-WEAK = 0.8  # balanced accuracy below which a detector is not worth adapting
-THUMB, MISS = 150, 170  # pixels
+TEMPLATE, STYLE, SCRIPT = (Path(__file__).with_name(f"page.{kind}") for kind in ("html", "css", "js"))
 
+CHARTS = ("scenarios", "coreset", "cross_class", "unified_gap")
+DEMANDED = ("image_f1", "specificity")  # what a safe inspection keeps up
 ADAPTATIONS = ("shift_no_adaptation", "shift_threshold_only", "shift_full_adaptation")
-VERDICTS = {
-    "weak": "Weak even without drift",
-    "shift_no_adaptation": "Holds as it is",
-    "shift_threshold_only": "Needs a new threshold",
-    "shift_full_adaptation": "Needs a refit",
-    "lost": "Not restored",
-    "unknown": "Not measurable",
+JUDGED = ("clean", *ADAPTATIONS)
+MOMENTS = ("Before drift", "After drift, nothing changed", "After drift, a new threshold", "After drift, a refit")
+STATES = {"safe": "Safe", "unsafe": "Not safe", "unsure": "Cannot tell"}
+ADVICE = {
+    "shift_no_adaptation": "Safe as it is",
+    "shift_threshold_only": "Safe with a new threshold",
+    "shift_full_adaptation": "Safe after a refit",
+    "weak": "Not safe even before drift",
+    "lost": "Not safe, whatever is done",
+    "unsure": "Cannot tell",
 }
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a class needs after drift.
+class Judgement:
+    """Whether a method is safe on a class in a scenario, and the figures that say so.
 
     Attributes:
-        kind: key of `VERDICTS`.
-        values: balanced accuracy: clean, then under shift with no adaptation, a new threshold, a refit.
+        state: key of `STATES`.
+        figures: those of `DEMANDED`, with their intervals.
     """
 
-    kind: str
-    values: tuple[float | None, ...]
-
-    @property
-    def text(self) -> str:
-        return VERDICTS[self.kind]
+    state: str
+    figures: tuple[Estimate, ...]
 
 
-def balanced_accuracy(results: Results, method: str, scenario: str, name: str) -> float | None:
-    """Mean of recall (defects caught) and specificity (good parts passed); unlike F1 it sees false alarms."""
-    recall, specificity = (results.value(method, scenario, name, metric) for metric in ("recall", "specificity"))
-    return None if recall is None or specificity is None else (recall + specificity) / 2
-
-
-def verdict(values: Sequence[float | None]) -> Verdict:
-    """The cheapest adaptation that keeps balanced accuracy within `TOLERANCE` of the clean domain's.
+def judge(figures: Sequence[Estimate], images: int, required: float) -> str:
+    """Key of `STATES`: `safe` if no figure's interval reaches below `required`, `unsafe` if one lies wholly below it.
 
     Args:
-        values: balanced accuracy on the clean domain and under `ADAPTATIONS`.
+        figures: those of `DEMANDED`.
+        images: test images of the kind (normal, defective) that has fewer.
+        required: the least that every figure must be.
     """
-    if any(value is None for value in values):
-        return Verdict("unknown", tuple(values))
-    clean, *shifted = (value for value in values if value is not None)
-    if clean < WEAK:
-        return Verdict("weak", tuple(values))
-    enough = (name for name, value in zip(ADAPTATIONS, shifted, strict=True) if value >= clean - TOLERANCE - 1e-9)
-    return Verdict(next(enough, "lost"), tuple(values))
+    if any(figure.high is not None and figure.high < required for figure in figures):
+        return "unsafe"
+    if images < enough(required) or any(figure.low is None or figure.low < required for figure in figures):
+        return "unsure"
+    return "safe"
 
 
-def verdicts(results: Results) -> dict[str, dict[str, Verdict]]:
-    """{method: {class or "macro": verdict}}."""
+def enough(required: float) -> int:
+    """Images of a kind below which even a perfect record would not show that a rate is at least `required`.
+
+    Where no image fails, every resample looks the same and a bootstrap interval has no width, however few the images
+    are. The exact binomial interval has: its lower end at n successes in n is ((1 - LEVEL) / 2) ** (1 / n).
+    """
+    return math.ceil(math.log((1 - LEVEL) / 2) / math.log(required))
+
+
+def judgements(results: Results, required: float) -> dict[str, dict[str, dict[str, Judgement]]]:
+    """{method: {class or "macro": {scenario of `JUDGED`: judgement}}}.
+
+    Thresholds that were chosen on the test images show nothing: then every state is `unsure`.
+    """
+
+    def of(method: str, name: str, scenario: str) -> Judgement:
+        figures = tuple(results.estimate(method, scenario, name, metric) for metric in DEMANDED)
+        counts = [results.values[method, scenario, one] for one in (results.classes if name == MACRO else (name,))]
+        images = min(sum(one[a] + one[b] for one in counts) for a, b in (("tn", "fp"), ("fn", "tp")))
+        return Judgement(judge(figures, images if results.on == "val" else 0, required), figures)
+
     return {
         method: {
-            name: verdict([balanced_accuracy(results, method, scenario, name) for scenario in ("clean", *ADAPTATIONS)])
-            for name in (*results.classes, MACRO)
+            name: {scenario: of(method, name, scenario) for scenario in JUDGED} for name in (*results.classes, MACRO)
         }
         for method in results.methods
     }
+
+
+def advice(judged: dict[str, Judgement]) -> str:
+    """Key of `ADVICE`: the cheapest adaptation that is safe after drift, or why there is none."""
+    for scenario in ADAPTATIONS:
+        if judged[scenario].state == "safe":
+            return scenario
+    if judged["clean"].state == "unsafe":
+        return "weak"
+    return "unsure" if any(judged[scenario].state == "unsure" for scenario in ADAPTATIONS) else "lost"
+
+
+def leaders(results: Results, scenario: str, name: str) -> tuple[str, ...]:
+    """The method with the highest F1, and those that are not shown to be behind it (paired differences)."""
+    values = {method: results.value(method, scenario, name, "image_f1") for method in results.methods}
+    known = {method: value for method, value in values.items() if value is not None}
+    if not known:
+        return ()
+    best = max(known, key=lambda method: known[method])
+    gaps = {other: results.difference((best, scenario), (other, scenario), name, "image_f1") for other in known}
+    return tuple(other for other, gap in gaps.items() if other == best or gap.low is None or gap.low <= 0)
+
+
+def answers(results: Results, judged: dict[str, dict[str, dict[str, Judgement]]]) -> list[tuple[str, list[str]]]:
+    """What the overview says first: (question, sentences)."""
+    moments = dict(zip(JUDGED, MOMENTS, strict=True))
+    safe = []
+    for scenario, moment in moments.items():
+        states = {(method, name): judged[method][name][scenario].state
+                  for method in results.methods for name in results.classes}  # fmt: skip
+        found = {method: [name for name in results.classes if states[method, name] == "safe"]
+                 for method in results.methods}  # fmt: skip
+        shown = "; ".join(f"{label(method)} on {', '.join(names)}" for method, names in found.items() if names)
+        unsure = list(states.values()).count("unsure")
+        rest = f"; {unsure} of {len(states)} cases cannot be told" if unsure else ""
+        safe.append(f"{moment}: {f'safe are {shown}' if shown else 'nothing is shown to be safe'}{rest}.")
+    best = []
+    for scenario, moment in moments.items():
+        ahead = leaders(results, scenario, MACRO)
+        names = " and ".join(label(method) for method in ahead) or "not measurable"
+        best.append(f"{moment}: {names}" + (", which the test images cannot tell apart." if len(ahead) > 1 else "."))
+    return [("Is it safe?", safe), ("Which method?", best)]
 
 
 def costs(results: Results, method: str) -> list[str]:
     """What drift costs a method and what buys it back, in sentences; only about metrics that are defined."""
     lines = []
     for metric, what in (("specificity", "of the good parts pass"), ("recall", "of the defects are caught")):
-        found = [results.value(method, scenario, MACRO, metric) for scenario in ("clean", *ADAPTATIONS)]
+        found = [results.value(method, scenario, MACRO, metric) for scenario in JUDGED]
         if None not in found:
             clean, drift, threshold, refit = (f"{value:.0%}" for value in found if value is not None)
             lines.append(f"{clean} {what} on clean images, {drift} after drift; "
                          f"{threshold} with a new threshold, {refit} with a refit.")  # fmt: skip
-    auroc = [results.value(method, scenario, MACRO, "image_auroc") for scenario in ("clean", *ADAPTATIONS)]
+    auroc = [results.value(method, scenario, MACRO, "image_auroc") for scenario in JUDGED]
     if None not in auroc:
         clean, drift, _, refit = (f"{value:.3f}" for value in auroc if value is not None)
         lines.append(
             f"Ranking (image AUROC): {clean} clean, {drift} after drift whatever the threshold, {refit} refit."
         )
     return lines
-
-
-@dataclass(frozen=True)
-class Miss:
-    """A test image on the wrong side of its threshold; `margin` in standard deviations of the scores there."""
-
-    method: str
-    scenario: str
-    name: str
-    image: str
-    defect: str
-    anomalous: bool
-    score: float
-    threshold: float
-    margin: float
-
-
-def misses(scores: plots.Rows, count: int) -> dict[tuple[str, str], list[Miss]]:
-    """{(method, scenario): the worst misses}, largest margin first, at most `count` each.
-
-    Classes and methods score on different scales, so a margin is counted in standard deviations of the scores of its
-    method, class and scenario.
-    """
-    groups: dict[tuple[str, str, str], plots.Rows] = {}
-    for row in scores:
-        groups.setdefault((row["method"], row["scenario"], row["class"]), []).append(row)
-    found: dict[tuple[str, str], list[Miss]] = {}
-    for (method, scenario, name), rows in groups.items():
-        values = [float(row["score"]) for row in rows]
-        mean = sum(values) / len(values)
-        deviation = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5 or 1.0
-        for row, score in zip(rows, values, strict=True):
-            if row["anomalous"] != row["predicted"]:
-                margin = abs(score - float(row["threshold"])) / deviation
-                found.setdefault((method, scenario), []).append(
-                    Miss(method, scenario, name, row["name"], row["defect"], row["anomalous"] == "1", score,
-                         float(row["threshold"]), margin))  # fmt: skip
-    return {key: _worst(group, count) for key, group in found.items()}
-
-
-def _worst(group: list[Miss], count: int) -> list[Miss]:
-    """The worst `count`: half of them missed defects and half false alarms, as far as there are so many of each."""
-    group = sorted(group, key=lambda miss: (-miss.margin, miss.name, miss.image))
-    kinds = [[miss for miss in group if miss.anomalous is anomalous] for anomalous in (True, False)]
-    half = count // 2
-    missed = max(half, count - len(kinds[1]))
-    return sorted(kinds[0][:missed] + kinds[1][: count - min(missed, len(kinds[0]))], key=group.index)
 
 
 def build(
@@ -153,6 +164,7 @@ def build(
     drift: str,
     shown: pictures.Shown,
     count: int,
+    required: float,
     reference: Path,
 ) -> str:
     """The page as HTML.
@@ -163,55 +175,23 @@ def build(
         album: where pictures come from.
         backbone: its name.
         drift: `synthetic` or `recorded`.
-        shown: test images of the qualitative rows.
-        count: misses in the gallery, for each method and scenario.
+        shown: test images that stand as examples.
+        count: images to picture, a class and domain.
+        required: F1 and specificity of a safe inspection.
         reference: folder of published figures.
     """
     from jinja2 import Environment
     from markupsafe import Markup
 
-    rows = plots.rows(dataset, results)
-
-    def chart(name: str, **only: str) -> Any:
-        table = [row for row in rows[name] if all(row[key] == value for key, value in only.items())]
-        spec = plots.fill(plots.CHARTS[name], table)
-        spec.pop("title")  # the page has its own headings, and shows one revision
-        spec["spec"].get("encoding", {}).pop("strokeDash", None)
-        return Markup(plots.svg(spec, prefix="-".join([name, *only.values()])))
-
-    def gallery(method: str, scenario: str) -> dict[str, Any]:
-        wrong = [row for row in rows["scores"] if (row["method"], row["scenario"]) == (method, scenario)
-                 and row["anomalous"] != row["predicted"]]  # fmt: skip
-        cards = [
-            {
-                "miss": miss,
-                "image": pictures.thumbnail(album.image(miss.name, BY_NAME[scenario].test, miss.image), MISS),
-                "mask": pictures.thumbnail(album.mask(miss.name, BY_NAME[scenario].test, miss.image), MISS)
-                if miss.anomalous else None,
-                "map": pictures.thumbnail(album.overlay(method, miss.name, BY_NAME[scenario], miss.image), MISS),
-            }
-            for miss in worst.get((method, scenario), [])
-        ]  # fmt: skip
-        alarms = sum(row["anomalous"] == "0" for row in wrong)
-        return {"method": method, "scenario": scenario, "cards": cards, "alarms": alarms, "missed": len(wrong) - alarms}
-
-    def strip(name: str, domain: str) -> dict[str, Any]:
-        columns = pictures.columns_of(domain, results.methods)
-        return {
-            "domain": domain,
-            "header": ["image", "ground truth", *(text for text, _, _ in columns)],
-            "rows": [
-                (image, [pictures.thumbnail(picture, THUMB) for picture in (
-                    album.image(name, domain, image), album.mask(name, domain, image),
-                    *(album.overlay(method, name, scenario, image) for _, method, scenario in columns))])
-                for image in shown[name, domain]
-            ],
-        }  # fmt: skip
-
-    worst = misses(rows["scores"], count)
-    judged = verdicts(results)
-    printed = {table.name: table for table in tables.all_tables(dataset, results, backbone, reference)}
+    charts, run = map_ordered(
+        lambda part: part(),
+        [partial(_charts, dataset, results), partial(payload.build, results, album, shown, count)],
+        what="page", unit="part",
+    )  # fmt: skip
+    judged = judgements(results, required)
+    script = SCRIPT.read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False, "separators": (",", ":")}
     environment.filters.update(
         label=lambda key: label(results.named(key)), number=lambda value, digits=3: _number(value, digits)
     )
@@ -226,27 +206,37 @@ def build(
                  "pixel_auprc", "pro", "aupimo"),
         macro=MACRO,
         gradient=", ".join(f"rgb({red} {green} {blue})" for red, green, blue in pictures.colours(album.palette)[::15]),
-        verdicts=judged,
-        verdict_texts=VERDICTS,
+        answers=answers(results, judged),
+        judged=judged,
+        judged_scenarios=JUDGED,
+        demanded=DEMANDED,
+        states=STATES,
+        advice={method: {name: advice(found) for name, found in names.items()} for method, names in judged.items()},
+        advice_texts=ADVICE,
+        leaders={name: {scenario: leaders(results, scenario, name) for scenario in JUDGED}
+                 for name in (*results.classes, MACRO)},
+        required=required,
+        enough=enough(required),
         costs={method: costs(results, method) for method in results.methods},
-        tolerance=TOLERANCE,
-        weak=WEAK,
-        printed=printed,
+        printed=tables.all_tables(dataset, results, backbone, reference),
         upper_bound=results.note(tables.THRESHOLDED),
-        charts={"scenarios": chart("scenarios"), "coreset": chart("coreset"), "cross_class": chart("cross_class"),
-                "gap": chart("unified_gap")},
-        details=[
-            {
-                "name": name,
-                "charts": [(text, chart(key, **{"class": name})) for key, text in (
-                    ("scores", "Scores and thresholds (the bar is the threshold)"), ("confusion", "Confusion matrices"),
-                    ("roc", "ROC"), ("pr", "Precision and recall"))],
-                "strips": [strip(name, domain) for domain in ("clean", "shift")],
-            }
-            for name in results.classes
-        ],
-        galleries=[gallery(method, scenario.name) for method in results.methods for scenario in SCENARIOS],
+        charts={name: Markup(drawn) for name, drawn in charts.items()},
+        run=run,
+        style=Markup(STYLE.read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )  # fmt: skip
+
+
+def _charts(dataset: str, results: Results) -> dict[str, str]:
+    """Those of `CHARTS` as SVG."""
+    rows, drawn = plots.rows(dataset, results), {}
+    for name in CHARTS:
+        spec = plots.fill(plots.CHARTS[name], rows[name])
+        spec.pop("title")  # the page has its own headings, and shows one revision
+        spec["spec"].get("encoding", {}).pop("strokeDash", None)
+        drawn[name] = plots.svg(spec, prefix=name)
+    return drawn
 
 
 def _number(value: float | None, digits: int) -> str:

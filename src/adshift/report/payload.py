@@ -1,0 +1,182 @@
+"""What the page's script works on: the test scores, pictures and anomaly maps of a run as plain values for JSON.
+
+A map is kept as the detector made it, a byte a value; the page enlarges, smooths and colours it as `pictures` does,
+with the same matrices. So every test image may have the maps of all methods at a few kB each, and no time is spent on
+drawing what nobody opens.
+
+Notation: N test images of a class and domain, P of them pictured; h x w anomaly map, S side of the network's input.
+"""
+
+import base64
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from adshift.calibration import decide
+from adshift.errors import AdshiftError
+from adshift.images import load_image, load_mask
+from adshift.manifest import anomalous
+from adshift.report import label, pictures
+from adshift.report.pictures import Album, Shown
+from adshift.report.tables import Results
+from adshift.scenarios import DOMAINS, SCENARIOS, Scenario
+
+SIDE = 256  # pixels at most, of a stored picture
+FIGURES = ("image_f1", "specificity", "recall", "precision", "accuracy")  # that follow from a threshold
+
+
+def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str, Any]:
+    """Everything that the script shows.
+
+    Args:
+        results: everything measured.
+        album: where pictures and maps come from.
+        shown: images that are pictured in any case.
+        count: images to picture, a class and domain.
+
+    Returns:
+        methods, classes, scenarios: what there is, as in params.yaml; `test` is the domain of a scenario's images.
+        images: {class: {domain: {names (N), pictured (P rows of names), pictures and masks (P data URIs, "" for no
+            mask), shown (rows of names)}}}.
+        cells: {method: {scenario: {class: {scores (N), threshold, sigma, scale, intervals, maps}}}}; sigma is the
+            standard deviation of the scores, scale is `pictures.Scale`, maps a key of `maps`.
+        maps: {key: {height, width, size, rows and columns (keys of `matrices`), low and step (P), values}}; values are
+            base64 of (P, h, w) uint8, and a map is low + step * values.
+        matrices: {key: base64 of a (S, side) float32, little-endian}.
+        palette: base64 of (256, 3) uint8.
+    """
+    images, cells, maps, matrices = {}, {}, {}, {}
+    for name in results.classes:
+        images[name] = {domain: _images(results, album, name, domain, shown[name, domain], count) for domain in DOMAINS}
+    for method in results.methods:
+        cells[method] = {
+            scenario.name: {name: _cell(results, album, method, scenario, name) for name in results.classes}
+            for scenario in SCENARIOS
+        }
+        for name in results.classes:
+            for scenario in {maps_key(method, one, name): one for one in SCENARIOS}.values():
+                found = album.predictions(method, name, scenario, scenario.test)
+                stored, used = _maps(found, images[name][scenario.test]["pictured"])
+                maps[maps_key(method, scenario, name)] = stored
+                matrices.update(used)
+    return {
+        "methods": [{"key": method, "label": label(method)} for method in results.methods],
+        "classes": list(results.classes),
+        "scenarios": [{"key": one.name, "label": label(one.name), "test": one.test} for one in SCENARIOS],
+        "images": images,
+        "cells": cells,
+        "maps": maps,
+        "matrices": matrices,
+        "palette": _base64(pictures.colours(album.palette)),
+        "blend": {"palette": album.palette, "alpha": pictures.ALPHA, "scaled": album.scaled},
+        "outlines": {"truth": pictures.TRUTH, "found": pictures.FOUND},
+    }
+
+
+def maps_key(method: str, scenario: Scenario, name: str) -> str:
+    """Scenarios with the same model and images share their maps."""
+    return f"{method}/{scenario.pixels}/{name}"
+
+
+def errors(scores: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarray:
+    """How far each image lies on the wrong side of the threshold, in standard deviations of the scores: (N,) float64.
+
+    Negative for an image on the right side. Classes and methods score on different scales, hence the unit.
+    """
+    scores = np.asarray(scores, np.float64)
+    beyond = np.where(labels, threshold - scores, scores - threshold)
+    return beyond / sigma(scores)
+
+
+def sigma(scores: np.ndarray) -> float:
+    """Standard deviation of scores, 1 if all are alike."""
+    return float(np.asarray(scores, np.float64).std()) or 1.0
+
+
+def pictured(names: list[str], worst: np.ndarray, shown: Iterable[str], count: int) -> list[int]:
+    """Rows of the images to picture, ascending: those shown anyway, then those with the largest error of any method.
+
+    Args:
+        names: N images.
+        worst: (N,) each image's largest error.
+        shown: images among them.
+        count: how many to picture; more if more are shown.
+    """
+    first = [names.index(image) for image in shown]
+    rest = [int(row) for row in np.argsort(-worst, kind="stable") if row not in first]
+    return sorted(first + rest[: max(count - len(first), 0)])
+
+
+def _images(results: Results, album: Album, name: str, domain: str, shown: list[str], count: int) -> dict[str, Any]:
+    names, worst = _worst(results, album, name, domain)
+    rows = pictured(names, worst, shown, count)
+    items = [album.item(name, domain, names[row]) for row in rows]  # read here and not kept: they may be many
+    return {
+        "names": names,
+        "pictured": rows,
+        "pictures": [_picture(album.fitted(load_image(item))) for item in items],
+        "masks": [_picture(album.fitted(load_mask(item))) if item.anomalous else "" for item in items],
+        "shown": [names.index(image) for image in shown],
+    }
+
+
+def _worst(results: Results, album: Album, name: str, domain: str) -> tuple[list[str], np.ndarray]:
+    """Names of the test images of a domain, and each one's largest error over methods and scenarios."""
+    found = [
+        (album.predictions(method, name, scenario, domain), album.thresholds[method, name, scenario.name])
+        for method in results.methods
+        for scenario in SCENARIOS
+        if scenario.test == domain
+    ]
+    names = list(found[0][0].names)
+    labels = anomalous(names)
+    return names, np.max([errors(one.scores, labels, threshold) for one, threshold in found], axis=0)
+
+
+def _cell(results: Results, album: Album, method: str, scenario: Scenario, name: str) -> dict[str, Any]:
+    found = album.predictions(method, name, scenario, scenario.test)
+    scale = album.scale(method, name, scenario)
+    threshold = album.thresholds[method, name, scenario.name]
+    counts = results.values[method, scenario.name, name]
+    if int(decide(found.scores, threshold).sum()) != counts["tp"] + counts["fp"]:
+        what = f"scores of {method} on {name} ({scenario.name}) are others than those that were evaluated"
+        raise AdshiftError(what, "run `dvc repro evaluate report`")
+    return {
+        "scores": [float(score) for score in found.scores],
+        "threshold": threshold,
+        "sigma": sigma(found.scores),
+        "scale": [scale.low, scale.threshold, scale.high],
+        "intervals": {
+            metric: [low, high]
+            for metric in FIGURES
+            for _, low, high in [results.estimate(method, scenario.name, name, metric)]
+        },
+        "maps": maps_key(method, scenario, name),
+    }
+
+
+def _maps(found: Any, rows: list[int]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Maps of the pictured images, and the matrices that enlarge them."""
+    maps = found.maps[rows].astype(np.float32)
+    low = maps.min(axis=(1, 2))
+    step = (maps.max(axis=(1, 2)) - low) / 255
+    values = np.rint((maps - low[:, None, None]) / np.where(step > 0, step, 1)[:, None, None]).astype(np.uint8)
+    keys = [f"{side}-{found.size}-{found.smoothing:g}" for side in maps.shape[1:]]
+    matrices = {
+        key: _base64(pictures.enlargement(side, found.size, found.smoothing).astype("<f4"))
+        for key, side in zip(keys, maps.shape[1:], strict=True)
+    }
+    stored = {
+        "height": maps.shape[1], "width": maps.shape[2], "size": found.size, "rows": keys[0], "columns": keys[1],
+        "low": [float(value) for value in low], "step": [float(value) for value in step], "values": _base64(values),
+    }  # fmt: skip
+    return stored, matrices
+
+
+def _picture(picture: np.ndarray) -> str:
+    return pictures.thumbnail(picture, min(len(picture), SIDE))
+
+
+def _base64(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
