@@ -7,6 +7,7 @@ the one that the model learned from. The file's metadata say what has to come be
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -198,7 +199,10 @@ def _threshold(path: Path) -> Iterator[tuple[str, str]]:
         return
     record = read_json(path)
     try:
-        yield "threshold", repr(float(record["threshold"]))
+        threshold = float(record["threshold"])
+        if not math.isfinite(threshold):
+            raise ValueError
+        yield "threshold", repr(threshold)
         yield "threshold_rule", str(record.get("rule", ""))
     except (AttributeError, KeyError, TypeError, ValueError):
         raise AdshiftError(f"{path}: holds no threshold", "fetch the model again") from None
