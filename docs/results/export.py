@@ -4,11 +4,11 @@ Run from the repository's root; needs nothing of the pipeline but params.yaml, a
 
     python docs/results/export.py ../shared/data        # ten minutes
 
-writes export.csv beside this script and the tables of docs/export.md. Data sets that are not in the folder are left out;
-with none there is nothing to do. Detectors have the settings of params.yaml, PatchCore-PQ with all rows as candidates,
-which is what its graph does. Of train/good, two thirds are fitted on, which int8 calibrates with too; the others
-are normal test images beside those of test/good. Graph and Python score an image in turns, the smallest time of each
-counts.
+writes export.csv beside this script and the tables of docs/export.md. Data sets that are not in the folder are left
+out; with none there is nothing to do. Detectors have the settings of params.yaml, PatchCore-PQ with all rows as
+candidates, which is what its graph does. Of train/good, two thirds are fitted on, which int8 calibrates with too; the
+others are normal test images beside those of test/good. Graph and Python score an image in turns, the smallest time of
+each counts.
 """
 
 import csv
@@ -168,8 +168,9 @@ def tables(table: list[dict[str, Any]]) -> str:
     text = "\n".join("| " + " | ".join(map(str, line)) + " |" if line else "" for line in lines)
     cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("model name")[1].split("\n")[0].strip("\t: ")
     versions = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "onnx", "torch", "numpy"))
-    told = f"{datetime.now(UTC):%Y-%m-%d}, {cpu}, {os.cpu_count()} cores; {versions}; load average {os.getloadavg()[1]:.1f}"
-    return f"{text}\n\nMeasured on {told} (other work ran beside it where that exceeds 1).\n"
+    load = f"load average {os.getloadavg()[1]:.1f} (other work ran beside it where that exceeds 1)"
+    told = f"{datetime.now(UTC):%Y-%m-%d}, {cpu}, {os.cpu_count()} cores; {versions}; {load}"
+    return f"{text}\n\nMeasured on {told}.\n"
 
 
 if __name__ == "__main__":
