@@ -48,6 +48,7 @@ def _main() -> None:
     _add_study(commands)
     _add_monitoring(commands)
     _add_predict(commands)
+    _add_export(commands)
     commands.add_parser("check", help="check params.yaml, the data and the weights").set_defaults(work=_check)
     commands.add_parser("summary", help="print metrics/summary.json as a table").set_defaults(work=_summary)
 
@@ -57,6 +58,7 @@ def _main() -> None:
     compare.add_argument("--to", metavar="DIR", type=Path, default=Path("comparison"), help="where to write")
     compare.set_defaults(work=_compare)
 
+    _add_export(commands)
     commands.add_parser("offline-plots", help="let `dvc plots show` work offline").set_defaults(work=_offline)
 
     args = parser.parse_args()
@@ -131,6 +133,25 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument("--weights", metavar="FILE", help="the backbone's, where they came from a file")
     predict.add_argument("--cache", metavar="DIR", help="where fetched models are kept")
     predict.set_defaults(work=_predict)
+
+
+def _add_export(commands: Any) -> None:
+    from adshift import export
+
+    parser = commands.add_parser("export", help="a model as one graph, to run without Python: docs/export.md")
+    parser.add_argument("model", metavar="MODEL", type=Path, help="model directory")
+    parser.add_argument("--format", required=True, help="onnx")
+    parser.add_argument("--to", metavar="FILE", type=Path, help="METHOD-CLASS-DTYPE.onnx if not given")
+    parser.add_argument("--opset", type=int, default=export.OPSETS[0], metavar="N", help="of ONNX's operators")
+    parser.add_argument("--dtype", default="float32", help=", ".join(export.DTYPES))
+    parser.add_argument("--calibrate", metavar="DIR", type=Path, help="normal images, which int8 needs")
+    parser.add_argument("--input", default="uint8", help="uint8, 0 to 255, or float32, 0 to 1")
+    parser.add_argument("--layout", default="NHWC", help="of the input: NHWC or NCHW")
+    parser.add_argument("--weights", metavar="FILE", type=Path, help="the backbone's, if they came from a file")
+    parser.add_argument(
+        "--params", metavar="FILE", type=Path, default=Path("params.yaml"), help="holds the settings of scoring"
+    )
+    parser.set_defaults(work=_export)
 
 
 def _list_studies(args: argparse.Namespace) -> None:
@@ -267,6 +288,22 @@ def _compare(args: argparse.Namespace) -> None:
     runs = [compare.read(folder, args.scenario) for folder in args.folders]
     print(compare.write(args.to, runs, Path("reference")).markdown())
     print(f"written to {args.to}: comparison.md, comparison.csv, radar.png")
+
+
+def _export(args: argparse.Namespace) -> None:
+    from adshift import export
+
+    if args.format != "onnx":
+        raise AdshiftError(f"export: format {args.format} is unknown", "--format onnx")
+    method = export.method_of(args.model)
+    to = args.to or Path(f"{method}-{args.model.resolve().parent.name}-{args.dtype}.onnx")
+    metadata = export.export(
+        args.model, export.scoring(method, args.params), to, opset=args.opset, dtype=args.dtype, pixels=args.input,
+        layout=args.layout, calibrate=args.calibrate, weights=args.weights,
+    )  # fmt: skip
+    print(f"{to}: {to.stat().st_size:,} bytes; input {metadata['input']}, {metadata['size']} pixels square")
+    print(f"before it: {metadata['before']}")
+    print(f"threshold: {metadata.get('threshold', 'none, since MODEL has no threshold.json')}")
 
 
 def _offline(args: argparse.Namespace) -> None:

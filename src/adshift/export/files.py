@@ -1,0 +1,79 @@
+"""ONNX models as they are written: traced by torch, shrunk, described."""
+
+import logging
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from adshift.errors import AdshiftError
+
+LARGE = 1024  # numbers in a constant that is worth shrinking
+LIMIT = 2**31 - 2**20  # bytes: a protobuf message, and so the one file, is at most 2 GiB
+
+
+def traced(network: Any, example: Any, opset: int) -> onnx.ModelProto:
+    """A module with one input and the outputs score and map as ONNX, its first axis of any length.
+
+    Raises:
+        AdshiftError: it is too large for one file.
+    """
+    size = sum(tensor.nbytes for tensor in network.state_dict().values())
+    if size > LIMIT:
+        raise AdshiftError(f"export: the graph's constants take {size / 2**30:.1f} GiB, one file at most 2",
+                           "fit a smaller coreset, fewer channels, or patchcore_pq")  # fmt: skip
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of torch's own making
+            program = torch.onnx.export(
+                network, (example,), dynamo=True, opset_version=opset, verbose=False,
+                input_names=["image"], output_names=["score", "map"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+            )  # fmt: skip
+    finally:
+        logger.setLevel(level)
+    assert program is not None
+    return program.model_proto
+
+
+def halve(model: onnx.ModelProto) -> None:
+    """Keep large float32 constants as float16, cast where they are used; those that overflow stay.
+
+    A runtime casts them once, when it loads the graph.
+    """
+    casts = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < LARGE:
+            continue
+        with np.errstate(over="ignore"):
+            half = numpy_helper.to_array(tensor).astype(np.float16)
+        if not np.isfinite(half).all():
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
+        casts.append(helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT, name=f"{name}.float"))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def describe(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
+    """Leave `metadata` alone beside the graph: the exporter's own traces name this machine's files."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in [*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer]:
+        del value.metadata_props[:]
+    del model.graph.metadata_props[:]
+    model.producer_name, model.producer_version = "adshift", metadata["adshift_version"]
+    model.graph.name, model.doc_string = metadata["method"], metadata["before"]
+    del model.metadata_props[:]
+    helper.set_model_props(model, dict(metadata))
+    onnx.checker.check_model(model)

@@ -1,0 +1,295 @@
+"""Exported graphs, run by onnxruntime, against the detectors that they came from."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from PIL import Image
+
+from adshift import export, methods, params
+from adshift.backbones import Backbone
+from adshift.backbones.spec import from_spec
+from adshift.cli import _main
+from adshift.errors import AdshiftError
+from adshift.features import Features
+from adshift.params import Features as Settings
+from adshift.records import Predictions
+from tiny import ROOT, texture
+
+SIDE = 64
+METADATA = {"method", "class", "before", "preprocessing", "weights_sha256", "adshift_version", "scoring", "input"}
+SMALL = {"n_features": 24, "coreset": 0.2, "bytes": 12}
+ALL_ROWS = {"candidates": 1_000_000}
+
+
+def drawn(count: int, seed: int, defect: bool = False) -> np.ndarray:
+    """(N, S, S, 3) uint8: one texture, with a bright square if asked for."""
+    images = np.stack([texture("dots", np.random.default_rng([seed, index])) for index in range(count)])
+    if defect:
+        images[:, 20:32, 24:36] = 230
+    return images
+
+
+TRAIN, NORMAL, DEFECTIVE = drawn(12, 0), drawn(4, 1), drawn(4, 2, defect=True)
+TEST = np.concatenate([NORMAL, DEFECTIVE])
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    settings = dict(params.load("features", path=ROOT / "params.yaml").features)
+    return Backbone(Settings(**{**settings, "resize": SIDE + 16, "crop": SIDE}))
+
+
+@pytest.fixture(scope="module")
+def features(backbone: Backbone) -> Callable[[np.ndarray], Features]:
+    """Features of images as the pipeline stores them."""
+    settings = backbone.settings
+
+    def of(images: np.ndarray) -> Features:
+        arrays = {level: maps.astype(np.float16) for level, maps in enumerate(backbone(images), start=1)}
+        layers = [
+            {"name": name, "file": f"level{level}.npy", "shape": list(arrays[level].shape[1:])}
+            for level, name in enumerate(backbone.names, start=1)
+        ]
+        preprocessing = {"resize": settings.resize, "crop": settings.crop, "mean": list(settings.mean),
+                         "std": list(settings.std)}  # fmt: skip
+        spec = {**backbone.record, "preprocessing": preprocessing, "size": SIDE, "dtype": "float16", "layers": layers}
+        return Features.of([str(index) for index in range(len(images))], arrays, spec)
+
+    return of
+
+
+def model(features: Any, folder: Path, method: str, **changes: Any) -> tuple[Any, Any, Path]:
+    """A detector fitted on TRAIN, how it scores, and the model directory that it is saved in."""
+    section = dict(getattr(params.load(method, path=ROOT / "params.yaml"), method))
+    section |= {name: value for name, value in {**SMALL, **changes}.items() if name in section}
+    halves = methods.schemas(method)
+    detector = methods.detector_class(method)(halves["fit"].within(section))
+    detector.fit(features(TRAIN), np.random.default_rng(0))
+    place = folder / method / "dots" / "clean"
+    detector.save(place)
+    return detector, halves["score"].within(section), place
+
+
+def run(file: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    scores, maps = session.run(["score", "map"], {"image": images})
+    return scores, maps
+
+
+def assert_same(found: tuple[np.ndarray, np.ndarray], expected: Predictions) -> None:
+    scores, maps = found
+    full = expected.full_maps()
+    assert scores.dtype == maps.dtype == np.float32
+    np.testing.assert_allclose(scores, expected.scores, rtol=1e-4)
+    np.testing.assert_allclose(maps, full, rtol=1e-3, atol=1e-4 * full.max())
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("patchcore", {}),
+        ("patchcore", {"reweight": "original", "metric": "cosine", "image_score": "top_mean", "top_percent": 5.0}),
+        ("patchcore", {"reweight": "none", "layers": (1, 2, 3), "pool": 5, "stride": 2, "smoothing": 0.0}),
+        ("patchcore", {"reweight": "original", "neighbours": 1}),
+        ("patchcore_pq", ALL_ROWS),
+        ("patchcore_pq", {**ALL_ROWS, "opq": True, "metric": "cosine", "reweight": "original", "refined": 4}),
+        ("padim", {}),
+        ("padim_streaming", {"layers": (2, 3)}),
+        ("padim_diagonal", {}),
+    ],
+)
+def test_the_graph_scores_as_the_detector_does(
+    features: Any, tmp_path: Path, method: str, changes: dict[str, Any]
+) -> None:
+    detector, how, folder = model(features, tmp_path, method, **changes)
+    (folder / "threshold.json").write_text('{"threshold": 1.25, "rule": "f1_grid", "val": "clean"}')
+    told = export.export(folder, how, tmp_path / "graph.onnx")
+    expected = detector.predict(features(TEST), how)
+    found = run(tmp_path / "graph.onnx", TEST)
+    assert_same(found, expected)
+    for one in (run(tmp_path / "graph.onnx", TEST[:1]), run(tmp_path / "graph.onnx", TEST[:3])):  # any batch
+        np.testing.assert_allclose(one[0], found[0][: len(one[0])], rtol=1e-5)
+    file = onnx.load(tmp_path / "graph.onnx")
+    onnx.checker.check_model(file)
+    metadata = {prop.key: prop.value for prop in file.metadata_props}
+    assert metadata == told
+    assert metadata.keys() >= METADATA
+    assert (metadata["method"], metadata["class"], float(metadata["threshold"])) == (method, "dots", 1.25)
+    assert "resize to 80 x 80" in metadata["before"]
+    assert "centre of 64 x 64" in metadata["before"]
+    assert json.loads(metadata["scoring"])["smoothing"] == how.smoothing
+    assert str(ROOT).encode() not in file.SerializeToString()
+
+
+def test_an_hnsw_bank_is_searched_exactly(features: Any, tmp_path: Path) -> None:
+    detector, how, folder = model(features, tmp_path, "patchcore", index="hnsw")
+    export.export(folder, how, tmp_path / "graph.onnx")
+    detector.graph = {}
+    assert_same(run(tmp_path / "graph.onnx", TEST), detector.predict(features(TEST), how))
+
+
+def test_inputs_and_opsets(features: Any, tmp_path: Path) -> None:
+    detector, how, folder = model(features, tmp_path, "padim_diagonal")
+    file = tmp_path / "graph.onnx"
+    export.export(folder, how, file, opset=21, pixels="float32", layout="NCHW")
+    assert [entry.version for entry in onnx.load(file).opset_import if not entry.domain] == [21]
+    images = np.ascontiguousarray((TEST / np.float32(255)).transpose(0, 3, 1, 2))
+    assert_same(run(file, images), detector.predict(features(TEST), how))
+    assert "threshold" not in {prop.key for prop in onnx.load(file).metadata_props}
+
+
+def test_quantized_banks_stay_small(features: Any, tmp_path: Path) -> None:
+    """The graph carries the codes: three quarters of the exact bank are saved, and more of a larger one."""
+    sizes = {}
+    for method in ("patchcore", "patchcore_pq"):
+        detector, how, folder = model(features, tmp_path, method, coreset=1.0)
+        export.export(folder, how, tmp_path / f"{method}.onnx")
+        sizes[method] = (tmp_path / f"{method}.onnx").stat().st_size
+        saved = detector.bank.nbytes
+    assert sizes["patchcore"] - sizes["patchcore_pq"] > 0.75 * saved
+
+
+def test_half_the_bytes(features: Any, tmp_path: Path) -> None:
+    detector, how, folder = model(features, tmp_path, "patchcore")
+    for dtype in ("float32", "float16"):
+        export.export(folder, how, tmp_path / f"{dtype}.onnx", dtype=dtype)
+    assert (tmp_path / "float16.onnx").stat().st_size < 0.6 * (tmp_path / "float32.onnx").stat().st_size
+    scores = run(tmp_path / "float16.onnx", TEST)[0]
+    expected = detector.predict(features(TEST), how).scores
+    np.testing.assert_allclose(scores, expected, rtol=0.02)
+    assert np.abs(scores / expected - 1).max() > 1e-6
+
+
+@pytest.fixture
+def normal(tmp_path: Path) -> Path:
+    folder = tmp_path / "normal"
+    folder.mkdir()
+    for index, image in enumerate(TRAIN[:6]):
+        Image.fromarray(image).resize((100, 90)).save(folder / f"{index}.png")
+    return folder
+
+
+def test_int8_is_near_and_small(features: Any, tmp_path: Path, normal: Path) -> None:
+    detector, how, folder = model(features, tmp_path, "patchcore")
+    for dtype in ("float32", "int8"):
+        told = export.export(folder, how, tmp_path / f"{dtype}.onnx", dtype=dtype,
+                             calibrate=normal if dtype == "int8" else None)  # fmt: skip
+    assert told["calibration_images"] == "6"
+    quantized = onnx.load(tmp_path / "int8.onnx")
+    weights = [tensor.dims[0] for tensor in quantized.graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
+    assert len(weights) >= 25  # of 33 convolutions
+    assert (tmp_path / "int8.onnx").stat().st_size < 0.6 * (tmp_path / "float32.onnx").stat().st_size
+    scores = run(tmp_path / "int8.onnx", TEST)[0]
+    expected = detector.predict(features(TEST), how).scores
+    assert 1e-4 < np.abs(scores / expected - 1).max() < 0.25
+    assert scores[: len(NORMAL)].max() < scores[len(NORMAL) :].min()
+
+
+def test_the_linear_map_undoes_a_linear_change() -> None:
+    from adshift.export.int8 import _least_squares
+
+    generator = np.random.default_rng(0)
+    goal = generator.normal(size=(1000, 3)) * [1, 5, 0.2] + [0, 3, -1]
+    ours = goal @ np.array([[1.1, 0.1, 0], [0, 0.9, 0], [0, 0.02, 1]]).T + [0.3, 0, 0.1]
+    rows = np.concatenate([ours, goal, np.ones((1000, 1))], axis=1)
+    weight, bias = _least_squares(rows.T @ rows)
+    np.testing.assert_allclose(ours @ weight.T + bias, goal, atol=0.03)
+    nothing = np.zeros((7, 7))
+    nothing[-1, -1] = 1
+    np.testing.assert_allclose(_least_squares(nothing)[0], np.eye(3))
+
+
+def adshift(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["adshift", "export", *map(str, arguments)])
+    _main()
+
+
+def test_the_command(features: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    detector, how, folder = model(features, tmp_path, "padim_diagonal")
+    monkeypatch.chdir(tmp_path)
+    adshift(monkeypatch, folder, "--format", "onnx", "--params", ROOT / "params.yaml")
+    assert "before it: resize to 80 x 80" in capsys.readouterr().out
+    assert_same(run(tmp_path / "padim_diagonal-dots-float32.onnx", TEST), detector.predict(features(TEST), how))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "tensorrt"], r"format tensorrt is unknown\n.*--format onnx"),
+        (["--format", "onnx", "--dtype", "int4"], r"dtype int4 is unknown\n.*float32, float16, int8"),
+        (["--format", "onnx", "--input", "int8"], "input int8 is unknown"),
+        (["--format", "onnx", "--layout", "HWC"], "layout HWC is unknown"),
+        (["--format", "onnx", "--opset", "9"], r"opset 9 is not supported\n.*choose 18 to 23"),
+        (["--format", "onnx", "--dtype", "int8"], "int8 needs normal images"),
+        (["--format", "onnx", "--calibrate", "somewhere"], "nothing else does"),
+        (["--format", "onnx", "--dtype", "int8", "--calibrate", "nowhere"], "nowhere: no image to calibrate with"),
+        (["--format", "onnx", "--params", "nowhere.yaml"], r"nowhere\.yaml"),
+    ],
+)
+def test_wrong_arguments_are_told(
+    features: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    _, _, folder = model(features, tmp_path, "padim_diagonal")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").symlink_to(ROOT / "params.yaml")
+    with pytest.raises(AdshiftError, match=message):
+        adshift(monkeypatch, folder, *arguments)
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_no_model_and_methods_without_a_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AdshiftError, match=r"nowhere: no model directory"):
+        adshift(monkeypatch, tmp_path / "nowhere", "--format", "onnx")
+    for content, named in (({"method": "stfpm"}, "stfpm"), ({"method": "x"}, "x"), ([], "no known method")):
+        (tmp_path / "model.json").write_text(json.dumps(content))
+        with pytest.raises(AdshiftError, match=rf"a model of {named}, .*\n.*patchcore, patchcore_pq, padim, padim_str"):
+            adshift(monkeypatch, tmp_path, "--format", "onnx")
+
+
+def test_a_threshold_that_is_none(features: Any, tmp_path: Path) -> None:
+    _, how, folder = model(features, tmp_path, "padim_diagonal")
+    for content in ("{}", "[]", '{"threshold": "high"}', '{"threshold": NaN}'):
+        (folder / "threshold.json").write_text(content)
+        with pytest.raises(AdshiftError, match=r"threshold\.json: holds no threshold"):
+            export.export(folder, how, tmp_path / "graph.onnx")
+
+
+def test_without_onnxruntime_int8_says_what_to_install(
+    features: Any, tmp_path: Path, normal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, how, folder = model(features, tmp_path, "padim_diagonal")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(AdshiftError, match=r"onnxruntime, which is not installed\n.*pip install onnxruntime"):
+        export.export(folder, how, tmp_path / "graph.onnx", dtype="int8", calibrate=normal)
+
+
+def test_a_network_of_a_spec_is_the_one_that_made_it(features: Any, backbone: Backbone, tmp_path: Path) -> None:
+    spec = json.loads(json.dumps(features(TEST[:1]).spec))
+    for found, expected in zip(from_spec(spec)(TEST), backbone(TEST), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    other = {**spec, "weights": {**spec["weights"], "sha256": "0" * 64}}
+    with pytest.raises(AdshiftError, match=r"others than the model's .*: sha256 5e984df53b00\.\.\., not 000000000000"):
+        from_spec(other)
+    with pytest.raises(AdshiftError, match=r"came from the file mine\.pth, .*\n.*--weights PATH"):
+        from_spec({**spec, "weights": {**spec["weights"], "source": "file mine.pth"}})
+    for damaged in ({}, {**spec, "layers": 3}, {**spec, "preprocessing": {}}, {**spec, "backbone": None}):
+        with pytest.raises(AdshiftError, match="record of its features is damaged"):
+            from_spec(damaged)
+
+
+def test_features_in_half_precision_are_refused(features: Any, tmp_path: Path) -> None:
+    _, how, folder = model(features, tmp_path, "padim_diagonal")
+    record = json.loads((folder / "model.json").read_text())
+    record["features"]["precision"] = "bfloat16"
+    (folder / "model.json").write_text(json.dumps(record))
+    with pytest.raises(AdshiftError, match=r"computed in bfloat16.*\n.*features\.precision: float32"):
+        export.export(folder, how, tmp_path / "graph.onnx")
