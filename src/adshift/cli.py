@@ -48,7 +48,6 @@ def _main() -> None:
     _add_study(commands)
     _add_monitoring(commands)
     _add_predict(commands)
-    _add_export(commands)
     commands.add_parser("check", help="check params.yaml, the data and the weights").set_defaults(work=_check)
     commands.add_parser("summary", help="print metrics/summary.json as a table").set_defaults(work=_summary)
 
@@ -297,8 +296,9 @@ def _export(args: argparse.Namespace) -> None:
         raise AdshiftError(f"export: format {args.format} is unknown", "--format onnx")
     method = export.method_of(args.model)
     to = args.to or Path(f"{method}-{args.model.resolve().parent.name}-{args.dtype}.onnx")
+    how = export.scoring(method, args.model, args.params)
     metadata = export.export(
-        args.model, export.scoring(method, args.params), to, opset=args.opset, dtype=args.dtype, pixels=args.input,
+        args.model, how, to, opset=args.opset, dtype=args.dtype, pixels=args.input,
         layout=args.layout, calibrate=args.calibrate, weights=args.weights,
     )  # fmt: skip
     print(f"{to}: {to.stat().st_size:,} bytes; input {metadata['input']}, {metadata['size']} pixels square")

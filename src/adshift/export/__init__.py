@@ -146,8 +146,8 @@ def scoring(method: str, folder: Path, params: Path) -> Any:
     Raises:
         AdshiftError: the file is missing, or has no such section or a mistake in it.
     """
-    if (folder / SCORING).is_file():
-        return methods.schemas(method)["score"].of(read_json(folder / SCORING))
+    if (folder / "score.json").is_file():
+        return methods.schemas(method)["score"].of(read_json(folder / "score.json"))
     from adshift.params import load
 
     section = getattr(load(method, path=params), method)
