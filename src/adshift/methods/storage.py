@@ -52,7 +52,7 @@ def save(
         "versions": {package: version(package) for package in PACKAGES},
         "arrays": {name: {"shape": array.shape, "dtype": str(array.dtype)} for name, array in arrays.items()},
         "sha256": hashlib.sha256(content).hexdigest(),
-    })  # fmt: skip
+    }, checksum=True)  # fmt: skip
 
 
 def load(folder: Path, kind: str) -> tuple[Any, dict[str, Any], dict[str, np.ndarray]]:
