@@ -1,4 +1,4 @@
-"""Raw image scores and anomaly maps of one model on validation and test images of a domain."""
+"""Raw image scores and anomaly maps on validation and test images, of the models of a class or of the unified one."""
 
 import argparse
 import shutil
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adshift import methods, params
 from adshift.features import stored
-from adshift.scenarios import DOMAINS, model_path, pair, scores_path
+from adshift.scenarios import PAIRS, model_path, scores_path
 from adshift.stage import output, run
 
 
@@ -14,30 +14,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--method", required=True)
     parser.add_argument("--model", required=True, help=f"class, or {methods.UNIFIED} for all classes pooled")
-    parser.add_argument("--domain", required=True, choices=DOMAINS, help="domain of the model")
-    parser.add_argument("--on", required=True, choices=DOMAINS, help="domain of the images")
+    parser.add_argument("--pairs", required=True, choices=PAIRS, nargs="+", help="domains of the model, of the images")
     args = parser.parse_args()
     pooled = args.model == methods.UNIFIED
     settings = params.load("dataset.name", *(["classes"] if pooled else []))
     dataset = settings.dataset.name
-    detector = methods.detector_class(args.method).load(model_path(dataset, args.method, args.model, args.domain))
+    names = settings.classes if pooled else [args.model]
     how = methods.settings(args.method, "score")
-    scored: dict[tuple[str, ...], Path] = {}
-    for part in ("val", "test"):
-        paths = [
-            scores_path(part, dataset, args.method, args.model, pair(args.domain, args.on), name)
-            for name in (settings.classes if pooled else [args.model])
-        ]
-        with output(paths[0].parent) as folder:
-            folder.mkdir()
-            for path in paths:
-                features = stored(dataset, [path.stem], args.on, part)
-                key = (path.stem, *features.names)
-                if key in scored:  # the official protocol: the test images stand in for the validation images
-                    shutil.copyfile(scored[key], folder / path.name)
-                else:
-                    detector.predict(features, how).save(folder / path.name)
-                scored[key] = path
+    for domains in args.pairs:
+        model, images = domains.split("-on-")
+        detector = methods.detector_class(args.method).load(model_path(dataset, args.method, args.model, model))
+        scored: dict[tuple[str, ...], Path] = {}
+        for part in ("val", "test"):
+            paths = [scores_path(part, dataset, args.method, args.model, domains, name) for name in names]
+            with output(paths[0].parent) as folder:
+                folder.mkdir()
+                for path in paths:
+                    features = stored(dataset, [path.stem], images, part)
+                    key = (path.stem, *features.names)
+                    if key in scored:  # the official protocol: the test images stand in for the validation images
+                        shutil.copyfile(scored[key], folder / path.name)
+                    else:
+                        detector.predict(features, how).save(folder / path.name)
+                    scored[key] = path
 
 
 if __name__ == "__main__":

@@ -73,9 +73,9 @@ def test_the_method_is_in_the_graph(stored: Project) -> None:
 def test_the_methods_stages_run(stored: Project) -> None:
     stored.run("python", "stages/sources.py")
     stored.run("python", "stages/settings.py", "--method", "mean_patch")
-    which = ("--method", "mean_patch", "--model", "dots", "--domain", "clean")
-    stored.run("python", "stages/fit.py", *which)
-    stored.run("python", "stages/score.py", *which, "--on", "clean")
+    which = ("--method", "mean_patch", "--model", "dots")
+    stored.run("python", "stages/fit.py", *which, "--domain", "clean")
+    stored.run("python", "stages/score.py", *which, "--pairs", "clean-on-clean")
 
     sources = read_json(stored.folder / "data/sources/methods/mean_patch.json")
     assert {"src/adshift/methods/mean_patch.py", "src/adshift/features.py"} <= set(sources)

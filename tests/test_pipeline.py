@@ -216,7 +216,7 @@ def test_back_at_the_commit_nothing_runs(project: Project) -> None:
 def test_a_scoring_knob_refits_nothing(restored: Project) -> None:
     restored.change(padim__smoothing=2.0)
     ran = restored.ran(restored.dvc("repro"))
-    assert f"score@padim-{CLASSES[0]}-clean" in ran
+    assert f"score@padim-{CLASSES[0]}" in ran
     groups = {name.split("@")[0] for name in ran}
     assert groups & {"embed", "fit", "fit_unified", "ablate", "score_ablation"} == set()
     assert {name for name in ran if "patchcore" in name} == set()
@@ -247,18 +247,18 @@ def test_a_remote_serves_another_clone_whole_and_in_part(project: Project, tmp_p
     whole = Project(clone)
     whole.dvc("pull")
     assert whole.ran(whole.dvc("repro")) == set()
-    one = f"models/mvtec/patchcore/{CLASSES[0]}/clean"
+    one = f"data/fitted/mvtec/patchcore/{CLASSES[0]}/clean"
     Project(part).dvc("pull", one)
     assert (part / one / "model.json").is_file()
-    assert not (part / "models/mvtec/padim").exists()
+    assert not (part / "data/fitted/mvtec/padim").exists()
 
 
 def test_a_new_class_runs_no_item_of_another(restored: Project) -> None:
     """One model of the new class is made and scored; of what is left to do, nothing is another class's."""
     restored.change(classes=list(CLASSES))
-    wanted = f"patchcore-{CLASSES[2]}-clean"
+    wanted = f"patchcore-{CLASSES[2]}"
     ran = restored.ran(restored.dvc("repro", f"score@{wanted}"))
-    assert ran == {"check", "prepare", "split", f"embed@{CLASSES[2]}-clean", f"fit@{wanted}", f"score@{wanted}"}
+    assert ran == {"check", "prepare", "split", f"embed@{CLASSES[2]}-clean", f"fit@{wanted}-clean", f"score@{wanted}"}
     left = set(json.loads(restored.run("dvc", "status", "--json").stdout))
     assert f"embed@{CLASSES[2]}-shift" in left
     assert {name for name in left if set(CLASSES[:2]) & set(name.partition("@")[2].split("-"))} == set()

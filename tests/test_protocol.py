@@ -52,7 +52,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(module.params, "load", lambda *_: type("P", (), {"dataset": type("D", (), {"name": "set"})}))
     monkeypatch.setattr(methods, "detector_class", lambda _: Detector)
     monkeypatch.setattr(methods, "settings", lambda *_: None)
-    monkeypatch.setattr(sys, "argv", ["score.py", "--method=padim", "--model=01", "--domain=clean", "--on=clean"])
+    monkeypatch.setattr(sys, "argv", ["score.py", "--method=padim", "--model=01", "--pairs=clean-on-clean"])
     scored.clear()
     return module
 

@@ -43,13 +43,13 @@ def test_summary_has_the_same_keys_for_each_method_and_no_list(run):
 def test_pixel_metrics_come_from_the_maps_of_the_scenario(run):
     path = Path("data/evaluation/sample/patchcore/pixel.json")
     pixel = json.loads(path.read_text())
-    values = {"clean-on-clean": 0.1, "clean-on-shift": 0.2, "shift-on-shift": 0.3, "unified": 0.4}
+    values = {"clean-on-clean": 0.1, "clean-on-shift": 0.2, "shift-on-shift": 0.3, "unified": 0.4, "shift-on-clean": 0.5}
     for name in fake_run.CLASSES:
         for pair, value in values.items():
             pixel[name][pair]["auroc"] = value
     path.write_text(json.dumps(pixel))
     summary = tables.summary(collect())["patchcore"]
-    assert [summary[scenario.name]["pixel_auroc"] for scenario in SCENARIOS] == [0.1, 0.2, 0.2, 0.3, 0.4, 0.4]
+    assert [summary[scenario.name]["pixel_auroc"] for scenario in SCENARIOS] == [0.1, 0.2, 0.2, 0.3, 0.4, 0.4, 0.1, 0.5]
 
 
 def test_a_class_on_disk_that_the_parameters_do_not_name_is_ignored(run):

@@ -47,12 +47,17 @@ SCENARIOS = (
     Scenario("shift_full_adaptation", "shift", "shift", "shift"),
     Scenario("unified", "clean", "clean", "clean", unified=True),
     Scenario("unified_absolute", "clean", "clean", "clean", unified=True, absolute=True),
+    Scenario("clean_threshold_only", "clean", "shift", "clean"),  # what adapting costs once the drift has gone
+    Scenario("clean_full_adaptation", "shift", "shift", "clean"),
 )
 
 
 def pair(model: str, images: str) -> str:
     """Name of the scores of a model of one domain on images of another."""
     return f"{model}-on-{images}"
+
+
+PAIRS = (pair("clean", "clean"), pair("clean", "shift"), pair("shift", "shift"), pair("shift", "clean"))
 
 
 def scores_path(part: str, dataset: str, method: str, model: str, domains: str, name: str) -> Path:
@@ -62,7 +67,7 @@ def scores_path(part: str, dataset: str, method: str, model: str, domains: str, 
 
 def model_path(dataset: str, method: str, model: str, domain: str) -> Path:
     """Where a fitted model lies."""
-    return Path("models") / dataset / method / model / domain
+    return Path("data/fitted") / dataset / method / model / domain
 
 
 def ablation_path(dataset: str, name: str) -> Path:

@@ -21,6 +21,8 @@ LABELS = {
     "shift_full_adaptation": "Shift, refit",
     "unified": "Unified, clean",
     "unified_absolute": "Unified, one threshold",
+    "clean_threshold_only": "Clean again, new threshold",
+    "clean_full_adaptation": "Clean again, refit",
     "macro": "mean of classes",
     "image_auroc": "image AUROC",
     "image_auprc": "image AUPRC",
