@@ -42,11 +42,7 @@ class Item:
     height: int
 
     @property
-    def _item(row: Mapping[str, str]) -> Item:
-    return Item(**{**row, **{side: int(row[side]) for side in ("width", "height")}})  # type: ignore[arg-type]
-
-
-def anomalous(self) -> bool:
+    def anomalous(self) -> bool:
         return self.defect != GOOD
 
 
