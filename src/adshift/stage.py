@@ -139,7 +139,7 @@ def write_json(path: Path | str, value: Any, *, checksum: bool = False) -> None:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path | str) -> Any:
+def read_json(path: Path | str, remedy: str = checksums.REMEDY) -> Any:
     """Read a JSON file of the pipeline, without the checksum that it may carry.
 
     Raises:
@@ -148,10 +148,10 @@ def read_json(path: Path | str) -> Any:
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise AdshiftError(f"{path}: not readable ({error})", checksums.REMEDY) from None
+        raise AdshiftError(f"{path}: not readable ({error})", remedy) from None
     expected = value.pop(checksums.KEY, None) if isinstance(value, dict) else None
     if expected not in (None, checksums.of_json(value)):
-        raise AdshiftError(f"{path}: damaged, its checksum is of other content", checksums.REMEDY)
+        raise AdshiftError(f"{path}: damaged, its checksum is of other content", remedy)
     return value
 
 
