@@ -27,6 +27,25 @@ def of_json(value: Any) -> str:
     return f"{of(json.dumps(value, sort_keys=True).encode()):08x}"
 
 
+def open_json(value: Any) -> Any:
+    """A value read from JSON without the checksum that it may carry.
+
+    Raises:
+        ValueError: the checksum is of other content, or its name is damaged.
+    """
+    if not isinstance(value, dict):
+        return value
+    for key, found in value.items():
+        if key == KEY or (isinstance(found, str) and len(found) == 8):
+            rest = {name: entry for name, entry in value.items() if name != key}
+            matches = found == of_json(rest)
+            if matches != (key == KEY):
+                raise ValueError("damaged: its checksum is of other content")
+            if matches:
+                return rest
+    return value
+
+
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file whose header ends in the checksum of columns and rows, a field that no row has."""
     path.parent.mkdir(parents=True, exist_ok=True)

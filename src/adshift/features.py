@@ -91,10 +91,11 @@ class Features:
         for level, (file, shape) in files.items():
             try:
                 array = np.load(folder / file, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise AdshiftError(f"{folder / file}: {error}", checksums.REMEDY) from None
-            if array.shape != (len(names), *shape):
-                raise AdshiftError(f"{folder / file}: shape {array.shape}", checksums.REMEDY)
+            except Exception as error:  # NumPy reads the header as a Python literal, which trips in many ways
+                raise AdshiftError(f"{folder / file}: not readable ({error})", checksums.REMEDY) from None
+            expected_type = spec.get("dtype", array.dtype) if level else np.uint8
+            if array.shape != (len(names), *shape) or array.dtype != expected_type:
+                raise AdshiftError(f"{folder / file}: {array.dtype} {array.shape}, not as written", checksums.REMEDY)
             arrays[level] = Rows(folder / file, array, expected.get(file))
         return cls.of(names, arrays, spec)
 

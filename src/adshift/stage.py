@@ -146,13 +146,9 @@ def read_json(path: Path | str, remedy: str = checksums.REMEDY) -> Any:
         AdshiftError: it is missing or damaged.
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        return checksums.open_json(json.loads(Path(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
         raise AdshiftError(f"{path}: not readable ({error})", remedy) from None
-    expected = value.pop(checksums.KEY, None) if isinstance(value, dict) else None
-    if expected not in (None, checksums.of_json(value)):
-        raise AdshiftError(f"{path}: damaged, its checksum is of other content", remedy)
-    return value
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -25,7 +26,7 @@ REMEDY = ("adshift", "repair")
 
 def inject(bench: Any, args: argparse.Namespace) -> dict[str, Any]:
     """`args.kills` kills, kinds in turn."""
-    reference, fresh, count = bench.whole.hashes(), bench.fresh("killed"), args.kills
+    reference, fresh, count = bench.whole, bench.fresh("killed"), args.kills
     stages = len(fresh.dvc("stage", "list", "--name-only").splitlines())
     draw = random.Random(0)
     entries: list[dict[str, Any]] = []
@@ -38,6 +39,7 @@ def inject(bench: Any, args: argparse.Namespace) -> dict[str, Any]:
         entry["remedies"] = _complete(copy)
         entry["seconds_to_complete"] = round(time.monotonic() - start, 1)
         entry |= compare(reference, copy)
+        entry["survived"] &= entry["orphan_stopped"]
         entries.append(entry)
         print(f"kill {number + 1}/{count}: {entry}", flush=True)
         shutil.rmtree(copy.folder)
@@ -46,13 +48,24 @@ def inject(bench: Any, args: argparse.Namespace) -> dict[str, Any]:
     return {"injected": len(entries), "survived": sum(bool(entry["survived"]) for entry in entries), "entries": entries}
 
 
-def compare(reference: dict[str, str], project: Project) -> dict[str, Any]:
+def compare(reference: Project, project: Project) -> dict[str, Any]:
     """How a completed project differs from the undisturbed one, and what temporary files it holds."""
-    found = project.hashes()
-    differing = sorted(path for path in reference.keys() | found.keys() if reference.get(path) != found.get(path))
+    wanted, found = reference.hashes(), project.hashes()
+    differing = sorted(path for path in wanted.keys() | found.keys() if wanted.get(path) != found.get(path))
     left = [str(path.relative_to(project.folder)) for path in project.folder.rglob(".*.tmp-*")]
-    clean = project.dvc("status", "--quiet", ok=False) == ""
-    return {"differing": differing, "leftovers": left, "survived": not differing and not left and clean}
+    clean = project.run("dvc", "status", "--quiet", ok=False).returncode == 0
+    return {
+        "differing": differing,
+        "bytes_lost": sum(size(reference.folder / path) for path in differing),
+        "leftovers": left,
+        "survived": not differing and not left and clean,
+    }
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all in a folder."""
+    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+    return sum(one.stat().st_size for one in files)
 
 
 def _complete(project: Project) -> list[str]:

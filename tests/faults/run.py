@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
 from harness import provenance  # noqa: E402
+
 from tiny import CLASSES, Project, write_tree  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results" / "faults.json"
@@ -37,7 +38,7 @@ class Bench:
         write_tree(project.folder / "photos")
         project.copy()
         project.run("adshift", "preset", "mvtec", "--data-root", "photos")
-        project.change(classes=list(CLASSES[:1]), patchcore__coreset=0.1, evaluate__bootstrap=50)
+        project.change(classes=list(CLASSES[:1]), patchcore__coreset=0.1, evaluate__bootstrap=100)
         project.commit("tiny")
         return project
 
