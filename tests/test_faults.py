@@ -269,7 +269,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Any]]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_flipped_byte_is_told_or_changes_nothing(tmp_path: Path, kind: str) -> None:
-    """The first 128 bytes, where headers are, and 20 more; the few that may pass hold no content, as a time in a zip."""
+    """The first 128 bytes, where headers are, and 20 more; what may pass is no content, as a time in a zip."""
     name, write, read = KINDS[kind]
     place = tmp_path / name
     write(place)

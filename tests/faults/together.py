@@ -24,8 +24,14 @@ def _start(project: Project, *command: str) -> subprocess.Popen[str]:
 
 def _end(running: list[subprocess.Popen[str]]) -> list[dict[str, Any]]:
     said = [one.communicate()[0] for one in running]
-    return [{"rc": one.returncode, "said": text.strip()[-300:] if one.returncode else "", "traceback": "Traceback" in text}
-            for one, text in zip(running, said, strict=True)]  # fmt: skip
+    return [
+        {
+            "rc": one.returncode,
+            "said": text.strip()[-300:] if one.returncode else "",
+            "traceback": "Traceback" in text,
+        }
+        for one, text in zip(running, said, strict=True)
+    ]
 
 
 def _judged(
