@@ -4,6 +4,7 @@
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adshift import checksums, datasets, guard, manifest, splits, stage
+from adshift import checksums, datasets, guard, manifest, repair, splits, stage
 from adshift.embedding import embed
 from adshift.errors import AdshiftError
 from adshift.features import Features
@@ -278,7 +279,10 @@ def test_a_flipped_byte_is_told_or_changes_nothing(tmp_path: Path, kind: str) ->
     told = flips = 0
     for file in files:
         content = file.read_bytes()
-        places = {*range(min(len(content), 128)), *np.linspace(0, len(content) - 1, 20).astype(int).tolist()}
+        places = {
+            *range(0, min(len(content), 128), 5 if len(files) > 1 else 1),
+            *np.linspace(0, len(content) - 1, 20).astype(int).tolist(),
+        }
         for at in sorted(places):
             file.write_bytes(content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :])
             flips += 1
@@ -307,3 +311,169 @@ def test_features_that_nobody_asked_for_are_not_read(tmp_path: Path) -> None:
     assert found[:4].maps(1).shape[0] == 4
     with pytest.raises(AdshiftError, match=r"level1\.npy: damaged in row 4"):
         found.maps(1)
+
+
+def test_write_rows_are_numpys(tmp_path: Path) -> None:
+    """The arrays of features are plain .npy files."""
+    write_features(tmp_path / "features")
+    stored = np.load(tmp_path / "features" / "level1.npy")
+    assert (stored.shape, stored.dtype) == ((5, 4, 4, 3), np.float16)
+    np.testing.assert_array_equal(stored, Features.open(tmp_path / "features").maps(1).astype(np.float16))
+
+
+class Repository:
+    """A git and DVC repository with this project's .dvc/config and one stage, whose store lies beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "project"
+        (self.folder / ".dvc").mkdir(parents=True)
+        shutil.copy(ROOT / ".dvc" / "config", self.folder / ".dvc" / "config")
+        (self.folder / "dvc.yaml").write_text(
+            "stages:\n  fit:\n    cmd: mkdir -p model && echo weights > model/a && echo 1 > one.txt\n"
+            "    deps: [source.txt]\n    outs: [model, one.txt]\n"
+        )
+        (self.folder / "source.txt").touch()
+        self.run("git", "init", "-q")
+        self.dvc("repro", "-q")
+
+    def run(self, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, check=False,
+            env=environment(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"),
+        )  # fmt: skip
+        assert not ok or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def dvc(self, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.run("dvc", *words, ok=ok)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository(tmp_path)
+
+
+def flip(file: Path) -> None:
+    """A bit, as a failing disk does: rights and times are what they were."""
+    before, content = file.stat(), bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.chmod(0o644)
+    file.write_bytes(content)
+    file.chmod(before.st_mode)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_flipped_byte_in_the_remote_is_refused(repository: Repository, tmp_path: Path) -> None:
+    """With the remote that the committed configuration names."""
+    repository.dvc("push", "-q")
+    [stored] = [
+        path for path in (tmp_path / "adshift-store").rglob("*") if path.is_file() and path.read_text() == "1\n"
+    ]
+    flip(stored)
+    shutil.rmtree(repository.folder / ".dvc" / "cache")
+    (repository.folder / "one.txt").unlink()
+    shutil.rmtree(repository.folder / "model")
+    done = repository.dvc("pull", ok=False)
+    assert done.returncode != 0
+    assert not (repository.folder / "one.txt").exists()
+    assert (repository.folder / "model" / "a").read_text() == "weights\n"
+
+
+def test_repair_finds_what_dvc_does_not_see(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = repository.folder
+    monkeypatch.chdir(folder)
+    assert repair.repair() == []
+    cached = {path.read_text(): path for path in (folder / ".dvc/cache/files/md5").rglob("*") if path.is_file()}
+    flip(folder / "model" / "a")  # the cache has it
+    flip(folder / "one.txt")
+    flip(cached["1\n"])  # gone for good: the stage makes it again
+    assert repository.dvc("status", "--quiet").returncode == 0
+    assert len(repair.repair()) == 3
+    repository.dvc("repro", "-q")
+    assert ((folder / "model" / "a").read_text(), (folder / "one.txt").read_text()) == ("weights\n", "1\n")
+    assert cached["1\n"].read_text() == "1\n"
+    assert repair.repair() == []
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 0.6, 0.9])
+def test_a_lock_that_dvc_was_killed_in_is_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = "schema: '2.0'\nstages:\n  fit:\n    cmd: python fit.py\n    outs:\n    - path: data/x\n      md5: abc\n"
+    Path("dvc.lock").write_text(whole)
+    assert repair.locks() == []
+    Path("dvc.lock").write_text(whole[: int(share * len(whole))])
+    told = repair.locks()
+    assert Path("dvc.lock").exists() != bool(told)
+    if told:
+        assert Path("dvc.lock.damaged").exists()
+    assert bool(told) == (share in (0.05, 0.3, 0.6))  # DVC reads the others, and makes again what they lack
+
+
+# --- the same bytes elsewhere
+
+STUDY = """
+import os, sys
+from pathlib import Path
+from adshift import datasets, manifest, params, shift, splits
+
+if sys.argv[1] == "backwards":
+    listdir, iterdir = os.listdir, Path.iterdir
+    os.listdir = lambda *path: sorted(listdir(*path), reverse=True)
+    Path.iterdir = lambda path: iter(sorted(iterdir(path), reverse=True))
+settings = params.load("split", "shift")
+items = datasets.build("mvtec", "photos", ["dots"], Path("out"))["dots"]
+manifest.write(Path("out/clean.csv"), items)
+splits.write(Path("out/split.csv"), {"both": splits.split(items, settings.split, 42, "dots")})
+shift.shift_class(items, settings.shift, 42, "dots", Path("out/shift"), Path("data/shift"))
+"""
+
+
+def test_path_order_locale_zone_and_threads_change_no_byte(tmp_path: Path) -> None:
+    """prepare, split and shift; the whole graph so: `faults/run.py --only same`."""
+    found = []
+    circumstances: list[tuple[str, str, dict[str, str]]] = [
+        ("here", "forwards", {"ADSHIFT_THREADS": "1"}),
+        ("elsewhere/far", "backwards", {"LC_ALL": "tr_TR.UTF-8", "TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "7"}),
+    ]
+    for place, order, more in circumstances:
+        folder = tmp_path / place
+        folder.mkdir(parents=True)
+        write_tree(tmp_path / "made", ("dots",))
+        files = sorted(
+            (path for path in (tmp_path / "made").rglob("*") if path.is_file()), reverse=order == "backwards"
+        )
+        for file in files:  # created in another order
+            copy = folder / "photos" / file.relative_to(tmp_path / "made")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+        shutil.copy(ROOT / "params.yaml", folder)
+        subprocess.run([sys.executable, "-c", STUDY, order], cwd=folder, env=environment(**more), check=True)
+        written = sorted(path for path in (folder / "out").rglob("*") if path.is_file())
+        found.append({str(path.relative_to(folder)): path.read_bytes() for path in written})
+    assert len(found[0]) > 20
+    assert found[0] == found[1]
+
+
+# --- memory
+
+
+def test_memory_stays_below_a_limit_on_the_process(tmp_path: Path) -> None:
+    """Feature maps of 200 MB are written by a process that may not have 150 MB more than it has at the start."""
+    script = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from adshift.embedding import RowWriter
+
+held = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (held + 150_000_000,) * 2)
+file = RowWriter(Path(sys.argv[1]), "float16", (200, 500_000))
+for row in range(0, 200, 8):
+    file.write(row, np.full((8, 500_000), row, np.float16))
+file.close()
+assert len(set(file.checksums)) == 25
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "x.npy")], env=environment(), check=True)
+    assert np.load(tmp_path / "x.npy", mmap_mode="r")[199, 0] == 192
