@@ -1,6 +1,6 @@
 """Long checks of what docs/reliability.md promises, on a tiny run in a temporary clone; `make faults`.
 
-    python tests/faults/run.py [--only kills damage disk same together limits] [--kills 30] [--images 100000]
+    python tests/faults/run.py [--only kills signals damage disk same together limits] [--kills 30] [--images 100000]
 
 Each part's figures replace those of its last run in docs/results/faults.json; the exit code is 1 if a fault did harm.
 """
@@ -22,7 +22,7 @@ from harness import provenance  # noqa: E402
 from tiny import CLASSES, Project, write_tree  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results" / "faults.json"
-PARTS = ("kills", "damage", "disk", "same", "together", "limits")
+PARTS = ("kills", "signals", "damage", "disk", "same", "together", "limits")
 
 
 class Bench:
@@ -68,7 +68,6 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100_000, help="of the limits")
     parser.add_argument("--embedded", type=int, default=5_000, help="of these, embedded")
     args = parser.parse_args()
-    found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     with tempfile.TemporaryDirectory(prefix="adshift-faults-") as folder:
         bench = Bench(Path(folder))
         harm = False
@@ -77,6 +76,7 @@ def main() -> None:
             result = import_module(f"faults.{part}").inject(bench, args)
             result["minutes"] = round((time.monotonic() - start) / 60, 1)
             result["bytes_lost"] = sum(entry.get("bytes_lost", 0) for entry in result["entries"])
+            found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
             found[part] = {**provenance(), **result}
             RESULTS.write_text(json.dumps(found, indent=1) + "\n")
             harm |= result["survived"] < result["injected"]
