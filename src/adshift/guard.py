@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-GRACE = 1.0  # seconds that a stage has to unwind after a signal
-LOOK = 0.5  # seconds between two looks at whether DVC lives
+GRACE = 0.8  # seconds that a stage has to unwind after a signal
+LOOK = 0.2  # seconds between two looks at whether DVC lives
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SHELLS = {"sh", "bash", "dash", "ash", "zsh", "fish", "ksh", "busybox"}
 

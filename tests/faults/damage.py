@@ -1,7 +1,7 @@
-"""One byte of one file of each kind flipped, so that DVC does not see it: the stage that uses the file refuses it.
+"""One bit of one file of each kind flipped, so that DVC does not see it: the stage that uses the file refuses it.
 
-The file keeps its time and size, as one on a failing disk does, and `dvc status` calls it fresh. Then `adshift repair`
-and `dvc repro` must bring back what the undisturbed run has.
+The file keeps its time and size, as one on a failing disk does, and `dvc status` calls it fresh. With all of them so,
+their objects in the cache too, `adshift repair` and `dvc repro` must bring back what the undisturbed run has.
 """
 
 import argparse
@@ -10,12 +10,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from faults.kills import compare, size
 from tiny import Project
 
 # kind: (file, the command of a stage that uses it)
 METHOD, NAME = "patchcore", "dots"
-SCORE = f"stages/score.py --method {METHOD} --model {NAME} --domain clean"
 CASES = {
     "feature array": (f"data/features/clean/mvtec/{NAME}/level2.npy", "fit"),
     "features' description": (f"data/features/clean/mvtec/{NAME}/features.json", "fit"),
@@ -37,33 +38,32 @@ CASES = {
 
 
 def inject(bench: Any, args: argparse.Namespace) -> dict[str, Any]:
-    """Every kind of file, in the workspace and in DVC's cache, and an object of a remote."""
+    """Each kind of file alone, then all at once in the workspace and in DVC's cache, and an object of a remote."""
     project = bench.copy("damaged")
     project.dvc("status", ok=False)  # DVC looks at every file of the copy once, as it did in the project
-    entries = []
+    entries, flipped = [], []
     for kind, (pattern, stage) in CASES.items():
         file = find(project, pattern)
-        cached = _cached(project, file)
+        flipped += [file, _cached(project, file)]
         flip(file)
-        unseen = project.run("dvc", "status", "--quiet", ok=False).returncode == 0
-        done = project.run("dvc", "repro", "--force", "--single-item", _item(project, stage), ok=False)
-        said = done.stdout + done.stderr
-        told = done.returncode != 0 and file.name in said and "Traceback" not in said and "adshift repair" in said
-        told |= (
-            "changed since the manifest" in said and file.name in said
-        )  # images are named with the manifest's remedy
-        flip(cached)  # now both are bad: nothing is left to restore from
-        repaired = project.run("adshift", "repair").stdout
-        project.dvc("repro")
-        entry = {"kind": kind, "unseen_by_dvc": unseen, "told": told, "removed": len(repaired.splitlines())}
-        entry |= compare(bench.whole, project) | {"intact": whole(bench.whole, project)}
-        entry["survived"] &= told and entry["intact"]
-        if not entry["survived"]:
-            entry["said"] = said[-600:]
-        entries.append(entry)
-        print(entry, flush=True)
-    entries.append(_remote(bench))
-    print(entries[-1], flush=True)
+        done = project.run(*_command(project, stage).split(), ok=False)
+        flip(file)
+        said = done.stderr
+        told = done.returncode == 1 and file.name in said and "Traceback" not in said and "  remedy: " in said
+        entries.append(
+            {"kind": kind, "file": str(file.relative_to(project.folder)), "said": said.strip(), "survived": told}
+        )
+        print(entries[-1], flush=True)
+    for file in flipped:
+        flip(file)
+    unseen = project.run("dvc", "status", "--quiet", ok=False).returncode == 0
+    removed = project.run("adshift", "repair").stdout.splitlines()
+    project.dvc("repro")
+    entry = {"kind": "all of them, in the cache too", "unseen_by_dvc": unseen, "removed": len(removed)}
+    entry |= compare(bench.whole, project) | {"intact": whole(bench.whole, project)}
+    entry["survived"] &= entry["intact"]
+    entries += [entry, _remote(bench)]
+    print(*entries[-2:], sep="\n", flush=True)
     shutil.rmtree(project.folder)
     return {"injected": len(entries), "survived": sum(bool(entry["survived"]) for entry in entries), "entries": entries}
 
@@ -74,10 +74,10 @@ def find(project: Project, pattern: str) -> Path:
 
 
 def flip(file: Path) -> None:
-    """One bit in the middle of the content, times kept."""
+    """One bit, seven eighths into the content (of features: a training image), times kept."""
     times, mode = file.stat(), file.stat().st_mode
     content = bytearray(file.read_bytes())
-    content[len(content) * 5 // 8] ^= 1
+    content[len(content) * 7 // 8] ^= 1
     file.chmod(0o644)
     file.write_bytes(content)
     file.chmod(mode)
@@ -94,12 +94,12 @@ def whole(reference: Project, project: Project) -> bool:
     return True
 
 
-def _item(project: Project, stage: str) -> str:
-    names = project.dvc("stage", "list", "--name-only").split()
-    words = {"fit": f"{METHOD}-{NAME}-clean", "embed": f"{NAME}-shift"}.get(stage, METHOD)
-    items = [name for name in names if name.split("@")[0] == stage and (words in name or "@" not in name)]
-    items = items or [name for name in names if name.split("@")[0] == stage and NAME in name and METHOD in name]
-    return items[0]
+def _command(project: Project, stage: str) -> str:
+    """The command of a stage, of the item of `METHOD` and `NAME` on clean images where there are several."""
+    stages = YAML(typ="safe").load((project.folder / "dvc.lock").read_text())["stages"]
+    items = {name: entry["cmd"] for name, entry in stages.items() if name.split("@")[0] == stage}
+    wanted = {"embed": f"@{NAME}-shift", "fit": f"@{METHOD}-{NAME}-clean"}.get(stage, f"@{METHOD}")
+    return str(next(command for name, command in items.items() if name == stage or wanted in name))
 
 
 def _cached(project: Project, file: Path) -> Path:
