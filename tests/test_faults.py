@@ -400,6 +400,8 @@ def test_a_lock_that_dvc_was_killed_in_is_set_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    subprocess.run(["git", "init", "-q"], check=True)
     whole = "schema: '2.0'\nstages:\n  fit:\n    cmd: python fit.py\n    outs:\n    - path: data/x\n      md5: abc\n"
     Path("dvc.lock").write_text(whole)
     assert repair.locks() == []

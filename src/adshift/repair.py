@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +23,43 @@ CACHE = "files/md5"
 def locks() -> list[str]:
     """Set aside what a killed DVC left half-written and cannot read any more; says what.
 
-    Without dvc.lock the next `dvc repro` takes up what its run cache knows, which is most.
+    Without dvc.lock the next `dvc repro` takes up what its run cache knows, which is most. DVC writes under its own lock,
+    which is taken here, so that a file that is being written at the moment is not mistaken.
+
+    Raises:
+        AdshiftError: another DVC is at work.
     """
+    kinds = ((LOCK, _is_lock), (Path(".dvc/tmp/rwlock"), _is_json))
     told = []
-    for path, readable in ((LOCK, _is_lock), (Path(".dvc/tmp/rwlock"), _is_json)):
-        if path.is_file() and not readable(path):
-            path.replace(path.with_name(f"{path.name}.damaged"))
-            told.append(f"{path}: half-written, set aside as {path.name}.damaged")
+    if any(path.is_file() and not readable(path) for path, readable in kinds):
+        with _nobody_else():
+            for path, readable in kinds:
+                if path.is_file() and not readable(path):
+                    path.replace(path.with_name(f"{path.name}.damaged"))
+                    told.append(f"{path}: half-written, set aside as {path.name}.damaged")
     return told
+
+
+@contextmanager
+def _nobody_else() -> Iterator[None]:
+    """While no other DVC reads or writes its files, which it does not while a stage runs."""
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo, repo.lock:
+            yield
+    except LockError:
+        raise AdshiftError("another DVC is at work here", "wait until it has ended, then run it again") from None
 
 
 def repair() -> list[str]:
     """Remove damaged outputs and cache objects; says which, in the order of dvc.lock.
 
-    Outputs that dvc.lock does not name yet, or names with other content since it was written, count as damaged too.
+    An output that changed since dvc.lock was written counts as damaged too, so not while a run is going on.
 
     Raises:
-        AdshiftError: this is no DVC project.
+        AdshiftError: this is no DVC project, or another DVC is at work.
     """
     if not Path(".dvc").is_dir():
         raise AdshiftError(f"{Path.cwd()}: no DVC project", "go to the folder of dvc.yaml")

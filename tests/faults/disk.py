@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import resource
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,17 +11,28 @@ from faults.damage import whole
 from faults.kills import compare
 from tiny import Project
 
+CASES = (  # a change, and how many KiB a file may have that a stage writes after it
+    ({"calibrate__steps": 20}, 1),
+    ({"seed": 7}, 3),
+    ({"patchcore__coreset": 0.3}, 20),
+)
+
 
 def inject(bench: Any, args: argparse.Namespace) -> dict[str, Any]:
-    """Limits that different stages meet first."""
+    """Limits that thresholds, shifted images and a model meet, and a small disk."""
     entries = []
-    for limit in (2_000, 20_000, 200_000):
-        project = bench.fresh(f"limited-{limit}")
-        done = subprocess.run(
-            ["dvc", "repro"], cwd=project.folder, env=project.full_environment(), capture_output=True, text=True,
-            check=False, preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, -1)),
-        )  # fmt: skip
-        entries.append(_judge(bench, project, f"files of {limit} bytes at most", done))
+    for change, limit in CASES:
+        project = bench.copy(f"limited-{limit}")
+        project.change(**change)
+        shell = project.folder / ".dvc" / "tmp" / "limited"
+        shell.write_text(f'#!/bin/bash\nulimit -f {limit}\nexec /bin/bash "$@"\n')
+        shell.chmod(0o755)
+        # DVC starts stages through SHELL. Python 3.11 itself keeps half a .pyc on a full disk.
+        project.environment = {"SHELL": str(shell), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = project.run("dvc", "repro", ok=False)
+        project.environment = {}
+        project.git("checkout", "-q", "params.yaml")
+        entries.append(_judge(bench, project, f"files of {limit} KiB at most", done))
     if os.geteuid() == 0:
         entries += _tmpfs(bench)
     return {"injected": len(entries), "survived": sum(bool(entry["survived"]) for entry in entries), "entries": entries}
@@ -37,7 +47,7 @@ def _tmpfs(bench: Any) -> list[dict[str, Any]]:
     if mounted.returncode:
         return []
     try:
-        done = project.run("dvc", "repro", ok=False)
+        done = project.run("dvc", "repro", ok=False)  # data/ alone is small: compiled modules lie elsewhere
         subprocess.run(["mount", "-o", "remount,size=200m", str(data)], check=True)
         return [_judge(bench, project, "a disk of 3 MB", done)]
     finally:
