@@ -23,8 +23,8 @@ CACHE = "files/md5"
 def locks() -> list[str]:
     """Set aside what a killed DVC left half-written and cannot read any more; says what.
 
-    Without dvc.lock the next `dvc repro` takes up what its run cache knows, which is most. DVC writes under its own lock,
-    which is taken here, so that a file that is being written at the moment is not mistaken.
+    Without dvc.lock the next `dvc repro` takes up what its run cache knows, which is most. DVC writes under its own
+    lock, which is taken here, so that a file that is being written at the moment is not mistaken.
 
     Raises:
         AdshiftError: another DVC is at work.
