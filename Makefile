@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
+KILLS ?= 30
 SETUP := $(VENV)/.done
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test browser bench lint clean
+.PHONY: help setup repro test browser bench faults lint clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -36,6 +37,9 @@ browser: setup  ## the report page in Chromium, this run's too; ADSHIFT_CHROMIUM
 
 bench: setup  ## ours against the peers; ONLY=NAME for one benchmark
 	@python benchmarks/run.py $(ONLY)
+
+faults: setup  ## kills, damage, a full disk, in runs of the pipeline; long; ONLY="kills disk" for some, KILLS=9 for fewer
+	@python tests/faults/run.py $(if $(ONLY),--only $(ONLY)) --kills $(KILLS)
 
 lint: setup  ## ruff and mypy
 	@ruff check . && ruff format --check . && mypy

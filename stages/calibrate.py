@@ -14,7 +14,7 @@ def main() -> None:
     dataset = settings.dataset.name
     on = splits.calibrated_on(settings.split.protocol)
     chosen = evaluation.thresholds(dataset, method, settings.classes, settings.calibrate, on)
-    write_json(f"data/thresholds/{dataset}/{method}.json", chosen)
+    write_json(f"data/thresholds/{dataset}/{method}.json", chosen, checksum=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """Image-level metrics of a method at its calibrated thresholds, their bootstrap, and the points of its curves."""
 
 import argparse
-import csv
 from pathlib import Path
 
-from adshift import evaluation, params
+from adshift import checksums, evaluation, params
 from adshift.metrics import bootstrap
 from adshift.stage import output, read_json, run, write_json
 
@@ -20,14 +19,12 @@ def main() -> None:
         dataset, method, settings.classes, chosen, settings.seed, settings.evaluate.bootstrap
     )
     folder = Path("data/evaluation") / dataset / method
-    write_json(folder / "image.json", result["report"])
+    write_json(folder / "image.json", result["report"], checksum=True)
     with output(folder / "bootstrap.npz") as path:
         bootstrap.save(path, result["replicates"])
     for table, rows in result["tables"].items():
-        with output(folder / f"{table}.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        with output(folder / f"{table}.csv") as path:
+            checksums.write_table(path, list(rows[0]), [list(row.values()) for row in rows])
 
 
 if __name__ == "__main__":

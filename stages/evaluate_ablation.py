@@ -9,7 +9,7 @@ def main() -> None:
     dataset = settings.dataset.name
     on = splits.calibrated_on(settings.split.protocol)
     result = evaluation.ablation(dataset, settings.classes, settings.ablation.ratios, settings.calibrate, on)
-    write_json(f"data/evaluation/{dataset}/ablation.json", result)
+    write_json(f"data/evaluation/{dataset}/ablation.json", result, checksum=True)
 
 
 if __name__ == "__main__":

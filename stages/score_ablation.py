@@ -22,7 +22,7 @@ def main() -> None:
                 rows[str(ratio)] = len(detector.bank)
                 for part, features in images.items():
                     detector.predict(features, how).save(folder / name / f"{part}-{ratio}.npz")
-            write_json(folder / name / "rows.json", rows)
+            write_json(folder / name / "rows.json", rows, checksum=True)
 
 
 if __name__ == "__main__":

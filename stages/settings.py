@@ -12,7 +12,7 @@ def main() -> None:
     method = parser.parse_args().method
     section = dict(getattr(params.load(method), method))
     for part, values in methods.halves(method, section).items():
-        write_json(methods.settings_path(method, part), values)
+        write_json(methods.settings_path(method, part), values, checksum=True)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def main() -> None:
             first = next(iter(items))  # both domains, or the clean one
             measured[name] = asdict(contamination.measure(items[first], roles[first]))
             splits.write(folder / split_path(dataset, name).name, roles)
-    write_json(contamination_path(dataset), measured)
+    write_json(contamination_path(dataset), measured, checksum=True)
 
 
 if __name__ == "__main__":

@@ -321,6 +321,10 @@ def test_damaged_and_foreign_models_are_refused(tmp_path: Path) -> None:
         (folder / "model.safetensors").write_bytes(content)
         (folder / "model.json").write_text(record)
 
+    (folder / "model.json").write_text(record.replace('"patchcore"', '"padim"'))
+    refused("checksum")
+    record = json.dumps({key: value for key, value in json.loads(record).items() if key != "checksum"})
+    (folder / "model.json").write_text(record)
     (folder / "model.safetensors").write_bytes(content[:-8])
     refused("not readable")
     (folder / "model.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))

@@ -74,17 +74,21 @@ class Project:
         self.commit("copy")
         return self
 
-    def run(self, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command in the project, its own library first on the path; its output is in the failure's message."""
-        bin_folder = str(Path(sys.executable).parent)
-        environment = {
+    def full_environment(self) -> dict[str, str]:
+        """In which its commands run."""
+        return {
             **os.environ,
-            "PATH": bin_folder + os.pathsep + os.environ["PATH"],
+            "PATH": str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"],
             "PYTHONPATH": str(self.folder / "src"),
             "ADSHIFT_THREADS": str(self.threads),
             **self.environment,
         }
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+
+    def run(self, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project, its own library first on the path; its output is in the failure's message."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.full_environment(), capture_output=True, text=True, check=False
+        )
         if ok and done.returncode:
             raise AssertionError(
                 f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"

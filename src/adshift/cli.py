@@ -15,7 +15,7 @@ from adshift.stage import run
 
 def main() -> None:
     """Entry point."""
-    run(_main)
+    run(_main, watched=False)
 
 
 def _main() -> None:
@@ -49,6 +49,9 @@ def _main() -> None:
     _add_monitoring(commands)
     _add_predict(commands)
     commands.add_parser("check", help="check params.yaml, the data and the weights").set_defaults(work=_check)
+    commands.add_parser("repair", help="remove outputs and cache objects that are not what dvc.lock says").set_defaults(
+        work=_repair
+    )
     commands.add_parser("summary", help="print metrics/summary.json as a table").set_defaults(work=_summary)
 
     compare = commands.add_parser("compare", help="several runs and published figures in one table and a radar chart")
@@ -265,6 +268,13 @@ def _check(args: argparse.Namespace) -> None:
 
     check()
     print("params.yaml, data set and weights: fine")
+
+
+def _repair(args: argparse.Namespace) -> None:
+    from adshift.repair import repair
+
+    for line in repair() or ["nothing is damaged"]:
+        print(line)
 
 
 def _summary(args: argparse.Namespace) -> None:

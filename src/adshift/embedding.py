@@ -1,9 +1,12 @@
 """Images through a frozen network into a store of feature maps (`adshift.features.Features.open` reads it)."""
 
+import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
+from adshift import checksums
 from adshift.backbones import Backbone
 from adshift.errors import AdshiftError
 from adshift.features import IMAGES
@@ -31,29 +34,29 @@ def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str) -> 
     shapes = [maps.shape[1:] for maps in backbone(np.zeros((1, size, size, 3), np.uint8))]
     files = [f"level{level}.npy" for level in range(1, len(shapes) + 1)]
     arrays = [
-        np.lib.format.open_memmap(folder / file, "w+", np.dtype(settings.dtype), (len(items), *shape))
+        RowWriter(folder / file, settings.dtype, (len(items), *shape))
         for file, shape in zip(files, shapes, strict=True)
     ]
-
-    shape = (len(items), size, size, 3)
-    kept = [np.lib.format.open_memmap(folder / IMAGES, "w+", np.uint8, shape)] if settings.images else []
+    kept = [RowWriter(folder / IMAGES, "uint8", (len(items), size, size, 3))] if settings.images else []
 
     def work(start: int) -> None:
         batch = items[start : start + settings.batch]
         images = np.stack([fit(load_image(item), settings.resize, settings.crop) for item in batch])
         for array in kept:
-            array[start : start + len(batch)] = images
+            array.write(start, images)
         with np.errstate(over="ignore"):
             for array, maps in zip(arrays, backbone(images), strict=True):
-                array[start : start + len(batch)] = maps
-                if not np.isfinite(array[start : start + len(batch)]).all():
+                values = maps.astype(settings.dtype)
+                array.write(start, values)
+                if not np.isfinite(values).all():
                     raise AdshiftError(
                         f"features of {batch[0].name}... overflow {settings.dtype}", "set features.dtype: float32"
                     )
 
-    map_ordered(work, range(0, len(items), settings.batch), what=what, unit="batch")
-    for array in [*arrays, *kept]:
-        array.flush()
+    with ExitStack() as stack:
+        for array in [*arrays, *kept]:
+            stack.callback(array.close)
+        map_ordered(work, range(0, len(items), settings.batch), what=what, unit="batch")
     preprocessing = {"resize": settings.resize, "crop": settings.crop, "mean": settings.mean, "std": settings.std}
     layers = [
         {"name": name, "file": file, "shape": shape}
@@ -67,4 +70,35 @@ def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str) -> 
         "layers": layers,
         **({"images": IMAGES} if settings.images else {}),
     }
-    write_json(folder / "features.json", {**record, "names": [item.name for item in items]})
+    record["checksums"] = {array.path.name: array.checksums for array in [*arrays, *kept]}
+    write_json(folder / "features.json", {**record, "names": [item.name for item in items]}, checksum=True)
+
+
+class RowWriter:
+    """An array file (N, ...) that threads fill row by row, with a checksum of each.
+
+    Written and not memory-mapped: on a full disk a write fails, where touching a mapped page kills the process.
+    """
+
+    def __init__(self, path: Path, dtype: str, shape: tuple[int, ...]) -> None:
+        mapped = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
+        self.path, self.dtype, self.checksums = path, mapped.dtype, [0] * len(mapped)
+        self._start, self._step = int(mapped.offset), mapped[0].nbytes
+        self._file = os.open(path, os.O_WRONLY)
+
+    def write(self, start: int, values: np.ndarray) -> None:
+        """Write rows from `start` on: (n, ...) of the file's type.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        values = np.ascontiguousarray(values, self.dtype)
+        self.checksums[start : start + len(values)] = [checksums.of(row) for row in values]
+        data, place = values.data.cast("B"), self._start + start * self._step
+        while data:
+            written = os.pwrite(self._file, data, place)
+            data, place = data[written:], place + written
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)

@@ -1,9 +1,12 @@
 """Feature maps of a frozen backbone: on disk one memory-mapped array a layer, in hand a lazy selection of images.
 
+Every image of every layer has a checksum in features.json, looked at when its rows are first read: nothing is read for
+the check alone.
+
 Notation: N images, H x W positions, C channels of a layer; level 1 is the shallowest layer kept.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -11,12 +14,42 @@ from typing import Any, Literal
 
 import numpy as np
 
-from adshift import splits
+from adshift import checksums, splits
 from adshift.errors import AdshiftError
 from adshift.scenarios import features_path, split_path
 from adshift.stage import read_json
 
 IMAGES = "images.npy"  # the network's input, where features.images keeps it
+
+
+class Rows:
+    """A memory-mapped array whose rows are checked when they are first read.
+
+    Attributes:
+        file: where it lies.
+        array: (N, ...).
+        expected: checksum of each row; none where they were not stored.
+    """
+
+    def __init__(self, file: Path, array: np.ndarray, expected: Sequence[int] | None) -> None:
+        self.file, self.array, self.expected = file, array, expected
+        self._seen = bytearray(len(array))
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """A row.
+
+        Raises:
+            AdshiftError: its bytes are not those that were written.
+        """
+        values: np.ndarray = self.array[row]
+        if self.expected is not None and not self._seen[row]:
+            if checksums.of(np.ascontiguousarray(values)) != self.expected[row]:
+                raise AdshiftError(f"{self.file}: damaged in row {row}", checksums.REMEDY)
+            self._seen[row] = 1
+        return values
 
 
 @dataclass(frozen=True)
@@ -26,16 +59,16 @@ class Features:
     Attributes:
         names: N image names, in order.
         spec: how the maps were made: backbone, weights, preprocessing, layers, network input `size`.
-        rows: per image, the arrays {level: (M, H, W, C)} it lies in and its row there; level 0 is the images
-            themselves, (M, S, S, 3) uint8, where they are kept.
+        rows: per image, the arrays or `Rows` {level: (M, H, W, C)} it lies in and its row there; level 0 is the
+            images themselves, (M, S, S, 3) uint8, where they are kept.
     """
 
     names: tuple[str, ...]
     spec: Mapping[str, Any]
-    rows: tuple[tuple[Mapping[int, np.ndarray], int], ...]
+    rows: tuple[tuple[Mapping[int, np.ndarray | Rows], int], ...]
 
     @classmethod
-    def of(cls, names: Iterable[str], arrays: Mapping[int, np.ndarray], spec: Mapping[str, Any]) -> "Features":
+    def of(cls, names: Iterable[str], arrays: Mapping[int, np.ndarray | Rows], spec: Mapping[str, Any]) -> "Features":
         """All rows of in-memory or memory-mapped arrays {level: (N, H, W, C)}."""
         names = tuple(names)
         if any(len(array) != len(names) for array in arrays.values()):
@@ -50,19 +83,20 @@ class Features:
             AdshiftError: a file is missing, damaged or of another shape than recorded.
         """
         spec = read_json(folder / "features.json")
-        names = spec.pop("names")
+        names, expected = spec.pop("names"), spec.pop("checksums", {})
         files = {level: (layer["file"], layer["shape"]) for level, layer in enumerate(spec["layers"], start=1)}
         if "images" in spec:
             files[0] = spec["images"], (spec["size"], spec["size"], 3)
-        arrays = {}
+        arrays: dict[int, np.ndarray | Rows] = {}
         for level, (file, shape) in files.items():
             try:
                 array = np.load(folder / file, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise AdshiftError(f"{folder / file}: {error}", "run `dvc repro embed`") from None
-            if array.shape != (len(names), *shape):
-                raise AdshiftError(f"{folder / file}: shape {array.shape}", "run `dvc repro embed`")
-            arrays[level] = array
+            except Exception as error:  # NumPy reads the header as a Python literal, which trips in many ways
+                raise AdshiftError(f"{folder / file}: not readable ({error})", checksums.REMEDY) from None
+            expected_type = spec.get("dtype", array.dtype) if level else np.uint8
+            if array.shape != (len(names), *shape) or array.dtype != expected_type:
+                raise AdshiftError(f"{folder / file}: {array.dtype} {array.shape}, not as written", checksums.REMEDY)
+            arrays[level] = Rows(folder / file, array, expected.get(file))
         return cls.of(names, arrays, spec)
 
     def __len__(self) -> int:

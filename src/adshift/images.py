@@ -173,6 +173,6 @@ def _open(data: bytes, path: Path | str) -> Image.Image:
 def _verified(path: str, expected: str) -> bytes:
     data = read_bytes(path)
     if digest(data) != expected:
-        remedy = "restore it, or run `dvc repro --force prepare` to take the new content"
+        remedy = "restore it (`adshift repair`, if it was made here), or take it with `dvc repro --force prepare`"
         raise AdshiftError(f"{path}: changed since the manifest was written", remedy)
     return data

@@ -6,10 +6,11 @@ which skips what is fresh. DVC's locks keep dvc.lock whole. A plain `dvc repro` 
 
 import os
 import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from adshift import params
+from adshift import params, repair
 from adshift.errors import AdshiftError
 
 
@@ -21,6 +22,8 @@ def repro(jobs: int) -> int:
     """
     if jobs < 1:
         raise AdshiftError(f"--jobs {jobs}", "at least 1")
+    for line in repair.locks():
+        print(line, file=sys.stderr)
     params.load_all()  # DVC fills dvc.yaml from it before any stage can check it, and names no key
     stale = jobs > 1 and subprocess.run(["dvc", "status", "--quiet"], check=False).returncode != 0
     failed = _side_by_side(jobs) if stale else 0

@@ -5,12 +5,13 @@ DVC's sight when a data set is used in place, so a reader checks them (`adshift.
 """
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
+from adshift import checksums
 from adshift.errors import AdshiftError
 
 GOOD = "good"
@@ -45,6 +46,9 @@ class Item:
         return self.defect != GOOD
 
 
+COLUMNS = [field.name for field in fields(Item)]
+
+
 def path_of(dataset: str, name: str, domain: str) -> Path:
     """Where the manifest of a class lies in a domain (`clean` is written by prepare, `shift` by shift)."""
     return Path("data") / domain / dataset / name / "manifest.csv"
@@ -57,26 +61,28 @@ def recorded_path(dataset: str, name: str) -> Path:
 
 def write(path: Path, items: list[Item]) -> None:
     """Write `items` sorted by name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, [field.name for field in fields(Item)], lineterminator="\n")
-        table.writeheader()
-        table.writerows(asdict(item) for item in sorted(items, key=lambda item: item.name))
+    rows = [list(asdict(item).values()) for item in sorted(items, key=lambda item: item.name)]
+    checksums.write_table(path, COLUMNS, rows)
 
 
 def read(path: Path) -> list[Item]:
     """Read a manifest, sorted by name.
 
     Raises:
-        AdshiftError: it is missing or has other columns.
+        AdshiftError: it is missing or damaged.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        items = [Item(**{**row, **{side: int(row[side]) for side in ("width", "height")}}) for row in rows]  # type: ignore[arg-type]
-    except (OSError, TypeError, KeyError, ValueError) as error:
-        raise AdshiftError(f"{path}: not a readable manifest ({error})", "run `dvc repro prepare shift`") from None
+        columns, rows = checksums.read_table(path)
+        if columns != COLUMNS:
+            raise ValueError(f"expected columns {', '.join(COLUMNS)}")
+        items = [_item(dict(zip(COLUMNS, row, strict=True))) for row in rows]
+    except (OSError, ValueError, csv.Error) as error:
+        raise AdshiftError(f"{path}: not a readable manifest ({error})", checksums.REMEDY) from None
     return sorted(items, key=lambda item: item.name)
+
+
+def _item(row: Mapping[str, str]) -> Item:
+    return Item(**{**row, **{side: int(row[side]) for side in ("width", "height")}})  # type: ignore[arg-type]
 
 
 def anomalous(names: Iterable[str]) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from adshift.checksums import REMEDY
 from adshift.errors import AdshiftError
 from adshift.resample import enlarge
 
@@ -65,5 +66,5 @@ class Predictions:
             with np.load(path, allow_pickle=False) as file:
                 return cls(tuple(file["names"].tolist()), file["scores"], file["maps"],
                            int(file["size"]), float(file["smoothing"]))  # fmt: skip
-        except (OSError, KeyError, ValueError) as error:
-            raise AdshiftError(f"{path}: not readable scores ({error})", "run `dvc repro` again") from None
+        except Exception as error:  # a damaged archive makes its readers trip in many ways; its parts have checksums
+            raise AdshiftError(f"{path}: not readable scores ({error})", REMEDY) from None

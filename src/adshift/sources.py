@@ -20,7 +20,10 @@ REGISTRIES = ("datasets", "methods")
 
 # No output depends on these, so that a better error message re-runs nothing.
 PLUMBING = {
-    *(PACKAGE / name for name in ("__init__.py", "errors.py", "parallel.py", "params.py", "registry.py", "stage.py")),
+    *(
+        PACKAGE / f"{name}.py"
+        for name in ("__init__", "checksums", "errors", "guard", "parallel", "params", "registry", "stage")
+    ),
     PACKAGE / "methods/__init__.py",
 }
 

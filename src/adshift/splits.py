@@ -27,7 +27,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-from adshift import seeding
+from adshift import checksums, seeding
 from adshift.errors import AdshiftError
 from adshift.manifest import GOOD, Item
 from adshift.params import Split
@@ -149,10 +149,8 @@ def _check(roles: list[tuple[str, str]], anomalous: dict[str, bool], where: str,
 
 def write(path: Path, domains: Mapping[str, Mapping[str, str]]) -> None:
     """Write {domain: {name: role}}, sorted by name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     rows = sorted((name, role, domain) for domain, roles in domains.items() for name, role in roles.items())
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+    checksums.write_table(path, COLUMNS, rows)
 
 
 def read(path: Path, domain: str) -> dict[str, str]:
@@ -168,8 +166,7 @@ def read_all(path: Path) -> dict[str, dict[str, str]]:
         AdshiftError: the file is missing or damaged, holds an unknown role, or an image twice.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = csv.reader(file, strict=True)
+        header, rows = checksums.read_table(path)
         domains: dict[str, dict[str, str]] = {}
         for name, role, domain in sorted(rows):
             domains.setdefault(domain, {})[name] = role
@@ -177,7 +174,7 @@ def read_all(path: Path) -> dict[str, dict[str, str]]:
         if header != list(COLUMNS) or len(names) < len(rows) or not (roles <= set(ROLES) and found <= {*DOMAINS, BOTH}):
             raise ValueError(f"expected columns {', '.join(COLUMNS)}, each name once, roles {', '.join(ROLES)}")
     except (OSError, ValueError, csv.Error) as error:
-        raise AdshiftError(f"{path}: not a readable split ({error})", "run `dvc repro split`") from None
+        raise AdshiftError(f"{path}: not a readable split ({error})", checksums.REMEDY) from None
     return domains
 
 

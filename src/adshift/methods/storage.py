@@ -18,7 +18,7 @@ from adshift.stage import read_json, write_json
 
 FORMAT = 1
 PACKAGES = ("adshift", "numpy")
-REMEDY = "fit it again with `dvc repro`, or fetch it with `dvc pull`"
+REMEDY = "remove it (`adshift repair`), then fit it again with `dvc repro`, or fetch it with `dvc pull`"
 
 
 def save(
@@ -52,7 +52,7 @@ def save(
         "versions": {package: version(package) for package in PACKAGES},
         "arrays": {name: {"shape": array.shape, "dtype": str(array.dtype)} for name, array in arrays.items()},
         "sha256": hashlib.sha256(content).hexdigest(),
-    })  # fmt: skip
+    }, checksum=True)  # fmt: skip
 
 
 def load(folder: Path, kind: str) -> tuple[Any, dict[str, Any], dict[str, np.ndarray]]:
@@ -64,7 +64,7 @@ def load(folder: Path, kind: str) -> tuple[Any, dict[str, Any], dict[str, np.nda
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
 
-    model, file = read_json(folder / "model.json"), folder / "model.safetensors"
+    model, file = read_json(folder / "model.json", REMEDY), folder / "model.safetensors"
     try:
         if (model["format"], model["method"]) != (FORMAT, kind):
             raise ValueError(f"{model['method']} of format {model['format']}, not {FORMAT}")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from adshift import checksums
 from adshift.errors import AdshiftError
 from adshift.manifest import GOOD
 from adshift.methods import UNIFIED
@@ -309,13 +310,13 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     """Rows of a CSV file.
 
     Raises:
-        AdshiftError: it is missing.
+        AdshiftError: it is missing or damaged.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
-        raise AdshiftError(f"{path}: not readable ({error})", "run `dvc repro` again") from None
+        columns, rows = checksums.read_table(path)
+    except (OSError, ValueError, csv.Error) as error:
+        raise AdshiftError(f"{path}: not readable ({error})", checksums.REMEDY) from None
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _beside(value: float | None, published: float | None) -> list[Cell]:
