@@ -3,10 +3,11 @@
 Notation: N images, H x W positions, C channels of a layer; level 1 is the shallowest layer kept.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from adshift.scenarios import features_path, split_path
 from adshift.stage import read_json
 
 IMAGES = "images.npy"  # the network's input, where features.images keeps it
+LARGEST, MOST_CHANNELS, MOST_LAYERS = 2048, 65536, 100  # pixels a side, as params.yaml allows; no network has more
 
 
 @dataclass(frozen=True)
@@ -50,18 +52,27 @@ class Features:
             AdshiftError: a file is missing, damaged or of another shape than recorded.
         """
         spec = read_json(folder / "features.json")
-        names = spec.pop("names")
-        files = {level: (layer["file"], layer["shape"]) for level, layer in enumerate(spec["layers"], start=1)}
-        if "images" in spec:
-            files[0] = spec["images"], (spec["size"], spec["size"], 3)
+        try:
+            names = spec.pop("names")
+            check_spec(spec)
+            files = {level: (layer["file"], layer["shape"]) for level, layer in enumerate(spec["layers"], start=1)}
+            if "images" in spec:
+                files[0] = spec["images"], (spec["size"], spec["size"], 3)
+            if wrong := [file for file, _ in files.values() if PurePath(file).name != file]:
+                raise ValueError(f"{wrong[0]!a} is no name of a file in this folder")
+            if not all(isinstance(name, str) for name in names):
+                raise ValueError("names that are no text")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            what = f"{folder / 'features.json'}: not how features were made ({error!r})"
+            raise AdshiftError(what, "run `dvc repro embed`") from None
         arrays = {}
         for level, (file, shape) in files.items():
             try:
                 array = np.load(folder / file, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError) as error:
                 raise AdshiftError(f"{folder / file}: {error}", "run `dvc repro embed`") from None
-            if array.shape != (len(names), *shape):
-                raise AdshiftError(f"{folder / file}: shape {array.shape}", "run `dvc repro embed`")
+            if array.shape != (len(names), *shape) or array.dtype not in (np.uint8, np.float16, np.float32):
+                raise AdshiftError(f"{folder / file}: shape {array.shape}, {array.dtype}", "run `dvc repro embed`")
             arrays[level] = array
         return cls.of(names, arrays, spec)
 
@@ -115,6 +126,29 @@ class Features:
         if 0 not in self.rows[0][0]:
             raise AdshiftError("the features were stored without the images", "set features.images: true")
         return np.stack([arrays[0][row] for arrays, row in self.rows])
+
+
+def check_spec(spec: Mapping[str, Any]) -> None:
+    """Refuse a record of how features were made that no network can stand behind, before anything is made to measure.
+
+    Raises:
+        KeyError, TypeError, ValueError: it lacks a part, or a size is absurd.
+    """
+    size, layers, backbone = spec["size"], spec["layers"], spec.get("backbone", "")
+    if not _whole(size, LARGEST):
+        raise ValueError(f"size {size!r}: expected 1 to {LARGEST} pixels")
+    if not re.fullmatch(r"[\w.-]*", backbone):  # timm would look for some names in a hub, and run what it finds there
+        raise ValueError(f"backbone {backbone!a}: expected letters, digits and _ . -")
+    if not isinstance(layers, list) or not 1 <= len(layers) <= MOST_LAYERS:
+        raise ValueError(f"layers: expected a list of 1 to {MOST_LAYERS}")
+    for layer in layers:
+        height, width, channels = layer["shape"]
+        if not (_whole(height, LARGEST) and _whole(width, LARGEST) and _whole(channels, MOST_CHANNELS)):
+            raise ValueError(f"a layer of shape {layer['shape']}")
+
+
+def _whole(value: Any, most: int) -> bool:
+    return type(value) is int and 1 <= value <= most
 
 
 def stored(dataset: str, classes: Iterable[str], domain: str, part: Literal["train", "val", "test"]) -> Features:

@@ -5,6 +5,7 @@ DVC's sight when a data set is used in place, so a reader checks them (`adshift.
 """
 
 import csv
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -68,15 +69,35 @@ def read(path: Path) -> list[Item]:
     """Read a manifest, sorted by name.
 
     Raises:
-        AdshiftError: it is missing or has other columns.
+        AdshiftError: it is missing, has other columns, or names what would lead out of a folder.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         items = [Item(**{**row, **{side: int(row[side]) for side in ("width", "height")}}) for row in rows]  # type: ignore[arg-type]
-    except (OSError, TypeError, KeyError, ValueError) as error:
+        _check(items)
+    except (OSError, TypeError, KeyError, ValueError, csv.Error) as error:
         raise AdshiftError(f"{path}: not a readable manifest ({error})", "run `dvc repro prepare shift`") from None
     return sorted(items, key=lambda item: item.name)
+
+
+def _check(items: list[Item]) -> None:
+    """Refuse names that are no `part/defect/key`, since files are called by them, and paths that leave the data's root.
+
+    The root is not known here: it is the folder that all paths share, and beyond it nothing leads upwards.
+    """
+    for item in items:
+        parts = item.name.split("/")
+        if len(parts) != 3 or parts[:2] != [item.part, item.defect] or {"", ".", ".."} & {*parts} or "\0" in item.name:
+            raise ValueError(f"the name {item.name!a} is no part/defect/key")
+        if min(item.width, item.height) < 1:
+            raise ValueError(f"{item.name}: {item.width}x{item.height} pixels")
+    if len({item.name for item in items}) < len(items):
+        raise ValueError("a name stands twice")
+    paths = [path.split("/")[:-1] for item in items for path in (item.image, item.mask) if path]
+    root = len(os.path.commonprefix(paths))
+    if any(".." in path[root:] for path in paths) or len({path[:1] == [""] for path in paths}) > 1:
+        raise ValueError("a path leads out of the folder that the others lie in")
 
 
 def anomalous(names: Iterable[str]) -> np.ndarray:

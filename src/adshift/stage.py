@@ -62,7 +62,7 @@ def read_json(path: Path | str) -> Any:
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AdshiftError(f"{path}: not readable ({error})", "run `dvc repro` again") from None
 
 
