@@ -69,7 +69,7 @@ class Features:
         for level, (file, shape) in files.items():
             try:
                 array = np.load(folder / file, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
+            except (OSError, EOFError, ValueError) as error:
                 raise AdshiftError(f"{folder / file}: {error}", "run `dvc repro embed`") from None
             if array.shape != (len(names), *shape) or array.dtype not in (np.uint8, np.float16, np.float32):
                 raise AdshiftError(f"{folder / file}: shape {array.shape}, {array.dtype}", "run `dvc repro embed`")

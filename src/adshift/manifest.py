@@ -5,7 +5,6 @@ DVC's sight when a data set is used in place, so a reader checks them (`adshift.
 """
 
 import csv
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -73,7 +72,10 @@ def read(path: Path) -> list[Item]:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            table = csv.DictReader(file, strict=True)
+            rows = list(table)
+        if table.fieldnames != [field.name for field in fields(Item)]:
+            raise ValueError("other columns")
         items = [Item(**{**row, **{side: int(row[side]) for side in ("width", "height")}}) for row in rows]  # type: ignore[arg-type]
         _check(items)
     except (OSError, TypeError, KeyError, ValueError, csv.Error) as error:
@@ -95,7 +97,8 @@ def _check(items: list[Item]) -> None:
     if len({item.name for item in items}) < len(items):
         raise ValueError("a name stands twice")
     paths = [path.split("/")[:-1] for item in items for path in (item.image, item.mask) if path]
-    root = len(os.path.commonprefix(paths))
+    low, high = (min(paths), max(paths)) if paths else ([], [])
+    root = next((place for place, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), len(low))
     if any(".." in path[root:] for path in paths) or len({path[:1] == [""] for path in paths}) > 1:
         raise ValueError("a path leads out of the folder that the others lie in")
 

@@ -10,6 +10,7 @@ import re
 import reprlib
 import sys
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, Self
@@ -255,13 +256,16 @@ def _text(path: Path) -> str:
     if len(content) > MOST_BYTES:
         raise ValueError(f"larger than {MOST_BYTES} bytes")
     text = content.decode("utf-8")
+    brackets = accumulate(1 if one in "[{" else -1 for one in re.findall(r"[][{}]", text))
+    if max(brackets, default=0) > 5 * DEEPEST:  # the parser would take seconds
+        raise ValueError("nested too deep")
     if re.search("^%", text, re.MULTILINE):
         raise ValueError("a line begins with %: YAML's directives could change what the numbers mean")
     return text
 
 
 def _check_plain(values: dict[Any, Any], path: Path) -> None:
-    """Refuse what no parameter is: sets, dates and bytes, huge numbers and texts, trees that unfold from few aliases."""
+    """Refuse what no parameter is: sets, dates, bytes, huge numbers and texts, trees that unfold from few aliases."""
     pending: list[tuple[str, Any, int]] = [(str(key), value, 1) for key, value in values.items()]
     seen, problem = 0, ""
     while pending and not problem:
@@ -274,7 +278,9 @@ def _check_plain(values: dict[Any, Any], path: Path) -> None:
         elif isinstance(value, list):
             pending += [(f"{key}.{place}", inner, depth + 1) for place, inner in enumerate(value)]
         elif type(value) not in PLAIN:
-            problem = f"a {type(value).__name__} ({_brief.repr(value)}) is no number, text, truth value, list or mapping"
+            problem = (
+                f"a {type(value).__name__} ({_brief.repr(value)}) is no number, text, truth value, list or mapping"
+            )
         elif isinstance(value, str) and len(value) > LONGEST_TEXT:
             problem = f"a text of {len(value)} characters, at most {LONGEST_TEXT}"
         elif type(value) is int and abs(value) > LARGEST_WHOLE:
@@ -286,7 +292,7 @@ def _check_plain(values: dict[Any, Any], path: Path) -> None:
 def _validate(section: str, value: Any, path: Path) -> Any:
     try:
         # Lists of the YAML file are the tuples of the schema; strict mode would refuse them.
-        return TypeAdapter(_schema(section)).validate_python(_tuples(value))
+        return TypeAdapter(_schema(section)).validate_python(_tuples(value), strict=True)
     except ValidationError as error:
         problems = []
         for problem in error.errors():

@@ -3,8 +3,10 @@
 Notation: N images, h x w anomaly map, S side of the network's input in pixels.
 """
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -36,7 +38,7 @@ class Predictions:
         if not len(self.names) == len(self.scores) == len(self.maps):
             raise ValueError(f"{len(self.names)} names, {len(self.scores)} scores, {len(self.maps)} maps")
         if not np.isfinite(self.scores).all() or not np.isfinite(self.maps).all():
-            raise ValueError("a score or an anomaly map is not finite")
+            raise AdshiftError("a score or an anomaly map is not finite", "fit the model again with `dvc repro`")
 
     @classmethod
     def of_maps(cls, names: tuple[str, ...], maps: np.ndarray, size: int, smoothing: float) -> "Predictions":
@@ -65,5 +67,5 @@ class Predictions:
             with np.load(path, allow_pickle=False) as file:
                 return cls(tuple(file["names"].tolist()), file["scores"], file["maps"],
                            int(file["size"]), float(file["smoothing"]))  # fmt: skip
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile, zlib.error, AdshiftError) as error:
             raise AdshiftError(f"{path}: not readable scores ({error})", "run `dvc repro` again") from None

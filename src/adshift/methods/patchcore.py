@@ -291,10 +291,12 @@ class PatchCore(MemoryBank):
             "radii": ("f", (rows,)),
             "total": ("int64", ()),
             **({"projection": ("float32", (width, settings.projection))} if settings.projection else {}),
-            **({f"graph.{name}": (dtype, (None,)) for name, dtype in graph.items()} if settings.index == "hnsw" else {}),
+            **{f"graph.{name}": (dtype, (None,)) for name, dtype in graph.items() if settings.index == "hnsw"},
         })  # fmt: skip
         sound = storage.distinct(arrays["picks"], int(arrays["total"])) and (arrays["radii"] >= 0).all()
-        storage.demand_that(sound, folder, f"picks are not {rows} of {arrays['total']} patches, or a radius is negative")
+        storage.demand_that(
+            sound, folder, f"picks are not {rows} of {arrays['total']} patches, or a radius is negative"
+        )
         model = cls(settings)
         model.spec, model.bank, model.picks, model.radii = spec, arrays["bank"], arrays["picks"], arrays["radii"]
         model.matrix, model.total = arrays.get("projection"), int(arrays["total"])

@@ -1,8 +1,8 @@
 """A model directory: `model.json` says what it is, `model.safetensors` holds its arrays. Equal models, equal bytes.
 
 The JSON holds the settings, how the features were made (backbone, weights' hash, preprocessing, layers), the versions
-that made it, and each array's shape and type, so that a damaged or foreign file is refused before it is used. Nothing in
-it is a path, and nothing of it is executed. What each detector's arrays must be like, it says itself (`demand`).
+that made it, and each array's shape and type, so that a damaged or foreign file is refused before it is used. Nothing
+in it is a path, and nothing of it is executed. What each detector's arrays must be like, it says itself (`demand`).
 """
 
 import hashlib
@@ -136,7 +136,7 @@ def demand_that(sound: Any, folder: Path, what: str) -> None:
 
 def distinct(numbers: np.ndarray, below: int) -> bool:
     """Whether these are different indices of what has `below` entries."""
-    return bool(0 <= numbers.min() and numbers.max() < below and len(np.unique(numbers)) == len(numbers))
+    return bool(numbers.min() >= 0 and numbers.max() < below and len(np.unique(numbers)) == len(numbers))
 
 
 def _size(path: Path) -> int:

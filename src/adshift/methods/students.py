@@ -193,7 +193,7 @@ class Student(ABC):
         storage.demand_that(not negative, folder, f"{', '.join(negative[:3])}: a negative variance")
         try:
             _ = model.student
-        except (KeyError, IndexError, ValueError, RuntimeError) as error:
-            what = f"{folder}: no student of {spec.get('backbone')!r} ({str(error)[:300]})"
+        except (AdshiftError, KeyError, IndexError, ValueError, RuntimeError) as error:
+            what = f"{folder}: no student of {spec.get('backbone')!r} ({str(getattr(error, 'what', error))[:300]})"
             raise AdshiftError(what, storage.REMEDY) from None
         return model
