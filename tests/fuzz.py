@@ -8,6 +8,8 @@ its own sees in the file.
 Every case is made from its number alone, so that a failure comes back: `python tests/fuzz.py --only images 4711`.
 """
 
+# ruff: noqa: E501  (tables and strategies)
+
 import argparse
 import io
 import json
@@ -48,7 +50,7 @@ MEMORY = 4 * 2**30  # bytes of address space
 SEED = 2026
 
 
-class Wrong(Exception):
+class WrongError(Exception):
     """Something was accepted and read as something else."""
 
 
@@ -158,11 +160,11 @@ def fuzz_image(case: int) -> str:
             outcomes.append(decode(data, "a.png"))
         except AdshiftError as error:
             if not error.what.startswith("a.png: ") or not error.remedy:
-                raise Wrong(f"the error names no file or remedy: {error}") from None
+                raise WrongError(f"the error names no file or remedy: {error}") from None
             outcomes.append(None)
     picture, mask = outcomes
     if (picture is None) != (mask is None):
-        raise Wrong("read as an image but not as a mask, or the other way round")
+        raise WrongError("read as an image but not as a mask, or the other way round")
     if picture is None or mask is None:
         return "refused"
     if (
@@ -171,10 +173,10 @@ def fuzz_image(case: int) -> str:
         or picture.shape[2] != 3
         or picture[..., 0].size > images.MAX_PIXELS
     ):
-        raise Wrong(f"{picture.dtype} {picture.shape}")
+        raise WrongError(f"{picture.dtype} {picture.shape}")
     again, again_mask = as_decoded_again(data)
     if not np.array_equal(picture, again) or mask.dtype != bool or not np.array_equal(mask, again_mask):
-        raise Wrong("the second decoder sees another picture")
+        raise WrongError("the second decoder sees another picture")
     return "read"
 
 
@@ -253,11 +255,11 @@ def fuzz_params(case: int, folder: Path) -> str:
             found = params.load_all(path)
         except AdshiftError as error:
             if not error.what.startswith(f"{path}: ") or not error.remedy or len(str(error)) > 5000:
-                raise Wrong(f"the error names no file or remedy, or is endless: {str(error)[:300]}") from None
+                raise WrongError(f"the error names no file or remedy, or is endless: {str(error)[:300]}") from None
             return "refused"
         theirs = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
     if not same(plain(found), json.loads(json.dumps(theirs))):
-        raise Wrong("the values are not those of the file")
+        raise WrongError("the values are not those of the file")
     return "read"
 
 
