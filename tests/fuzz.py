@@ -316,10 +316,10 @@ def main() -> None:
     if args.only:
         print(kinds[args.only[0]](int(args.only[1])))
         return
-    found = {kind: sweep(work, range(args.cases)) for kind, work in kinds.items()}
     revision = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, check=False, capture_output=True, text=True
     )
+    found = {kind: sweep(work, range(args.cases)) for kind, work in kinds.items()}
     result = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": revision.stdout.strip(),
