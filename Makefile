@@ -8,7 +8,7 @@ SETUP := $(VENV)/.done
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test browser bench faults lint clean
+.PHONY: help setup repro test browser bench faults fuzz audit lint clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,6 +40,13 @@ bench: setup  ## ours against the peers; ONLY=NAME for one benchmark
 
 faults: setup  ## kills, damage, a full disk, in runs of the pipeline; long; ONLY="kills disk" for some, KILLS=9 for fewer
 	@python tests/faults/run.py $(if $(ONLY),--only $(ONLY)) --kills $(KILLS)
+
+fuzz: setup  ## 10,000 mutated images and params files: minutes; writes docs/results/fuzz.json
+	@python tests/fuzz.py
+
+audit: setup  ## pinned packages against known vulnerabilities, as far as a service answers
+	@$(BIN)/python -c 'import pip_audit' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python pip-audit
+	@python tests/audit.py
 
 lint: setup  ## ruff and mypy
 	@ruff check . && ruff format --check . && mypy

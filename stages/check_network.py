@@ -1,13 +1,14 @@
 """Check that the network can be built, layers and weights, before images are shifted and embedded with it."""
 
 from adshift import params
-from adshift.checks import check_network
+from adshift.checks import NETWORK, check_network, network_record
 from adshift.stage import run, write_json
 
 
 def main() -> None:
-    check_network(params.load("features").features)
-    write_json("data/checked_network.json", {"ok": True})  # always the same bytes, as check's
+    settings = params.load("features").features
+    check_network(settings)
+    write_json(NETWORK, network_record(settings))  # the same bytes as long as the weights are the same
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from adshift import checks, methods
+from adshift import checks, jobs, methods, params
 from adshift.errors import AdshiftError
+from adshift.stage import write_json
 from tiny import CLASSES, ROOT, Project, write_tree
 
 PATCHES = 8 * 28 * 28  # of the 8 training images of a class, at stride 8 of 224 pixels
@@ -93,3 +94,27 @@ def test_the_official_protocol_trains_on_all(project: Project) -> None:
     project.change(split__protocol="study")
     with pytest.raises(AdshiftError, match="selects none"):
         checks.check()
+
+
+def test_another_file_of_weights_under_the_same_name_is_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC does not see it, so nothing would run again."""
+    Path("weights.pth").write_bytes(b"one")
+    project.change(features__weights="weights.pth")
+    checks.check()  # nothing was made with them yet
+    settings = params.load("features").features
+    write_json(checks.NETWORK, checks.network_record(settings))
+    checks.check()
+    Path("weights.pth").write_bytes(b"two")
+    words = r"features.weights: weights.pth changed since(.|\n)*dvc repro --force --single-item check_network"
+    with pytest.raises(AdshiftError, match=words):
+        checks.check()
+    with pytest.raises(AdshiftError, match=words):
+        jobs.repro(1)
+    before = checks.NETWORK.read_bytes()
+    write_json(checks.NETWORK, checks.network_record(settings))  # as check_network does
+    assert checks.NETWORK.read_bytes() != before  # so that what embeds becomes stale
+    checks.check()
+
+
+def test_packaged_weights_leave_the_record_as_it_was(project: Project) -> None:
+    assert checks.network_record(params.load("features").features) == {"ok": True}

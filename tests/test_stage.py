@@ -119,7 +119,7 @@ def test_predictions_round_trip_and_refuse_what_is_not_finite(tmp_path: Path) ->
     assert (again.names, again.size, again.smoothing) == (found.names, 56, 4.0)
     np.testing.assert_array_equal(again.full_maps(), found.full_maps())
     assert again.full_maps().shape == (2, 56, 56)
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(AdshiftError, match="not finite"):
         Predictions(found.names, found.scores * np.nan, maps, 56, 4.0)
     (tmp_path / "x.npz").write_bytes(b"PK")
     with pytest.raises(AdshiftError, match=r"x\.npz: not readable"):

@@ -1,12 +1,17 @@
 """What can be known to be wrong before any work starts."""
 
+import hashlib
 from collections.abc import Mapping
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 from adshift import datasets, params, splits
 from adshift.backbones import PACKAGED, STRIDES_4_8_16, Backbone, find_weights, layers
 from adshift.errors import AdshiftError
+from adshift.stage import read_json
+
+NETWORK = Path("data/checked_network.json")  # what the stage check_network saw, on which embed depends
 
 
 def check() -> None:
@@ -39,6 +44,31 @@ def check() -> None:
         )
     _check_coreset(settings, normal)
     find_weights(settings.features)
+    check_weights(settings.features)
+
+
+def network_record(settings: params.Features) -> dict[str, Any]:
+    """What the stage check_network writes: of a file of weights its hash: another one makes features stale."""
+    if not settings.weights:
+        return {"ok": True}
+    with Path(settings.weights).open("rb") as file:
+        return {"ok": True, "weights": settings.weights, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def check_weights(settings: params.Features) -> None:
+    """DVC does not see the file that features.weights names: look whether it is still the one that was used.
+
+    Raises:
+        AdshiftError: it has another content under the same name.
+    """
+    if not settings.weights or not NETWORK.is_file():
+        return
+    used = read_json(NETWORK)
+    if used.get("weights") == settings.weights and used != network_record(settings):
+        raise AdshiftError(
+            f"features.weights: {settings.weights} changed since features were made with it",
+            "`dvc repro --force --single-item check_network` takes the new one, then `dvc repro`; or restore the file",
+        )
 
 
 def check_network(settings: params.Features) -> None:

@@ -6,10 +6,11 @@ the check alone.
 Notation: N images, H x W positions, C channels of a layer; level 1 is the shallowest layer kept.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from adshift.scenarios import features_path, split_path
 from adshift.stage import read_json
 
 IMAGES = "images.npy"  # the network's input, where features.images keeps it
+LARGEST, MOST_CHANNELS, MOST_LAYERS = 2048, 65536, 100  # pixels a side, as params.yaml allows; no network has more
 
 
 class Rows:
@@ -83,10 +85,21 @@ class Features:
             AdshiftError: a file is missing, damaged or of another shape than recorded.
         """
         spec = read_json(folder / "features.json")
-        names, expected = spec.pop("names"), spec.pop("checksums", {})
-        files = {level: (layer["file"], layer["shape"]) for level, layer in enumerate(spec["layers"], start=1)}
-        if "images" in spec:
-            files[0] = spec["images"], (spec["size"], spec["size"], 3)
+        try:
+            names, expected = spec.pop("names"), spec.pop("checksums", {})
+            check_spec(spec)
+            files = {level: (layer["file"], layer["shape"]) for level, layer in enumerate(spec["layers"], start=1)}
+            if "images" in spec:
+                files[0] = spec["images"], (spec["size"], spec["size"], 3)
+            if wrong := [file for file, _ in files.values() if PurePath(file).name != file]:
+                raise ValueError(f"{wrong[0]!a} is no name of a file in this folder")
+            if not all(isinstance(name, str) for name in names):
+                raise ValueError("names that are no text")
+            if any(len(sums) != len(names) for sums in expected.values()):
+                raise ValueError("checksums of other images")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            what = f"{folder / 'features.json'}: not how features were made ({error!r})"
+            raise AdshiftError(what, checksums.REMEDY) from None
         arrays: dict[int, np.ndarray | Rows] = {}
         for level, (file, shape) in files.items():
             try:
@@ -94,7 +107,8 @@ class Features:
             except Exception as error:  # NumPy reads the header as a Python literal, which trips in many ways
                 raise AdshiftError(f"{folder / file}: not readable ({error})", checksums.REMEDY) from None
             expected_type = spec.get("dtype", array.dtype) if level else np.uint8
-            if array.shape != (len(names), *shape) or array.dtype != expected_type:
+            known = array.dtype in (np.uint8, np.float16, np.float32)
+            if array.shape != (len(names), *shape) or array.dtype != expected_type or not known:
                 raise AdshiftError(f"{folder / file}: {array.dtype} {array.shape}, not as written", checksums.REMEDY)
             arrays[level] = Rows(folder / file, array, expected.get(file))
         return cls.of(names, arrays, spec)
@@ -149,6 +163,29 @@ class Features:
         if 0 not in self.rows[0][0]:
             raise AdshiftError("the features were stored without the images", "set features.images: true")
         return np.stack([arrays[0][row] for arrays, row in self.rows])
+
+
+def check_spec(spec: Mapping[str, Any]) -> None:
+    """Refuse a record of how features were made that no network can stand behind, before anything is made to measure.
+
+    Raises:
+        KeyError, TypeError, ValueError: it lacks a part, or a size is absurd.
+    """
+    size, layers, backbone = spec["size"], spec["layers"], spec.get("backbone", "")
+    if not _whole(size, LARGEST):
+        raise ValueError(f"size {size!r}: expected 1 to {LARGEST} pixels")
+    if not re.fullmatch(r"[\w.-]*", backbone):  # timm would look for some names in a hub, and run what it finds there
+        raise ValueError(f"backbone {backbone!a}: expected letters, digits and _ . -")
+    if not isinstance(layers, list) or not 1 <= len(layers) <= MOST_LAYERS:
+        raise ValueError(f"layers: expected a list of 1 to {MOST_LAYERS}")
+    for layer in layers:
+        height, width, channels = layer["shape"]
+        if not (_whole(height, LARGEST) and _whole(width, LARGEST) and _whole(channels, MOST_CHANNELS)):
+            raise ValueError(f"a layer of shape {layer['shape']}")
+
+
+def _whole(value: Any, most: int) -> bool:
+    return type(value) is int and 1 <= value <= most
 
 
 def stored(dataset: str, classes: Iterable[str], domain: str, part: Literal["train", "val", "test"]) -> Features:

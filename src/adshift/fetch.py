@@ -9,6 +9,7 @@ import shutil
 import stat
 import tarfile
 import time
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -29,6 +30,9 @@ TIMEOUT = (10, 60)  # seconds to connect, and between two bytes
 CHUNK = 1 << 16  # bytes; so many at most are lost when a connection is cut
 DEPTH = 2  # folders that an archive may put around a data set
 HOME = Path("raw")
+# Images hardly compress, so no data set comes near these: an archive that does is made to fill the disk.
+MOST_RATIO, RATIO_FROM = 100, 2**30  # bytes unpacked for one of the archive, where they are more than the second
+MOST_MEMBERS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -241,7 +245,8 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar or zip file into `folder`, all of it or nothing.
 
     Raises:
-        AdshiftError: it is damaged, or holds an absolute path, `..`, a link, or what is no file or folder.
+        AdshiftError: it is damaged, or holds an absolute path, `..`, a link, what is no file or folder, two files of
+            one name, be it in capitals and small letters, or far more than its size promises.
     """
     with output(folder) as home:
         home.mkdir()
@@ -258,34 +263,58 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def _untar(archive: Path, home: Path) -> None:
+    guard = _Guard(archive)
     with tarfile.open(archive) as tar:
         for member in progress(tar, what=f"unpack {archive.name}", unit="file"):
-            _harmless(archive, member.name, plain=member.isreg() or member.isdir())
+            guard.take(member.name, member.size, plain=member.isreg() or member.isdir(), folder=member.isdir())
             _room(home, member.size)
             tar.extract(member, home, filter="data")
 
 
 def _unzip(archive: Path, home: Path) -> None:
+    guard = _Guard(archive)
     with zipfile.ZipFile(archive) as file:
         members = file.infolist()
-        _room(home, sum(member.file_size for member in members))
-        for member in progress(members, what=f"unpack {archive.name}", unit="file"):
+        for member in members:
             kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where the archive says nothing
-            _harmless(archive, member.filename, plain=kind in (0, stat.S_IFREG, stat.S_IFDIR))
-            file.extract(member, home)
+            plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+            guard.take(member.filename, member.file_size, plain=plain, folder=member.is_dir())
+        _room(home, guard.bytes)
+        for member in progress(members, what=f"unpack {archive.name}", unit="file"):
+            file.extract(member, home)  # no byte more than `file_size`
 
 
-def _harmless(archive: Path, name: str, plain: bool) -> None:
-    path = PurePosixPath(name)
-    if not plain:
-        problem = "is a link or a device"
-    elif path.is_absolute() or ".." in path.parts or "\\" in name:
-        problem = "leads out of the folder"
-    else:
-        return
-    raise AdshiftError(
-        f"{archive}: {name!a} {problem}; nothing was unpacked", "do not trust this archive; tell its publisher"
-    )
+class _Guard:
+    """Looks at every member of an archive before it is written."""
+
+    def __init__(self, archive: Path) -> None:
+        self.archive, self.most = archive, max(RATIO_FROM, MOST_RATIO * archive.stat().st_size)
+        self.bytes, self.members = 0, 0
+        self.files: set[str] = set()
+
+    def take(self, name: str, size: int, *, plain: bool, folder: bool) -> None:
+        """Count a member in.
+
+        Raises:
+            AdshiftError: it is not to be written.
+        """
+        path = PurePosixPath(name)
+        known = unicodedata.normalize("NFC", path.as_posix()).casefold()  # as file systems that ignore case compare
+        self.bytes, self.members = self.bytes + size, self.members + 1
+        if not plain:
+            problem = "is a link or a device"
+        elif path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+            problem = "leads out of the folder"
+        elif known in self.files:
+            problem = "is there twice, but for capitals perhaps"
+        elif size < 0 or self.bytes > self.most or self.members > MOST_MEMBERS:
+            problem = f"is one too many: {self.members} files of {self.bytes} bytes"
+        else:
+            self.files |= set() if folder else {known}
+            return
+        raise AdshiftError(
+            f"{self.archive}: {name!a} {problem}; nothing was unpacked", "do not trust this archive; tell its publisher"
+        )
 
 
 def report(name: str, root: Path) -> Iterator[str]:

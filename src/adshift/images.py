@@ -6,6 +6,7 @@ drawn on the stored pixels.
 
 import hashlib
 import io
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from adshift.manifest import Item
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 MAX_PIXELS = 100_000_000  # a larger image is taken for a decompression bomb
+MAX_BYTES = 2**30  # a larger file is not read; MAX_PIXELS of 16 bits and three channels take 600 MB
 
 # The readers of SUFFIXES and no others, since some of Pillow's start programs.
 _READERS = (
@@ -55,14 +57,20 @@ def read_bytes(path: Path | str) -> bytes:
     """The bytes of a file.
 
     Raises:
-        AdshiftError: it is missing or unreadable.
+        AdshiftError: it is missing, unreadable, no plain file (a pipe would be waited for, a device never ends) or
+            larger than `MAX_BYTES`.
     """
+    path = Path(path)
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise AdshiftError(
-            f"{path}: cannot be read ({error.strerror})", "restore the file or mend its rights"
-        ) from None
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise AdshiftError(f"{path}: cannot be read (not a plain file)", "take it out of the data set")
+        if found.st_size > MAX_BYTES:
+            raise AdshiftError(f"{path}: cannot be read (more than {MAX_BYTES // 2**20} MiB)", "replace the file")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        told = getattr(error, "strerror", None) or error
+        raise AdshiftError(f"{path}: cannot be read ({told})", "restore the file or mend its rights") from None
 
 
 def read_image(path: Path | str) -> np.ndarray:
@@ -99,15 +107,13 @@ def decode_image(data: bytes, path: Path | str) -> np.ndarray:
         path: named in errors.
 
     Raises:
-        AdshiftError: no image, truncated, larger than `MAX_PIXELS`, or of floating-point pixels.
+        AdshiftError: no image, truncated, larger than `MAX_PIXELS`, animated, or of floating-point pixels.
     """
     image = _open(data, path)
-    if image.mode == "F":
-        raise AdshiftError(f"{path}: has floating-point pixels", "save it with 8 or 16 bits a channel")
     if image.mode.startswith("I"):
-        grey = np.clip(np.asarray(image, dtype=np.int64), 0, 65535) / 257
-        image = Image.fromarray(np.rint(grey).astype(np.uint8))
-    return np.asarray(image.convert("RGB"))
+        deep = np.asarray(image).clip(0, 65535).astype(np.uint32)
+        image = Image.fromarray(((deep + 128) // 257).astype(np.uint8))
+    return np.asarray(_converted(image, "RGB", path))
 
 
 def decode_mask(data: bytes, path: Path | str) -> np.ndarray:
@@ -118,9 +124,9 @@ def decode_mask(data: bytes, path: Path | str) -> np.ndarray:
     """
     image = _open(data, path)
     deep = image.mode.startswith("I")
-    if image.mode not in ("1", "L") and not deep:
-        image = image.convert("RGB")
-    values = np.asarray(image.convert("L") if image.mode == "1" else image)
+    if image.mode != "L" and not deep:
+        image = _converted(image, "L" if image.mode == "1" else "RGB", path)
+    values = np.asarray(image)
     values = values.max(axis=2) if values.ndim == 3 else values
     bright = values >= (32768 if deep else 128)
     return bright if bright.any() else values > 0
@@ -159,15 +165,29 @@ def _open(data: bytes, path: Path | str) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
+        # A phone's JPEG may hold a second picture beside its own; of other files, none of the frames is the image.
+        if (frames := getattr(image, "n_frames", 1)) > 1 and image.format in ("PNG", "WEBP", "TIFF"):
+            raise AdshiftError(f"{path}: holds {frames} images, not one", "save each in a file of its own")
         image.load()
     except Image.DecompressionBombError:
         limit = f"more than {MAX_PIXELS // 10**6} megapixels"
         raise AdshiftError(f"{path}: {limit}", "reduce or crop the image; it would be shrunk anyway") from None
+    except AdshiftError:
+        raise
     except Image.UnidentifiedImageError:
         raise AdshiftError(f"{path}: not an image ({len(data)} bytes)", remedy) from None
     except Exception as error:  # a damaged file makes Pillow's readers trip in many ways
         raise AdshiftError(f"{path}: damaged or truncated ({error})", remedy) from None
+    if image.mode == "F":
+        raise AdshiftError(f"{path}: has floating-point pixels", "save it with 8 or 16 bits a channel")
     return image
+
+
+def _converted(image: Image.Image, mode: str, path: Path | str) -> Image.Image:
+    try:
+        return image.convert(mode)
+    except Exception as error:  # some colour spaces, or a palette that the file does not have
+        raise AdshiftError(f"{path}: its colours cannot be read ({error})", "save it as RGB or grey") from None
 
 
 def _verified(path: str, expected: str) -> bytes:

@@ -24,7 +24,11 @@ def repro(jobs: int) -> int:
         raise AdshiftError(f"--jobs {jobs}", "at least 1")
     for line in repair.locks():
         print(line, file=sys.stderr)
-    params.load_all()  # DVC fills dvc.yaml from it before any stage can check it, and names no key
+    settings = params.load_all()  # DVC fills dvc.yaml from it before any stage can check it, and names no key
+    if settings.features.weights:
+        from adshift.checks import check_weights
+
+        check_weights(settings.features)
     stale = jobs > 1 and subprocess.run(["dvc", "status", "--quiet"], check=False).returncode != 0
     failed = _side_by_side(jobs) if stale else 0
     return failed or subprocess.run(["dvc", "repro"], check=False).returncode

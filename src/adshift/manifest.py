@@ -69,20 +69,41 @@ def read(path: Path) -> list[Item]:
     """Read a manifest, sorted by name.
 
     Raises:
-        AdshiftError: it is missing or damaged.
+        AdshiftError: it is missing or damaged, or names what would lead out of a folder.
     """
     try:
         columns, rows = checksums.read_table(path)
         if columns != COLUMNS:
             raise ValueError(f"expected columns {', '.join(COLUMNS)}")
         items = [_item(dict(zip(COLUMNS, row, strict=True))) for row in rows]
-    except (OSError, ValueError, csv.Error) as error:
+        _check(items)
+    except (OSError, TypeError, KeyError, ValueError, csv.Error) as error:
         raise AdshiftError(f"{path}: not a readable manifest ({error})", checksums.REMEDY) from None
     return sorted(items, key=lambda item: item.name)
 
 
 def _item(row: Mapping[str, str]) -> Item:
     return Item(**{**row, **{side: int(row[side]) for side in ("width", "height")}})  # type: ignore[arg-type]
+
+
+def _check(items: list[Item]) -> None:
+    """Refuse names that are no `part/defect/key`, since files are called by them, and paths that leave the data's root.
+
+    The root is not known here: it is the folder that all paths share, and beyond it nothing leads upwards.
+    """
+    for item in items:
+        parts = item.name.split("/")
+        if len(parts) != 3 or parts[:2] != [item.part, item.defect] or {"", ".", ".."} & {*parts} or "\0" in item.name:
+            raise ValueError(f"the name {item.name!a} is no part/defect/key")
+        if min(item.width, item.height) < 1:
+            raise ValueError(f"{item.name}: {item.width}x{item.height} pixels")
+    if len({item.name for item in items}) < len(items):
+        raise ValueError("a name stands twice")
+    paths = [path.split("/")[:-1] for item in items for path in (item.image, item.mask) if path]
+    low, high = (min(paths), max(paths)) if paths else ([], [])
+    root = next((place for place, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), len(low))
+    if any(".." in path[root:] for path in paths) or len({path[:1] == [""] for path in paths}) > 1:
+        raise ValueError("a path leads out of the folder that the others lie in")
 
 
 def anomalous(names: Iterable[str]) -> np.ndarray:

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
 
+from adshift.errors import AdshiftError
+
 THREADED = {"faiss", "numba", "numpy", "scipy", "scipy.linalg", "sklearn", "torch"}  # they bring such libraries
 
 Item = TypeVar("Item")
@@ -23,8 +25,16 @@ Result = TypeVar("Result")
 
 
 def thread_count() -> int:
-    """Threads to use: ADSHIFT_THREADS, else the processors this process may run on."""
-    return max(1, int(os.environ.get("ADSHIFT_THREADS", "0")) or len(os.sched_getaffinity(0)))
+    """Threads to use: ADSHIFT_THREADS, else the processors this process may run on.
+
+    Raises:
+        AdshiftError: ADSHIFT_THREADS is no whole number.
+    """
+    wanted = os.environ.get("ADSHIFT_THREADS", "0")
+    try:
+        return max(1, int(wanted) or len(os.sched_getaffinity(0)))
+    except ValueError:
+        raise AdshiftError(f"ADSHIFT_THREADS={wanted!r} is no whole number", "set it to the threads to use") from None
 
 
 def one_thread_below() -> Any:

@@ -7,21 +7,32 @@ parameter that DVC does not know about.
 import json
 import math
 import re
+import reprlib
 import sys
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from adshift import methods
 from adshift.errors import AdshiftError
 from adshift.registry import DATASETS
 
 FILE = Path("params.yaml")
+
+# No study comes near these limits. They keep a file that means harm from taking the memory or the stack.
+MOST_BYTES = 1_000_000
+MOST_VALUES, DEEPEST = 10_000, 20  # with every alias unfolded
+LONGEST_TEXT, LARGEST_WHOLE = 1000, 2**53
+SHOWN = 10  # problems of a section in one message
+PLAIN = (str, int, float, bool, type(None))
+
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = 80
 
 
 def _float(value: object) -> object:
@@ -54,7 +65,7 @@ def _odd(value: int) -> int:
 def _one_group(pattern: str) -> str:
     try:
         groups = re.compile(pattern).groups
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
     if groups != 1:
         raise ValueError(f"{pattern!r} has {groups} groups, expected one, in parentheses")
@@ -62,6 +73,8 @@ def _one_group(pattern: str) -> str:
 
 
 def _name(value: str) -> str:
+    if len(value) > 100:  # it becomes a folder's and a file's name
+        raise ValueError(f"{len(value)} characters, at most 100")
     if value == methods.UNIFIED or not value.replace("_", "").isalnum():
         raise ValueError(f"{value!r}: letters, digits and _ only, and not {methods.UNIFIED!r}, which is reserved")
     return value
@@ -225,27 +238,70 @@ def read(path: Path = FILE) -> dict[str, Any]:
     """params.yaml as plain values, read as YAML 1.2 like DVC does.
 
     Raises:
-        AdshiftError: it is missing, no YAML, or no mapping.
+        AdshiftError: it is missing, no YAML, no mapping, or holds what is no plain value of a sensible size.
     """
     try:
-        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise AdshiftError(f"{path}: cannot be read: {error}", "mend it, or `git checkout params.yaml`") from None
+        values = YAML(typ="safe", pure=True).load(_text(path))
+    except Exception as error:  # ruamel.yaml trips in many ways over what its grammar lets pass, such as the month 13
+        told = "nested too deep" if isinstance(error, RecursionError) else error
+        raise AdshiftError(f"{path}: cannot be read: {told}", "mend it, or `git checkout params.yaml`") from None
     if not isinstance(values, dict):
         raise AdshiftError(f"{path}: expected sections, found {type(values).__name__}", "`git checkout params.yaml`")
+    _check_plain(values, path)
     return values
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"larger than {MOST_BYTES} bytes")
+    text = content.decode("utf-8")
+    brackets = accumulate(1 if one in "[{" else -1 for one in re.findall(r"[][{}]", text))
+    if max(brackets, default=0) > 5 * DEEPEST:  # the parser would take seconds
+        raise ValueError("nested too deep")
+    if re.search("^%", text, re.MULTILINE):
+        raise ValueError("a line begins with %: YAML's directives could change what the numbers mean")
+    return text
+
+
+def _check_plain(values: dict[Any, Any], path: Path) -> None:
+    """Refuse what no parameter is: sets, dates, bytes, huge numbers and texts, trees that unfold from few aliases."""
+    pending: list[tuple[str, Any, int]] = [(str(key), value, 1) for key, value in values.items()]
+    seen, problem = 0, ""
+    while pending and not problem:
+        key, value, depth = pending.pop()
+        seen += 1
+        if seen > MOST_VALUES or depth > DEEPEST:
+            problem = f"more than {MOST_VALUES} values or {DEEPEST} levels, aliases unfolded"
+        elif isinstance(value, dict):
+            pending += [(f"{key}.{name}", inner, depth + 1) for name, inner in value.items()]
+        elif isinstance(value, list):
+            pending += [(f"{key}.{place}", inner, depth + 1) for place, inner in enumerate(value)]
+        elif type(value) not in PLAIN:
+            problem = (
+                f"a {type(value).__name__} ({_brief.repr(value)}) is no number, text, truth value, list or mapping"
+            )
+        elif isinstance(value, str) and len(value) > LONGEST_TEXT:
+            problem = f"a text of {len(value)} characters, at most {LONGEST_TEXT}"
+        elif type(value) is int and abs(value) > LARGEST_WHOLE:
+            problem = f"{_brief.repr(value)} is too large a number"
+    if problem:
+        raise AdshiftError(f"{path}: {key[:200]}: {problem}", f"mend {path}; its comments say what is allowed")
 
 
 def _validate(section: str, value: Any, path: Path) -> Any:
     try:
         # Lists of the YAML file are the tuples of the schema; strict mode would refuse them.
-        return TypeAdapter(_schema(section)).validate_python(_tuples(value))
+        return TypeAdapter(_schema(section)).validate_python(_tuples(value), strict=True)
     except ValidationError as error:
         problems = []
         for problem in error.errors():
             key = ".".join([section, *(str(part) for part in problem["loc"])])
-            found = "" if problem["type"] == "missing" else f" (found {problem['input']!r})"
+            found = "" if problem["type"] == "missing" else f" (found {_brief.repr(problem['input'])})"
             problems.append(f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}{found}")
+        if len(problems) > SHOWN:
+            problems[SHOWN:] = [f"and {len(problems) - SHOWN} more"]
         raise AdshiftError(
             f"{path}: " + "; ".join(problems), f"mend {path}; its comments say what is allowed"
         ) from None
@@ -293,7 +349,7 @@ def load_all(path: Path = FILE) -> Any:
 def validate(values: Mapping[str, Any], path: Path) -> Any:
     """The same of plain values, as `read` gives them; `path` is named in errors."""
     known = {*SECTIONS, *methods.REGISTRY}
-    unknown = [str(key) for key in values if key not in known]
+    unknown = [str(key)[:80] for key in values if key not in known][:SHOWN]
     if unknown:
         raise AdshiftError(f"{path}: unknown: {', '.join(unknown)}", f"known are {', '.join(sorted(known))}")
     return _pick(values, known, path)

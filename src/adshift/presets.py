@@ -100,6 +100,8 @@ def resolved(name: str, data_root: str | None) -> dict[str, Any]:
     """
     values = values_of(name)
     if name == "sample":
+        if data_root is not None:
+            raise AdshiftError(f"--data-root {data_root}: the sample's images are made here", "leave --data-root out")
         values["dataset.root"] = SAMPLE_ROOT
     elif data_root is None:
         raise AdshiftError(f"preset {name}: which images?", f"adshift preset {name} --data-root DIR")

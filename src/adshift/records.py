@@ -37,7 +37,7 @@ class Predictions:
         if not len(self.names) == len(self.scores) == len(self.maps):
             raise ValueError(f"{len(self.names)} names, {len(self.scores)} scores, {len(self.maps)} maps")
         if not np.isfinite(self.scores).all() or not np.isfinite(self.maps).all():
-            raise ValueError("a score or an anomaly map is not finite")
+            raise AdshiftError("a score or an anomaly map is not finite", "fit the model again with `dvc repro`")
 
     @classmethod
     def of_maps(cls, names: tuple[str, ...], maps: np.ndarray, size: int, smoothing: float) -> "Predictions":

@@ -43,7 +43,7 @@ def find_weights(settings: Settings) -> Weights:
     """
     if settings.weights:
         path = Path(settings.weights)
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113  (false for a name that is too long, where Path's own raises)
             raise AdshiftError(
                 f"features.weights: {path} is not a file", "name a .pth or .safetensors file, or leave it empty"
             )
@@ -81,8 +81,16 @@ def read(path: Path) -> dict[str, Any]:
             f"{path}: not a readable state dict ({error})", "use a .pth or .safetensors state dict"
         ) from None
     state = state.get("state_dict", state) if isinstance(state, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) and value.layout is torch.strided
+        for name, value in state.items()
+    ):
         raise AdshiftError(f"{path}: holds no state dict", "save `model.state_dict()`, not the model")
+    for name, value in state.items():
+        if value.is_complex() or value.is_quantized or not bool(value.isfinite().all()):
+            raise AdshiftError(f"{path}: {name} holds what is no finite real number", "get the file from its authors")
+        if name.endswith("running_var") and bool((value < 0).any()):
+            raise AdshiftError(f"{path}: {name} holds a negative variance", "get the file from its authors")
     return {name.removeprefix("module."): value for name, value in state.items()}  # left by training on many GPUs
 
 

@@ -14,6 +14,8 @@ An adapter is a module with
 A new data set is such a file and a line in `adshift.registry`.
 """
 
+import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -66,7 +68,7 @@ def classes_under(name: str, root: str) -> list[str]:
         AdshiftError: there is no such data set or root, or no class in it.
     """
     adapter = _adapter(name)
-    if not Path(root).exists():
+    if not os.path.exists(root):  # noqa: PTH110  (false for a name that is too long, where Path's own raises)
         raise AdshiftError(f"dataset.root: {root} does not exist", "set it to the folder that holds the data set")
     found = adapter.classes_under(Path(root))
     if not found:
@@ -183,8 +185,7 @@ def files_in(folder: Path, suffixes: Sequence[str] = images.SUFFIXES) -> tuple[d
     """
     found: dict[str, Path] = {}
     problems = []
-    entries = sorted(folder.iterdir()) if folder.is_dir() else []
-    for path in entries:
+    for path in entries_of(folder):
         suffix = path.suffix.lower()
         if path.name.startswith(".") or suffix in COMPANIONS:
             continue
@@ -206,8 +207,19 @@ def not_there(paths: Iterable[Path | None], listed_in: Path) -> list[str]:
 
 def folders_in(folder: Path) -> list[Path]:
     """The visible folders in a folder, sorted; none if it is not there."""
-    entries = folder.iterdir() if folder.is_dir() else iter(())
-    return sorted(path for path in entries if path.is_dir() and not path.name.startswith("."))
+    return [path for path in entries_of(folder) if path.is_dir() and not path.name.startswith(".")]
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted; nothing if it is not there.
+
+    Raises:
+        AdshiftError: it may not be looked into.
+    """
+    try:
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise AdshiftError(f"{folder}: cannot be read ({error.strerror})", "mend its rights") from None
 
 
 def _adapter(name: str) -> Any:
@@ -225,11 +237,11 @@ def _list(name: str, root: Path, classes: Sequence[str]) -> dict[str, list[Candi
         names, files = (Counter(getattr(one, key) for one in found[chosen]) for key in ("name", "image"))
         problems += [f"{root}: class {chosen} has two images named {one}" for one, count in names.items() if count > 1]
         problems += [f"{one}: stands twice in the split" for one, count in files.items() if count > 1]
-        problems += [
-            f"{str(candidate.image)!a}: the name is not UTF-8; rename it"
-            for candidate in found[chosen]
-            if not _is_utf8(str(candidate.image))
-        ]
+        for path in (path for one in found[chosen] for path in (one.image, one.mask) if path):
+            if not _is_utf8(str(path)):
+                problems.append(f"{str(path)!a}: the name is not UTF-8; rename it")
+            elif re.search(r"[\x00-\x1f\x7f]", str(path)):
+                problems.append(f"{str(path)!a}: the name holds a control character; rename it")
     _report(problems, adapter.LAYOUT)
     return found
 

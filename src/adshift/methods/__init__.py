@@ -34,12 +34,17 @@ Part = Literal["fit", "score"]
 
 
 def _module(method: str) -> Any:
+    if method not in REGISTRY:
+        from adshift.errors import AdshiftError
+
+        raise AdshiftError(f"method {method!r} is unknown", f"choose from {', '.join(REGISTRY)}")
     return import_module(REGISTRY[method].split(":")[0])
 
 
 def detector_class(method: str) -> Any:
     """The class of a method, its module imported only now."""
-    return getattr(_module(method), REGISTRY[method].split(":")[1])
+    module = _module(method)
+    return getattr(module, REGISTRY[method].split(":")[1])
 
 
 def warm_up(method: str) -> None:

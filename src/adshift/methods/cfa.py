@@ -180,6 +180,13 @@ class Cfa:
             AdshiftError: the folder holds no sound CFA model.
         """
         settings, spec, arrays = storage.load(folder, "cfa")
+        width = sum(spec["layers"][level - 1]["shape"][-1] for level in settings.layers)
+        height, wide, _ = spec["layers"][settings.layers[0] - 1]["shape"]
+        storage.demand(folder, arrays, {
+            "weight": ("float32", (width, width + 2)),
+            "bias": ("float32", (width,)),
+            "bank": ("float32", (height * wide, width)),
+        })  # fmt: skip
         model = cls(settings)
         model.spec, model.weight, model.bias, model.bank = spec, arrays["weight"], arrays["bias"], arrays["bank"]
         return model

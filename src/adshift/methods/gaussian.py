@@ -101,6 +101,15 @@ class Gaussians(ABC):
             yield level, own, self.channels[own] - first
             first += count
 
+    def _check_channels(self, folder: Path, channels: np.ndarray) -> None:
+        """Refuse channels that the layers do not have, or have once.
+
+        Raises:
+            AdshiftError: naming the folder of the model.
+        """
+        total = sum(self._shape(level)[-1] for level in self.settings.layers)
+        storage.demand_that(storage.distinct(channels, total), folder, f"channels are not {len(channels)} of {total}")
+
     def predict(self, features: Features, how: Score) -> Predictions:
         """Distance of every position from its mean; the image score is the smoothed map's maximum (section III-C)."""
         parts = list(chunks(features))
@@ -165,8 +174,19 @@ class FullGaussians(Gaussians):
             AdshiftError: the folder holds no sound model of this method.
         """
         settings, spec, arrays = storage.load(folder, cls.name)
-        model = cls(settings)
-        model.spec, model.channels, model.mean = spec, arrays["channels"], arrays["mean"]
+        model, count = cls(settings), settings.n_features
+        model.spec = spec
+        height, width, _ = model._shape(settings.layers[0])
+        storage.demand(folder, arrays, {
+            "channels": ("int64", (count,)),
+            "mean": ("float32", (height * width, count)),
+            "inverse_covariance": ("float32", (height * width, count * (count + 1) // 2)),
+        })  # fmt: skip
+        model._check_channels(folder, arrays["channels"])
+        first = np.arange(count)  # where each row of the upper triangles begins: on the diagonal
+        diagonal = arrays["inverse_covariance"][:, first * count - first * (first - 1) // 2]
+        storage.demand_that((diagonal > 0).all(), folder, "inverse_covariance has a variance that is not positive")
+        model.channels, model.mean = arrays["channels"], arrays["mean"]
         upper = np.triu_indices(settings.n_features)
         full = np.empty((len(model.mean), settings.n_features, settings.n_features), np.float32)
         full[:, *upper] = arrays["inverse_covariance"]

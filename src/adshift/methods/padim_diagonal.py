@@ -115,7 +115,16 @@ class PadimDiagonal(Gaussians):
         """
         settings, spec, arrays = storage.load(folder, cls.name)
         model = cls(settings)
-        model.spec, model.channels = spec, arrays["channels"]
+        model.spec, model.channels = spec, arrays.get("channels", np.empty(0, np.int64))
+        wanted: dict[str, tuple[str, storage.Shape]] = {"channels": ("int64", (settings.n_features,))}
+        for level, own, _ in model._drawn():
+            shape = (*model._shape(level)[:2], int(own.sum()))
+            wanted |= {f"mean{level}": ("float32", shape), f"inverse_deviation{level}": ("float32", shape)}
+        storage.demand(folder, arrays, wanted)
+        model._check_channels(folder, model.channels)
+        for level in settings.layers:
+            positive = (arrays[f"inverse_deviation{level}"] > 0).all()
+            storage.demand_that(positive, folder, f"inverse_deviation{level} is not positive")
         model.mean = {level: arrays[f"mean{level}"] for level in settings.layers}
         model.inverse_deviation = {level: arrays[f"inverse_deviation{level}"] for level in settings.layers}
         return model

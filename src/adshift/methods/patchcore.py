@@ -5,7 +5,7 @@ K neighbours.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -283,6 +283,20 @@ class PatchCore(MemoryBank):
             AdshiftError: the folder holds no sound PatchCore model.
         """
         settings, spec, arrays = storage.load(folder, "patchcore")
+        width, rows = channels_of(spec, settings.layers), len(np.atleast_1d(arrays.get("bank", 0)))
+        graph = {"levels": "int32", "offsets": "uint64", "neighbors": "int32", "entry": "int64"}
+        storage.demand(folder, arrays, {
+            "bank": ("float32", (None, width)),
+            "picks": ("int64", (rows,)),
+            "radii": ("f", (rows,)),
+            "total": ("int64", ()),
+            **({"projection": ("float32", (width, settings.projection))} if settings.projection else {}),
+            **{f"graph.{name}": (dtype, (None,)) for name, dtype in graph.items() if settings.index == "hnsw"},
+        })  # fmt: skip
+        sound = storage.distinct(arrays["picks"], int(arrays["total"])) and (arrays["radii"] >= 0).all()
+        storage.demand_that(
+            sound, folder, f"picks are not {rows} of {arrays['total']} patches, or a radius is negative"
+        )
         model = cls(settings)
         model.spec, model.bank, model.picks, model.radii = spec, arrays["bank"], arrays["picks"], arrays["radii"]
         model.matrix, model.total = arrays.get("projection"), int(arrays["total"])
@@ -292,6 +306,11 @@ class PatchCore(MemoryBank):
         except ValueError as error:
             raise AdshiftError(f"{folder}: {error}", storage.REMEDY) from None
         return model
+
+
+def channels_of(spec: Mapping[str, Any], layers: tuple[int, ...]) -> int:
+    """D: how many channels the layers used have together."""
+    return sum(spec["layers"][level - 1]["shape"][-1] for level in layers)
 
 
 def softmax_weight(distances: np.ndarray) -> np.ndarray:

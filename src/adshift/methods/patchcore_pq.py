@@ -13,7 +13,7 @@ from pydantic import model_validator
 
 from adshift.errors import AdshiftError
 from adshift.methods import storage
-from adshift.methods.patchcore import Bank, MemoryBank, Scoring
+from adshift.methods.patchcore import Bank, MemoryBank, Scoring, channels_of
 from adshift.methods.patchcore import warm_up as warm_up_selection
 from adshift.params import Count
 from adshift.quantization import Codes, QuantizedNeighbors, quantize
@@ -102,6 +102,8 @@ class PatchCorePQ(MemoryBank):
         try:
             model.codes = Codes(arrays["codes"], arrays["codebooks"], arrays["rotation"], int(arrays["dimensions"]))
             model.codes.check(settings.bytes, settings.opq)
+            if model.codes.dimensions != (width := channels_of(spec, settings.layers)):
+                raise ValueError(f"{model.codes.dimensions} dimensions, its layers have {width}")
         except (KeyError, TypeError, ValueError) as error:
             raise AdshiftError(f"{folder}: no sound quantized bank ({error})", storage.REMEDY) from None
         return model

@@ -189,4 +189,11 @@ class Student(ABC):
         settings, spec, arrays = storage.load(folder, cls.name)
         model = cls(settings)
         model.spec, model.arrays = spec, arrays
+        negative = [name for name, array in arrays.items() if name.endswith("running_var") and (array < 0).any()]
+        storage.demand_that(not negative, folder, f"{', '.join(negative[:3])}: a negative variance")
+        try:
+            _ = model.student
+        except (AdshiftError, KeyError, IndexError, ValueError, RuntimeError) as error:
+            what = f"{folder}: no student of {spec.get('backbone')!r} ({str(getattr(error, 'what', error))[:300]})"
+            raise AdshiftError(what, storage.REMEDY) from None
         return model

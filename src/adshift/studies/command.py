@@ -22,6 +22,8 @@ def study(name: str, preset: str | None, roots: Sequence[str], changes: Sequence
     """
     from tqdm import tqdm
 
+    if jobs is not None and jobs < 1:
+        raise AdshiftError(f"--jobs {jobs}", "at least 1")
     declared = declare.read(name)
     if preset:
         if any(point.preset for point in declared.points):
