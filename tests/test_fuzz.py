@@ -1,6 +1,7 @@
 """The first 300 cases of each kind of `make fuzz` (tests/fuzz.py), and that it would notice."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,14 @@ def test_a_case_that_hangs_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         while True:
             pass
 
-    assert "TimeoutError" in fuzz.sweep(hang, range(1))["failures"][0]
+    assert "0.05 seconds of the processor" in fuzz.sweep(hang, range(1))["failures"][0]
+
+    def wait(_: int) -> str:
+        time.sleep(30)
+        return "read"
+
+    monkeypatch.setattr(fuzz, "PATIENCE", 0.05)
+    assert "0.05 seconds by the clock" in fuzz.sweep(wait, range(1))["failures"][0]
 
 
 def test_the_figures_of_the_last_whole_run() -> None:
