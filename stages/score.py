@@ -20,10 +20,10 @@ def main() -> None:
     settings = params.load("dataset.name", *(["classes"] if pooled else []))
     dataset = settings.dataset.name
     names = settings.classes if pooled else [args.model]
-    how = methods.settings(args.method, "score")
     for domains in args.pairs:
         model, images = domains.split("-on-")
         detector = methods.detector_class(args.method).load(model_path(dataset, args.method, args.model, model))
+        how = methods.settings(args.method, "score")
         scored: dict[tuple[str, ...], Path] = {}
         for part in ("val", "test"):
             paths = [scores_path(part, dataset, args.method, args.model, domains, name) for name in names]

@@ -88,6 +88,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any], dict[str, np.ndarray
 
     arrays = load((folder / "model.safetensors").read_bytes())
     record = json.loads((folder / "model.json").read_text())
+    record.pop("checksum")  # told elsewhere: tests/test_faults.py
     change(record, arrays)
     content = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
     record["arrays"] = {name: {"shape": array.shape, "dtype": str(array.dtype)} for name, array in arrays.items()}

@@ -627,7 +627,7 @@ MODELS: dict[str, tuple[str, Change, str]] = {
 
 def scored(project: Path, models: Path, method: str) -> tuple[Path, Callable[[], None], list[str]]:
     """A model in the place where the stage `score` loads it, that stage, and its arguments."""
-    folder = project / f"models/mvtec/{method}/{CLASS}/clean"
+    folder = project / f"data/fitted/mvtec/{method}/{CLASS}/clean"
     shutil.copytree(models / method, folder)
     return folder, stage("score"), ["--method", method, "--model", CLASS, "--pairs", "clean-on-clean"]
 
@@ -640,7 +640,7 @@ def test_models(project: Path, models: Path, name: str) -> None:
     method, change, says = MODELS[name]
     folder, main, arguments = scored(project, models, method)
     malformed.rewrite(folder, change)
-    assert_refused(project, main, *arguments, says=f"models/mvtec/{method}.*({says})", remedy=REFIT)
+    assert_refused(project, main, *arguments, says=f"data/fitted/mvtec/{method}.*({says})", remedy=REFIT)
 
 
 def header(text: bytes, rest: bytes = b"") -> Callable[[Path], object]:
@@ -655,6 +655,7 @@ def claims(shape: Any, dtype: Any = "float32") -> Callable[[Path], object]:
 
     def work(folder: Path) -> None:
         found = json.loads((folder / "model.json").read_text())
+        found.pop("checksum")
         found["arrays"]["bank"] = {"shape": shape, "dtype": dtype}
         (folder / "model.json").write_text(json.dumps(found))
 

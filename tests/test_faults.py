@@ -217,7 +217,8 @@ def read_features(folder: Path) -> Any:
 
 
 def write_model(folder: Path) -> None:
-    storage.save(folder, "padim_diagonal", _diagonal(), {"layers": []}, {"mean": np.arange(12.0).reshape(3, 4)})
+    spec = {"size": 8, "layers": [{"name": f"layer{level}", "shape": [2, 2, 3]} for level in (1, 2, 3)]}
+    storage.save(folder, "padim_diagonal", _diagonal(), spec, {"mean": np.arange(12.0).reshape(3, 4)})
 
 
 def _diagonal() -> dict[str, Any]:
