@@ -53,7 +53,9 @@ def copied(study: Path, tmp_path: Path) -> Path:
 
 
 def edit(path: Path, **values: Any) -> None:
+    """Change a record by hand; without the checksum, which would be told first."""
     record = json.loads(path.read_text())
+    record.pop("checksum")
     path.write_text(json.dumps(record | values))
 
 
@@ -197,13 +199,13 @@ def test_thresholds_may_be_others(study: Path, files: dict[str, str], copied: Pa
         (lambda folder: (folder / "model.json").write_text("[]"), "holds list"),
         (lambda folder: edit(folder / "model.json", method="os.system"), "no model of adshift"),
         (lambda folder: edit(folder / "model.json", method=["patchcore"]), "no model of adshift"),
-        (lambda folder: edit(folder / "model.json", features={"backbone": "resnet18"}), "features is damaged"),
+        (lambda folder: edit(folder / "model.json", features={"backbone": "resnet18"}), "features is damaged|no .* model of adshift"),
         (lambda folder: (folder / "score.json").write_text('{"neighbours": 0}'), r"score\.json: not its settings"),
         (lambda folder: (folder / "threshold.json").write_text("{"), r"threshold\.json: not readable"),
         (lambda folder: (folder / "threshold.json").write_text('{"threshold": "x"}'), "no threshold"),
         (lambda folder: (folder / "threshold.json").write_text('{"threshold": NaN}'), "no threshold"),
         (lambda folder: (folder / "threshold.json").unlink(), r"threshold\.json: not there"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"\x80" * 99), r"model\.safetensors: not readable"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"\x80" * 99), r"model\.safetensors: 99 bytes"),
     ],
 )
 def test_a_damaged_model_is_refused(copied: Path, damage: Any, words: str) -> None:
