@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adshift import provenance
+from adshift import checksums, provenance
 from adshift.errors import AdshiftError
 from adshift.report import label, plots, tables
 from adshift.report.tables import DIFFERENCE, MACRO, PUBLISHED, SPREAD, Cell
@@ -210,7 +210,7 @@ def _outputs(
         if not study.contamination:
             return measured, {}
         path = contamination_path(str(experiment.columns["dataset"]))
-        return measured, json.loads(files.read_text(str(path), encoding="utf-8"))
+        return measured, checksums.open_json(json.loads(files.read_text(str(path), encoding="utf-8")))
     except (OSError, DvcException, ValueError) as error:
         what = f"experiment {experiment.name}: its results cannot be read ({error})"
         raise AdshiftError(what, f"`dvc exp remove {experiment.name}` and run the study again") from None
