@@ -19,6 +19,8 @@ if "ADSHIFT_TRACE" in os.environ and "DVC_STAGE" in os.environ:
             (written if writes else read).add(args[0])
         elif event in ("os.listdir", "os.scandir") and isinstance(args[0], str):
             read.add(args[0])
+        elif event == "os.link":
+            read.add(os.fspath(args[0]))
         elif event == "adshift.params":
             params.update(args[0])
 
