@@ -6,9 +6,10 @@ Run from the repository's root; needs nothing of the pipeline but params.yaml:
         --dataset magnetic_tile --root DATA/magnetic_tile --name tile
 
 Fits on at most 100 images of train/good and tests on at most 100 normal and 100 defective ones, settings as params.yaml
-has them, one seed for all, so that a bank and its quantized twin hold the same rows. Each method runs in a process of its own: features on disk to model on disk, then the model's scores and maps
-of all test images, three rounds and their medians. Memory is the peak of the fit beside what the process held before
-(resident, without what lies in mapped files). A table beside the CSV shows it for reading, and what it was made with.
+has them, one seed for all, so that a bank and its quantized twin hold the same rows. Each method runs in a process of
+its own: features on disk to model on disk, then the model's scores and maps of all test images, three rounds and their
+medians. Memory is the peak of the fit beside what the process held before (resident, without what lies in mapped
+files). A table beside the CSV shows it for reading, and what it was made with.
 """
 
 import json
