@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -542,3 +543,10 @@ def test_a_study_runs_through_dvcs_queue(tmp_path: Path, monkeypatch: pytest.Mon
 
     again = project.run("adshift", "study", "run", "small").stdout
     assert "2 of 2 experiments are done" in again and "[" not in again
+
+
+def test_what_a_command_leaves_running_is_not_waited_for() -> None:
+    """`dvc queue start` leaves workers that hold its output open."""
+    start = time.monotonic()
+    assert queue._run("sh", "-c", "echo started; sleep 20 &") == "started\n"
+    assert time.monotonic() - start < 10

@@ -7,6 +7,7 @@ experiment runs in a temporary checkout with the shared cache, so a stage that a
 import json
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -100,12 +101,15 @@ class DvcQueue:
 
 
 def _run(*command: str, check: bool = True, environment: dict[str, str] | None = None) -> str:
-    # In a session of its own, so that Ctrl-C reaches us alone and we end things in order.
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, start_new_session=True)
+    # In a session of its own, so that Ctrl-C reaches us alone and we end things in order; into files, since a worker
+    # that the command leaves behind would keep a pipe open.
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        done = subprocess.run(command, check=False, stdout=out, stderr=err, env=environment, start_new_session=True)
+        printed, told = ((file.seek(0), file.read())[1] for file in (out, err))
     if check and done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()[-5:]
+        said = (told or printed).strip().splitlines()[-5:]
         raise AdshiftError(" ".join([*command[:3], "failed:", *said]), "run it yourself to see more")
-    return done.stdout
+    return printed
 
 
 def run(
