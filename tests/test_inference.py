@@ -238,7 +238,7 @@ def test_a_damaged_reference_is_told(copied: Path, files: dict[str, str]) -> Non
     (copied / "reference.npz").write_bytes(b"PK")
     model = adshift.load(copied)
     assert model.predict([next(iter(files.values()))])  # which needs none
-    with pytest.raises(AdshiftError, match=r"reference\.npz: not readable"):
+    with pytest.raises(AdshiftError, match=r"reference\.npz: not a readable reference"):
         _ = model.reference
 
 

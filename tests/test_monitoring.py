@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from adshift import cli, drift, monitoring
-from adshift.drift import ALPHA, Reference, features_p, look, needed, scores_p, set_aside, spent
+from adshift.drift import ALPHA, features_p, look, needed, scores_p, set_aside, spent
 from adshift.errors import AdshiftError
 from adshift.features import Features
+from adshift.records import Reference
 
 
 def sample(generator: np.random.Generator, count: int, place: float = 0.0, wide: float = 1.0, far: float = 0.0):

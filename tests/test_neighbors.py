@@ -100,7 +100,7 @@ def test_few_distances_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     met = []
     settle = bounds._settle.py_func
     counting = {**settle.__globals__, "rough": lambda a, b: met.append(1) or ((a - b) ** 2).sum()}
-    counting["insert"], counting["_lowest"] = bounds.insert.py_func, bounds._lowest.py_func
+    counting["insert"], counting["_near"] = bounds.insert.py_func, bounds._near.py_func
     monkeypatch.setattr(bounds, "_settle", type(settle)(settle.__code__, counting))
     Neighbors(clustered(1003, 0)).search(clustered(50, 1), 3)
     assert 3 * 50 <= len(met) < 0.2 * 1003 * 50

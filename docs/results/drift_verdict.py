@@ -37,7 +37,7 @@ from adshift.datasets import sample
 from adshift.features import Features
 from adshift.images import sha256
 from adshift.metrics import bootstrap
-from adshift.records import Predictions
+from adshift.records import Predictions, Reference
 from adshift.scenarios import DOMAINS, features_path, model_path, pair, scores_path, split_path
 from adshift.stage import read_json
 
@@ -152,7 +152,7 @@ def trials(
             known = drawn(normal["clean"], kept, generator)
             batch = drawn(normal[domain], size - defects, generator, without=known.names)
             batch += drawn(defective[domain], defects, generator)
-            found.append(drift.look(drift.Reference(known.scores, known.features), batch.scores, batch.features,
+            found.append(drift.look(Reference(known.scores, known.features), batch.scores, batch.features,
                                     seed=trial))  # fmt: skip
         said = Counter(one.verdict for one in found)
         right = "fine" if domain == "clean" else right_if_shifted

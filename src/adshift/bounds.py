@@ -58,15 +58,13 @@ class Exact:
                         squared[part], indices[part])  # fmt: skip
 
 
-@jit(fastmath=True)
-def _lowest(dots, norms, first):  # type: ignore[no-untyped-def]
-    """Smallest |x'|^2 - 2 q'x' of a group of rows."""
-    smallest = norms[first] + dots[first]
-    for j in range(first + 1, first + GROUP):
-        value = norms[j] + dots[j]
-        if value < smallest:  # noqa: PLR1730  (`min` does not compile to one instruction)
-            smallest = value
-    return smallest
+@jit()
+def _near(dots, norms, limit):  # type: ignore[no-untyped-def]
+    """How many rows have |x'|^2 - 2 q'x' of at most `limit`; counted, which is quicker than to find the smallest."""
+    count = np.int32(0)
+    for j in range(len(dots)):
+        count += np.int32(norms[j] + dots[j] <= limit)
+    return count
 
 
 @jit()
@@ -90,17 +88,18 @@ def _settle(dots, own, norms, first, queries, bank, nearby, squared, indices):  
     """
     k = squared.shape[1]
     for q in range(len(queries)):
-        values, rows = squared[q], indices[q]
+        values, rows, line = squared[q], indices[q], dots[q]
         if first == 0:
             values[:], rows[:] = np.inf, -1
             for row in nearby:
                 insert(values, rows, rough(queries[q], bank[row]), row)
         limit = values[k - 1] - own[q]
         for group in range(0, len(norms), GROUP):
-            if _lowest(dots[q], norms, group) > limit:
+            end = group + GROUP
+            if not _near(line[group:end], norms[group:end], limit):
                 continue
-            for j in range(group, group + GROUP):
-                if norms[j] + dots[q, j] <= limit:
+            for j in range(group, end):
+                if norms[j] + line[j] <= limit:
                     value, row = rough(queries[q], bank[first + j]), first + j
                     if value < values[k - 1] or (value == values[k - 1] and row < rows[k - 1]):
                         insert(values, rows, value, row)

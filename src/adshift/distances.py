@@ -52,3 +52,24 @@ def rough(a, b):  # type: ignore[no-untyped-def]
         step = a[d] - b[d]
         total += step * step
     return total
+
+
+@jit(fastmath=True)
+def quadratic_forms(vectors, triangles, out):  # type: ignore[no-untyped-def]
+    """x' A x of P symmetric matrices, in float32: `vectors` (P, N, D), `triangles` (P, D (D + 1) / 2), `out` (P, N).
+
+    `triangles` are the upper ones, row by row, so half of the matrix is read, and every entry off the diagonal counts
+    twice.
+    """
+    positions, count, dimensions = vectors.shape
+    for p in range(positions):
+        for n in range(count):
+            vector, first, total = vectors[p, n], 0, np.float32(0)
+            for i in range(dimensions):
+                row, rest = triangles[p, first : first + dimensions - i], vector[i:]
+                inner = np.float32(0)
+                for j in range(1, dimensions - i):
+                    inner += row[j] * rest[j]
+                total += rest[0] * (row[0] * rest[0] + inner + inner)
+                first += dimensions - i
+            out[p, n] = total

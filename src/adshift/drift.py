@@ -35,14 +35,13 @@ Notation: V reference images, N recent ones, K possibly defective among them, D 
 
 from dataclasses import asdict, dataclass
 from math import ceil, comb
-from pathlib import Path
 from typing import Any, Literal
-from zipfile import BadZipFile
 
 import numpy as np
 
 from adshift import seeding
 from adshift.errors import AdshiftError
+from adshift.records import Reference
 
 ALPHA = 0.05  # chance of any false alarm, over all looks
 DEFECTS = 0.1  # share of the recent images that may be defective
@@ -54,42 +53,6 @@ PERMUTATIONS = 999  # at least; more where the level asks for more
 CHUNK = 256  # permutations at once: bounds memory
 
 Verdict = Literal["fine", "recalibrate", "refit"]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Normal images that the model was not fitted on, as it sees them.
-
-    Attributes:
-        scores: (V,) float32 raw scores.
-        features: (V, D) float32, feature maps averaged over positions, all layers side by side.
-    """
-
-    scores: np.ndarray
-    features: np.ndarray
-
-    def __post_init__(self) -> None:
-        if self.scores.ndim != 1 or self.features.ndim != 2 or len(self.scores) != len(self.features):
-            raise ValueError(f"scores {self.scores.shape}, features {self.features.shape}: expected (V,), (V, D)")
-        if not np.isfinite(self.scores).all() or not np.isfinite(self.features).all():
-            raise ValueError("a score or a feature is not finite")
-
-    @classmethod
-    def load(cls, path: Path) -> "Reference":
-        """Read what `save`, or the pipeline, wrote.
-
-        Raises:
-            AdshiftError: the file is missing or damaged.
-        """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(file["scores"], file["features"])
-        except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
-            remedy = "give a complete model directory, or pull it again"
-            raise AdshiftError(f"{path}: not a readable reference ({error})", remedy) from None
-
-    def save(self, path: Path) -> None:
-        np.savez(path, scores=self.scores.astype(np.float32), features=self.features.astype(np.float32))
 
 
 @dataclass(frozen=True)

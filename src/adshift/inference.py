@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -33,7 +33,7 @@ from adshift.errors import AdshiftError
 from adshift.features import Features
 from adshift.images import decode_image, fit, read_image
 from adshift.parallel import map_ordered, silent
-from adshift.records import Predictions
+from adshift.records import Predictions, Reference
 
 __all__ = ["Geometry", "Input", "Model", "Prediction", "Reference", "Region", "load"]
 
@@ -151,13 +151,6 @@ class Prediction:
         return self.geometry.enlarge(_mask(self.anomaly_map, self.map_threshold, self.anomalous))
 
 
-class Reference(NamedTuple):
-    """Validation normals, kept with a model: `scores` (V,) and `features` (V, D), both float32, as `Model.score`'s."""
-
-    scores: np.ndarray
-    features: np.ndarray
-
-
 def load(
     model: str | Path,
     *,
@@ -243,16 +236,7 @@ class Model:
         Raises:
             AdshiftError: reference.npz is missing or damaged.
         """
-        path = self.folder / "reference.npz"
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                scores, features = file["scores"], file["features"]
-            shapes = scores.ndim == 1 and features.ndim == 2 and len(scores) == len(features)
-            if not shapes or not np.isfinite(scores).all() or not np.isfinite(features).all():
-                raise ValueError(f"scores {scores.shape}, features {features.shape}, or what is not finite")
-        except Exception as error:  # zipfile and NumPy raise many kinds for a damaged file
-            raise AdshiftError(f"{path}: not readable ({error})", REMEDY) from None
-        return Reference(scores, features)
+        return Reference.load(self.folder / "reference.npz")
 
     def read(self, image: Picture, name: str = "image") -> Input:
         """An image as the network sees it; `predict` does this itself where it is given no Input.

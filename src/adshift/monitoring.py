@@ -6,7 +6,6 @@ recalibration adds threshold-NAME.json and reference-NAME.npz, the normal images
 
 import json
 from collections.abc import Iterable, Mapping
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,11 @@ import numpy as np
 
 from adshift import recalibration
 from adshift.calibration import decide
-from adshift.drift import DEFECTS, Reference, look
+from adshift.drift import DEFECTS, look
 from adshift.errors import AdshiftError
 from adshift.images import SUFFIXES
 from adshift.recalibration import CONFORMAL, Recalibration, reference_path, threshold_path
+from adshift.records import Reference
 
 TARGET_FPR = 0.05  # where normal images alone are given and no rate
 REMEDIES = {
@@ -116,25 +116,21 @@ def verdict(found: Mapping[str, Any]) -> list[str]:
 
 
 def images(places: Iterable[str]) -> list[Path]:
-    """Image files at these places: files, folders (searched to the bottom) and patterns; each once, sorted.
+    """Image files at these places, as `adshift predict` takes them; each once, sorted.
 
     Raises:
         AdshiftError: a place is not there, or there is no image.
     """
-    found: set[Path] = set()
+    from adshift.predict import paths
+
     places = list(places)
-    for place in places:
-        matching = [place] if Path(place).exists() else glob(place, recursive=True)  # noqa: PTH207  (takes any pattern)
-        here = [Path(one) for one in matching]
-        if not here:
-            raise AdshiftError(f"{place}: not there", "give an image, a folder or a pattern")
-        for path in here:
-            inside = path.rglob("*") if path.is_dir() else [path]
-            found |= {one for one in inside if one.suffix.lower() in SUFFIXES and one.is_file()}
+    found = sorted({Path(path) for path in paths(places)})
+    if missing := [path for path in found if not path.exists()]:
+        raise AdshiftError(f"{missing[0]}: not there", "give an image, a folder or a pattern")
     if not found:
         what = f"{' '.join(places)}: no image that is read here ({' '.join(SUFFIXES)})"
         raise AdshiftError(what, "give an image, a folder or a pattern")
-    return sorted(found)
+    return found
 
 
 def _existing(folder: Path) -> Path:

@@ -25,7 +25,7 @@ from adshift.features import Features
 from adshift.images import sha256
 from adshift.manifest import anomalous
 from adshift.methods import UNIFIED, settings_path
-from adshift.records import Predictions
+from adshift.records import Predictions, Reference
 from adshift.scenarios import DOMAINS, SCENARIOS, Scenario, features_path, model_path, pair, scores_path, split_path
 from adshift.stage import read_json, write_json
 
@@ -126,8 +126,7 @@ def write(folder: Path, method: str, settings: Any) -> None:
         records = _thresholds(dataset, method, model, domain, val, thresholds)
         for file, record in records.items():
             write_json(place / file, record)
-        scores, features = _reference(dataset, domain, val)
-        np.savez(place / "reference.npz", scores=scores, features=features)  # its zip bears no time
+        _reference(dataset, domain, val).save(place / "reference.npz")
         about = _card(settings, method, model, domain, read_json(place / "model.json"), score)
         about["thresholds"] = records
         about["metrics"] = _metrics(model, domain, names, image["classes"], pixel)
@@ -179,15 +178,15 @@ def _thresholds(
     }
 
 
-def _reference(dataset: str, domain: str, val: Mapping[str, Predictions]) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (V,) and pooled features (V, D) of the validation normals of the model's own domain, float32."""
+def _reference(dataset: str, domain: str, val: Mapping[str, Predictions]) -> Reference:
+    """The validation normals of the model's own domain."""
     scores, features = [], []
     for name, found in val.items():
         normal = np.flatnonzero(~anomalous(found.names))
         stored = Features.open(features_path(dataset, name, domain))
         scores.append(found.scores[normal])
         features.append(pooled(stored.select(found.names[row] for row in normal)))
-    return np.concatenate(scores).astype(np.float32), np.concatenate(features)
+    return Reference(np.concatenate(scores).astype(np.float32), np.concatenate(features))
 
 
 def _card(

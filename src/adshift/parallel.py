@@ -3,6 +3,7 @@
 Every item is computed by one thread with single-threaded libraries below it, and results keep the items' order.
 """
 
+import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,31 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+# Of glibc's mallopt: blocks up to this size come from the heap, so much of its free end is kept, and grown by; all
+# threads share one heap.
+_KEPT = {
+    "M_MMAP_THRESHOLD": (-3, 2**30),
+    "M_TRIM_THRESHOLD": (-1, 2**30),
+    "M_TOP_PAD": (-2, 2**26),
+    "M_ARENA_MAX": (-8, 1),
+}
+
+
+@cache
+def keep_memory() -> None:
+    """Let this process keep what it frees: a network's maps, made anew for every batch, are otherwise fresh pages each
+    time, and to get those from the kernel takes longer than to compute what is written to them.
+
+    Does nothing where the allocator is not glibc's.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    for option, value in _KEPT.values():
+        mallopt(option, value)
+
+
 def thread_count() -> int:
     """Threads to use: ADSHIFT_THREADS, else the processors this process may run on.
 
@@ -39,7 +65,7 @@ def thread_count() -> int:
 
 def one_thread_below() -> Any:
     """A context in which BLAS and its like use one thread, since parallelism lies above them."""
-    return _controller(frozenset(THREADED & set(sys.modules))).limit(limits=1)
+    return _controller(frozenset(name for name in THREADED if name in sys.modules)).limit(limits=1)
 
 
 @cache

@@ -1,6 +1,6 @@
-"""What a detector says of some images: the one record of a prediction.
+"""What a detector says of some images: the records of predictions and of what they are held against.
 
-Notation: N images, h x w anomaly map, S side of the network's input in pixels.
+Notation: N images, h x w anomaly map, S side of the network's input in pixels, V reference images.
 """
 
 from dataclasses import dataclass
@@ -68,3 +68,39 @@ class Predictions:
                            int(file["size"]), float(file["smoothing"]))  # fmt: skip
         except Exception as error:  # a damaged archive makes its readers trip in many ways; its parts have checksums
             raise AdshiftError(f"{path}: not readable scores ({error})", REMEDY) from None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Normal images that a model was not fitted on, as it sees them: kept with it, to tell drift by.
+
+    Attributes:
+        scores: (V,) float32 raw scores.
+        features: (V, D) float32, feature maps averaged over positions, all layers side by side.
+    """
+
+    scores: np.ndarray
+    features: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.scores.ndim != 1 or self.features.ndim != 2 or len(self.scores) != len(self.features):
+            raise ValueError(f"scores {self.scores.shape}, features {self.features.shape}: expected (V,), (V, D)")
+        if not np.isfinite(self.scores).all() or not np.isfinite(self.features).all():
+            raise ValueError("a score or a feature is not finite")
+
+    @classmethod
+    def load(cls, path: Path) -> "Reference":
+        """Read what `save`, or the pipeline, wrote.
+
+        Raises:
+            AdshiftError: the file is missing or damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(file["scores"], file["features"])
+        except Exception as error:  # a damaged archive makes its readers trip in many ways
+            remedy = "fetch the model again, or make it again with `dvc repro package`"
+            raise AdshiftError(f"{path}: not a readable reference ({error})", remedy) from None
+
+    def save(self, path: Path) -> None:
+        np.savez(path, scores=self.scores.astype(np.float32), features=self.features.astype(np.float32))

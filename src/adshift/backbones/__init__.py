@@ -14,6 +14,7 @@ from adshift.backbones import families
 from adshift.backbones.folding import fold
 from adshift.backbones.weights import PACKAGED, Weights, find_weights, named, offline_if_unreachable, read
 from adshift.errors import AdshiftError
+from adshift.parallel import keep_memory
 from adshift.params import Features as Settings
 
 __all__ = [
@@ -179,6 +180,7 @@ class Backbone:
         Raises:
             AdshiftError: as `full_model` and `cut`, or a precision that the processor does not have.
         """
+        keep_memory()
         full = full_model(settings)
 
         import torch

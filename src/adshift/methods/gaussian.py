@@ -56,6 +56,11 @@ def nearest(size_in: int, size_out: int) -> np.ndarray:
     return np.arange(size_out) * size_in // size_out
 
 
+def upper_triangles(matrices: np.ndarray) -> np.ndarray:
+    """(N, D (D + 1) / 2): the upper triangles of matrices (N, D, D), row by row."""
+    return np.ascontiguousarray(matrices[:, *np.triu_indices(matrices.shape[1])])
+
+
 class Gaussians(ABC):
     """A Gaussian a position over randomly chosen channels; the score is the distance from its mean.
 
@@ -127,11 +132,20 @@ class FullGaussians(Gaussians):
 
     Attributes:
         mean: (P, D) float32.
-        inverse_covariance: (P, D, D) float32, symmetric.
+        triangles: (P, D (D + 1) / 2) float32, the upper triangles of the inverse covariances, row by row: all that is
+            read of these matrices, and reading them is what takes the time.
     """
 
     mean: np.ndarray
-    inverse_covariance: np.ndarray
+    triangles: np.ndarray
+
+    @property
+    def inverse_covariance(self) -> np.ndarray:
+        """(P, D, D) float32, symmetric, made anew."""
+        upper = np.triu_indices(self.mean.shape[1])
+        full = np.empty((*self.mean.shape, self.mean.shape[1]), np.float32)
+        full[:, *upper] = full[:, *upper[::-1]] = self.triangles
+        return full
 
     def embed(self, features: Features) -> np.ndarray:
         """(P, N, D) float32: deeper layers repeated to the first one's grid (nearest), the drawn channels alone."""
@@ -140,30 +154,28 @@ class FullGaussians(Gaussians):
         for level, own, channels in self._drawn():
             maps = features.maps(level)
             rows, columns = nearest(maps.shape[1], height), nearest(maps.shape[2], width)
-            chosen = maps[..., channels][:, rows][:, :, columns]
+            chosen = maps.take(channels, 3).take(rows, 1).take(columns, 2)
             embedding[..., own] = chosen.transpose(1, 2, 0, 3).reshape(height * width, len(features), -1)
         return embedding
 
     def _distances(self, features: Features, threads: int) -> np.ndarray:
         """PaDiM, equation 2."""
+        from adshift.distances import quadratic_forms  # compiled code, which reading params.yaml spares
+
         height, width, _ = self._shape(self.settings.layers[0])
         delta = self.embed(features) - self.mean[:, None]
         squared = np.empty(delta.shape[:2], np.float32)
 
         def work(part: slice) -> None:
-            squared[part] = np.einsum("pnd,pnd->pn", delta[part] @ self.inverse_covariance[part], delta[part])
+            quadratic_forms(delta[part], self.triangles[part], squared[part])
 
         in_slices(work, len(delta), threads)
         return np.sqrt(np.maximum(squared, 0)).T.reshape(-1, height, width)
 
     def save(self, folder: Path) -> None:
-        """Write the model; of the symmetric inverse covariances, the upper triangles."""
-        upper = np.triu_indices(self.settings.n_features)
-        arrays = {
-            "channels": self.channels,
-            "mean": self.mean,
-            "inverse_covariance": np.ascontiguousarray(self.inverse_covariance[:, *upper]),
-        }
+        """Write the model."""
+        # Of the symmetric inverse covariances, the upper triangles.
+        arrays = {"channels": self.channels, "mean": self.mean, "inverse_covariance": self.triangles}
         storage.save(folder, self.name, dict(self.settings), self.spec, arrays)
 
     @classmethod
@@ -186,10 +198,7 @@ class FullGaussians(Gaussians):
         first = np.arange(count)  # where each row of the upper triangles begins: on the diagonal
         diagonal = arrays["inverse_covariance"][:, first * count - first * (first - 1) // 2]
         storage.demand_that((diagonal > 0).all(), folder, "inverse_covariance has a variance that is not positive")
-        model.channels, model.mean = arrays["channels"], arrays["mean"]
-        upper = np.triu_indices(settings.n_features)
-        full = np.empty((len(model.mean), settings.n_features, settings.n_features), np.float32)
-        full[:, *upper] = arrays["inverse_covariance"]
-        full[:, *upper[::-1]] = arrays["inverse_covariance"]
-        model.inverse_covariance = full
+        model.channels, model.mean, model.triangles = (
+            arrays["channels"], arrays["mean"], arrays["inverse_covariance"]
+        )  # fmt: skip
         return model

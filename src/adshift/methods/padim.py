@@ -11,7 +11,7 @@ import numpy as np
 
 from adshift.features import Features
 from adshift.methods import gaussian
-from adshift.methods.gaussian import FullGaussians, chunks
+from adshift.methods.gaussian import FullGaussians, chunks, upper_triangles
 
 Fit, Score = gaussian.Fit, gaussian.Score
 
@@ -60,4 +60,4 @@ class Padim(FullGaussians):
         self.mean = model.gaussian.mean.numpy().T.copy()
         # A quadratic form sees the symmetric part alone; rounding leaves the rest.
         inverse = model.gaussian.inv_covariance.numpy()
-        self.inverse_covariance = (inverse + inverse.transpose(0, 2, 1)) / 2
+        self.triangles = upper_triangles((inverse + inverse.transpose(0, 2, 1)) / 2)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from adshift.features import Features
 from adshift.methods import gaussian
-from adshift.methods.gaussian import FullGaussians
+from adshift.methods.gaussian import FullGaussians, upper_triangles
 from adshift.parallel import map_ordered
 from adshift.params import Number
 
@@ -103,7 +103,7 @@ class PadimStreaming(FullGaussians):
         height, width, _ = self._shape(self.settings.layers[0])
         positions, channels = height * width, self.settings.n_features
         self.mean = np.empty((positions, channels), np.float32)
-        self.inverse_covariance = np.empty((positions, channels, channels), np.float32)
+        self.triangles = np.empty((positions, channels * (channels + 1) // 2), np.float32)
         size = max(1, LIMIT // (8 * channels**2))
         for start in range(0, positions, size):
             self._fit(features, slice(start, min(start + size, positions)))
@@ -114,11 +114,11 @@ class PadimStreaming(FullGaussians):
         parts = (self.embed(part)[block] for part in batches)
         found = comoments(parts, block.stop - block.start, self.settings.n_features)
         self.mean[block] = found.mean
-        into = self.inverse_covariance[block]
+        into = self.triangles[block]
         ridge = self.settings.regularisation * np.eye(self.settings.n_features)
 
         def invert(tile: slice) -> None:
             inverse = np.linalg.inv(found.covariance(tile) + ridge)
-            into[tile] = (inverse + inverse.transpose(0, 2, 1)) / 2
+            into[tile] = upper_triangles((inverse + inverse.transpose(0, 2, 1)) / 2)
 
         map_ordered(invert, found.tiles(), what="inverses", unit="tile")
