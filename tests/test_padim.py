@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from adshift.backbones import Backbone, cut, full_model
+from adshift.distances import quadratic_forms
 from adshift.errors import AdshiftError
 from adshift.features import Features
+from adshift.methods.gaussian import upper_triangles
 from adshift.methods.padim import Fit, Padim, Score
 from adshift.params import Features as Settings
 
@@ -129,3 +131,15 @@ def test_features_of_a_network_that_timm_does_not_have() -> None:
     model = Padim(Fit(layers=(1, 2, 3), n_features=10))
     model.fit(Features.of([f"{i}" for i in range(6)], arrays, spec), np.random.default_rng(1))
     assert model.mean.shape == (64, 10)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 17])
+def test_half_of_a_symmetric_matrix_says_all_of_it(dimensions: int) -> None:
+    generator = np.random.default_rng(0)
+    vectors = generator.standard_normal((5, 3, dimensions)).astype(np.float32)
+    matrices = generator.standard_normal((5, dimensions, dimensions)).astype(np.float32)
+    matrices += matrices.transpose(0, 2, 1)
+    found = np.empty((5, 3), np.float32)
+    quadratic_forms(vectors, upper_triangles(matrices), found)
+    wide = vectors.astype(float)
+    np.testing.assert_allclose(found, np.einsum("pni,pij,pnj->pn", wide, matrices, wide), rtol=1e-4, atol=1e-4)

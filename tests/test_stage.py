@@ -1,5 +1,6 @@
 """What stage scripts share: outputs whole or not at all, errors without a traceback, threads that keep the order."""
 
+import platform
 import signal
 import subprocess
 import sys
@@ -93,6 +94,34 @@ def test_results_keep_the_items_order(monkeypatch: pytest.MonkeyPatch, threads: 
         return item * item
 
     assert parallel.map_ordered(work, range(20), what="squares") == [item * item for item in range(20)]
+
+
+FAULTS = """
+import resource, sys, threading
+from adshift.parallel import keep_memory
+
+def touch():
+    block = bytearray(b"x") * 2**25
+
+if "keep" in sys.argv:
+    keep_memory()
+touch()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+touch()
+worker = threading.Thread(target=touch)
+worker.start()
+worker.join()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_memory_that_is_kept_is_not_asked_for_again() -> None:
+    lost, kept = (
+        int(subprocess.run([sys.executable, "-c", FAULTS, *how], capture_output=True, text=True, check=True).stdout)
+        for how in ((), ("keep",))
+    )
+    assert kept < 200, f"{lost} page faults without, {kept} with"
 
 
 def test_an_error_in_a_thread_is_the_callers() -> None:
