@@ -30,7 +30,7 @@ repro: setup  ## run the pipeline, JOBS=2 stages at once, and print the summary
 	@echo "the report: report/index.html   what changed: dvc metrics diff   everything else: README.md"
 
 test: setup  ## run the tests
-	@python -m pytest
+	@python -m pytest --numprocesses auto --dist loadfile
 
 browser: setup  ## the report page in Chromium, this run's too; ADSHIFT_CHROMIUM=PATH names the browser
 	@ADSHIFT_BROWSER=required python -m pytest tests/browser
