@@ -3,8 +3,10 @@
 import csv
 import json
 import math
+import re
 import shutil
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from ruamel.yaml import YAML
 
 from adshift import methods, params, shift
 from adshift.errors import AdshiftError
+from adshift.report import plots
 from adshift.studies import command, declare, queue, results
 from tiny import ROOT, Project, write_tree
 
@@ -489,6 +492,36 @@ def test_files_of_a_study(folder: Path, plot: dict[str, Any]) -> None:
     assert ">PaDiM<" in drawn or plot.get("series") == "rule"
     shown = results.specification(study, rows)["data"]["values"]
     assert {row["source"] for row in shown} == ({"ours"} if plot["metrics"] == ["pro"] else {"ours", "published"})
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2), (1, 2, 3)])
+def test_every_figure_stands_under_its_own_labels(folder: Path, order: tuple[int, ...]) -> None:
+    """Whatever order the rows have, and with a panel that lacks a metric."""
+    plot = {"kind": "heat", "x": "class", "y": "scenario", "panel": "method", "metrics": ["image_auroc", "image_f1"]}
+    study = write(folder, plot=plot)
+    cells = [("a", "image_auroc", 0.11), ("a", "image_f1", 0.12), ("b", "image_auroc", 0.21), ("b", "image_f1", 0.22)]
+    common = {"class": "nut", "scenario": "clean", "published": None}
+    rows = [{**common, "method": cells[i][0], "metric": cells[i][1], "value": cells[i][2]} for i in order]
+    drawn = plots.svg(results.specification(study, rows))
+    places = dict(_texts(ET.fromstring(drawn)))
+    for i in order:
+        method, metric, value = cells[i]
+        x, y = places[f"{value:.2f}"]
+        panels = [place for text, place in _texts(ET.fromstring(drawn)) if text == method]
+        assert any(abs(x - place[0]) < 40 and place[1] < y for place in panels), (method, value)
+        others = [places[f"{cells[j][2]:.2f}"][1] for j in order if cells[j][1] == metric]
+        assert max(others) - min(others) < 5
+        assert abs(places[results.label(metric)][1] - y) < 40
+
+
+def _texts(element: ET.Element, x: float = 0, y: float = 0) -> Iterable[tuple[str, tuple[float, float]]]:
+    """Texts of an SVG and where they stand."""
+    if moved := re.match(r"translate\(([-\d.]+),\s*([-\d.]+)\)", element.get("transform", "")):
+        x, y = x + float(moved[1]), y + float(moved[2])
+    if element.tag.endswith("text") and element.text:
+        yield element.text, (x, y)
+    for child in element:
+        yield from _texts(child, x, y)
 
 
 def test_a_part_of_a_study_says_so_and_none_of_it_is_refused(folder: Path) -> None:

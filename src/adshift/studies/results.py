@@ -95,7 +95,7 @@ def markdown(study: Study, rows: Rows, note: str) -> str:
     """The table of a study; what all its rows have in common stands under it."""
     shown = [row for row in rows if _kept(row, study.table.where)]
     ids = [column for column in study.id_columns() if column != study.table.over]
-    values = {column: {str(row[column]) for row in shown} for column in ids}
+    values = {column: {str(_named(row[column])) for row in shown} for column in ids}
     keys = [column for column in ids if len(values[column]) > 1 or column == "method"]
     metrics = [metric for metric in study.table.metrics if any(row["metric"] == metric for row in shown)]
     spread = study.table.over is not None
@@ -108,7 +108,7 @@ def markdown(study: Study, rows: Rows, note: str) -> str:
         groups.setdefault(tuple(row[key] for key in keys), {}).setdefault(row["metric"], []).append(row)
     body = []
     for key, found in groups.items():
-        line = list(key)
+        line = [_named(value) for value in key]
         for metric in metrics:
             line += _cells(found.get(metric, []), spread, beside[metric])
         body.append(tuple(line))
@@ -120,6 +120,11 @@ def markdown(study: Study, rows: Rows, note: str) -> str:
     notes = [study.note.strip(), f"Throughout: {'; '.join(common)}." if common else "", note]
     text = tables.Table("study", study.title, tuple(columns), tuple(body), "\n\n".join(filter(None, notes)))
     return text.markdown()
+
+
+def _named(value: Cell) -> Cell:
+    """A parameter's value as tables and plots have it."""
+    return "not set" if value is None else value
 
 
 def _cells(found: Rows, spread: bool, beside: bool) -> list[Cell]:
@@ -139,7 +144,20 @@ def specification(study: Study, rows: Rows, templates: Path = TEMPLATES) -> dict
     plot = study.plot
     x, y = label(plot.x), "" if plot.y is None else label(plot.y)
     chart = plots.Chart("study", f"{plot.kind}", study.title, "x", "y" if plot.y else "value", x, y)
-    return plots.fill(chart, list(_points(plot, rows)), templates)
+    filled = plots.fill(chart, list(_points(plot, rows)), templates)
+    # A line of panels a metric. Vega-Lite can lay out both at once, but places its cells by the order of the data, and
+    # the labels beside them need not have that order.
+    facet = {key: filled.pop(key) for key in ("facet", "spec", "resolve")}
+    shown = list(dict.fromkeys(point["metric"] for point in filled["data"]["values"]))
+    lines = [
+        {
+            "title": {"text": metric, "orient": "left", "anchor": "middle", "fontSize": 11, "fontWeight": "normal"},
+            "transform": [{"filter": {"field": "metric", "equal": metric}}],
+            **facet,
+        }
+        for metric in shown
+    ]
+    return {**filled, "vconcat": lines, "resolve": {"scale": {"color": "shared"}}}
 
 
 def _points(plot: Plot, rows: Rows) -> Iterable[dict[str, Any]]:
@@ -150,10 +168,10 @@ def _points(plot: Plot, rows: Rows) -> Iterable[dict[str, Any]]:
             value = row["value" if source == "ours" else "published"]
             if value is not None:
                 yield {
-                    "x": label(row[plot.x]),
-                    "y": label(row[plot.y]) if plot.y else None,
-                    "series": label(row[plot.series]) if plot.series else "",
-                    "panel": label(row[plot.panel]) if plot.panel else "",
+                    "x": label(_named(row[plot.x])),
+                    "y": label(_named(row[plot.y])) if plot.y else None,
+                    "series": label(_named(row[plot.series])) if plot.series else "",
+                    "panel": label(_named(row[plot.panel])) if plot.panel else "",
                     "metric": label(row["metric"]),
                     "source": source,
                     "value": value,
