@@ -6,7 +6,6 @@ is that loop under our settings of both. `embed.memory` is what one process need
 many.
 """
 
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,19 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from harness import Entry, alone, at_most, backbone, entry, items, measure, pictures, status, torch_threads
+from harness import (
+    Entry,
+    alone,
+    as_any_script,
+    at_most,
+    backbone,
+    entry,
+    items,
+    measure,
+    pictures,
+    status,
+    torch_threads,
+)
 from PIL import Image
 
 MORE = 4
@@ -69,9 +80,8 @@ def timed(kind: str, files: list[str], folder: str) -> dict[str, Any]:
         files: images.
         folder: that may be written to.
     """
-    if kind == "plain":  # before a library reads them
-        for name in ("GOMP_SPINCOUNT", "OPENBLAS_THREAD_TIMEOUT"):
-            os.environ.pop(name)
+    if kind == "plain":
+        as_any_script()
     from adshift import params
     from adshift.parallel import keep_memory
 

@@ -1,8 +1,9 @@
 """One image end to end (decode, network, search, full anomaly map) in a warm process, and the network's forward alone.
 
     image.NETWORK.METHOD            ours against the bare forward: the same network cut at the same layers on a decoded
-                                    tensor, eager, channels-last, in inference mode, on as many threads; `folded` is
-                                    that forward as ours runs it, without batch normalization
+                                    tensor, eager, channels-last, in inference mode, on as many threads. `bare` is that
+                                    forward in a process of its own, with the allocator of any script, `settled` in
+                                    ours, with our settings, `folded` as ours runs it, without batch normalization
     image.NETWORK.METHOD.anomalib   ours against anomalib's model end to end, same weights, same bank or Gaussians
 
 METHOD is exact or hnsw (PatchCore with a greedily selected bank of 11,760 rows) or padim. What would be
@@ -12,12 +13,15 @@ image.lite0.exact is `image`. A ResNet-50's weights are random here, so its AURO
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 from harness import (
     Entry,
     Pictures,
+    alone,
+    as_any_script,
     at_most,
     backbone,
     embedded,
@@ -25,6 +29,7 @@ from harness import (
     measure,
     patchcore,
     pictures,
+    settings_of,
     share,
     torch_threads,
 )
@@ -71,16 +76,23 @@ def _compare(network: str, found: Pictures, folder: Path, rows: int, fitted: int
     torch_threads()
     tests = found.normal[fitted:]
 
+    shown = [str(file) for file in tests[:timed]]
     calls = {name: _each(tests[:timed], lambda file, name=name: whole(file, net, *ours[name])) for name in ours}
     peers = {name: anomalibs(net, *ours[name]) for name in ours if name != "hnsw"}
     calls |= {f"anomalib {name}": _each(tests[:timed], call) for name, call in peers.items()}
     tensor = _tensor(_read(tests[0], net), net).contiguous(memory_format=torch.channels_last)
     plain = cut(full_model(net.settings), net.settings.backbone, net.names)
-    for name, forward in {"bare": plain, "folded": net.network}.items():
+    for name, forward in {"settled": plain, "folded": net.network}.items():
         calls[name] = _each(tests[:timed], lambda _, forward=forward: _bare(forward, tensor))
     for call in calls.values():
         call()
     took = measure(calls, rounds, of=timed)
+    alones = [alone("bench_image:bare", network, shown[0], timed, str(folder)) for _ in range(rounds)]
+    took["bare"] = {
+        "seconds": median(child["seconds"] for child in alones),
+        "all": [child["seconds"] for child in alones],
+        "memory": max(child["memory"] for child in alones),
+    }
 
     labels = np.arange(2 * scored) >= scored
     area = {}
@@ -89,16 +101,41 @@ def _compare(network: str, found: Pictures, folder: Path, rows: int, fitted: int
         area[name] = auroc(np.array(scores), labels)
     weights = "" if network == "lite0" else ", random weights"
     facts = {"of": f"{found.of}, {net.settings.backbone}{weights}", "auroc": area, "unit": "s an image",
-             "folded": took["folded"]["seconds"]}  # fmt: skip
+             **{name: took[name]["seconds"] for name in ("bare", "settled", "folded")}}  # fmt: skip
     entries = {}
     for name in ours:
-        targets = [at_most("ours / bare forward", share(took, name, "bare"), TARGETS[name])]
+        targets = [
+            at_most("ours / bare forward", share(took, name, "bare"), TARGETS[name]),
+            at_most("ours / the same with our settings", share(took, name, "settled"), TARGETS[name]),
+        ]
         if name == "hnsw":
             targets.append(at_most("AUROC, exact less hnsw", area["exact"] - area["hnsw"], 0.002))
         entries[f"image.{network}.{name}"] = entry(took, *targets, ours=name, peer="bare", **facts)
     for name in peers:
         entries[f"image.{network}.{name}.anomalib"] = entry(took, ours=name, peer=f"anomalib {name}", **facts)
     return entries
+
+
+def bare(network: str, file: str, timed: int, folder: str) -> dict[str, Any]:
+    """For `alone`: seconds of one bare forward, and its memory, in the second of two rounds."""
+    as_any_script()
+    import torch
+
+    from adshift.backbones import cut, full_model, layers
+
+    settings = settings_of(network, Path(folder))
+    plain = cut(full_model(settings), settings.backbone, layers(settings))
+    torch_threads()
+    image = torch.from_numpy(fit_image(Path(file), settings)).permute(2, 0, 1)[None].float().div(255).sub(0.5)
+    tensor = image.contiguous(memory_format=torch.channels_last)
+
+    def call() -> None:
+        for _ in range(timed):
+            _bare(plain, tensor)
+
+    call()
+    took = measure({"bare": call}, 1, of=timed)["bare"]
+    return {"seconds": took["seconds"], "memory": took["memory"]}
 
 
 def models(features: Any, rows: int, methods: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
@@ -162,11 +199,15 @@ def anomalibs(net: Any, detector: Any, how: Any) -> Callable[[Path], tuple[float
     return call
 
 
-def _read(file: Path, net: Any) -> np.ndarray:
+def fit_image(file: Path, settings: Any) -> np.ndarray:
     """(S, S, 3) uint8, writable as torch wants it."""
     from adshift.images import fit, read_image
 
-    return fit(read_image(file), net.settings.resize, net.settings.crop).copy()
+    return fit(read_image(file), settings.resize, settings.crop).copy()
+
+
+def _read(file: Path, net: Any) -> np.ndarray:
+    return fit_image(file, net.settings)
 
 
 def _tensor(image: np.ndarray, net: Any) -> Any:

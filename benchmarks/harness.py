@@ -225,18 +225,17 @@ def write_png(path: Path, pixels: Any) -> None:
     Image.fromarray(pixels).save(path, compress_level=1)
 
 
-def backbone(name: str, folder: Path) -> Any:
-    """`lite0`, as params.yaml has it, or `resnet50`: 1536 channels in layers 2 and 3.
+def settings_of(name: str, folder: Path) -> Any:
+    """Settings of `lite0`, as params.yaml has it, or of `resnet50`: 1536 channels in layers 2 and 3.
 
     The ResNet's weights are random (seed 0), written to `folder`, for benchmarks must run without a hub. It costs what
     a trained one costs, and its features are as many; they are not as good.
     """
     from adshift import params
-    from adshift.backbones import Backbone
 
     settings = params.load("features").features
     if name == "lite0":
-        return Backbone(settings)
+        return settings
     import timm
     import torch
     from safetensors.torch import save_file
@@ -246,7 +245,20 @@ def backbone(name: str, folder: Path) -> Any:
     network = timm.create_model("resnet50", pretrained=False, zero_init_last=False)
     weights = folder / "resnet50.safetensors"
     save_file(network.state_dict(), weights)
-    return Backbone(settings.model_copy(update={"backbone": "resnet50", "weights": str(weights), "layers": None}))
+    return settings.model_copy(update={"backbone": "resnet50", "weights": str(weights), "layers": None})
+
+
+def backbone(name: str, folder: Path) -> Any:
+    """The network of `settings_of`."""
+    from adshift.backbones import Backbone
+
+    return Backbone(settings_of(name, folder))
+
+
+def as_any_script() -> None:
+    """Let the libraries find the settings that they have without us; to be called before they are loaded."""
+    for name in ("GOMP_SPINCOUNT", "OPENBLAS_THREAD_TIMEOUT"):
+        os.environ.pop(name, None)
 
 
 def embedded(files: Sequence[Path], network: Any, folder: Path) -> Any:

@@ -17,6 +17,7 @@ from adshift.backbones.micronet import VARIANTS as MICRONETS
 from adshift.backbones.micronet import ShiftMax
 from adshift.backbones.phinet import VARIANTS as PHINETS
 from adshift.backbones.phinet import PhiNet, Variant
+from adshift.embedding import stored
 from adshift.errors import AdshiftError
 from adshift.params import Features as Settings
 from tiny import ROOT
@@ -404,3 +405,21 @@ def test_the_embedding_depends_on_every_family(monkeypatch: pytest.MonkeyPatch) 
     found = {path.name for path in sources.closure(Path("stages/embed.py")) if path.parent.name == "backbones"}
     families = {"families.py", "mcunet.py", "micronet.py", "phinet.py"}
     assert {"__init__.py", "folding.py", "steps.py", "weights.py"} | families == found
+
+
+@pytest.mark.parametrize("value", [7e4, -7e4, np.nan, np.inf])
+def test_features_that_do_not_fit_their_type_are_refused(value: float) -> None:
+    maps = np.zeros((1, 2, 2, 3), np.float32)
+    maps[0, 1, 1, 2] = value
+    with pytest.raises(AdshiftError, match=r"nut\.png: features overflow float16"):
+        stored(maps, "float16", "nut.png")
+    if np.isfinite(value):
+        np.testing.assert_array_equal(stored(maps, "float32", "nut.png"), maps)
+
+
+def test_features_are_rounded_as_numpy_rounds() -> None:
+    values = np.random.default_rng(0).standard_normal((1, 50, 50, 4)).astype(np.float32)
+    values *= 10 ** np.linspace(-9, 4, 4, dtype=np.float32)  # numbers below float16's normal ones too
+    found = stored(values, "float16", "nut.png")
+    np.testing.assert_array_equal(found, values.astype(np.float16))
+    assert found.dtype == np.float16

@@ -44,14 +44,8 @@ def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str) -> 
         images = np.stack([fit(load_image(item), settings.resize, settings.crop) for item in batch])
         for array in kept:
             array.write(start, images)
-        with np.errstate(over="ignore"):
-            for array, maps in zip(arrays, backbone(images), strict=True):
-                values = maps.astype(settings.dtype)
-                array.write(start, values)
-                if not np.isfinite(values).all():
-                    raise AdshiftError(
-                        f"features of {batch[0].name}... overflow {settings.dtype}", "set features.dtype: float32"
-                    )
+        for array, maps in zip(arrays, backbone(images), strict=True):
+            array.write(start, stored(maps, settings.dtype, f"{batch[0].name}..."))
 
     with ExitStack() as stack:
         for array in [*arrays, *kept]:
@@ -72,6 +66,27 @@ def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str) -> 
     }
     record["checksums"] = {array.path.name: array.checksums for array in [*arrays, *kept]}
     write_json(folder / "features.json", {**record, "names": [item.name for item in items]}, checksum=True)
+
+
+def stored(maps: np.ndarray, dtype: str, name: str) -> np.ndarray:
+    """Feature maps in the type that they are kept in.
+
+    Args:
+        maps: float32.
+        dtype: float16 or float32.
+        name: of the image, for the error.
+
+    Raises:
+        AdshiftError: a value overflows, or is not finite.
+    """
+    import torch
+
+    with np.errstate(over="ignore"):
+        largest = np.abs(maps).max().astype(dtype)  # rounding keeps the order, so the others are finite if this is
+    if not np.isfinite(largest):
+        raise AdshiftError(f"{name}: features overflow {dtype}", "set features.dtype: float32 and fit anew")
+    values: np.ndarray = torch.from_numpy(maps).to(getattr(torch, dtype)).numpy()  # ten times as fast as NumPy's
+    return values
 
 
 class RowWriter:

@@ -29,6 +29,7 @@ from PIL import Image
 from adshift import methods, package, pull
 from adshift.backbones import Backbone, from_spec
 from adshift.calibration import decide
+from adshift.embedding import stored
 from adshift.errors import AdshiftError
 from adshift.features import Features
 from adshift.images import decode_image, fit, read_image
@@ -344,12 +345,8 @@ class Model:
         return Features.of((image.name for image in images), arrays, self.spec)
 
     def _maps(self, image: Input) -> list[np.ndarray]:
-        dtype = np.dtype(self.spec["dtype"])
-        with np.errstate(over="ignore"):
-            maps = [level[0].astype(dtype) for level in self.backbone(np.stack([image.pixels]))]
-        if not all(np.isfinite(level).all() for level in maps):
-            raise AdshiftError(f"{image.name}: features overflow {dtype}", "fit with features.dtype: float32")
-        return maps
+        maps = self.backbone(np.stack([image.pixels]))
+        return [stored(level[0], self.spec["dtype"], image.name) for level in maps]
 
     def _check_shapes(self) -> None:
         """One black image through everything: what does not fit together is told now, and the first image is fast."""

@@ -3,7 +3,7 @@
 Notation: N images, h x w anomaly map, S side of the network's input in pixels, V reference images.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ class Predictions:
     maps: np.ndarray
     size: int
     smoothing: float
+    enlarged: np.ndarray | None = field(default=None, repr=False, compare=False)  # `full_maps`, if made anyway
 
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.scores) == len(self.maps):
@@ -42,12 +43,17 @@ class Predictions:
     @classmethod
     def of_maps(cls, names: tuple[str, ...], maps: np.ndarray, size: int, smoothing: float) -> "Predictions":
         """Those of a detector whose image score is the largest value of the enlarged and smoothed map."""
+        if len(maps) <= CHUNK:
+            enlarged = enlarge(maps, size, smoothing)
+            return cls(names, enlarged.max((1, 2)), maps, size, smoothing, enlarged)
         parts = [maps[start : start + CHUNK] for start in range(0, len(maps), CHUNK)]
         scores = np.concatenate([enlarge(part, size, smoothing).max((1, 2)) for part in parts])
         return cls(names, scores, maps, size, smoothing)
 
     def full_maps(self) -> np.ndarray:
         """Anomaly maps in the geometry of the network's input: (N, S, S) float32."""
+        if self.enlarged is not None:
+            return self.enlarged
         return enlarge(self.maps, self.size, self.smoothing)
 
     def save(self, path: Path) -> None:

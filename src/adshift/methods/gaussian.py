@@ -152,9 +152,9 @@ class FullGaussians(Gaussians):
         height, width, _ = self._shape(self.settings.layers[0])
         embedding = np.empty((height * width, len(features), self.settings.n_features), np.float32)
         for level, own, channels in self._drawn():
-            maps = features.maps(level)
-            rows, columns = nearest(maps.shape[1], height), nearest(maps.shape[2], width)
-            chosen = maps.take(channels, 3).take(rows, 1).take(columns, 2)
+            high, wide, _ = self._shape(level)
+            rows, columns = nearest(high, height), nearest(wide, width)
+            chosen = features.maps(level).take(channels, 3).take(rows, 1).take(columns, 2)
             embedding[..., own] = chosen.transpose(1, 2, 0, 3).reshape(height * width, len(features), -1)
         return embedding
 
