@@ -16,8 +16,8 @@ FIT = {
 SCORE = {
     "patchcore": {"numba"},
     "patchcore_pq": {"numba", "faiss"},
-    "padim": NOTHING,
-    "padim_streaming": NOTHING,
+    "padim": {"numba"},
+    "padim_streaming": {"numba"},
     "padim_diagonal": NOTHING,
     "paste": STUDENT,
     "stfpm": STUDENT,
