@@ -400,18 +400,22 @@ def test_repair_finds_what_dvc_does_not_see(repository: Repository, monkeypatch:
 def test_a_lock_that_dvc_was_killed_in_is_set_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
+    """If and only if DVC itself refuses it."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ".dvc").mkdir()
     subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run(["dvc", "init", "-q"], check=True)
+    Path("dvc.yaml").write_text("stages:\n  fit:\n    cmd: python fit.py\n    outs: [data/x]\n")
     whole = "schema: '2.0'\nstages:\n  fit:\n    cmd: python fit.py\n    outs:\n    - path: data/x\n      md5: abc\n"
     Path("dvc.lock").write_text(whole)
     assert repair.locks() == []
     Path("dvc.lock").write_text(whole[: int(share * len(whole))])
+    refused = subprocess.run(["dvc", "status"], capture_output=True, check=False).returncode != 0
     told = repair.locks()
-    assert Path("dvc.lock").exists() != bool(told)
-    if told:
-        assert Path("dvc.lock.damaged").exists()
-    assert bool(told) == (share in (0.05, 0.3, 0.6))  # DVC reads the others, and makes again what they lack
+    assert bool(told) == refused == (share < 0.9)
+    assert Path("dvc.lock").exists() != refused
+    assert Path("dvc.lock.damaged").exists() == refused
+    subprocess.run(["dvc", "status"], capture_output=True, check=True)
+    assert repair.repair() == []
 
 
 # --- the same bytes elsewhere

@@ -8,7 +8,6 @@ where it is damaged, so that `dvc repro` restores the one from the other, or mak
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,7 +123,7 @@ def _is_lock(path: Path) -> bool:
         stages = _read_lock(path)["stages"]
         return all(isinstance(stage, dict) and "cmd" in stage for stage in stages.values())
     except (YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError):
-        return os.path.getsize(path) == 0  # noqa: PTH202
+        return False
 
 
 def _is_json(path: Path) -> bool:
