@@ -9,7 +9,6 @@ for 832 images: with fewer, the threads' peaks do not always meet.
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from harness import (
     measure,
     pictures,
     status,
+    together,
     torch_threads,
 )
 from PIL import Image
@@ -63,14 +63,7 @@ def _in_turns(files: list[str], folder: Path, rounds: int) -> dict[str, Any]:
     for _ in range(rounds):
         for kind in kinds:
             found[kind].append(alone("bench_embed:timed", kind, files, str(folder)))
-    return {
-        kind: {
-            "seconds": median(child["seconds"] for child in children),
-            "all": [child["seconds"] for child in children],
-            "memory": max(child["memory"] for child in children),
-        }
-        for kind, children in found.items()
-    }
+    return {kind: together(children) for kind, children in found.items()}
 
 
 def timed(kind: str, files: list[str], folder: str) -> dict[str, Any]:
@@ -105,13 +98,8 @@ def timed(kind: str, files: list[str], folder: str) -> dict[str, Any]:
 def _memory(files: list[str], folder: Path, rounds: int) -> dict[str, Any]:
     """Embedding in processes of their own, as `measure` has it."""
     found = [alone("bench_embed:store", files, str(folder / f"alone{index}-{len(files)}")) for index in range(rounds)]
-    seconds = [child["seconds"] for child in found]
-    return {
-        "seconds": median(seconds),
-        "all": seconds,
-        "memory": max(child["anonymous"] - child["start"] for child in found),
-        "written": found[0]["written"],
-    }
+    beside = [{**child, "memory": child["anonymous"] - child["start"]} for child in found]
+    return {**together(beside), "written": found[0]["written"]}
 
 
 def store(files: list[str], folder: str) -> dict[str, Any]:

@@ -13,7 +13,6 @@ image.lite0.exact is `image`. A ResNet-50's weights are random here, so its AURO
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from harness import (
     pictures,
     settings_of,
     share,
+    together,
     torch_threads,
 )
 
@@ -76,7 +76,6 @@ def _compare(network: str, found: Pictures, folder: Path, rows: int, fitted: int
     torch_threads()
     tests = found.normal[fitted:]
 
-    shown = [str(file) for file in tests[:timed]]
     calls = {name: _each(tests[:timed], lambda file, name=name: whole(file, net, *ours[name])) for name in ours}
     peers = {name: anomalibs(net, *ours[name]) for name in ours if name != "hnsw"}
     calls |= {f"anomalib {name}": _each(tests[:timed], call) for name, call in peers.items()}
@@ -87,12 +86,8 @@ def _compare(network: str, found: Pictures, folder: Path, rows: int, fitted: int
     for call in calls.values():
         call()
     took = measure(calls, rounds, of=timed)
-    alones = [alone("bench_image:bare", network, shown[0], timed, str(folder)) for _ in range(rounds)]
-    took["bare"] = {
-        "seconds": median(child["seconds"] for child in alones),
-        "all": [child["seconds"] for child in alones],
-        "memory": max(child["memory"] for child in alones),
-    }
+    bare_call = "bench_image:bare", network, str(tests[0]), timed, str(folder)
+    took["bare"] = together([alone(*bare_call) for _ in range(rounds)])
 
     labels = np.arange(2 * scored) >= scored
     area = {}

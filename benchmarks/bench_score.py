@@ -32,7 +32,7 @@ from harness import (
     threads,
 )
 
-LARGE = {100_000: 100, 1_000_000: 30}  # rows: normal images that are scored, and as many defective ones
+LARGE = {100_000: 60, 1_000_000: 20}  # rows: normal images that are scored, and as many defective ones
 WIDTHS = (16, 32, 64, 128)
 WIDE = 128  # of the large banks, whose nearest row the default of params.yaml misses too often (`widths`)
 

@@ -119,6 +119,12 @@ def alone(function: str, *args: Any) -> dict[str, Any]:
     return {**json.loads(answer.splitlines()[-1]), "anonymous": peaks["RssAnon"], "resident": peaks["VmHWM"]}
 
 
+def together(children: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """As `measure` has a contender, of `seconds` and `memory` that processes of its own found."""
+    seconds = [child["seconds"] for child in children]
+    return {"seconds": median(seconds), "all": seconds, "memory": max(child["memory"] for child in children)}
+
+
 def allow(beyond: int) -> None:
     """Refuse this process more than `beyond` bytes of data beyond what it has; mapped files do not count as data."""
     ceiling = status("VmData") + beyond

@@ -3,14 +3,18 @@
 Notation: N images, h x w anomaly map, S side of the network's input in pixels, V reference images.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from adshift.checksums import REMEDY
 from adshift.errors import AdshiftError
 from adshift.resample import enlarge
+
+Record = TypeVar("Record")
 
 CHUNK = 8  # maps enlarged at once: bounds memory
 
@@ -32,7 +36,6 @@ class Predictions:
     maps: np.ndarray
     size: int
     smoothing: float
-    enlarged: np.ndarray | None = field(default=None, repr=False, compare=False)  # `full_maps`, if made anyway
 
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.scores) == len(self.maps):
@@ -43,17 +46,12 @@ class Predictions:
     @classmethod
     def of_maps(cls, names: tuple[str, ...], maps: np.ndarray, size: int, smoothing: float) -> "Predictions":
         """Those of a detector whose image score is the largest value of the enlarged and smoothed map."""
-        if len(maps) <= CHUNK:
-            enlarged = enlarge(maps, size, smoothing)
-            return cls(names, enlarged.max((1, 2)), maps, size, smoothing, enlarged)
         parts = [maps[start : start + CHUNK] for start in range(0, len(maps), CHUNK)]
         scores = np.concatenate([enlarge(part, size, smoothing).max((1, 2)) for part in parts])
         return cls(names, scores, maps, size, smoothing)
 
     def full_maps(self) -> np.ndarray:
         """Anomaly maps in the geometry of the network's input: (N, S, S) float32."""
-        if self.enlarged is not None:
-            return self.enlarged
         return enlarge(self.maps, self.size, self.smoothing)
 
     def save(self, path: Path) -> None:
@@ -68,12 +66,12 @@ class Predictions:
         Raises:
             AdshiftError: the file is missing or damaged.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(tuple(file["names"].tolist()), file["scores"], file["maps"],
-                           int(file["size"]), float(file["smoothing"]))  # fmt: skip
-        except Exception as error:  # a damaged archive makes its readers trip in many ways; its parts have checksums
-            raise AdshiftError(f"{path}: not readable scores ({error})", REMEDY) from None
+
+        def of(file: Mapping[str, np.ndarray]) -> "Predictions":
+            return cls(tuple(file["names"].tolist()), file["scores"], file["maps"],
+                       int(file["size"]), float(file["smoothing"]))  # fmt: skip
+
+        return _read(path, of, "readable scores", REMEDY)
 
 
 @dataclass(frozen=True)
@@ -101,12 +99,17 @@ class Reference:
         Raises:
             AdshiftError: the file is missing or damaged.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(file["scores"], file["features"])
-        except Exception as error:  # a damaged archive makes its readers trip in many ways
-            remedy = "fetch the model again, or make it again with `dvc repro package`"
-            raise AdshiftError(f"{path}: not a readable reference ({error})", remedy) from None
+        remedy = "fetch the model again, or make it again with `dvc repro package`"
+        return _read(path, lambda file: cls(file["scores"], file["features"]), "a readable reference", remedy)
 
     def save(self, path: Path) -> None:
         np.savez(path, scores=self.scores.astype(np.float32), features=self.features.astype(np.float32))
+
+
+def _read(path: Path, of: Callable[[Mapping[str, np.ndarray]], Record], what: str, remedy: str) -> Record:
+    """A record of the arrays in a file; whatever is wrong with it is told as an error."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return of(file)
+    except Exception as error:  # a damaged archive makes its readers trip in many ways; its parts have checksums
+        raise AdshiftError(f"{path}: not {what} ({error})", remedy) from None

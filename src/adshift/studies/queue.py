@@ -105,7 +105,9 @@ def _run(*command: str, check: bool = True, environment: dict[str, str] | None =
     # that the command leaves behind would keep a pipe open.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         done = subprocess.run(command, check=False, stdout=out, stderr=err, env=environment, start_new_session=True)
-        printed, told = ((file.seek(0), file.read())[1] for file in (out, err))
+        out.seek(0)
+        err.seek(0)
+        printed, told = out.read(), err.read()
     if check and done.returncode:
         said = (told or printed).strip().splitlines()[-5:]
         raise AdshiftError(" ".join([*command[:3], "failed:", *said]), "run it yourself to see more")
