@@ -3,8 +3,8 @@
     score           PatchCore.predict on stored features against FAISS's flat search of the same patches alone,
                     a greedily selected bank of 11,760 x 152
     score.search    our exact search alone against FAISS's
-    score.ROWS      large banks (real patches and jittered copies): the HNSW graph against FAISS's flat search and our
-                    exact one, and the AUROC of image scores from both
+    score.ROWS      large banks (real patches and jittered copies): the HNSW graph, and the exact search of the patches
+                    that decide the image score, against FAISS's flat search and our exact one; the AUROC of both
     score.ROWS.exact    our exact search in them against FAISS's
 
 The images that are searched are others than the bank's.
@@ -34,7 +34,6 @@ from harness import (
 
 LARGE = {100_000: 60, 1_000_000: 20}  # rows: normal images that are scored, and as many defective ones
 WIDTHS = (16, 32, 64, 128)
-WIDE = 128  # of the large banks, whose nearest row the default of params.yaml misses too often (`widths`)
 
 
 def run(
@@ -77,7 +76,7 @@ def stage(features: Any, tests: Any, rows: int, rounds: int, facts: Mapping[str,
     found = measure(
         {
             "stage": lambda: detector.predict(tests, how),
-            "ours": lambda: _search(detector.neighbors, queries, how),
+            "ours": lambda: _search(detector, queries, how),
             "peer": lambda: _search_flat(flat, queries, how.neighbours),
         },
         rounds,
@@ -102,8 +101,8 @@ def search(bank: np.ndarray, tests: Any, normal: int, rounds: int, facts: Mappin
     flat, queries = _flat(bank), _queries(tests[normal - 2 : normal + 2], exact)
     found = measure(
         {
-            "ours": lambda: _search(graph.neighbors, queries, how),
-            "exact": lambda: _search(exact.neighbors, queries, how),
+            "ours": lambda: _search(graph, queries, how),
+            "exact": lambda: _search(exact, queries, how),
             "peer": lambda: _search_flat(flat, queries, how.neighbours),
         },
         rounds,
@@ -113,7 +112,7 @@ def search(bank: np.ndarray, tests: Any, normal: int, rounds: int, facts: Mappin
     widths = {}
     for width in WIDTHS:
         start = time.perf_counter()
-        met = np.concatenate(_search(graph.neighbors, queries, how, width))
+        met = np.concatenate(_search(graph, queries, how.model_copy(update={"search_width": width})))
         took = (time.perf_counter() - start) / len(queries)
         widths[width] = {"seconds": took, "recall": float((met[:, 0] == truth[:, 0]).mean())}
 
@@ -137,7 +136,7 @@ def search(bank: np.ndarray, tests: Any, normal: int, rounds: int, facts: Mappin
 
 def _with(bank: np.ndarray, tests: Any, index: str) -> tuple[Any, Any]:
     """PatchCore with this bank, its graph still to be linked, and its settings of scoring."""
-    detector, how = patchcore(index=index, search_width=WIDE)
+    detector, how = patchcore(index=index)
     detector.spec, detector.bank, detector.graph = dict(tests.spec), bank, {}
     return detector, how
 
@@ -154,10 +153,15 @@ def _queries(features: Any, detector: Any) -> list[np.ndarray]:
     return [patches_of(features[image : image + 1], detector) for image in range(len(features))]
 
 
-def _search(neighbors: Any, queries: list[np.ndarray], how: Any, width: int | None = None) -> list[np.ndarray]:
-    """Rows found, image by image."""
-    width = width or how.search_width
-    return [neighbors.search(image, how.neighbours, width=width, threads=threads())[1] for image in queries]
+def _search(detector: Any, queries: list[np.ndarray], how: Any) -> list[np.ndarray]:
+    """Rows found, image by image: as `MemoryBank.predict` searches."""
+    found = []
+    for patches in queries:
+        distances, rows = detector._search(patches, how.neighbours, how, threads())
+        if detector._exactly:
+            detector._settle(patches, distances, rows, 1, how, threads())
+        found.append(rows)
+    return found
 
 
 def _search_flat(flat: Any, queries: list[np.ndarray], k: int) -> list[np.ndarray]:
@@ -168,13 +172,6 @@ def _search_flat(flat: Any, queries: list[np.ndarray], k: int) -> list[np.ndarra
 
 
 def _image_scores(detector: Any, tests: Any, how: Any) -> dict[str, np.ndarray]:
-    """Image scores with and without the softmax weight, from one search: the maximum of the patches'."""
-    from adshift.methods.patchcore import softmax_weight
-
-    scores: dict[str, list[float]] = {"softmax": [], "none": []}
-    for image in range(len(tests)):
-        [patches] = _queries(tests[image : image + 1], detector)
-        distances, _ = detector.neighbors.search(patches, how.neighbours, width=how.search_width, threads=threads())
-        scores["softmax"].append(float((distances[:, 0] * softmax_weight(distances)).max()))
-        scores["none"].append(float(distances[:, 0].max()))
-    return {name: np.array(values) for name, values in scores.items()}
+    """Image scores with and without the softmax weight."""
+    weights = ("softmax", "none")
+    return {name: detector.predict(tests, how.model_copy(update={"reweight": name})).scores for name in weights}

@@ -404,7 +404,7 @@ def test_the_embedding_depends_on_every_family(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(ROOT)
     found = {path.name for path in sources.closure(Path("stages/embed.py")) if path.parent.name == "backbones"}
     families = {"families.py", "mcunet.py", "micronet.py", "phinet.py"}
-    assert {"__init__.py", "folding.py", "steps.py", "weights.py"} | families == found
+    assert {"__init__.py", "folding.py", "fusing.py", "steps.py", "weights.py"} | families == found
 
 
 @pytest.mark.parametrize("value", [7e4, -7e4, np.nan, np.inf])

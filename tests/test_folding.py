@@ -1,10 +1,11 @@
-"""Batch normalization folded into convolutions changes nothing but the time."""
+"""Batch normalization and activations folded into convolutions change nothing but the time."""
 
 import pytest
 import torch
 
 from adshift.backbones import USUAL_LAYERS, cut, untrained
 from adshift.backbones.folding import fold
+from adshift.backbones.fusing import ACTIVATIONS, fuse
 
 
 def normalizations(network: torch.nn.Module) -> int:
@@ -24,17 +25,49 @@ def scrambled(network: torch.nn.Module) -> torch.nn.Module:
     return network
 
 
+def activations(network: torch.nn.Module) -> int:
+    return sum(isinstance(module, tuple(ACTIVATIONS)) for module in network.modules())
+
+
 @pytest.mark.parametrize(
     "name", ["tf_efficientnet_lite0", "resnet18", "mobilenetv2_100", "micronet-m0", "phinet_0.9_0.5_4_downsampling"]
 )
-def test_the_maps_are_the_same(name: str) -> None:
+@pytest.mark.parametrize("side", [96, 65])  # of which "same" padding is uneven, and another than the probing image's
+def test_the_maps_are_the_same(name: str, side: int) -> None:
     network = scrambled(cut(untrained(name), name, USUAL_LAYERS[name]))
     folded = fold(network)
-    images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    fused = fuse(folded)
+    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        for a, b in zip(network(images), folded(images), strict=True):
+        for a, b, c in zip(network(images), folded(images), fused(images), strict=True):
             assert (a - b).abs().max() <= 1e-5 * a.abs().max()
+            assert (a - c).abs().max() <= 1e-5 * a.abs().max()
     assert normalizations(network) > normalizations(folded) == 0
+    assert activations(folded) > activations(fused)
+    assert {id(weight) for weight in fused.parameters()} == {id(weight) for weight in folded.parameters()}
+
+
+class Branch(torch.nn.Module):
+    """What the convolution gives is a map of its own, beside its activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.activation = torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        maps = self.convolution(images)
+        return [maps, self.activation(maps)]
+
+
+def test_a_convolution_seen_by_more_than_its_activation_stays_as_it_is() -> None:
+    network = Branch().eval().requires_grad_(False)
+    assert fuse(network) is network
+
+
+def test_a_torch_without_the_operator_leaves_the_network_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    network = fold(cut(untrained("resnet18"), "resnet18", USUAL_LAYERS["resnet18"]))
+    assert fuse(network) is network
 
 
 class Both(torch.nn.Module):

@@ -135,6 +135,21 @@ def test_a_wider_search_misses_less() -> None:
     assert found[0] < found[1] < found[2]
 
 
+@pytest.mark.parametrize("found", [0, -1, 1002])  # rows that are near none of them, no row, a row far from all
+@pytest.mark.parametrize("threads", [1, 2])
+def test_settling_gives_what_an_exact_search_gives(found: int, threads: int) -> None:
+    bank, asked = clustered(1003, 0), clustered(101, 1)
+    exact = Neighbors(bank)
+    settled = exact.settle(asked, np.full((101, 4), found), threads=threads)
+    for one, other in zip(exact.search(asked, 4), settled, strict=True):
+        np.testing.assert_array_equal(one, other)
+    graph = Neighbors(bank, graph=hnsw_graph(bank, "euclidean"))
+    rough = graph.search(asked, 4, width=4)
+    assert (rough[1] != settled[1]).any()
+    for one, other in zip(graph.settle(asked, rough[1], threads=threads), settled, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_equal_banks_give_equal_graphs() -> None:
     one, other = (hnsw_graph(rows(500, 8), "euclidean") for _ in range(2))
     assert {name: array.tobytes() for name, array in one.items()} == {

@@ -34,7 +34,7 @@ def backbone() -> Backbone:
 
     torch.set_num_threads(1)
     backbone = Backbone(SETTINGS)
-    backbone.network = cut(full_model(SETTINGS), SETTINGS.backbone, backbone.names)
+    backbone.network = backbone.fused = cut(full_model(SETTINGS), SETTINGS.backbone, backbone.names)
     return backbone
 
 

@@ -278,6 +278,28 @@ def test_the_thread_count_changes_no_byte(
     assert found[0] == found[1] == found[2]
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("reweight", ["softmax", "original", "none"])
+@pytest.mark.parametrize("image_score", ["max", "top_mean"])
+def test_a_graph_makes_errors_in_maps_and_none_in_image_scores(metric: str, reweight: str, image_score: str) -> None:
+    train, test = features(8, 1), features(6, 2)
+    how = {"neighbours": 5, "reweight": reweight, "image_score": image_score, "top_percent": 5, "search_width": 1}
+    exact, graph = (
+        predict(fitted(train, metric=metric, coreset=0.5, index=index), test, **how) for index in ("exact", "hnsw")
+    )
+    np.testing.assert_array_equal(exact.scores, graph.scores)
+    assert 0.02 < (exact.maps != graph.maps).mean() < 0.98  # the graph did miss some
+
+
+def test_few_patches_are_searched_for_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector, images = fitted(features(8, 1), coreset=0.5, index="hnsw"), features(6, 2)
+    met = []
+    settle = detector.neighbors.settle
+    monkeypatch.setattr(detector.neighbors, "settle", lambda *of: met.append(len(of[0])) or settle(*of))
+    predict(detector, images, search_width=32)
+    assert 0 < sum(met) < 0.3 * 6 * 256
+
+
 def test_the_generator_alone_decides_what_is_drawn() -> None:
     train = features(4)
     np.testing.assert_array_equal(fitted(train, seed=3).picks, fitted(train, seed=3).picks)

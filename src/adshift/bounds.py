@@ -40,8 +40,8 @@ class Exact:
         norms, within = (np.einsum("nd,nd->n", part, part) for part in (centred, along))
         return np.concatenate([along, np.sqrt(np.maximum(norms - within, 0))[:, None]], axis=1), norms
 
-    def search(self, queries: np.ndarray, squared: np.ndarray, indices: np.ndarray, _width: int) -> None:
-        """Fill `squared` (Q, K) float32 and `indices` (Q, K) int64."""
+    def search(self, queries: np.ndarray, squared: np.ndarray, indices: np.ndarray) -> None:
+        """Fill `squared` (Q, K) float32 and `indices` (Q, K) int64, which has rows to start from, or -1."""
         if not len(queries):
             return
         bounds, norms = self._bound(queries)
@@ -84,15 +84,21 @@ def insert(values, rows, value, row):  # type: ignore[no-untyped-def]
 def _settle(dots, own, norms, first, queries, bank, nearby, squared, indices):  # type: ignore[no-untyped-def]
     """Bring the neighbours of some queries up to date with the bank's rows from `first` on; `dots` are -2 q'x'.
 
-    `nearby` are rows to start a query from; it leaves with those of the last query.
+    `nearby` are rows to start a query from, beside those in `indices`; it leaves with those of the last query.
     """
     k = squared.shape[1]
     for q in range(len(queries)):
         values, rows, line = squared[q], indices[q], dots[q]
         if first == 0:
+            started = rows.copy()
             values[:], rows[:] = np.inf, -1
             for row in nearby:
                 insert(values, rows, rough(queries[q], bank[row]), row)
+            for row in started:
+                if row >= 0:
+                    value = rough(queries[q], bank[row])
+                    if value < values[k - 1] or (value == values[k - 1] and row < rows[k - 1]):
+                        insert(values, rows, value, row)
         limit = values[k - 1] - own[q]
         for group in range(0, len(norms), GROUP):
             end = group + GROUP

@@ -3,8 +3,9 @@
 Notation: B rows of the bank, Q queries, D dimensions, K neighbours.
 """
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -31,12 +32,10 @@ class Neighbors:
         self.metric = metric
         # Of unit vectors, 1 - cos is half the squared distance: one index serves both.
         self.bank = prepared(bank, metric)
-        if graph:
-            self.index: Any = _Graph(self.bank, graph)
-        else:
-            from adshift.bounds import Exact  # compiled code, which reading params.yaml spares
+        from adshift.bounds import Exact  # compiled code, which reading params.yaml spares
 
-            self.index = Exact(self.bank)
+        self.exact = Exact(self.bank)
+        self.graph = _Graph(self.bank, graph) if graph else None
 
     def search(
         self, queries: np.ndarray, k: int, *, width: int = LINKS, threads: int = 1
@@ -52,11 +51,23 @@ class Neighbors:
         Returns:
             distances (Q, K) float32 and indices (Q, K) int64.
         """
-        queries, k = prepared(queries, self.metric), min(k, len(self.bank))
-        squared, indices = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+        none = np.full((len(queries), min(k, len(self.bank))), -1)
+        if self.graph is None:
+            return self._each(self.exact.search, queries, none, threads)
+        return self._each(partial(self.graph.search, width=width), queries, none, threads)
+
+    def settle(self, queries: np.ndarray, found: np.ndarray, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """As `search`, and exact whatever the index: `found` (Q, K) are rows near the queries, where it starts."""
+        return self._each(self.exact.search, queries, found.copy(), threads)
+
+    def _each(
+        self, search: Callable[..., None], queries: np.ndarray, indices: np.ndarray, threads: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Distances and indices that `search` fills in, a slice of the queries at a time."""
+        queries, squared = prepared(queries, self.metric), np.empty(indices.shape, np.float32)
 
         def work(part: slice) -> None:
-            self.index.search(queries[part], squared[part], indices[part], width)
+            search(queries[part], squared[part], indices[part])
 
         with one_thread_below():
             in_slices(work, len(queries), threads)

@@ -171,6 +171,7 @@ class Backbone:
         settings: what it was built from, with the preprocessing that it expects.
         names: the layers kept, shallow to deep.
         network: (N, 3, S, S) normalized to a list of maps (N, C, H, W); its batch normalization is folded away.
+        fused: the same as it is run here, which cannot be exported.
         record: backbone, source and hash of its weights, layers' names: what made a feature.
     """
 
@@ -185,12 +186,16 @@ class Backbone:
 
         import torch
 
+        from adshift.backbones.fusing import fuse
+
         self.settings = settings
         self.names = layers(settings)
         self.dtype = getattr(torch, settings.precision)
         if self.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             raise AdshiftError("features.precision: bfloat16 is not a type of this processor", "set float32")
-        self.network = _channels_last(fold(cut(full, settings.backbone, self.names))).to(self.dtype)
+        self.network = _channels_last(fold(cut(full, settings.backbone, self.names)))
+        self.fused = fuse(self.network).to(self.dtype)
+        self.network.to(self.dtype)
         self.mean = torch.tensor(settings.mean).view(1, 3, 1, 1)
         self.std = torch.tensor(settings.std).view(1, 3, 1, 1)
         weights = find_weights(settings)
@@ -215,7 +220,7 @@ class Backbone:
         with torch.inference_mode():
             # The NHWC bytes seen as NCHW are channels-last already.
             batch = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255).sub_(self.mean).div_(self.std)
-            found = self.network(batch.to(self.dtype))
+            found = self.fused(batch.to(self.dtype))
             return [maps.float().permute(0, 2, 3, 1).contiguous().numpy() for maps in found]
 
 

@@ -6,6 +6,7 @@ not be followed by.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -23,48 +24,64 @@ def fold(network: Any) -> Any:
     """
     import torch
 
-    image = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).sub_(0.5).mul_(4)
-    with torch.inference_mode():
-        expected = network(image)
     folded = deepcopy(network)
-    replaced = {norm: _merge(convolution, norm) for convolution, norm in _pairs(folded, image)}
-    for module in list(folded.modules()):
-        for name, child in module.named_children():
-            if child in replaced:
-                setattr(module, name, replaced[child])
-    with torch.inference_mode():
-        found = folded(image)
-    same = all((a - b).abs().max() <= TOLERANCE * a.abs().max() for a, b in zip(expected, found, strict=True))
-    return folded if same else network
+    found = [pair for pair in pairs(folded, torch.nn.BatchNorm2d) if pair[1].track_running_stats]
+    replace(folded, {norm: _merge(convolution, norm) for convolution, norm in found})
+    return folded if agree(network, folded) else network
 
 
-def _pairs(network: Any, image: Any) -> list[tuple[Any, Any]]:
-    """Convolutions and the normalizations that see their output, in the order of a forward pass."""
+def agree(one: Any, other: Any) -> bool:
+    """Whether two networks make the same maps of an image."""
     import torch
 
-    # The outputs are kept, so that no later tensor has the identity of one that is gone.
-    outputs: dict[int, tuple[Any, Any]] = {}
+    with torch.inference_mode():
+        maps = zip(one(_image()), other(_image()), strict=True)
+    return all((a - b).abs().max() <= TOLERANCE * a.abs().max() for a, b in maps)
+
+
+def replace(network: Any, replacements: Mapping[Any, Any]) -> None:
+    """Put other modules in the places of some."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if child in replacements:
+                setattr(module, name, replacements[child])
+
+
+def pairs(network: Any, kinds: Any) -> list[tuple[Any, Any]]:
+    """Convolutions and the modules of `kinds` that see their output, neither seen twice, in a forward order."""
+    import torch
+
+    # The outputs are kept, so that no later tensor has the identity of one that is gone. A version counts what was
+    # written into a tensor since: the sum of a residual connection, for one.
+    outputs: dict[tuple[int, int], tuple[Any, Any]] = {}
     found: list[tuple[Any, Any]] = []
 
     def after(module: Any, _inputs: Any, output: Any) -> None:
-        outputs[id(output)] = module, output
+        outputs[id(output), output._version] = module, output
 
     def before(module: Any, inputs: Any) -> None:
-        if id(inputs[0]) in outputs:
-            found.append((outputs[id(inputs[0])][0], module))
+        if (known := (id(inputs[0]), inputs[0]._version)) in outputs:
+            found.append((outputs[known][0], module))
 
     hooks = []
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
             hooks.append(module.register_forward_hook(after))
-        elif isinstance(module, torch.nn.BatchNorm2d) and module.track_running_stats:
+        elif isinstance(module, kinds):
             hooks.append(module.register_forward_pre_hook(before))
     with torch.no_grad():
-        network(image)
+        network(_image())
     for hook in hooks:
         hook.remove()
     seen = Counter(module for pair in found for module in pair)
     return [pair for pair in found if seen[pair[0]] == seen[pair[1]] == 1]
+
+
+def _image() -> Any:
+    """(1, 3, SIDE, SIDE) float32."""
+    import torch
+
+    return torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).sub_(0.5).mul_(4)
 
 
 def _merge(convolution: Any, norm: Any) -> Any:

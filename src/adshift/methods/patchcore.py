@@ -5,7 +5,7 @@ K neighbours.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +24,8 @@ from adshift.resample import average_pool, bilinear
 
 Reweight = Literal["softmax", "original", "none"]
 ImageScore = Literal["max", "top_mean"]
+
+TOGETHER = 16  # patches that are searched for exactly at once: one pass over the bank serves them all
 
 
 def _odd(value: int) -> int:
@@ -167,6 +169,11 @@ class MemoryBank(ABC):
     def _search(self, patches: np.ndarray, k: int, how: Any, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """Distances to and indices of the K nearest rows, or fewer, nearest first: (Q, K)."""
 
+    @property
+    def _exactly(self) -> Callable[..., tuple[np.ndarray, np.ndarray]] | None:
+        """Of patches, rows found and threads: the search without a miss; None if `_search` cannot be bettered."""
+        return None
+
     @abstractmethod
     def _rows(self, indices: np.ndarray) -> np.ndarray:
         """Rows of the bank as the search sees them: (len(indices), D) float32."""
@@ -207,18 +214,42 @@ class MemoryBank(ABC):
         flat = patches.reshape(-1, patches.shape[-1])
         wanted = how.neighbours if how.reweight == "softmax" else 1
         distances, rows = self._search(flat, wanted, how, threads)
-        scores = distances[:, 0] * (softmax_weight(distances) if how.reweight == "softmax" else 1)
-        largest = max(1, round(len(scores) * how.top_percent / 100)) if how.image_score == "top_mean" else 1
+        largest = max(1, round(len(flat) * how.top_percent / 100)) if how.image_score == "top_mean" else 1
+        if self._exactly:
+            self._settle(flat, distances, rows, largest, how, threads)
+        scores = patch_scores(distances, how)
         image_score = float(np.sort(scores)[-largest:].mean())
         if how.reweight == "original":
             image_score *= self._paper_weight(flat[scores.argmax()], rows[scores.argmax(), :1], how)
         return image_score, scores.reshape(patches.shape[:2])
 
+    def _settle(
+        self, patches: np.ndarray, distances: np.ndarray, rows: np.ndarray, largest: int, how: Scoring, threads: int
+    ) -> None:
+        """Mend what the search missed, in place, until no other patch can matter: maps have errors, scores have none.
+
+        What was found is never nearer than what is nearest, so its distance, times the largest weight that neighbours
+        could give it, is a ceiling. The search ends when the `largest` ceilings are of patches that are settled.
+        """
+        assert self._exactly
+        ceilings = patch_scores(np.repeat(distances[:, :1], distances.shape[1], axis=1), how)
+        settled = np.zeros(len(ceilings), dtype=bool)
+        while True:
+            highest = np.argsort(-ceilings, kind="stable")[: max(largest, TOGETHER)]
+            if settled[highest[:largest]].all():
+                return
+            doubtful = highest[~settled[highest]]
+            distances[doubtful], rows[doubtful] = self._exactly(patches[doubtful], rows[doubtful], threads)
+            ceilings[doubtful], settled[doubtful] = patch_scores(distances[doubtful], how), True
+
     def _paper_weight(self, patch: np.ndarray, nearest: np.ndarray, how: Scoring) -> float:
         """Weight of an image's score by the farthest patch and its nearest row of the bank (equation 7)."""
         if how.neighbours == 1:
             return 1.0  # as for `softmax_weight`
-        _, around = self._search(self._rows(nearest), how.neighbours, how)
+        row = self._rows(nearest)
+        _, around = self._search(row, how.neighbours, how)
+        if self._exactly:
+            _, around = self._exactly(row, around)
         distances = Neighbors(self._rows(around[0]), self.settings.metric).search(patch[None], how.neighbours)[0][0]
         return float(1 - 1 / np.exp(distances.astype(np.float64) - distances[0]).sum())
 
@@ -238,6 +269,10 @@ class PatchCore(MemoryBank):
 
     def _search(self, patches: np.ndarray, k: int, how: Score, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
         return self.neighbors.search(patches, k, width=how.search_width, threads=threads)
+
+    @property
+    def _exactly(self) -> Callable[..., tuple[np.ndarray, np.ndarray]] | None:
+        return self.neighbors.settle if self.settings.index == "hnsw" else None
 
     def _rows(self, indices: np.ndarray) -> np.ndarray:
         return self.bank[indices]
@@ -311,6 +346,11 @@ class PatchCore(MemoryBank):
 def channels_of(spec: Mapping[str, Any], layers: tuple[int, ...]) -> int:
     """D: how many channels the layers used have together."""
     return sum(spec["layers"][level - 1]["shape"][-1] for level in layers)
+
+
+def patch_scores(distances: np.ndarray, how: Scoring) -> np.ndarray:
+    """Scores (Q,) of patches from the distances of their neighbours (Q, K), nearest first."""
+    return distances[:, 0] * (softmax_weight(distances) if how.reweight == "softmax" else 1)
 
 
 def softmax_weight(distances: np.ndarray) -> np.ndarray:
