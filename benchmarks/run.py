@@ -21,6 +21,7 @@ RESULTS = HERE / "results" / "latest.json"
 PAGE = HERE.parent / "docs" / "performance.md"
 HEAD = ("benchmark", "ours", "peer", "peer / ours", "memory", "peer's", "target", "is", "met")
 TOLD = {"ours", "peer", "ratio", "memory", "targets", "extrapolated", "sizes", *PROVENANCE}  # not told as facts
+PATCHES = 784  # of an image
 OPEN, CLOSE = "<!-- bench:", "<!-- /bench -->"
 
 
@@ -166,7 +167,12 @@ def extrapolated(entry: Entry) -> str:
             cells += [_seconds(values[f"{way}fit_seconds"]), _bytes(values[f"{way}fit_memory"])]
         lines.append("| " + " | ".join([*cells, _seconds(values["score_seconds"])]) + " |")
     powers = ", ".join(f"{of} as patches to the power of {slope:.2f}" for of, (_, slope) in entry["exponents"].items())
-    return "\n".join([*lines, "", f"Fitted: {powers}."])
+    room = entry["hardware"]["memory_gib"]
+    factor, slope = entry["exponents"]["memory"]
+    patches = (room * 2**30 / factor) ** (1 / slope)
+    filled = (f"One fit fills {room} GiB with {patches / 1e6:.0f} million patches, {patches / PATCHES:,.0f} images: "
+              "beyond, a bigger machine or `patchcore.chunk_patches`.")  # fmt: skip
+    return "\n".join([*lines, "", f"Fitted: {powers}. {filled}"])
 
 
 def filled(page: str, entries: Mapping[str, Entry]) -> str:
