@@ -102,9 +102,9 @@ def test_the_reference_holds_validation_normals_alone(study: Path) -> None:
 
 def test_the_card_says_what_the_evaluation_says(study: Path) -> None:
     card = json.loads((folder(study) / "card.json").read_text())
-    evaluation = study / "data/evaluation/mvtec/patchcore"
-    image = json.loads((evaluation / "image.json").read_text())["classes"][NAME]
-    pixel = json.loads((evaluation / "pixel.json").read_text())[NAME]
+    evaluation = study / "data/evaluation/mvtec"
+    image = json.loads((evaluation / "image/patchcore.json").read_text())["classes"][NAME]
+    pixel = json.loads((evaluation / "pixel/patchcore.json").read_text())[NAME]
     used = {"clean", "shift_no_adaptation", "shift_threshold_only", "clean_threshold_only"}
     assert set(card["metrics"]) == used
     assert card["metrics"]["clean"][NAME]["image AUROC"] == image["clean"]["auroc"]
