@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from adshift import package, params
+from adshift.parallel import one_thread_below
 from adshift.stage import output, run
 
 
 def main() -> None:
     settings = params.load("seed", "dataset.name", "classes", "methods", "split", "shift.kind", "calibrate")
-    with output(Path("models") / settings.dataset.name) as folder:
+    # Its matrices are small: threads would take longer to meet than to multiply.
+    with one_thread_below(), output(Path("models") / settings.dataset.name) as folder:
         for method in settings.methods:
             package.write(folder / method, method, settings)
 
