@@ -1,20 +1,18 @@
-"""Thresholds of a method for every class and scenario, from validation scores alone, or what stands in for them."""
+"""Thresholds of all methods, classes and scenarios, from validation scores alone, or what stands in for them."""
 
-import argparse
+from pathlib import Path
 
 from adshift import evaluation, params, splits
-from adshift.stage import run, write_json
+from adshift.stage import output, run, write_json
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--method", required=True)
-    method = parser.parse_args().method
-    settings = params.load("dataset.name", "classes", "split.protocol", "calibrate")
-    dataset = settings.dataset.name
-    on = splits.calibrated_on(settings.split.protocol)
-    chosen = evaluation.thresholds(dataset, method, settings.classes, settings.calibrate, on)
-    write_json(f"data/thresholds/{dataset}/{method}.json", chosen, checksum=True)
+    settings = params.load("dataset.name", "classes", "methods", "split.protocol", "calibrate")
+    dataset, on = settings.dataset.name, splits.calibrated_on(settings.split.protocol)
+    with output(Path("data/thresholds") / dataset) as folder:
+        for method in settings.methods:
+            chosen = evaluation.thresholds(dataset, method, settings.classes, settings.calibrate, on)
+            write_json(folder / f"{method}.json", chosen, checksum=True)
 
 
 if __name__ == "__main__":

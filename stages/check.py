@@ -1,12 +1,22 @@
-"""Check every parameter, the data set's layout and the weights before any stage runs: a mistake costs a second."""
+"""Check every parameter, the data set's layout and the weights before any work: a mistake costs a second.
 
+The methods' sections of params.yaml, once checked, are taken in two: what a fit needs and what only its scoring needs.
+"""
+
+from pathlib import Path
+
+from adshift import methods
 from adshift.checks import check
-from adshift.stage import run, write_json
+from adshift.stage import output, run, write_json
 
 
 def main() -> None:
-    check()
+    settings = check()
     write_json("data/checked.json", {"ok": True})  # always the same bytes: what follows is not stale because of it
+    with output(Path("data/settings")) as folder:
+        for method in settings.methods:
+            for part, values in methods.halves(method, dict(getattr(settings, method))).items():
+                write_json(folder / method / f"{part}.json", values, checksum=True)
 
 
 if __name__ == "__main__":

@@ -1,30 +1,33 @@
-"""Image-level metrics of a method at its calibrated thresholds, their bootstrap, and the points of its curves."""
+"""Image-level metrics at the calibrated thresholds, their bootstrap, the points of the curves; the coreset ablation."""
 
-import argparse
 from pathlib import Path
 
-from adshift import checksums, evaluation, params
+from adshift import checksums, evaluation, params, splits
 from adshift.metrics import bootstrap
 from adshift.stage import output, read_json, run, write_json
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--method", required=True)
-    method = parser.parse_args().method
-    settings = params.load("seed", "dataset.name", "classes", "evaluate.bootstrap")
-    dataset = settings.dataset.name
-    chosen = read_json(f"data/thresholds/{dataset}/{method}.json")
-    result = evaluation.image_level(
-        dataset, method, settings.classes, chosen, settings.seed, settings.evaluate.bootstrap
-    )
-    folder = Path("data/evaluation") / dataset / method
-    write_json(folder / "image.json", result["report"], checksum=True)
-    with output(folder / "bootstrap.npz") as path:
-        bootstrap.save(path, result["replicates"])
-    for table, rows in result["tables"].items():
-        with output(folder / f"{table}.csv") as path:
-            checksums.write_table(path, list(rows[0]), [list(row.values()) for row in rows])
+    settings = params.load(
+        "seed", "dataset.name", "classes", "methods", "split.protocol", "calibrate", "evaluate.bootstrap",
+        "ablation.ratios"
+    )  # fmt: skip
+    dataset, classes = settings.dataset.name, settings.classes
+    place = Path("data/evaluation") / dataset
+    with output(place / "image") as image, output(place / "bootstrap") as drawn, output(place / "curves") as curves:
+        for method in settings.methods:
+            chosen = read_json(f"data/thresholds/{dataset}/{method}.json")
+            result = evaluation.image_level(
+                dataset, method, classes, chosen, settings.seed, settings.evaluate.bootstrap
+            )
+            write_json(image / f"{method}.json", result["report"], checksum=True)
+            bootstrap.save(drawn / f"{method}.npz", result["replicates"])
+            for table, rows in result["tables"].items():
+                columns = list(rows[0])
+                checksums.write_table(curves / method / f"{table}.csv", columns, [list(row.values()) for row in rows])
+    on = splits.calibrated_on(settings.split.protocol)
+    ablation = evaluation.ablation(dataset, classes, settings.ablation.ratios, settings.calibrate, on)
+    write_json(place / "ablation.json", ablation, checksum=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def main() -> None:
     dataset, size = settings.dataset.name, settings.features
     limit = settings.evaluate.pro_limit
     result = evaluation.pixel_level(dataset, method, settings.classes, size.resize, size.crop, limit)
-    write_json(f"data/evaluation/{dataset}/{method}/pixel.json", result, checksum=True)
+    write_json(f"data/evaluation/{dataset}/pixel/{method}.json", result, checksum=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--method", required=True)
     parser.add_argument("--model", required=True, help=f"class, or {methods.UNIFIED} for all classes pooled")
-    parser.add_argument("--pairs", required=True, choices=PAIRS, nargs="+", help="domains of the model, of the images")
+    parser.add_argument("--pairs", choices=PAIRS, nargs="+", default=PAIRS, help="domains of the model, of the images")
     args = parser.parse_args()
     pooled = args.model == methods.UNIFIED
     settings = params.load("dataset.name", *(["classes"] if pooled else []))

@@ -99,7 +99,7 @@ def make(
         roles.append({"name": "test/crack/900", "role": "val"})
         _write_csv(split_path(dataset, name), [{**row, "domain": "both"} for row in roles])
     for method in methods:
-        _evaluation(Path("data/evaluation") / dataset / method, dataset, method, classes, names, labels, rng)
+        _evaluation(Path("data/evaluation") / dataset, dataset, method, classes, names, labels, rng)
     entry = {"auroc": 0.9, "auprc": 0.8, "f1": 0.75, "accuracy": 0.7}
     ablation = {
         name: {str(ratio): {**entry, "auroc": 0.8 + ratio, "rows": int(1000 * ratio)} for ratio in RATIOS}
@@ -158,8 +158,8 @@ def _evaluation(folder, dataset, method, classes, names, labels, rng) -> None:
                 for one, label, score, positive in zip(names, labels, scores, called, strict=True)
             ]  # fmt: skip
         image["cross_class"][name] = {other: 0.1 if other == name else 0.6 for other in classes}
-    _write_json(folder / "image.json", image)
-    bootstrap.save(folder / "bootstrap.npz", replicates)
-    _write_json(folder / "pixel.json", pixel)
+    _write_json(folder / "image" / f"{method}.json", image)
+    bootstrap.save(folder / "bootstrap" / f"{method}.npz", replicates)
+    _write_json(folder / "pixel" / f"{method}.json", pixel)
     for table, rows in tables.items():
-        _write_csv(folder / f"{table}.csv", rows)
+        _write_csv(folder / "curves" / method / f"{table}.csv", rows)

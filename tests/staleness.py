@@ -20,14 +20,14 @@ from adshift.stage import write_json
 
 ROOT = Path(__file__).parents[1]
 DOC = ROOT / "docs" / "staleness.md"
-CHECKS = {"check", "check_network"}  # their outputs never change
+CHECKS = {"check", "check_network"}  # their outputs never change, but for the settings that check takes apart
 HEAD = """\
 # What a change re-runs
 
 For every leaf of `params.yaml`: the stages that `dvc status` calls stale when it alone is changed, and what hangs on
 their outputs. A stage further down runs only if an output above it really comes out different: DVC compares contents.
-`check` looks at every parameter and `check_network` at those of the features; their outputs never change, so nothing
-follows from them. `settings` takes a method's section apart, and what follows depends on the half that changed.
+`check` looks at every parameter and takes the methods' sections apart: what follows depends on the half that changed.
+Beside that its output and that of `check_network`, which looks at the features' parameters, never change.
 All detectors are taken to be in use here, whatever `methods` says.
 A new class makes `prepare` run again, but every other class's manifest keeps its bytes, so its items stay fresh
 (tests/test_pipeline.py sees that in a run).
@@ -96,7 +96,7 @@ def _parse_once() -> None:
 def _is_file(entry: Any) -> bool:
     from dvc.dependency.param import ParamsDependency
 
-    return not isinstance(entry, ParamsDependency)
+    return not isinstance(entry, ParamsDependency) and str(entry) != "params.yaml"
 
 
 def _files(stage: Any) -> set[str]:
@@ -152,7 +152,7 @@ class Pipeline:
             YAML().dump({"schema": "2.0", "stages": lock}, file)
 
     def store_settings(self, section: str, values: dict[str, Any]) -> set[str]:
-        """Write what the stage `settings` writes, unchecked: any other value will do. Returns the changed files."""
+        """Write what the stage `check` writes, unchecked: any other value will do. Returns the changed files."""
         changed = set()
         for part, half in methods.halves(section, values).items():
             path = methods.settings_path(section, part)
@@ -198,9 +198,9 @@ class Pipeline:
             if section not in methods.REGISTRY:
                 return direct, self.downstream(direct)
             files = self.store_settings(section, changed[section])
-            then = {name for name, paths in self.files.items() if paths & files and not name.startswith("settings@")}
-            apart = {name for name in direct if not name.startswith("settings@")}
-            return direct, (then | self.downstream(then | apart)) - direct
+            places = {str(place) for file in files for place in (file, *Path(file).parents)}
+            then = {name for name, paths in self.files.items() if paths & places} - CHECKS
+            return direct, (then | self.downstream(then | direct)) - direct
         finally:
             self.params.write_text(self.text)
             for method in methods.REGISTRY:

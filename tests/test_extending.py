@@ -42,7 +42,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture(scope="module")
 def stored(project: Project) -> Project:
     """The project with feature maps and a split of a class, as the stages before the fit leave them."""
-    project.change(methods=["mean_patch"], classes=["dots"], dataset__name="mvtec", dataset__root="raw")
+    project.change(methods=["mean_patch"], classes=["dots"], dataset__name="mvtec", dataset__root="photos")
+    write_tree(project.folder / "photos", ("dots",))
     names = [f"{part}/good/{index}" for part, count in IMAGES.items() for index in range(count)]
     split = project.folder / "data/split/mvtec/dots.csv"
     split.parent.mkdir(parents=True)
@@ -62,17 +63,16 @@ def stored(project: Project) -> Project:
 def test_the_method_is_in_the_graph(stored: Project) -> None:
     listed = stored.dvc("stage", "list")
     for stage in (
-        "settings@mean_patch",
         "fit@mean_patch-dots-shift",
         "score_unified@mean_patch",
-        "evaluate@mean_patch",
+        "evaluate_pixels@mean_patch",
     ):
         assert stage in listed
 
 
 def test_the_methods_stages_run(stored: Project) -> None:
     stored.run("python", "stages/sources.py")
-    stored.run("python", "stages/settings.py", "--method", "mean_patch")
+    stored.run("python", "stages/check.py")
     which = ("--method", "mean_patch", "--model", "dots")
     stored.run("python", "stages/fit.py", *which, "--domain", "clean")
     stored.run("python", "stages/score.py", *which, "--pairs", "clean-on-clean")
@@ -92,7 +92,7 @@ def test_a_misspelt_knob_of_the_method_is_told(stored: Project) -> None:
     before = path.read_text()
     path.write_text(before.replace("mean_patch:\n", "mean_patch:\n  smothing: 1.0\n"))
     try:
-        done = stored.run("python", "stages/settings.py", "--method", "mean_patch", ok=False)
+        done = stored.run("python", "stages/check.py", ok=False)
     finally:
         path.write_text(before)
     assert done.returncode == 1

@@ -102,9 +102,9 @@ def test_the_reference_holds_validation_normals_alone(study: Path) -> None:
 
 def test_the_card_says_what_the_evaluation_says(study: Path) -> None:
     card = json.loads((folder(study) / "card.json").read_text())
-    evaluation = study / "data/evaluation/mvtec/patchcore"
-    image = json.loads((evaluation / "image.json").read_text())["classes"][NAME]
-    pixel = json.loads((evaluation / "pixel.json").read_text())[NAME]
+    evaluation = study / "data/evaluation/mvtec"
+    image = json.loads((evaluation / "image/patchcore.json").read_text())["classes"][NAME]
+    pixel = json.loads((evaluation / "pixel/patchcore.json").read_text())[NAME]
     used = {"clean", "shift_no_adaptation", "shift_threshold_only", "clean_threshold_only"}
     assert set(card["metrics"]) == used
     assert card["metrics"]["clean"][NAME]["image AUROC"] == image["clean"]["auroc"]
@@ -123,7 +123,7 @@ def test_packaging_again_changes_no_byte_and_leaves_the_weights_where_they_lie(s
     before, weights = contents(place), folder(study) / "model.safetensors"
     where = weights.stat().st_ino, weights.stat().st_mtime_ns
     with contextlib.chdir(study):
-        trained.stage("package", method="patchcore")
+        trained.stage("package")
     assert contents(place) == before
     assert (weights.stat().st_ino, weights.stat().st_mtime_ns) == where
 
@@ -159,6 +159,29 @@ def test_where_links_are_refused_models_are_copied(tmp_path: Path, monkeypatch: 
     assert contents(target) == contents(source)
 
 
+def test_a_method_that_is_taken_out_leaves_nothing_behind(study: Path) -> None:
+    """Files that no parameter names would be packaged and pushed for good."""
+    params, scripts = study / "params.yaml", ("check", "calibrate", "evaluate", "package")
+    text, before = params.read_text(), contents(study / "models")
+    one, other = trained.METHODS
+    params.write_text(text.replace(f", {other}]", "]").replace(f"- {other}\n", ""))
+    assert params.read_text() != text
+    try:
+        with contextlib.chdir(study):
+            for script in scripts:
+                trained.stage(script)
+            for place in ("models/mvtec", "data/settings", "data/evaluation/mvtec/curves"):
+                assert [path.name for path in Path(place).iterdir()] == [one], place
+            for place in ("data/thresholds/mvtec", "data/evaluation/mvtec/image", "data/evaluation/mvtec/bootstrap"):
+                assert [path.stem for path in Path(place).iterdir()] == [one], place
+    finally:
+        params.write_text(text)
+        with contextlib.chdir(study):
+            for script in scripts:
+                trained.stage(script)
+    assert contents(study / "models") == before
+
+
 def test_a_damaged_threshold_is_told_and_the_models_stay(study: Path) -> None:
     path = study / "data/thresholds/mvtec/padim_diagonal.json"
     sound, before = path.read_text(), contents(study / package.folder_of("mvtec", "padim_diagonal"))
@@ -167,7 +190,7 @@ def test_a_damaged_threshold_is_told_and_the_models_stay(study: Path) -> None:
     path.write_text(json.dumps(damaged))
     try:
         with contextlib.chdir(study), pytest.raises(SystemExit, match="threshold is damaged"):
-            trained.stage("package", method="padim_diagonal")
+            trained.stage("package")
         assert contents(study / package.folder_of("mvtec", "padim_diagonal")) == before
     finally:
         path.write_text(sound)

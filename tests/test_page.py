@@ -222,7 +222,7 @@ def test_what_was_chosen_on_test_is_never_safe(run):
 
     assert "safe" in states()
     for method in fake_run.METHODS:
-        path = Path(f"data/evaluation/sample/{method}/image.json")
+        path = Path(f"data/evaluation/sample/image/{method}.json")
         path.write_text(path.read_text().replace('"on": "val"', '"on": "test"'))
     assert "safe" not in states()
 
@@ -406,7 +406,7 @@ def test_stages_write_what_they_promise_without_torch_or_pandas(run):
 def test_the_page_says_when_thresholds_were_chosen_on_test(run):
     assert tables.UPPER_BOUND not in Tags(build()).text
     for method in fake_run.METHODS:
-        path = Path(f"data/evaluation/sample/{method}/image.json")
+        path = Path(f"data/evaluation/sample/image/{method}.json")
         path.write_text(path.read_text().replace('"on": "val"', '"on": "test"'))
     text = Tags(build()).text
     assert tables.UPPER_BOUND in text

@@ -17,7 +17,7 @@ def collect(dataset=fake_run.DATASET, classes=fake_run.CLASSES, methods=fake_run
 
 
 def test_macro_is_the_mean_of_the_classes(run):
-    path = Path("data/evaluation/sample/padim/image.json")
+    path = Path("data/evaluation/sample/image/padim.json")
     image = json.loads(path.read_text())
     for name, value in zip(fake_run.CLASSES, (0.5, 0.9), strict=True):
         image["classes"][name]["clean"]["auroc"] = value
@@ -41,7 +41,7 @@ def test_summary_has_the_same_keys_for_each_method_and_no_list(run):
 
 
 def test_pixel_metrics_come_from_the_maps_of_the_scenario(run):
-    path = Path("data/evaluation/sample/patchcore/pixel.json")
+    path = Path("data/evaluation/sample/pixel/patchcore.json")
     pixel = json.loads(path.read_text())
     values = {
         "clean-on-clean": 0.1,
@@ -162,10 +162,9 @@ def test_differences_within_chance_are_ties_and_others_name_the_better_method(ru
 
 def test_methods_are_compared_on_the_same_resamples(run):
     """Equal methods differ in no resample: a zero-width tie, though each method's own interval is wide."""
-    for file in ("image.json", "pixel.json", "bootstrap.npz"):
-        Path("data/evaluation/sample/padim", file).write_bytes(
-            Path("data/evaluation/sample/patchcore", file).read_bytes()
-        )
+    for kind in ("image/{}.json", "pixel/{}.json", "bootstrap/{}.npz"):
+        path = f"data/evaluation/sample/{kind}"
+        Path(path.format("padim")).write_bytes(Path(path.format("patchcore")).read_bytes())
     short, _ = tables.differences(collect())
     assert {(*row[5], row[6]) for row in short.rows} == {(0.0, 0.0, 0.0, "tie")}
 
@@ -197,7 +196,7 @@ def test_timings_follow_the_parameters(run):
 
 
 def choose_on_test(method):
-    path = Path(f"data/evaluation/sample/{method}/image.json")
+    path = Path(f"data/evaluation/sample/image/{method}.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"on": "test"}))
 
 

@@ -41,20 +41,22 @@ def make(folder: Path) -> Path:
         params["evaluate"]["bootstrap"] = 100
         with Path("params.yaml").open("w") as file:
             yaml.dump(params, file)
-        for script in ("sources", "prepare", "split"):
+        for script in ("sources", "check", "prepare", "split"):
             stage(script)
         for name in NAMES:
             stage("shift", name=name)
             for domain in DOMAINS:
                 stage("embed", name=name, domain=domain)
         for method in METHODS:
-            stage("settings", method=method)
             for name in NAMES:
                 for domain in DOMAINS:
                     stage("fit", method=method, model=name, domain=domain)
-                stage("score", method=method, model=name, pairs=" ".join(PAIRS))
+                stage("score", method=method, model=name)
             stage("fit", method=method, model="unified", domain="clean")
             stage("score", method=method, model="unified", pairs=PAIRS[0])
-            for script in ("calibrate", "evaluate", "evaluate_pixels", "package"):
-                stage(script, method=method)
+            stage("evaluate_pixels", method=method)
+        for name in NAMES:
+            stage("ablate", name=name)
+        for script in ("score_ablation", "calibrate", "evaluate", "package"):
+            stage(script)
     return folder

@@ -174,9 +174,9 @@ def drawn(images: Pool, count: int, generator: np.random.Generator, without: tup
 
 def scenario_figures(dataset: str, method: str, name: str) -> dict[str, Any]:
     """What the study's scenarios say of the shift, and which verdict that makes right."""
-    folder = Path("data/evaluation") / dataset / method
-    figures = read_json(folder / "image.json")["classes"][name]
-    drawn_again = bootstrap.load(folder / "bootstrap.npz")
+    folder = Path("data/evaluation") / dataset
+    figures = read_json(folder / "image" / f"{method}.json")["classes"][name]
+    drawn_again = bootstrap.load(folder / "bootstrap" / f"{method}.npz")
     refitted, kept = (drawn_again[name, f"shift_{how}"] for how in ("full_adaptation", "threshold_only"))
     low, gain = (dict(zip(bootstrap.METRICS, bootstrap.interval(values)[0], strict=True))
                  for values in (refitted, refitted - kept))  # fmt: skip

@@ -14,8 +14,11 @@ from adshift.stage import read_json
 NETWORK = Path("data/checked_network.json")  # what the stage check_network saw, on which embed depends
 
 
-def check() -> None:
+def check() -> Any:
     """Check params.yaml whole, the data set's layout, and that the weights are at hand.
+
+    Returns:
+        every parameter, as `params.load_all` has them.
 
     Raises:
         AdshiftError: naming what is wrong and the remedy.
@@ -45,6 +48,7 @@ def check() -> None:
     _check_coreset(settings, normal)
     find_weights(settings.features)
     check_weights(settings.features)
+    return settings
 
 
 def network_record(settings: params.Features) -> dict[str, Any]:

@@ -113,8 +113,8 @@ def write(folder: Path, method: str, settings: Any) -> None:
     thresholds = {
         name: {key: Threshold.from_dict(value) for key, value in chosen[name].items()} for name in classes
     }  # fmt: skip
-    evaluation = Path("data/evaluation") / dataset / method
-    image, pixel = (read_json(evaluation / f"{level}.json") for level in ("image", "pixel"))
+    evaluation = Path("data/evaluation") / dataset
+    image, pixel = (read_json(evaluation / level / f"{method}.json") for level in ("image", "pixel"))
     score = read_json(settings_path(method, "score"))
     for model, domain in models(classes):
         place = folder / model / domain

@@ -30,9 +30,9 @@ CASES = {
     "validation scores": ("data/scores/val/mvtec/patchcore/**/*.npz", "calibrate"),
     "test scores": ("data/scores/test/mvtec/patchcore/**/*.npz", "evaluate"),
     "thresholds": (f"data/thresholds/mvtec/{METHOD}.json", "evaluate"),
-    "evaluation": (f"data/evaluation/mvtec/{METHOD}/image.json", "aggregate"),
-    "curve": (f"data/evaluation/mvtec/{METHOD}/roc.csv", "aggregate"),
-    "replicates": (f"data/evaluation/mvtec/{METHOD}/bootstrap.npz", "aggregate"),
+    "evaluation": (f"data/evaluation/mvtec/image/{METHOD}.json", "aggregate"),
+    "curve": (f"data/evaluation/mvtec/curves/{METHOD}/roc.csv", "aggregate"),
+    "replicates": (f"data/evaluation/mvtec/bootstrap/{METHOD}.npz", "aggregate"),
     "ablation's bank": (f"data/ablation/mvtec/{NAME}/model.safetensors", "score_ablation"),
 }
 

@@ -63,8 +63,9 @@ def rows(dataset: str, results: Results) -> dict[str, Rows]:
     """
     curves: dict[str, Rows] = {"roc": [], "pr": [], "scores": []}
     for method in results.methods:
+        place = evaluation_path(dataset) / "curves" / method
         for name in curves:
-            curves[name] += _curve(evaluation_path(dataset) / method / f"{name}.csv", method, results.classes)
+            curves[name] += _curve(place / f"{name}.csv", method, results.classes)
     cross = [
         {"method": method, "threshold_of": of, "applied_to": to, "fpr": results.cross_class[method][of][to]}
         for method in results.methods

@@ -163,13 +163,13 @@ def collect(dataset: str, classes: Sequence[str], methods: Sequence[str], ratios
     replicates: dict[tuple[str, str, str], np.ndarray] = {}
     cross_class, ablation = {}, {}
     chosen_on: set[str] = set()
-    place = root
+    place = f"{root}"
     try:
         for method in methods:
-            place = root / method
-            image, pixel = read_json(place / "image.json"), read_json(place / "pixel.json")
+            place = f"{root}, {method}"
+            image, pixel = (read_json(root / level / f"{method}.json") for level in ("image", "pixel"))
             chosen_on.add(image["on"])
-            drawn = bootstrap.load(place / "bootstrap.npz")
+            drawn = bootstrap.load(root / "bootstrap" / f"{method}.npz")
             for scenario in SCENARIOS:
                 for name in classes:
                     by_image, by_pixel = image["classes"][name][scenario.name], pixel[name][scenario.pixels]
@@ -185,7 +185,7 @@ def collect(dataset: str, classes: Sequence[str], methods: Sequence[str], ratios
                 sets = [replicates[method, scenario.name, name] for name in classes]
                 replicates[method, scenario.name, MACRO] = np.mean(sets, axis=0)
             cross_class[method] = {of: {to: image["cross_class"][of][to] for to in classes} for of in classes}
-        place = root / "ablation.json"
+        place = f"{root}/ablation.json"
         measured = read_json(place)["classes"]
         for name in classes:
             ratio_of = {float(ratio): entry for ratio, entry in measured[name].items()}
