@@ -49,10 +49,20 @@ KERNEL = """
         import ctypes
         ctypes.CDLL(None).sleep(60)  # as a long kernel: no bytecode of the main thread, and the GIL released
 """
+HELD = """
+        import ctypes
+        ctypes.PyDLL(None).sleep(60)  # as compiling may: the interpreter's lock is held
+"""
+LISTED = """
+        import psutil
+        print(*(child.pid for child in psutil.Process().children()))
+"""
 POOL = """
         from adshift.parallel import map_ordered
         map_ordered(lambda item: time.sleep(3), range(8), what="work")
 """
+
+linux = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="a process waits for the end of another: on Linux")
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -83,29 +93,67 @@ def test_a_signal_ends_a_stage_in_two_seconds_whatever_it_does(tmp_path: Path, n
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
-def test_an_orphan_stops_and_writes_nothing(tmp_path: Path, shell: str) -> None:
-    """`dvc` stands for a process that starts a stage through a shell, as DVC does, and is killed."""
-    script = tmp_path / "work.py"
-    script.write_text(WORK.format(busy=SLEEP))
-    command = f"{sys.executable} {script} {tmp_path}/data/out one 8"
+def orphan(folder: Path, shell: str, busy: str) -> int:
+    """Start a stage that writes to data/out below a process that stands for DVC, kill that one: the stage's id."""
+    script = folder / "work.py"
+    script.write_text(WORK.format(busy=busy))
+    command = f"{sys.executable} {script} {folder}/data/out one 8"
     parent = f"import subprocess; subprocess.Popen([{shell!r}, '-c', {command!r}]).wait()"
     dvc = subprocess.Popen(
         [sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, env=environment(DVC_STAGE="fit")
     )
     assert dvc.stdout is not None
     assert dvc.stdout.readline() == "ready\n"
-    [temporary] = (tmp_path / "data").iterdir()
-    pid = int(temporary.name.split("-")[-1])
+    [temporary] = (folder / "data").iterdir()
     dvc.kill()
+    return int(temporary.name.split("-")[-1])
+
+
+def assert_gone(pid: int) -> None:
+    begin = time.monotonic()
+    while guard.alive(pid) and time.monotonic() - begin < GONE:
+        time.sleep(0.05)
+    assert not guard.alive(pid)
+
+
+def assert_second_wrote_alone(folder: Path) -> None:
+    assert [path.name for path in (folder / "data").iterdir()] == ["out"]
+    assert {path.read_text() for path in (folder / "data" / "out").iterdir()} == {"of two"}
+
+
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
+def test_an_orphan_stops_and_writes_nothing(tmp_path: Path, shell: str) -> None:
+    pid = orphan(tmp_path, shell, SLEEP)
     next_run = start(tmp_path / "data" / "out", SLEEP, "two", "0")
     assert next_run.wait(timeout=10) == 0
-    begin = time.monotonic()
-    while guard._status(pid)[0] and time.monotonic() - begin < GONE:
-        time.sleep(0.05)
-    assert not guard._status(pid)[0]
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["out"]
-    assert {path.read_text() for path in (tmp_path / "data" / "out").iterdir()} == {"of two"}
+    assert_gone(pid)
+    assert_second_wrote_alone(tmp_path)
+
+
+@linux
+@pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
+def test_an_orphan_that_holds_the_interpreter_is_killed(tmp_path: Path, shell: str) -> None:
+    """Neither its main thread nor the one that watches can run; what it leaves, the next run removes."""
+    assert_gone(orphan(tmp_path, shell, HELD))
+    assert start(tmp_path / "data" / "out", SLEEP, "two", "0").wait(timeout=10) == 0
+    assert_second_wrote_alone(tmp_path)
+
+
+@linux
+def test_the_watching_process_ends_with_its_stage(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", WORK.format(busy=LISTED), str(tmp_path / "out"), "one"]
+    told = subprocess.run(words, capture_output=True, text=True, env=environment(DVC_STAGE="fit"), check=True).stdout
+    [watching] = map(int, told.split()[1:])
+    assert_gone(watching)
+
+
+def test_a_process_that_ended_is_not_alive_though_nobody_took_note() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    assert guard.alive(os.getpid())
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    assert not guard.alive(ended.pid)
+    ended.wait()
+    assert not guard.alive(ended.pid)
 
 
 def test_an_orphan_renames_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

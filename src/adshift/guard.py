@@ -3,6 +3,7 @@
 Python runs a signal's handler between two bytecodes of the main thread: not before a long kernel returns, nor while the
 main thread waits for others. And a DVC that is killed leaves its stage running, which would write beside the next run.
 So a thread of its own waits for both: it asks the main thread to unwind, and ends the process if that takes too long.
+Compiled code that holds the interpreter's lock stops that thread too: a child process waits for DVC to end, and kills.
 """
 
 import os
@@ -17,28 +18,38 @@ from types import FrameType
 
 GRACE = 0.8  # seconds that a stage has to unwind after a signal
 LOOK = 0.2  # seconds between two looks at whether DVC lives
+LAST = 1.5  # seconds after which an orphan that is still there is killed
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SHELLS = {"sh", "bash", "dash", "ash", "zsh", "fish", "ksh", "busybox"}
 
 
-def _status(pid: int) -> tuple[str, int]:
-    """Name of a process and its parent's id; nothing and 0 where /proc does not tell."""
+def _status(pid: int) -> tuple[str, str, int]:
+    """Name of a process, its state's letter and its parent's id; nothing and 0 where /proc does not tell."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return "", 0
+        return "", "", 0
     name, rest = text[text.index("(") + 1 :].rsplit(")", 1)
-    return name, int(rest.split()[1])
+    state, parent = rest.split()[:2]
+    return name, state, int(parent)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs. One that has ended does not, even while its parent, or init, took no note of it."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return _status(pid)[1] != "Z"
 
 
 def _starters() -> tuple[int, ...]:
-    """Ids of the parent and, while that is a shell that waits (`sh -c`, which DVC uses), of the one above it.
-
-    The kernel's own notice of a parent's death (PR_SET_PDEATHSIG) would be of the shell's, which outlives DVC.
-    """
+    """Ids of the parent and, while that is a shell that waits (`sh -c`, which DVC uses), of the one above it."""
     chain = [os.getppid()]
-    while (status := _status(chain[-1]))[0] in SHELLS and status[1]:
-        chain.append(status[1])
+    while (status := _status(chain[-1]))[0] in SHELLS and status[2]:
+        chain.append(status[2])
     return tuple(chain)
 
 
@@ -96,4 +107,33 @@ def watch(abandon: Callable[[], None]) -> None:
                 abandon()
                 os._exit(128 + number)
 
+    if "DVC_STAGE" in os.environ:
+        _last_resort()
     threading.Thread(target=look, name="guard", daemon=True).start()
+
+
+def _last_resort() -> None:
+    """Start a process that kills this one `LAST` after DVC's end, and ends with it. On Linux alone.
+
+    The kernel's own notice (PR_SET_PDEATHSIG) would be of the parent's death, which may be a shell that outlives DVC,
+    and under the interpreter's lock only a signal that leaves no time to unwind is obeyed.
+    """
+    try:
+        stage, dvc = os.pidfd_open(os.getpid()), os.pidfd_open(_CHAIN[-1])
+    except (AttributeError, OSError):
+        return  # another system, or DVC is gone, which the thread sees
+    if os.fork():
+        os.close(stage)
+        os.close(dvc)
+        return
+    try:
+        for number in SIGNALS:  # meant for the stage, when the whole process group gets them
+            signal.signal(number, signal.SIG_IGN)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):  # who reads the stage's output waits for the stage alone
+            os.dup2(nothing, stream)
+        ended, _, _ = select.select([stage, dvc], [], [])
+        if stage not in ended and not select.select([stage], [], [], LAST)[0]:
+            signal.pidfd_send_signal(stage, signal.SIGKILL)
+    finally:
+        os._exit(0)  # never back into the stage's code

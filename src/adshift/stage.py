@@ -101,18 +101,8 @@ def _remove_leftovers(path: Path) -> None:
         names = [entry.name for entry in entries if entry.name.startswith(prefix)]
     for name in names:
         digits = name.removeprefix(prefix).removesuffix("-old").split(".")[0]
-        if digits.isdigit() and (int(digits) == os.getpid() or not _alive(int(digits))):
+        if digits.isdigit() and (int(digits) == os.getpid() or not guard.alive(int(digits))):
             remove(path.parent / name)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # another user's
-    return True
 
 
 def _abandon() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from adshift import guard
 from tiny import Project
 
 KINDS = ("stage", "dvc", "group")
@@ -117,7 +118,9 @@ def _kill(project: Project, kind: str, shell: str, moment: float) -> dict[str, A
             stage.kill()
     running.wait()
     start = time.monotonic()
-    _, alive = psutil.wait_procs(stages, timeout=10)
+    # Until they have ended: psutil would wait until an init has noticed, which some do once in two seconds.
+    while (alive := any(guard.alive(stage.pid) for stage in stages)) and time.monotonic() - start < 10:
+        time.sleep(0.02)
     entry["orphan_seconds"] = round(time.monotonic() - start, 1)
     entry["orphan_stopped"] = not alive and entry["orphan_seconds"] <= ORPHAN
     return entry

@@ -77,8 +77,8 @@ def export(
         how: settings of scoring, the method's `Score`.
         to: the file.
         opset: of ONNX's operators, one of OPSETS.
-        dtype: float32; float16, large constants kept in half the bytes and computed with in float32; int8, most of the
-            backbone in 8 bits and the search in float32.
+        dtype: float32; float16, large constants kept in half the bytes and computed with in float32; int8, half of the
+            backbone's layers in 8 bits, the search in float32.
         pixels: of the input, 0 to 255 or 0 to 1.
         layout: of the input.
         calibrate: for int8, a folder of normal images that show which values are usual.

@@ -1,9 +1,10 @@
 """The backbone's convolutions in 8 bits: static quantization by onnxruntime, calibrated with normal images.
 
-Distances to a bank, or in standard deviations, feel small changes of the features, so three things stay in float32: the
-search; the first convolutions, which cost little and whose rounding every later layer inherits; and a linear map of
-each layer's channels, which brings the quantized features of the calibration images as near to the exact ones as it
-can.
+Distances to a bank, or in standard deviations, feel small changes of the features. So the search stays in float32, and
+the first half of the convolutions: they hold few of the weights, and every later layer inherits their rounding. The
+others' 8 bits are made the best of: pointwise convolutions, which hold nearly all weights, are rounded with a view to
+their inputs; features are read as they come, not as the next convolution reads them; and a linear map of each layer's
+channels brings the quantized features of the calibration images as near to the exact ones as it can.
 """
 
 import logging
@@ -21,7 +22,8 @@ from adshift.errors import AdshiftError
 
 SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter says which module a node came from
 MOST = 64  # images; ranges hardly change after some dozens
-EXACT = 3  # first convolutions that stay in float32: EfficientNet-Lite's stem and first block
+EXACT = 0.46  # share of the convolutions, the first ones, that stay in float32: EfficientNet-Lite0's up to its layer 2
+DAMPING = 0.01  # of the inputs' mean square, added to each channel's: none makes up for others at any price
 RIDGE = 1e-3  # of each channel's variance: keeps the linear map near the identity
 
 
@@ -74,23 +76,78 @@ def quantized(model: onnx.ModelProto, normal: np.ndarray, pixels: str, layout: s
             weight_type=quantization.QuantType.QInt8,
         )  # fmt: skip
         found = onnx.load(result)
+    _round(found, model, _batches(normal, pixels, layout))
+    _read_exactly(found)
     _adjust(found, model, _batches(normal, pixels, layout))
     return found
 
 
 def _later_nodes(model: onnx.ModelProto) -> list[str]:
-    """Names of the backbone's nodes from its convolution number EXACT + 1 on."""
+    """Names of the backbone's nodes behind its first EXACT convolutions."""
     nodes = [
         node
         for node in model.graph.node
         if any(prop.key == SCOPES and "'network'" in prop.value for prop in node.metadata_props)
     ]
+    last = EXACT * sum(node.op_type == "Conv" for node in nodes)
     seen, later = 0, []
     for node in nodes:
         seen += node.op_type == "Conv"
-        if seen > EXACT:
+        if seen > last:
             later.append(node.name)
     return later
+
+
+def _round(model: onnx.ModelProto, exact: onnx.ModelProto, batches: Iterator[dict[str, np.ndarray]]) -> None:
+    """Set the 8-bit weights of the pointwise convolutions, of one group, by their inputs' second moments."""
+    arrays = {tensor.name: tensor for tensor in model.graph.initializer}
+    weights = {tensor.name: tensor for tensor in exact.graph.initializer}
+    inputs, moments = {}, {}
+    for node in exact.graph.node:
+        if node.op_type == "Conv" and f"{node.input[1]}_quantized" in arrays:
+            channels, *kernel = weights[node.input[1]].dims[1:]
+            if kernel == [1, 1] and all(entry.i == 1 for entry in node.attribute if entry.name == "group"):
+                inputs[node.input[1]], moments[node.input[1]] = node.input[0], np.zeros((channels, channels))
+    if not inputs:
+        return
+    found = _features(exact, list(inputs.values()))
+    for batch in batches:
+        for name, maps in zip(inputs, found(batch), strict=True):
+            rows = np.moveaxis(maps, 1, -1).reshape(-1, maps.shape[1]).astype(np.float64)
+            moments[name] += rows.T @ rows
+    for name, square in moments.items():
+        weight = numpy_helper.to_array(weights[name])
+        scale = numpy_helper.to_array(arrays[f"{name}_scale"])
+        steps = _rounded(weight[:, :, 0, 0] / scale[:, None], square).reshape(weight.shape)
+        arrays[f"{name}_quantized"].CopyFrom(numpy_helper.from_array(steps, f"{name}_quantized"))
+
+
+def _rounded(weight: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """Weights (O, I), in steps, as int8: GPTQ (Frantar et al., ICLR 2023, algorithm 1, without its blocks).
+
+    Input channels are rounded one after another, and those that follow make up for the error as well as they can.
+
+    Args:
+        weight: (O, I) float, in steps of 8 bits.
+        square: (I, I), the inputs' second moments.
+    """
+    damped = square + (DAMPING * np.trace(square) / len(square) + 1e-12) * np.eye(len(square))
+    factor = np.linalg.cholesky(np.linalg.inv(damped)).T
+    left, found = weight.astype(np.float64), np.zeros(weight.shape, np.int8)
+    for channel in range(len(square)):
+        found[:, channel] = np.clip(np.round(left[:, channel]), -127, 127)
+        error = (left[:, channel] - found[:, channel]) / factor[channel, channel]
+        left[:, channel:] -= np.outer(error, factor[channel, channel:])
+    return found
+
+
+def _read_exactly(model: onnx.ModelProto) -> None:
+    """Let the linear maps read the features in front of the rounding that the next convolution needs."""
+    made = {name: node for node in model.graph.node for name in node.output}
+    for node in _linear_maps(model).values():
+        rounded = made[node.input[0]]
+        if rounded.op_type == "DequantizeLinear":
+            node.input[0] = made[rounded.input[0]].input[0]
 
 
 def _adjust(model: onnx.ModelProto, exact: onnx.ModelProto, batches: Iterator[dict[str, np.ndarray]]) -> None:
