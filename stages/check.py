@@ -1,11 +1,10 @@
 """Check every parameter, the data set's layout and the weights before any work: a mistake costs a second.
 
-The methods' sections of params.yaml, once checked, are taken in two: what a fit needs and what only its scoring needs.
+What is checked is written where stages depend on it as files: sections that many items read, and the methods', taken in
+two, what a fit needs and what only its scoring needs.
 """
 
-from pathlib import Path
-
-from adshift import methods
+from adshift import methods, params
 from adshift.checks import check
 from adshift.stage import output, run, write_json
 
@@ -13,7 +12,8 @@ from adshift.stage import output, run, write_json
 def main() -> None:
     settings = check()
     write_json("data/checked.json", {"ok": True})  # always the same bytes: what follows is not stale because of it
-    with output(Path("data/settings")) as folder:
+    with output(params.SETTINGS) as folder:
+        params.store(settings, folder)
         for method in settings.methods:
             for part, values in methods.halves(method, dict(getattr(settings, method))).items():
                 write_json(folder / method / f"{part}.json", values, checksum=True)

@@ -13,10 +13,11 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="class")
     parser.add_argument("--domain", required=True, choices=DOMAINS)
     args = parser.parse_args()
-    settings = params.load("dataset.name", "features")
-    items = manifest.read(manifest.path_of(settings.dataset.name, args.name, args.domain))
-    with output(features_path(settings.dataset.name, args.name, args.domain)) as folder:
-        embedding.embed(items, Backbone(settings.features), folder, what=f"embedding {args.name}, {args.domain}")
+    dataset = params.load("dataset.name").dataset.name
+    items = manifest.read(manifest.path_of(dataset, args.name, args.domain))
+    backbone = Backbone(params.stored("features"))
+    with output(features_path(dataset, args.name, args.domain)) as folder:
+        embedding.embed(items, backbone, folder, what=f"embedding {args.name}, {args.domain}")
 
 
 if __name__ == "__main__":

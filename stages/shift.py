@@ -10,15 +10,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", required=True, help="class")
     name = parser.parse_args().name
-    settings = params.load("seed", "dataset.name", "shift")
+    settings, how = params.load("seed", "dataset.name"), params.stored("shift")
     dataset = settings.dataset.name
     final = manifest.path_of(dataset, name, "shift")
     with output(final.parent) as folder:
-        if settings.shift.kind == "recorded":
+        if how.kind == "recorded":
             manifest.write(folder / final.name, manifest.read(manifest.recorded_path(dataset, name)))
         else:
             items = manifest.read(manifest.path_of(dataset, name, "clean"))
-            shift.shift_class(items, settings.shift, settings.seed, name, folder, final.parent)
+            shift.shift_class(items, how, settings.seed, name, folder, final.parent)
 
 
 if __name__ == "__main__":

@@ -15,19 +15,21 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from adshift import methods
+from adshift import methods, params
 from adshift.stage import write_json
 
 ROOT = Path(__file__).parents[1]
 DOC = ROOT / "docs" / "staleness.md"
-CHECKS = {"check", "check_network"}  # their outputs never change, but for the settings that check takes apart
+CHECKS = {"check", "check_network"}  # their outputs never change, but for the settings that check writes
+STORED = (*params.STORED, *methods.REGISTRY)  # sections of those settings
 HEAD = """\
 # What a change re-runs
 
 For every leaf of `params.yaml`: the stages that `dvc status` calls stale when it alone is changed, and what hangs on
 their outputs. A stage further down runs only if an output above it really comes out different: DVC compares contents.
-`check` looks at every parameter and takes the methods' sections apart: what follows depends on the half that changed.
-Beside that its output and that of `check_network`, which looks at the features' parameters, never change.
+`check` looks at every parameter. It writes the sections of the features, the shift and the methods into files, these in
+two halves: what follows depends on the file that changed. Beside that its output never changes, nor does that of
+`check_network`, which looks at the features' parameters.
 All detectors are taken to be in use here, whatever `methods` says.
 A new class makes `prepare` run again, but every other class's manifest keeps its bytes, so its items stay fresh
 (tests/test_pipeline.py sees that in a run).
@@ -135,8 +137,7 @@ class Pipeline:
         self.repo = Repo(".")
         stages = list(self.repo.index.stages)
         self.files = {stage.addressing: _files(stage) for stage in stages}
-        for method in methods.REGISTRY:
-            self.store_settings(method, self.values[method])
+        self.restore_settings()
         # Files first: a folder that holds another path needs no content of its own.
         for paths in ([d for s in stages for d in s.deps], [o for s in stages for o in s.outs]):
             for path in sorted((Path(str(p)) for p in paths if p.protocol == "local"), key=lambda p: -len(p.parts)):
@@ -153,13 +154,20 @@ class Pipeline:
 
     def store_settings(self, section: str, values: dict[str, Any]) -> set[str]:
         """Write what the stage `check` writes, unchecked: any other value will do. Returns the changed files."""
+        files = {params.SETTINGS / f"{section}.json": values}
+        if section in methods.REGISTRY:
+            halves = methods.halves(section, values)
+            files = {methods.settings_path(section, part): half for part, half in halves.items()}
         changed = set()
-        for part, half in methods.halves(section, values).items():
-            path = methods.settings_path(section, part)
+        for path, content in files.items():
             before = path.read_text() if path.exists() else ""
-            write_json(path, half)
+            write_json(path, content)
             changed |= {str(path)} if path.read_text() != before else set()
         return changed
+
+    def restore_settings(self) -> None:
+        for section in STORED:
+            self.store_settings(section, self.values[section])
 
     def names(self) -> set[str]:
         return {stage.addressing for stage in self.repo.index.stages}
@@ -195,7 +203,7 @@ class Pipeline:
         section = parents[0] if parents else key
         try:
             direct = self.stale_params()
-            if section not in methods.REGISTRY:
+            if section not in STORED:
                 return direct, self.downstream(direct)
             files = self.store_settings(section, changed[section])
             places = {str(place) for file in files for place in (file, *Path(file).parents)}
@@ -203,8 +211,7 @@ class Pipeline:
             return direct, (then | self.downstream(then | direct)) - direct
         finally:
             self.params.write_text(self.text)
-            for method in methods.REGISTRY:
-                self.store_settings(method, self.values[method])
+            self.restore_settings()
 
     @cached_property
     def dependants(self) -> dict[str, set[str]]:

@@ -21,8 +21,11 @@ from ruamel.yaml import YAML
 from adshift import methods
 from adshift.errors import AdshiftError
 from adshift.registry import DATASETS
+from adshift.stage import read_json, write_json
 
 FILE = Path("params.yaml")
+SETTINGS = Path("data/settings")  # where the stage `check` writes sections that are dependencies as files
+STORED = ("features", "shift")
 
 # No study comes near these limits. They keep a file that means harm from taking the memory or the stack.
 MOST_BYTES = 1_000_000
@@ -338,6 +341,24 @@ def _pick(values: Mapping[str, Any], keys: Iterable[str], path: Path) -> Any:
             value = getattr(value, name)
         setattr(place, [section, *leaf][-1], value)
     return result
+
+
+def store(settings: Any, folder: Path) -> None:
+    """Write the sections of `STORED` into a folder: what runs for many items depends on one file, where each would
+    repeat the section in dvc.lock, which DVC reads and writes whole at every stage.
+    """
+    for section in STORED:
+        write_json(folder / f"{section}.json", getattr(settings, section).model_dump(mode="json"), checksum=True)
+
+
+def stored(section: str) -> Any:
+    """A section of `STORED`, as the stage `check` wrote it.
+
+    Raises:
+        AdshiftError: it is missing or damaged.
+    """
+    path = SETTINGS / f"{section}.json"
+    return _validate(section, read_json(path), path)
 
 
 def load_all(path: Path = FILE) -> Any:
