@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adshift.report import vega
 from adshift.report.tables import COUNTS, METRICS, Results, evaluation_path, plain, read_csv
 from adshift.scenarios import SCENARIOS
 
@@ -181,10 +182,8 @@ def svg(spec: Mapping[str, Any], prefix: str = "") -> str:
         spec: a Vega-Lite specification.
         prefix: of every id within, since Vega numbers ids as it likes and a page holds many charts.
     """
-    import vl_convert
-
     config = {"background": spec.get("background", "transparent"), "aria": False, "font": "sans-serif"}
-    drawn = vl_convert.vegalite_to_svg({**spec, "config": {**spec.get("config", {}), **config}})
+    drawn = vega.svg({**spec, "config": {**spec.get("config", {}), **config}})
     for number, name in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', drawn))):
         drawn = drawn.replace(f'id="{name}"', f'id="{prefix}-{number}"').replace(
             f"url(#{name})", f"url(#{prefix}-{number})"
@@ -194,9 +193,7 @@ def svg(spec: Mapping[str, Any], prefix: str = "") -> str:
 
 def png(spec: Mapping[str, Any], scale: float = 1.5) -> bytes:
     """A specification as a PNG on white."""
-    import vl_convert
-
-    return vl_convert.vegalite_to_png({**spec, "background": "white"}, scale=scale)
+    return vega.png({**spec, "background": "white"}, scale)
 
 
 def draw(folder: Path, tables: Mapping[str, Rows], names: Iterable[str]) -> None:
