@@ -27,13 +27,13 @@ class Exact:
         # All that float32 can be wrong by, in the coordinates, their product and the distance, is less than this share
         # of |q|^2 + |x|^2: taken off both, what rules out is sure.
         self._sure = np.float32(1 - 4 * EPSILON * (bank.shape[1] + AXES))
-        bounds, self.norms = self._bound(bank)
+        bounds, self.norms = self.bound(bank)
         short = -len(bank) % GROUP
         self.norms = np.append(self.norms, np.full(short, np.inf, np.float32))  # rows that are never near
         self.norms *= self._sure
         self.bounds = -2 * np.ascontiguousarray(np.pad(bounds, ((0, short), (0, 0))).T)  # as |q' - x'|^2 has it
 
-    def _bound(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def bound(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, A + 1) coordinates whose distances bound those of the rows, and (N,) squared lengths of both."""
         centred = rows - self.mean
         along = centred @ self.axes
@@ -44,10 +44,11 @@ class Exact:
         """Fill `squared` (Q, K) float32 and `indices` (Q, K) int64, which has rows to start from, or -1."""
         if not len(queries):
             return
-        bounds, norms = self._bound(queries)
+        bounds, norms = self.bound(queries)
         norms *= self._sure
         nearby = np.arange(squared.shape[1])
-        scratch = np.empty(QUERIES * ROWS, np.float32)  # made once: fresh memory would cost more than the product
+        # Made once: fresh memory would cost more than the product.
+        scratch = np.empty(min(QUERIES, len(queries)) * min(ROWS, len(self.norms)), np.float32)
         for low in range(0, len(queries), QUERIES):
             part = slice(low, low + QUERIES)
             for first in range(0, len(self.norms), ROWS):
@@ -114,11 +115,23 @@ def _settle(dots, own, norms, first, queries, bank, nearby, squared, indices):  
 
 
 @jit()
-def measure(queries, bank, rows, squared):  # type: ignore[no-untyped-def]
-    """Fill `squared` with the distances of queries to their rows."""
+def rank(queries, bank, candidates, squared, indices):  # type: ignore[no-untyped-def]
+    """Fill `squared` and `indices` (Q, K) with the nearest of each query's candidates, rows or -1.
+
+    Where there are fewer, the last one is repeated.
+    """
+    last = squared.shape[1] - 1
     for q in range(len(queries)):
-        for rank in range(rows.shape[1]):
-            squared[q, rank] = rough(queries[q], bank[rows[q, rank]])
+        values, rows = squared[q], indices[q]
+        values[:], rows[:] = np.inf, -1
+        for row in candidates[q]:
+            if row >= 0:
+                value = rough(queries[q], bank[row])
+                if value < values[last] or (value == values[last] and row < rows[last]):
+                    insert(values, rows, value, row)
+        for place in range(1, last + 1):
+            if rows[place] < 0:
+                values[place], rows[place] = values[place - 1], rows[place - 1]
 
 
 @jit()
