@@ -10,13 +10,13 @@ from adshift.stage import output, run
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", required=True)
     parser.add_argument("--name", required=True, help="class")
     parser.add_argument("--domain", required=True, choices=DOMAINS)
     args = parser.parse_args()
-    dataset = params.load("dataset.name").dataset.name
-    items = manifest.read(manifest.path_of(dataset, args.name, args.domain))
+    items = manifest.read(manifest.path_of(args.dataset, args.name, args.domain))
     backbone = Backbone(params.stored("features"))
-    with output(features_path(dataset, args.name, args.domain)) as folder:
+    with output(features_path(args.dataset, args.name, args.domain)) as folder:
         embedding.embed(items, backbone, folder, what=f"embedding {args.name}, {args.domain}")
 
 

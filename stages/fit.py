@@ -10,19 +10,20 @@ from adshift.stage import output, run, timed
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--seed", required=True, type=int)
     parser.add_argument("--method", required=True)
     parser.add_argument("--model", required=True, help=f"class, or {methods.UNIFIED} for all classes pooled")
     parser.add_argument("--domain", required=True, choices=DOMAINS)
     args = parser.parse_args()
-    pooled = args.model == methods.UNIFIED
-    settings = params.load("seed", "dataset.name", *(["classes"] if pooled else []))
-    dataset = settings.dataset.name
+    dataset = args.dataset
+    names = params.load("classes").classes if args.model == methods.UNIFIED else [args.model]
     detector = methods.detector_class(args.method)(methods.settings(args.method, "fit"))
-    features = stored(dataset, settings.classes if pooled else [args.model], args.domain, "train")
+    features = stored(dataset, names, args.domain, "train")
     methods.warm_up(args.method)
     facts = {"stage": "fit", "method": args.method, "class": args.model, "domain": args.domain, "images": len(features)}
     with timed(f"timings/{dataset}/fit/{args.method}-{args.model}-{args.domain}.json", **facts):
-        detector.fit(features, seeding.generator(settings.seed, "fit", args.method, args.model, args.domain))
+        detector.fit(features, seeding.generator(args.seed, "fit", args.method, args.model, args.domain))
     with output(model_path(dataset, args.method, args.model, args.domain)) as folder:
         detector.save(folder)
 

@@ -12,14 +12,13 @@ from adshift.stage import output, run
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", required=True)
     parser.add_argument("--method", required=True)
     parser.add_argument("--model", required=True, help=f"class, or {methods.UNIFIED} for all classes pooled")
     parser.add_argument("--pairs", choices=PAIRS, nargs="+", default=PAIRS, help="domains of the model, of the images")
     args = parser.parse_args()
-    pooled = args.model == methods.UNIFIED
-    settings = params.load("dataset.name", *(["classes"] if pooled else []))
-    dataset = settings.dataset.name
-    names = settings.classes if pooled else [args.model]
+    dataset = args.dataset
+    names = params.load("classes").classes if args.model == methods.UNIFIED else [args.model]
     for domains in args.pairs:
         model, images = domains.split("-on-")
         detector = methods.detector_class(args.method).load(model_path(dataset, args.method, args.model, model))

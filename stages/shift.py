@@ -8,17 +8,18 @@ from adshift.stage import output, run
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--seed", required=True, type=int)
     parser.add_argument("--name", required=True, help="class")
-    name = parser.parse_args().name
-    settings, how = params.load("seed", "dataset.name"), params.stored("shift")
-    dataset = settings.dataset.name
+    args = parser.parse_args()
+    dataset, name, how = args.dataset, args.name, params.stored("shift")
     final = manifest.path_of(dataset, name, "shift")
     with output(final.parent) as folder:
         if how.kind == "recorded":
             manifest.write(folder / final.name, manifest.read(manifest.recorded_path(dataset, name)))
         else:
             items = manifest.read(manifest.path_of(dataset, name, "clean"))
-            shift.shift_class(items, how, settings.seed, name, folder, final.parent)
+            shift.shift_class(items, how, args.seed, name, folder, final.parent)
 
 
 if __name__ == "__main__":

@@ -629,7 +629,11 @@ def scored(project: Path, models: Path, method: str) -> tuple[Path, Callable[[],
     """A model in the place where the stage `score` loads it, that stage, and its arguments."""
     folder = project / f"data/fitted/mvtec/{method}/{CLASS}/clean"
     shutil.copytree(models / method, folder)
-    return folder, stage("score"), ["--method", method, "--model", CLASS, "--pairs", "clean-on-clean"]
+    return (
+        folder,
+        stage("score"),
+        ["--dataset", "mvtec", "--method", method, "--model", CLASS, "--pairs", "clean-on-clean"],
+    )
 
 
 REFIT = "fit it again with `dvc repro`, or fetch it with `dvc pull`"
@@ -757,7 +761,7 @@ def test_threads_that_are_no_number(project: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_method_that_is_not_there(project: Path) -> None:
-    arguments = ("--method", "../x", "--model", CLASS, "--pairs", "clean-on-clean")
+    arguments = ("--dataset", "mvtec", "--method", "../x", "--model", CLASS, "--pairs", "clean-on-clean")
     assert_refused(project, stage("score"), *arguments, says="method '../x' is unknown", remedy="choose from patchcore")
 
 

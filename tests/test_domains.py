@@ -87,7 +87,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def test_every_domain_has_its_own_images_and_its_own_split(project: Project) -> None:
-    for command in (("prepare",), ("split",), ("shift", "--name", "tile")):
+    shifted = ("shift", "--dataset", "magnetic_tile", "--seed", "42", "--name", "tile")
+    for command in (("check",), ("prepare",), ("split",), shifted):
         assert stage(*command) == ""
     items = {domain: manifest.read(manifest.path_of("magnetic_tile", "tile", domain)) for domain in DOMAINS}
     exposures = {domain: {one.image.split("exp")[1][0] for one in found} for domain, found in items.items()}

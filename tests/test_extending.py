@@ -73,8 +73,8 @@ def test_the_method_is_in_the_graph(stored: Project) -> None:
 def test_the_methods_stages_run(stored: Project) -> None:
     stored.run("python", "stages/sources.py")
     stored.run("python", "stages/check.py")
-    which = ("--method", "mean_patch", "--model", "dots")
-    stored.run("python", "stages/fit.py", *which, "--domain", "clean")
+    which = ("--dataset", "mvtec", "--method", "mean_patch", "--model", "dots")
+    stored.run("python", "stages/fit.py", *which, "--seed", "42", "--domain", "clean")
     stored.run("python", "stages/score.py", *which, "--pairs", "clean-on-clean")
 
     sources = read_json(stored.folder / "data/sources/methods/mean_patch.json")

@@ -49,10 +49,11 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec = importlib.util.spec_from_file_location("score", ROOT / "stages/score.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module.params, "load", lambda *_: type("P", (), {"dataset": type("D", (), {"name": "set"})}))
     monkeypatch.setattr(methods, "detector_class", lambda _: Detector)
     monkeypatch.setattr(methods, "settings", lambda *_: None)
-    monkeypatch.setattr(sys, "argv", ["score.py", "--method=padim", "--model=01", "--pairs=clean-on-clean"])
+    monkeypatch.setattr(
+        sys, "argv", ["score.py", "--dataset=set", "--method=padim", "--model=01", "--pairs=clean-on-clean"]
+    )
     scored.clear()
     return module
 

@@ -41,19 +41,20 @@ def make(folder: Path) -> Path:
         params["evaluate"]["bootstrap"] = 100
         with Path("params.yaml").open("w") as file:
             yaml.dump(params, file)
+        of, seed = {"dataset": "mvtec"}, str(params["seed"])
         for script in ("sources", "check", "prepare", "split"):
             stage(script)
         for name in NAMES:
-            stage("shift", name=name)
+            stage("shift", **of, seed=seed, name=name)
             for domain in DOMAINS:
-                stage("embed", name=name, domain=domain)
+                stage("embed", **of, name=name, domain=domain)
         for method in METHODS:
             for name in NAMES:
                 for domain in DOMAINS:
-                    stage("fit", method=method, model=name, domain=domain)
-                stage("score", method=method, model=name)
-            stage("fit", method=method, model="unified", domain="clean")
-            stage("score", method=method, model="unified", pairs=PAIRS[0])
+                    stage("fit", **of, seed=seed, method=method, model=name, domain=domain)
+                stage("score", **of, method=method, model=name)
+            stage("fit", **of, seed=seed, method=method, model="unified", domain="clean")
+            stage("score", **of, method=method, model="unified", pairs=PAIRS[0])
             stage("evaluate_pixels", method=method)
         for name in NAMES:
             stage("ablate", name=name)
