@@ -33,6 +33,11 @@ class Exact:
         self.norms *= self._sure
         self.bounds = -2 * np.ascontiguousarray(np.pad(bounds, ((0, short), (0, 0))).T)  # as |q' - x'|^2 has it
 
+    @property
+    def coordinates(self) -> np.ndarray:
+        """(B, A + 1) of the bank's rows, as `bound` has them."""
+        return self.bounds[:, : len(self.bank)].T / -2
+
     def bound(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, A + 1) coordinates whose distances bound those of the rows, and (N,) squared lengths of both."""
         centred = rows - self.mean
@@ -70,11 +75,13 @@ def _near(dots, norms, limit):  # type: ignore[no-untyped-def]
 
 @jit()
 def insert(values, rows, value, row):  # type: ignore[no-untyped-def]
-    """Put a row in its place by (value, row), unless it is there; the last one drops out."""
+    """Put a row in its place by (value, row), unless it is there or belongs behind all; the last one drops out."""
+    place = len(values) - 1
+    if value > values[place] or (value == values[place] and row >= rows[place]):
+        return
     for known in rows:
         if known == row:
             return
-    place = len(values) - 1
     while place > 0 and (values[place - 1] > value or (values[place - 1] == value and rows[place - 1] > row)):
         values[place], rows[place] = values[place - 1], rows[place - 1]
         place -= 1
@@ -97,9 +104,7 @@ def _settle(dots, own, norms, first, queries, bank, nearby, squared, indices):  
                 insert(values, rows, rough(queries[q], bank[row]), row)
             for row in started:
                 if row >= 0:
-                    value = rough(queries[q], bank[row])
-                    if value < values[k - 1] or (value == values[k - 1] and row < rows[k - 1]):
-                        insert(values, rows, value, row)
+                    insert(values, rows, rough(queries[q], bank[row]), row)
         limit = values[k - 1] - own[q]
         for group in range(0, len(norms), GROUP):
             end = group + GROUP
@@ -107,10 +112,8 @@ def _settle(dots, own, norms, first, queries, bank, nearby, squared, indices):  
                 continue
             for j in range(group, end):
                 if norms[j] + line[j] <= limit:
-                    value, row = rough(queries[q], bank[first + j]), first + j
-                    if value < values[k - 1] or (value == values[k - 1] and row < rows[k - 1]):
-                        insert(values, rows, value, row)
-                        limit = values[k - 1] - own[q]
+                    insert(values, rows, rough(queries[q], bank[first + j]), first + j)
+                    limit = values[k - 1] - own[q]
         nearby[:] = rows
 
 
@@ -126,9 +129,7 @@ def rank(queries, bank, candidates, squared, indices):  # type: ignore[no-untype
         values[:], rows[:] = np.inf, -1
         for row in candidates[q]:
             if row >= 0:
-                value = rough(queries[q], bank[row])
-                if value < values[last] or (value == values[last] and row < rows[last]):
-                    insert(values, rows, value, row)
+                insert(values, rows, rough(queries[q], bank[row]), row)
         for place in range(1, last + 1):
             if rows[place] < 0:
                 values[place], rows[place] = values[place - 1], rows[place - 1]
@@ -152,12 +153,9 @@ def refine(queries, codes, centroids, norms, found, squared, indices):  # type: 
                     step = value - centroids[part, d, c]
                     table[part, c] += step * step
         values, rows = squared[q], indices[q]
-        last = len(values) - 1
         for i in found[q]:
             low, high = np.float32(0), np.float32(0)
             for byte in range(codes.shape[1]):
                 low += table[2 * byte, codes[i, byte] & 15]
                 high += table[2 * byte + 1, codes[i, byte] >> 4]
-            value = (low + high - (1 - norms[i]) ** 2) / norms[i]
-            if value < values[last] or (value == values[last] and i < rows[last]):
-                insert(values, rows, value, i)
+            insert(values, rows, (low + high - (1 - norms[i]) ** 2) / norms[i], i)

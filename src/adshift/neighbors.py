@@ -90,15 +90,14 @@ class _Graph:
         import faiss
 
         self.exact = exact
-        coordinates, _ = exact.bound(exact.bank)
-        self.index = faiss.IndexHNSWFlat(coordinates.shape[1], LINKS)
+        self.index = faiss.IndexHNSWFlat(exact.bounds.shape[0], LINKS)
         for name, array in graph.items():
             if name == "entry":
                 self.index.hnsw.entry_point, self.index.hnsw.max_level = map(int, array)
             else:
                 faiss.copy_array_to_vector(array, getattr(self.index.hnsw, name))
-        self.index.storage.add(coordinates)
-        self.index.ntotal = len(coordinates)
+        self.index.storage.add(exact.coordinates)
+        self.index.ntotal = len(exact.bank)
 
     def search(self, queries: np.ndarray, squared: np.ndarray, indices: np.ndarray, width: int) -> None:
         """Fill `squared` (Q, K) float32 and `indices` (Q, K) int64; fewer found than K repeat the last one."""
@@ -125,8 +124,7 @@ def hnsw_graph(bank: np.ndarray, metric: Metric) -> dict[str, np.ndarray]:
     from adshift.bounds import Exact
 
     faiss.omp_set_num_threads(1)
-    bank = prepared(bank, metric)
-    coordinates, _ = Exact(bank).bound(bank)
+    coordinates = Exact(prepared(bank, metric)).coordinates
     index = faiss.IndexHNSWFlat(coordinates.shape[1], LINKS)
     index.add(coordinates)
     arrays = {name: faiss.vector_to_array(getattr(index.hnsw, name)) for name in ("levels", "offsets", "neighbors")}
