@@ -1,9 +1,10 @@
 """One image end to end (decode, network, search, full anomaly map) in a warm process, and the network's forward alone.
 
-    image.NETWORK.METHOD            ours against the bare forward: the same network cut at the same layers on a decoded
-                                    tensor, eager, channels-last, in inference mode, on as many threads; each in a
-                                    process of its own, in turns. `settled` is that forward with our allocator's
-                                    settings, `fused` the network as ours runs it
+    image.NETWORK.METHOD            ours against the bare forward: the network as timm builds it for the same layers and
+                                    anomalib runs it, on a decoded tensor, eager, channels-last, in inference mode, on
+                                    as many threads; each in a process of its own, in turns. `cut` is that forward
+                                    without what no output needs, `settled` the same with our settings of allocator and
+                                    threads, `fused` the network as ours runs it
     image.NETWORK.METHOD.anomalib   ours against anomalib's model end to end, same weights, same bank or Gaussians, in
                                     one process
 
@@ -12,7 +13,7 @@ image.lite0.exact is `image`. A ResNet-50's weights are random here, so its AURO
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,13 @@ from harness import (
     share,
     together,
     torch_threads,
+    warm,
 )
 
 ROWS = 11_760
 TARGETS = {"exact": 2.5, "hnsw": 1.4, "padim": 1.3}  # multiples of the bare forward
-WARM = 5  # rounds in a process, after a first one
+WARM = 10  # rounds in a process, after a first one
+BARE = ("bare", "cut")  # kinds of a forward alone
 METHODS = {"lite0": ("exact", "hnsw", "padim"), "resnet50": ("exact", "hnsw")}
 
 
@@ -91,7 +94,7 @@ def _compare(network: str, found: Pictures, folder: Path, rows: int, fitted: int
     files = [str(file) for file in tests[:timed]]
     for name, (detector, _) in ours.items():
         detector.save(folder / name)
-    apart = {"bare": ("bench_image:bare", network, files[0], timed, str(folder))}
+    apart = {name: ("bench_image:bare", network, name, files[0], timed, str(folder)) for name in BARE}
     apart |= {name: ("bench_image:own", network, name, files, str(folder)) for name in ours}
     children: dict[str, list[dict[str, Any]]] = {name: [] for name in apart}
     for _ in range(rounds):
@@ -106,27 +109,31 @@ def _compare(network: str, found: Pictures, folder: Path, rows: int, fitted: int
         area[name] = auroc(np.array(scores), labels)
     weights = "" if network == "lite0" else ", random weights"
     facts = {"of": f"{found.of}, {net.settings.backbone}{weights}", "auroc": area, "unit": "s an image",
+             "cut": own["cut"]["seconds"],
              **{name: took[name]["seconds"] for name in ("settled", "fused")}}  # fmt: skip
     entries = {}
     for name in ours:
         targets = [at_most("ours / bare forward", share(own, name, "bare"), TARGETS[name])]
         if name == "hnsw":
             targets.append(at_most("AUROC, exact less hnsw", area["exact"] - area["hnsw"], 0.002))
-        entries[f"image.{network}.{name}"] = entry(own, *targets, ours=name, peer="bare", **facts)
+        entries[f"image.{network}.{name}"] = entry(own, *targets, ours=name, peer="bare",
+                                                     ours_of_cut=share(own, name, "cut"), **facts)  # fmt: skip
     for name in peers:
         entries[f"image.{network}.{name}.anomalib"] = entry(took, ours=name, peer=f"anomalib {name}", **facts)
     return entries
 
 
-def bare(network: str, file: str, timed: int, folder: str) -> dict[str, Any]:
-    """For `alone`: seconds of one bare forward, and its memory, in a warm process."""
+def bare(network: str, kind: str, file: str, timed: int, folder: str) -> dict[str, Any]:
+    """For `alone`: seconds of one forward of a kind of BARE, and its memory, in a warm process."""
     as_any_script()
     import torch
 
     from adshift.backbones import cut, full_model, layers
 
     settings = settings_of(network, Path(folder))
-    plain = cut(full_model(settings), settings.backbone, layers(settings))
+    full, names = full_model(settings), layers(settings)
+    plain = cut(full, settings.backbone, names) if kind == "cut" else timms(full, settings.backbone, names)
+    del full  # as a script has it, whose state dict is gone
     torch_threads()
     image = torch.from_numpy(fit_image(Path(file), settings)).permute(2, 0, 1)[None].float().div(255).sub(0.5)
     tensor = image.contiguous(memory_format=torch.channels_last)
@@ -135,9 +142,18 @@ def bare(network: str, file: str, timed: int, folder: str) -> dict[str, Any]:
         for _ in range(timed):
             _bare(plain, tensor)
 
-    call()
-    took = measure({"bare": call}, WARM, of=timed)["bare"]
-    return {"seconds": took["seconds"], "memory": took["memory"]}
+    return warm(call, WARM, of=timed)
+
+
+def timms(full: Any, name: str, names: Sequence[str]) -> Any:
+    """The network that timm builds for the maps of these layers, channels-last, with the weights of `full`."""
+    import timm
+    import torch
+
+    indices = [i for i, stage in enumerate(full.feature_info) if stage["module"] in names]
+    network = timm.create_model(name, features_only=True, out_indices=indices, pretrained=False)
+    network.load_state_dict(full.state_dict(), strict=False)  # what is not there, no map needs
+    return network.eval().to(memory_format=torch.channels_last)
 
 
 def own(network: str, method: str, files: list[str], folder: str) -> dict[str, Any]:
@@ -150,9 +166,7 @@ def own(network: str, method: str, files: list[str], folder: str) -> dict[str, A
     how = methods.schemas(kind)["score"].within(dict(getattr(params.load(kind), kind)))
     torch_threads()
     call = _each([Path(file) for file in files], lambda file: whole(file, net, detector, how))
-    call()
-    took = measure({"own": call}, WARM, of=len(files))["own"]
-    return {"seconds": took["seconds"], "memory": took["memory"]}
+    return warm(call, WARM, of=len(files))
 
 
 def models(features: Any, rows: int, methods: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:

@@ -13,7 +13,7 @@ import numpy as np
 from adshift.distances import jit, main_axes, rough
 
 AXES = 63  # and the rest's length: the product of 64 columns is quick, and few rows are left
-QUERIES, ROWS = 64, 16_384  # compared at once: what lies between stays in the processor's cache
+QUERIES, ROWS = 512, 1536  # compared at once: the bank is read seldom, and what lies between stays cached
 GROUP = 32  # rows that are ruled out by one comparison
 EPSILON = float(np.finfo(np.float32).eps)
 
