@@ -83,6 +83,7 @@ def warm(call: Callable[[], Any], rounds: int, *, of: int = 1) -> dict[str, Any]
     Memory comes from a round of its own: to measure it, what the process keeps is given back to the kernel, and to get
     it again would cost the round after.
     """
+    call()
     memory, seconds = measure({"call": call}, 1)["call"]["memory"], []
     for _ in range(rounds):
         start = time.perf_counter()
