@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import staleness
+from tiny import DETECTORS
 
 # Whose domain an image is in: prepare and split look at these.
 ASSIGNED = ("shift.kind", "shift.recorded.pattern", "shift.recorded.shifted")
@@ -98,6 +99,16 @@ def test_a_new_class_makes_no_item_of_another_stale(pipeline: staleness.Pipeline
     known = set(pipeline.values["classes"])
     assert {name for name in direct if known & set(name.partition("@")[2].split("-"))} == set()
     assert "embed@extra-clean" in direct
+
+
+def test_a_plain_repro_runs_the_stages_of_both_files(pipeline: staleness.Pipeline) -> None:
+    """It takes the root's and whatever these depend on."""
+    pipeline.repo._reset()
+    files = {stage.name: stage.path_in_repo for stage in pipeline.repo.index.stages}
+    assert len(files) == len(pipeline.repo.index.stages)  # no name is in both, so it says enough without the file
+    assert set(files.values()) == {"dvc.yaml", DETECTORS}
+    root = {name for name, file in files.items() if file == "dvc.yaml"}
+    assert {name for name in files if name not in root and not pipeline.dependants[name] & root} == set()
 
 
 def test_the_test_can_fail(pipeline: staleness.Pipeline, tmp_path: Path) -> None:
