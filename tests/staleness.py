@@ -107,7 +107,10 @@ def _files(stage: Any) -> set[str]:
 
 
 class Pipeline:
-    """A copy of the pipeline in `folder`, all stages fresh over placeholder outputs."""
+    """A copy of the pipeline in `folder`, all stages fresh over placeholder outputs.
+
+    A stage is called by its name alone, in whichever dvc.yaml it is.
+    """
 
     def __init__(self, folder: Path) -> None:
         _parse_once()
@@ -116,14 +119,14 @@ class Pipeline:
 
         Repo.init(str(folder), no_scm=True)
         (folder / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
-        for name in ("dvc.yaml", "params.yaml", "stages", "src", "reference", ".dvcignore", ".dvc/plots"):
+        for name in ("dvc.yaml", "detectors", "params.yaml", "stages", "src", "reference", ".dvcignore", ".dvc/plots"):
             source = ROOT / name
             if source.is_dir():
                 shutil.copytree(
                     source,
                     folder / name,
                     dirs_exist_ok=True,
-                    ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"),
+                    ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "dvc.lock"),
                 )
             elif source.exists():
                 shutil.copy(source, folder / name)
@@ -136,21 +139,24 @@ class Pipeline:
         os.chdir(folder)
         self.repo = Repo(".")
         stages = list(self.repo.index.stages)
-        self.files = {stage.addressing: _files(stage) for stage in stages}
+        self.files = {stage.name: _files(stage) for stage in stages}
         self.restore_settings()
         # Files first: a folder that holds another path needs no content of its own.
         for paths in ([d for s in stages for d in s.deps], [o for s in stages for o in s.outs]):
             for path in sorted((Path(str(p)) for p in paths if p.protocol == "local"), key=lambda p: -len(p.parts)):
                 if path.parts[0] in ("data", "models", "timings", "metrics", "plots", "report"):
                     placeholder(path)
-        lock = {}
+        locks: dict[Path, dict[str, Any]] = {}
         with self.repo.lock:
-            for stage in stages:  # what `dvc commit` does, but one write of dvc.lock, not one a stage
+            for stage in stages:  # what `dvc commit` does, but one write of each dvc.lock, not one a stage
                 stage.save()
                 stage.commit()
-                lock[stage.name] = to_single_stage_lockfile(stage)
-        with (folder / "dvc.lock").open("w") as file:
-            YAML().dump({"schema": "2.0", "stages": lock}, file)
+                locks.setdefault(Path(stage.path).with_suffix(".lock"), {})[stage.name] = to_single_stage_lockfile(
+                    stage
+                )
+        for path, entries in locks.items():
+            with path.open("w") as file:
+                YAML().dump({"schema": "2.0", "stages": entries}, file)
 
     def store_settings(self, section: str, values: dict[str, Any]) -> set[str]:
         """Write what the stage `check` writes, unchecked: any other value will do. Returns the changed files."""
@@ -170,22 +176,22 @@ class Pipeline:
             self.store_settings(section, self.values[section])
 
     def names(self) -> set[str]:
-        return {stage.addressing for stage in self.repo.index.stages}
+        return {stage.name for stage in self.repo.index.stages}
 
     def stale(self) -> set[str]:
         """Stages that DVC calls stale now."""
         self.repo._reset()
         with self.repo.lock:
-            return {stage.addressing for stage in self.repo.index.stages if stage.status()}
+            return {stage.name for stage in self.repo.index.stages if stage.status()}
 
     def stale_params(self) -> set[str]:
         """The same where nothing but params.yaml has changed: a stage of the same files as before is not hashed."""
         self.repo._reset()
         with self.repo.lock:
             return {
-                stage.addressing
+                stage.name
                 for stage in self.repo.index.stages
-                if (_files(stage) != self.files.get(stage.addressing) and stage.status())
+                if (_files(stage) != self.files.get(stage.name) and stage.status())
                 or any(dep.status() for dep in stage.deps if not _is_file(dep))
                 or stage.changed_stage()
             }
@@ -220,7 +226,7 @@ class Pipeline:
 
         self.repo._reset()
         graph = self.repo.index.graph
-        return {one.addressing: {other.addressing for other in networkx.ancestors(graph, one)} for one in graph}
+        return {one.name: {other.name for other in networkx.ancestors(graph, one)} for one in graph}
 
     def downstream(self, names: set[str]) -> set[str]:
         """Stages that depend, directly or not, on outputs of `names`, left out; check's output never changes."""

@@ -61,7 +61,7 @@ def stored(project: Project) -> Project:
 
 
 def test_the_method_is_in_the_graph(stored: Project) -> None:
-    listed = stored.dvc("stage", "list")
+    listed = stored.dvc("stage", "list", "--all")
     for stage in (
         "fit@mean_patch-dots-shift",
         "score_unified@mean_patch",

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from adshift import checksums, datasets, guard, manifest, repair, splits, stage
 from adshift.embedding import embed
@@ -371,15 +372,19 @@ def test_write_rows_are_numpys(tmp_path: Path) -> None:
 
 
 class Repository:
-    """A git and DVC repository with this project's .dvc/config and one stage, whose store lies beside it."""
+    """A git and DVC repository with this project's .dvc/config, whose store lies beside it: a stage a DVC file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "project"
         (self.folder / ".dvc").mkdir(parents=True)
         shutil.copy(ROOT / ".dvc" / "config", self.folder / ".dvc" / "config")
-        (self.folder / "dvc.yaml").write_text(
-            "stages:\n  fit:\n    cmd: mkdir -p model && echo weights > model/a && echo 1 > one.txt\n"
+        (self.folder / "detectors").mkdir()
+        (self.folder / "detectors/dvc.yaml").write_text(
+            "stages:\n  fit:\n    wdir: ..\n    cmd: mkdir -p model && echo weights > model/a && echo 1 > one.txt\n"
             "    deps: [source.txt]\n    outs: [model, one.txt]\n"
+        )
+        (self.folder / "dvc.yaml").write_text(
+            "stages:\n  package:\n    cmd: echo 2 > two.txt\n    deps: [model]\n    outs: [two.txt]\n"
         )
         (self.folder / "source.txt").touch()
         self.run("git", "init", "-q")
@@ -436,32 +441,47 @@ def test_repair_finds_what_dvc_does_not_see(repository: Repository, monkeypatch:
     flip(folder / "model" / "a")  # the cache has it
     flip(folder / "one.txt")
     flip(cached["1\n"])  # gone for good: the stage makes it again
+    flip(folder / "two.txt")  # in the other lock; the cache has it
     assert repository.dvc("status", "--quiet").returncode == 0
-    assert len(repair.repair()) == 3
+    assert len(repair.repair()) == 4
     repository.dvc("repro", "-q")
-    assert ((folder / "model" / "a").read_text(), (folder / "one.txt").read_text()) == ("weights\n", "1\n")
+    found = [(folder / name).read_text() for name in ("model/a", "one.txt", "two.txt")]
+    assert found == ["weights\n", "1\n", "2\n"]
     assert cached["1\n"].read_text() == "1\n"
     assert repair.repair() == []
 
 
+def test_repair_does_not_go_by_what_an_older_lock_says_of_a_stage_that_moved(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository.folder)
+    lock = YAML(typ="safe").load(Path("dvc.lock").read_text())
+    lock["stages"]["fit"] = {"cmd": "echo 0 > one.txt", "outs": [{"path": "one.txt", "md5": "0" * 32}]}
+    with Path("dvc.lock").open("w") as file:
+        YAML().dump(lock, file)
+    assert repair.repair() == []
+
+
+@pytest.mark.parametrize("lock", repair.LOCKS, ids=str)
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 0.6, 0.9])
 def test_a_lock_that_dvc_was_killed_in_is_set_aside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, lock: Path
 ) -> None:
     """If and only if DVC itself refuses it."""
     monkeypatch.chdir(tmp_path)
     subprocess.run(["git", "init", "-q"], check=True)
     subprocess.run(["dvc", "init", "-q"], check=True)
-    Path("dvc.yaml").write_text("stages:\n  fit:\n    cmd: python fit.py\n    outs: [data/x]\n")
+    lock.parent.mkdir(exist_ok=True)
+    lock.with_suffix(".yaml").write_text("stages:\n  fit:\n    cmd: python fit.py\n    outs: [data/x]\n")
     whole = "schema: '2.0'\nstages:\n  fit:\n    cmd: python fit.py\n    outs:\n    - path: data/x\n      md5: abc\n"
-    Path("dvc.lock").write_text(whole)
+    lock.write_text(whole)
     assert repair.locks() == []
-    Path("dvc.lock").write_text(whole[: int(share * len(whole))])
+    lock.write_text(whole[: int(share * len(whole))])
     refused = subprocess.run(["dvc", "status"], capture_output=True, check=False).returncode != 0
     told = repair.locks()
     assert bool(told) == refused == (share < 0.9)
-    assert Path("dvc.lock").exists() != refused
-    assert Path("dvc.lock.damaged").exists() == refused
+    assert lock.exists() != refused
+    assert lock.with_name("dvc.lock.damaged").exists() == refused
     subprocess.run(["dvc", "status"], capture_output=True, check=True)
     assert repair.repair() == []
 

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 import budgets
 from adshift import package, sources
 from adshift.scenarios import DOMAINS
-from tiny import CLASSES, Project, write_tree
+from tiny import CLASSES, DETECTORS, Project, plain, write_tree
 
 PLUMBING = {str(path) for path in sources.PLUMBING}  # no output depends on these
 
@@ -75,8 +75,8 @@ def restored(project: Project) -> Iterator[Project]:
 
 @pytest.fixture(scope="module")
 def stages(project: Project) -> Stages:
-    """dvc.lock's view of every stage: what it declared to depend on and to write."""
-    stages: Stages = YAML(typ="safe").load((project.folder / "dvc.lock").read_text())["stages"]
+    """DVC's view of every stage: what it declared to depend on and to write."""
+    stages: Stages = project.locked()
     for stage in stages.values():
         for dep in stage["deps"]:
             if dep["path"].startswith("data/sources/"):  # stands for the files that it names
@@ -259,12 +259,12 @@ def test_a_new_class_runs_no_item_of_another(restored: Project) -> None:
     """One model of the new class is made and scored; of what is left to do, nothing is another class's."""
     restored.change(classes=list(CLASSES))
     wanted = f"patchcore-{CLASSES[2]}"
-    ran = restored.ran(restored.dvc("repro", f"score@{wanted}"))
+    ran = restored.ran(restored.dvc("repro", f"{DETECTORS}:score@{wanted}"))
     assert ran == {
         "check", "prepare", "split", f"shift@{CLASSES[2]}", f"score@{wanted}",
         *(f"embed@{CLASSES[2]}-{domain}" for domain in DOMAINS), *(f"fit@{wanted}-{domain}" for domain in DOMAINS),
     }  # fmt: skip
-    left = set(json.loads(restored.run("dvc", "status", "--json").stdout))
+    left = {plain(name) for name in json.loads(restored.run("dvc", "status", "--json").stdout)}
     assert f"fit@padim-{CLASSES[2]}-clean" in left
     assert {name for name in left if set(CLASSES[:2]) & set(name.partition("@")[2].split("-"))} == set()
 

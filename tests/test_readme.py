@@ -37,5 +37,6 @@ def test_the_tree_lists_no_folder_that_is_not_there() -> None:
 
 def test_the_stages_are_those_of_dvc() -> None:
     scripts = {path.name for path in (ROOT / "stages").glob("*.py")}
-    assert scripts == {line.split("stages/")[1].split()[0] for line in (ROOT / "dvc.yaml").read_text().splitlines()
+    lines = [line for path in ("dvc.yaml", "detectors/dvc.yaml") for line in (ROOT / path).read_text().splitlines()]
+    assert scripts == {line.split("stages/")[1].split()[0] for line in lines
                        if line.strip().startswith(("cmd: python", "python stages/"))}  # fmt: skip

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 import staleness
+from adshift import repair
+from adshift.studies import declare
 
 # Whose domain an image is in: prepare and split look at these.
 ASSIGNED = ("shift.kind", "shift.recorded.pattern", "shift.recorded.shifted")
@@ -98,6 +100,26 @@ def test_a_new_class_makes_no_item_of_another_stale(pipeline: staleness.Pipeline
     known = set(pipeline.values["classes"])
     assert {name for name in direct if known & set(name.partition("@")[2].split("-"))} == set()
     assert "embed@extra-clean" in direct
+
+
+@pytest.fixture
+def files(pipeline: staleness.Pipeline) -> dict[str, str]:
+    """{stage: the dvc.yaml that it is in}."""
+    pipeline.repo._reset()
+    stages = list(pipeline.repo.index.stages)
+    found = {stage.name: stage.path_in_repo for stage in stages}
+    assert len(found) == len(stages)  # a name says enough without the file
+    return found
+
+
+def test_repair_and_studies_know_every_dvc_file(files: dict[str, str]) -> None:
+    assert {str(lock.with_suffix(".yaml")) for lock in repair.LOCKS} == set(files.values()) <= set(declare.CODE)
+
+
+def test_a_plain_repro_runs_the_stages_of_both_files(pipeline: staleness.Pipeline, files: dict[str, str]) -> None:
+    """It takes the root's and whatever these depend on."""
+    root = {name for name, file in files.items() if file == "dvc.yaml"}
+    assert {name for name in files if name not in root and not pipeline.dependants[name] & root} == set()
 
 
 def test_the_test_can_fail(pipeline: staleness.Pipeline, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from adshift import methods, params, shift
 from adshift.errors import AdshiftError
 from adshift.report import plots
 from adshift.studies import command, declare, queue, results
-from tiny import ROOT, Project, write_tree
+from tiny import DETECTORS, ROOT, Project, write_tree
 
 STUDIES = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))
 SMALL: dict[str, Any] = {
@@ -569,7 +569,7 @@ def test_a_study_runs_through_dvcs_queue(tmp_path: Path, monkeypatch: pytest.Mon
     assert "PaDiM, diagonal" in (tmp_path / "studies/results/small/small.md").read_text()
     (last,) = {row["experiment"] for row in rows if row["rule"] == "f1_exact"}
     log = project.dvc("queue", "logs", last)
-    assert "Running stage 'calibrate'" in log and "Running stage 'embed@" not in log
+    assert "Running stage 'calibrate'" in log and f"Running stage '{DETECTORS}:embed@" not in log
     assert json.loads((tmp_path / "metrics/summary.json").read_text()) == json.loads(
         (ROOT / "metrics/summary.json").read_text()
     )  # the workspace is left as it was

@@ -5,12 +5,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from adshift import repair
+
 ROOT = Path(__file__).parents[1]
 CLASSES = ("dots", "rings", "waves")
+DETECTORS = "detectors/dvc.yaml"  # in front of the names of its stages, where DVC speaks
 
 
 def texture(kind: str, generator: np.random.Generator) -> np.ndarray:
@@ -51,6 +55,11 @@ def write_tree(root: Path, classes: tuple[str, ...] = CLASSES) -> None:
                 Image.fromarray(image).save(folder / f"{index:03}.png")
 
 
+def plain(address: str) -> str:
+    """A stage's name, without the file that it is in."""
+    return address.removeprefix(f"{DETECTORS}:")
+
+
 class Project:
     """A git clone of this working tree in `folder`, with its own DVC cache, whose commands a test runs."""
 
@@ -65,7 +74,7 @@ class Project:
             cwd=ROOT, check=True, capture_output=True,
         ).stdout.decode()  # fmt: skip
         for name in filter(None, listed.split("\0")):
-            if (ROOT / name).is_file() and not name.startswith("docs/results") and name != "dvc.lock":
+            if (ROOT / name).is_file() and not name.startswith("docs/results") and Path(name).name != "dvc.lock":
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, self.folder / name)
         for cache in (ROOT / "src").rglob("__pycache__"):  # compiled modules and kernels: half a minute saved
@@ -123,16 +132,20 @@ class Project:
         with path.open("w") as file:
             yaml.dump(document, file)
 
-    def hashes(self) -> dict[str, str]:
-        """{output: md5} of dvc.lock, timings left out: the only outputs that may differ between runs."""
+    def locked(self) -> dict[str, dict[str, Any]]:
+        """{stage: its entry} of both files dvc.lock: what it ran, read and wrote."""
         from ruamel.yaml import YAML
 
-        lock = YAML(typ="safe").load((self.folder / "dvc.lock").read_text())
-        outs = [out for stage in lock["stages"].values() for out in stage.get("outs", [])]
+        locks = [YAML(typ="safe").load((self.folder / lock).read_text()) for lock in repair.LOCKS]
+        return {name: stage for lock in locks for name, stage in lock["stages"].items()}
+
+    def hashes(self) -> dict[str, str]:
+        """{output: md5}, timings left out: the only outputs that may differ between runs."""
+        outs = [out for stage in self.locked().values() for out in stage.get("outs", [])]
         return {out["path"]: out["md5"] for out in outs if "timings" not in out["path"]}
 
     @staticmethod
     def ran(output: str) -> set[str]:
         """Stages that a `dvc repro` says it ran."""
         marks = [line for line in output.splitlines() if line.startswith("Running stage '")]
-        return {line.split("'")[1] for line in marks}
+        return {plain(line.split("'")[1]) for line in marks}

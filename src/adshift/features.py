@@ -127,7 +127,7 @@ class Features:
     def __add__(self, other: "Features") -> "Features":
         """Both sets of images in one, for a unified model."""
         if self.spec != other.spec:
-            raise AdshiftError("features of two classes were made by different networks", "run `dvc repro embed`")
+            raise AdshiftError("features of two classes were made by different networks", "run `dvc repro`")
         return Features(self.names + other.names, self.spec, self.rows + other.rows)
 
     def select(self, names: Iterable[str]) -> "Features":
@@ -140,7 +140,7 @@ class Features:
         names = tuple(names)
         missing = [name for name in names if name not in place]
         if missing:
-            raise AdshiftError(f"no features of {missing[0]} ({len(missing)} images)", "run `dvc repro embed`")
+            raise AdshiftError(f"no features of {missing[0]} ({len(missing)} images)", "run `dvc repro`")
         return Features(names, self.spec, tuple(self.rows[place[name]] for name in names))
 
     def maps(self, level: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Independent stages side by side. `dvc repro` runs one stage at a time, and most of a stage's time is its imports.
 
 Each worker takes a share of the stages whose inputs are ready and gives it to a `dvc repro --single-item` of its own,
-which skips what is fresh. DVC's locks keep dvc.lock whole. A plain `dvc repro` at the end has the last word.
+which skips what is fresh. DVC's locks keep each dvc.lock whole. A plain `dvc repro` at the end has the last word.
 """
 
 import os
@@ -80,7 +80,7 @@ def _side_by_side(jobs: int) -> int:
 
 
 def _inputs() -> dict[str, set[str]]:
-    """{stage: the stages whose outputs it depends on}, in the order of dvc.yaml."""
+    """{stage: the stages whose outputs it depends on}, file by file, in the order of each."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 

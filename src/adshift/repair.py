@@ -1,9 +1,9 @@
 """What is damaged among the pipeline's outputs and in DVC's cache, found by content and removed.
 
 DVC looks at a file's content once; later it trusts the file's time and size, and a write-protected cache object for
-good. So a byte that flipped on the disk stays unseen, and `dvc checkout` may bring it back. Everything that dvc.lock
-names is read here and compared with the hashes there. What is not as it was is removed, the object in the cache too
-where it is damaged, so that `dvc repro` restores the one from the other, or makes both again.
+good. So a byte that flipped on the disk stays unseen, and `dvc checkout` may bring it back. Everything that the two
+files dvc.lock name is read here and compared with the hashes there. What is not as it was is removed, the object in the
+cache too where it is damaged, so that `dvc repro` restores the one from the other, or makes both again.
 """
 
 import hashlib
@@ -15,20 +15,20 @@ from typing import Any
 
 from adshift.errors import AdshiftError
 
-LOCK = Path("dvc.lock")
+LOCKS = (Path("dvc.lock"), Path("detectors/dvc.lock"))
 CACHE = "files/md5"
 
 
 def locks() -> list[str]:
     """Set aside what a killed DVC left half-written and cannot read any more; says what.
 
-    Without dvc.lock the next `dvc repro` takes up what its run cache knows, which is most. DVC writes under its own
+    Without a dvc.lock the next `dvc repro` takes up what its run cache knows, which is most. DVC writes under its own
     lock, which is taken here, so that a file that is being written at the moment is not mistaken.
 
     Raises:
         AdshiftError: another DVC is at work.
     """
-    kinds = ((LOCK, _is_lock), (Path(".dvc/tmp/rwlock"), _is_json))
+    kinds = (*((lock, _is_lock) for lock in LOCKS), (Path(".dvc/tmp/rwlock"), _is_json))
     told = []
     if any(path.is_file() and not readable(path) for path, readable in kinds):
         with _nobody_else():
@@ -53,15 +53,15 @@ def _nobody_else() -> Iterator[None]:
 
 
 def repair() -> list[str]:
-    """Remove damaged outputs and cache objects; says which, in the order of dvc.lock.
+    """Remove damaged outputs and cache objects; says which, in the order of `LOCKS`.
 
-    An output that changed since dvc.lock was written counts as damaged too, so not while a run is going on.
+    An output that changed since its dvc.lock was written counts as damaged too, so not while a run is going on.
 
     Raises:
         AdshiftError: this is no DVC project, or another DVC is at work.
     """
     if not Path(".dvc").is_dir():
-        raise AdshiftError(f"{Path.cwd()}: no DVC project", "go to the folder of dvc.yaml")
+        raise AdshiftError(f"{Path.cwd()}: no DVC project", "go to the folder of params.yaml")
     told, cache = locks(), _cache()
     for path, md5 in _outputs():
         _remove_damaged(_object(cache, md5), md5.removesuffix(".dir"), told)
@@ -79,9 +79,10 @@ def _remove_damaged(file: Path, expected: str, told: list[str]) -> None:
 
 
 def _outputs() -> list[tuple[Path, str]]:
-    stages = _read_lock(LOCK).get("stages", {}) if LOCK.is_file() else {}
-    outs = [out for stage in stages.values() for out in stage.get("outs", ())]
-    return [(Path(out["path"]), out["md5"]) for out in outs if "md5" in out]
+    """Outputs and their hashes; where the root's lock still names one of a stage that moved, the other's counts."""
+    stages = [stage for lock in LOCKS if lock.is_file() for stage in _read_lock(lock).get("stages", {}).values()]
+    outs = {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", ()) if "md5" in out}
+    return [(Path(path), md5) for path, md5 in outs.items()]
 
 
 def _files(cache: Path, path: Path, md5: str) -> Iterator[tuple[Path, str]]:

@@ -149,7 +149,7 @@ class Draw(_Drawn):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise AdshiftError(f"a recorded draw is damaged: {error}", "run `dvc repro shift`") from None
+            raise AdshiftError(f"a recorded draw is damaged: {error}", "run `dvc repro`") from None
 
 
 def draw(settings: params.Shift, seed: int, *names: str, mask: np.ndarray | None = None) -> Draw:
@@ -421,4 +421,4 @@ def read_draws(path: Path) -> dict[str, Draw]:
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return {record["name"]: Draw.from_dict(record["draw"]) for record in records}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AdshiftError(f"{path}: not readable draws ({error})", "run `dvc repro shift`") from None
+        raise AdshiftError(f"{path}: not readable draws ({error})", "run `dvc repro`") from None

@@ -10,8 +10,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from faults.kills import compare, size
 from tiny import Project
 
@@ -96,8 +94,7 @@ def whole(reference: Project, project: Project) -> bool:
 
 def _command(project: Project, stage: str) -> str:
     """The command of a stage, of the item of `METHOD` and `NAME` on clean images where there are several."""
-    stages = YAML(typ="safe").load((project.folder / "dvc.lock").read_text())["stages"]
-    items = {name: entry["cmd"] for name, entry in stages.items() if name.split("@")[0] == stage}
+    items = {name: entry["cmd"] for name, entry in project.locked().items() if name.split("@")[0] == stage}
     wanted = {"embed": f"@{NAME}-shift", "fit": f"@{METHOD}-{NAME}-clean"}.get(stage, f"@{METHOD}")
     return str(next(command for name, command in items.items() if name == stage or wanted in name))
 

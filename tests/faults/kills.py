@@ -16,8 +16,8 @@ from typing import Any
 
 import psutil
 
-from adshift import guard
-from tiny import Project
+from adshift import guard, repair
+from tiny import Project, plain
 
 KINDS = ("stage", "dvc", "group")
 SHELLS = ("/bin/bash", "/bin/sh")  # bash lets the stage take its place; dash waits between DVC and the stage
@@ -28,7 +28,7 @@ REMEDY = ("adshift", "repair")
 def inject(bench: Any, args: argparse.Namespace) -> dict[str, Any]:
     """`args.kills` kills, kinds in turn."""
     reference, fresh, count = bench.whole, bench.fresh("killed"), args.kills
-    stages = len(fresh.dvc("stage", "list", "--name-only").splitlines())
+    stages = len(fresh.dvc("stage", "list", "--all", "--name-only").splitlines())
     draw = random.Random(0)
     entries: list[dict[str, Any]] = []
     for number in range(count):
@@ -106,7 +106,7 @@ def _kill(project: Project, kind: str, shell: str, moment: float) -> dict[str, A
         "kind": kind,
         "shell": shell,
         "moment": round(moment, 2),
-        "at": at[0].split("'")[1] if at else "start",
+        "at": plain(at[0].split("'")[1]) if at else "start",
         "in_stage": bool(stages),
     }
     if kind == "group":
@@ -139,9 +139,7 @@ def _stages(dvc: int) -> list[psutil.Process]:
 
 
 def _done(project: Project, log: Path) -> int:
-    """Stages in dvc.lock, and those that this run found fresh."""
-    lock = project.folder / "dvc.lock"
-    try:
-        return sum(line.startswith("  ") and line[2] != " " and line.rstrip().endswith(":") for line in lock.open())
-    except FileNotFoundError:
-        return 0
+    """Stages in the files dvc.lock, and those that this run found fresh."""
+    locks = [project.folder / lock for lock in repair.LOCKS]
+    lines = [line for lock in locks if lock.is_file() for line in lock.open()]
+    return sum(line.startswith("  ") and line[2] != " " and line.rstrip().endswith(":") for line in lines)

@@ -8,8 +8,6 @@ import subprocess
 import time
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from faults.damage import whole
 
 LIMIT = 2.0  # seconds
@@ -18,8 +16,7 @@ LIMIT = 2.0  # seconds
 def inject(bench: Any, args: argparse.Namespace) -> dict[str, Any]:
     """Both signals, one item a kind of stage."""
     project = bench.copy("signalled")
-    stages = YAML(typ="safe").load((project.folder / "dvc.lock").read_text())["stages"]
-    commands = {name.split("@")[0]: stage["cmd"] for name, stage in stages.items()}
+    commands = {name.split("@")[0]: stage["cmd"] for name, stage in project.locked().items()}
     draw, entries = random.Random(0), []
     for kind, command in commands.items():
         for number in (signal.SIGINT, signal.SIGTERM):

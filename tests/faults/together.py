@@ -6,6 +6,7 @@ import subprocess
 import time
 from typing import Any
 
+from adshift import repair
 from faults.kills import compare
 from tiny import Project
 
@@ -66,7 +67,7 @@ def _experiment_beside(bench: Any) -> dict[str, Any]:
     repro = _start(project, "dvc", "repro")
     time.sleep(1)
     ended = _end([repro, _start(project, "dvc", "exp", "run", "--temp", "-S", "calibrate.steps=30")])
-    project.git("checkout", "-q", "params.yaml", "dvc.lock", "metrics/summary.json")
+    project.git("checkout", "-q", "params.yaml", *map(str, repair.LOCKS), "metrics/summary.json")
     project.dvc("checkout", "-q", "--force")
     return _judged(bench, project, "an experiment beside a repro", ended)
 

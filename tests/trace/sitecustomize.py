@@ -29,7 +29,7 @@ if "ADSHIFT_TRACE" in os.environ and "DVC_STAGE" in os.environ:
             getattr(module, "__file__", None) for name, module in sys.modules.items() if name.startswith("adshift")
         }
         record = {
-            "stage": os.environ["DVC_STAGE"],
+            "stage": os.environ["DVC_STAGE"].split(":")[-1],  # in whichever dvc.yaml it is
             "read": sorted(path for path in read),
             "written": sorted(path for path in written),
             "modules": sorted(path for path in modules if path),

@@ -24,7 +24,7 @@ from adshift.report import ON_TEST
 from adshift.report.tables import COUNTS, METRICS, THRESHOLDED
 
 FOLDER = Path("studies")
-CODE = ("dvc.yaml", "src/adshift", "stages")  # what an experiment runs
+CODE = ("dvc.yaml", "detectors/dvc.yaml", "src/adshift", "stages")  # what an experiment runs
 ALL_METRICS = {*METRICS, *(name + ON_TEST for name in THRESHOLDED), "threshold", *COUNTS}
 CONTAMINATION = ("defective_images", "defective_pixels")  # shares of the training set, columns on request
 RESULT = ("method", "scenario", "class")  # columns of what was measured, after those of the settings
