@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import Entry, at_most, backbone, embedded, entry, measure, patchcore, patches_of, pictures, torch_threads
+from harness import Entry, at_most, embedded_apart, entry, measure, patchcore, patches_of, pictures, torch_threads
 
 RATIO = 0.005
 IMAGE = 784  # patches
@@ -76,7 +76,7 @@ def run(images: int = 300, ratio: float = RATIO, rounds: int = 3) -> dict[str, E
         found = pictures(folder, images)
 
         def points(network: str) -> np.ndarray:
-            features = embedded(found.normal, backbone(network, folder), folder / network)
+            features = embedded_apart(found.normal, network, folder)
             return patches_of(features, patchcore()[0])
 
         lite = compare(points("lite0"), f"{found.of}, EfficientNet-Lite0", {"ours": ours}, ratio, rounds)

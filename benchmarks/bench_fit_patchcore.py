@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from harness import (
     Entry,
-    backbone,
-    embedded,
+    embedded_apart,
     entry,
     hazelnuts,
     measure,
@@ -34,13 +33,13 @@ def run(images: int = 50, ratio: float = RATIO, rounds: int = 3) -> dict[str, En
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found = hazelnuts(folder, images)
-        stored = embedded(found.normal, backbone("lite0", folder), folder / "features")
+        stored = embedded_apart(found.normal, "lite0", folder)
         embedding = torch.from_numpy(patches_of(stored, patchcore()[0]))
         model = PatchcoreModel(["blocks.2", "blocks.4"], "tf_efficientnet_lite0", pre_trained=False)
 
         def ours() -> Any:
             detector, _ = patchcore(coreset=ratio)
-            detector.fit(Features.open(folder / "features"), np.random.default_rng(0))
+            detector.fit(Features.open(folder / "lite0"), np.random.default_rng(0))
             detector.save(folder / "model")
             return detector
 

@@ -1,14 +1,15 @@
 """What a changed knob costs on the sample set, as a share of a cold `dvc exp run`, and what a no-op `dvc repro` costs.
 
-In a temporary clone of the last commit, with a DVC cache and a `src` of its own. Every knob starts from the same state:
-the cold run's, committed. Here `ours` is the knob's run and `peer` the cold one.
+In temporary clones of the last commit, one a round, each with a DVC cache and a `src` of its own. Every knob starts
+from the same state: the cold run's, committed. Here `ours` is the knob's run and `peer` the cold one; the share is the
+median of the rounds' (`all`).
 """
 
 import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -20,6 +21,7 @@ KNOBS = {
     "calibrate.steps=500": 0.06,
 }  # each with the share of the cold run that it may take
 IDLE = 2.5  # seconds
+RAN = "Running stage"  # what DVC says of each
 AUTHOR = {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER")
           for what, value in (("NAME", "bench"), ("EMAIL", "bench@localhost"))}  # fmt: skip
 
@@ -47,6 +49,11 @@ class Clone:
             raise RuntimeError(f"{' '.join(command)}: {(done.stdout + done.stderr)[-2000:]}")
         return took, done.stdout
 
+    def experiment(self, *changes: str) -> tuple[float, int]:
+        """Seconds of a `dvc exp run` with these changes, and how many stages it ran."""
+        took, said = self.run("dvc", "exp", "run", *(part for change in changes for part in ("--set-param", change)))
+        return took, said.count(RAN)
+
     def commit(self) -> None:
         """The base state: what the cold run left."""
         self.run("git", "add", "--all")
@@ -58,42 +65,50 @@ class Clone:
         self.run("dvc", "checkout", "--quiet", "--force")
 
 
-def run(knobs: dict[str, float] | None = None, overrides: Sequence[str] = (), rounds: int = 3) -> dict[str, Entry]:
+def run(knobs: dict[str, float] | None = None, overrides: Sequence[str] = (), rounds: int = 3, idle: int = 3
+        ) -> dict[str, Entry]:  # fmt: skip
     """Entries `knobs.KEY` and `knobs.idle`; the first knob's is `knobs`.
 
     Args:
         knobs: {change: share of the cold run that it may take}.
         overrides: other changes of params.yaml for the cold run, that make it smaller.
-        rounds: of the no-op.
+        rounds: of everything, each in a clone of its own.
+        idle: no-ops a round.
     """
     knobs = KNOBS if knobs is None else knobs
+    found = [_round(knobs, overrides, idle) for _ in range(rounds)]
+    cold = [one["cold"][0] for one in found]
     entries: dict[str, Entry] = {}
-    with tempfile.TemporaryDirectory() as name:
-        clone = Clone(Path(name) / "adshift")
-        settings = [part for change in overrides for part in ("--set-param", change)]
-        cold, _ = clone.run("dvc", "exp", "run", *settings)
-        clone.commit()
-        for change, limit in knobs.items():
-            took, said = clone.run("dvc", "exp", "run", "--set-param", change)
-            stages = said.count("Running stage")
-            key = change.split("=")[0]
-            entries[f"knobs.{key}"] = _entry(took, cold, at_most("share of a cold run", took / cold, limit),
-                                             change=change, stages=stages)  # fmt: skip
-            clone.restore()
-        idle, stages = [], 0
-        for _ in range(rounds):
-            took, said = clone.run("dvc", "repro")
-            stages += said.count("Running stage")
-            idle.append(took)
-    took = median(idle)
-    entries["knobs.idle"] = _entry(took, cold, at_most("seconds", took, IDLE), at_most("stages run", stages, 0),
+    for change, limit in knobs.items():
+        took, stages = [one[change][0] for one in found], found[0][change][1]
+        shares = [knob / whole for knob, whole in zip(took, cold, strict=True)]
+        target = at_most("share of a cold run", median(shares), limit)
+        entries[f"knobs.{change.split('=')[0]}"] = _entry(took, cold, target, change=change, stages=stages, all=shares)
+    took, stages = [one["idle"][0] for one in found], sum(one["idle"][1] for one in found)
+    entries["knobs.idle"] = _entry(took, cold, at_most("seconds", median(took), IDLE), at_most("stages run", stages, 0),
                                    change="none")  # fmt: skip
     return {"knobs": entries.pop(f"knobs.{next(iter(knobs)).split('=')[0]}"), **entries}
 
 
-def _entry(took: float, cold: float, *targets: dict[str, object], **facts: object) -> Entry:
+def _round(knobs: Iterable[str], overrides: Sequence[str], idle: int) -> dict[str, tuple[float, int]]:
+    """{change, `cold` or `idle`: seconds, stages run}."""
+    found = {}
+    with tempfile.TemporaryDirectory() as name:
+        clone = Clone(Path(name) / "adshift")
+        found["cold"] = clone.experiment(*overrides)
+        clone.commit()
+        for change in knobs:
+            found[change] = clone.experiment(change)
+            clone.restore()
+        nothing = [clone.run("dvc", "repro") for _ in range(idle)]
+    found["idle"] = median(took for took, _ in nothing), sum(said.count(RAN) for _, said in nothing)
+    return found
+
+
+def _entry(took: Sequence[float], cold: Sequence[float], *targets: dict[str, object], **facts: object) -> Entry:
+    ours, peer = median(took), median(cold)
     return {
-        **facts, "of": "sample set", "ours": took, "peer": cold, "ratio": cold / took,
-        "memory": {"ours": None, "peer": None}, "rounds": {"ours": 1, "peer": 1}, "targets": list(targets),
-        "note": "the peer is a cold run of the whole pipeline",
+        **facts, "of": "sample set", "ours": ours, "peer": peer, "ratio": peer / ours,
+        "memory": {"ours": None, "peer": None}, "rounds": {"ours": len(took), "peer": len(cold)},
+        "targets": list(targets), "note": "the peer is a cold run of the whole pipeline",
     }  # fmt: skip

@@ -291,6 +291,24 @@ def embedded(files: Sequence[Path], network: Any, folder: Path) -> Any:
     return Features.open(folder)
 
 
+def embedded_apart(files: Sequence[Path], name: str, folder: Path) -> Any:
+    """The same of the network `name`, made in a process of its own.
+
+    A network's process keeps its memory (`keep_memory`), from which a peer beside it would gain several times its
+    speed, and which the stages that fit and score do not have.
+    """
+    from adshift.features import Features
+
+    alone("harness:embed_files", [str(file) for file in files], name, str(folder))
+    return Features.open(folder / name)
+
+
+def embed_files(files: list[str], name: str, folder: str) -> dict[str, Any]:
+    """For `alone`: writes FOLDER/NAME, and beside it the network's weights if they are random."""
+    embedded([Path(file) for file in files], backbone(name, Path(folder)), Path(folder) / name)
+    return {}
+
+
 def items(files: Sequence[Path]) -> list[Any]:
     """Rows of a manifest for these files."""
     from PIL import Image

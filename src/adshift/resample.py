@@ -1,13 +1,15 @@
 """Bilinear enlargement, average pooling and Gaussian smoothing as small matrices.
 
 Each of them is linear and separable, so on an H x W map it is `A @ map @ B.T`, and a chain of them is one product of
-matrices. This needs NumPy alone, and agrees with torch's interpolate(bilinear, align_corners=False), avg_pool2d and
-anomalib's GaussianBlur2d to float32 rounding (tests/test_resample.py).
+matrices. It agrees with torch's interpolate(bilinear, align_corners=False), avg_pool2d and anomalib's GaussianBlur2d to
+float32 rounding (tests/test_resample.py).
 """
 
 from functools import cache
 
 import numpy as np
+
+from adshift.parallel import one_thread_below
 
 
 @cache
@@ -46,7 +48,12 @@ def gaussian(size: int, sigma: float) -> np.ndarray:
 
 
 def enlarge(maps: np.ndarray, size: int, smoothing: float) -> np.ndarray:
-    """Anomaly maps (N, h, w) at the network's input size, smoothed: (N, size, size) float32."""
-    blur = gaussian(size, float(smoothing))
-    rows, columns = (blur @ bilinear(side, size) for side in maps.shape[1:])
-    return rows @ maps.astype(np.float32) @ columns.T
+    """Anomaly maps (N, h, w) at the network's input size, smoothed: (N, size, size) float32.
+
+    On one thread: such small products gain little from two, and where NumPy was loaded before this package, OpenBLAS's
+    threads would then keep the cores from the next image's network for 25 ms.
+    """
+    with one_thread_below():
+        blur = gaussian(size, float(smoothing))
+        rows, columns = (blur @ bilinear(side, size) for side in maps.shape[1:])
+        return rows @ maps.astype(np.float32) @ columns.T
