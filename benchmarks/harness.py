@@ -80,16 +80,14 @@ def measure(contenders: Mapping[str, Callable[[], Any]], rounds: int = 3, *, of:
 def warm(call: Callable[[], Any], rounds: int, *, of: int = 1) -> dict[str, Any]:
     """Median seconds and memory of a call in a process that has settled.
 
-    Memory comes from a round of its own: to measure it, what the process keeps is given back to the kernel, and to get
-    it again would cost the round after.
+    Memory comes last, from a round of its own: to measure it, the heap is given back to the kernel.
     """
-    call()
-    memory, seconds = measure({"call": call}, 1)["call"]["memory"], []
-    for _ in range(rounds):
+    seconds = []
+    for _ in range(1 + rounds):
         start = time.perf_counter()
         call()
         seconds.append((time.perf_counter() - start) / of)
-    return {"seconds": median(seconds), "memory": memory}
+    return {"seconds": median(seconds[1:]), "memory": measure({"call": call}, 1)["call"]["memory"]}
 
 
 def _forget_peak() -> int:
