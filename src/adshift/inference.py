@@ -281,7 +281,9 @@ class Model:
         """As `predict`, one after the other: for more images than fit in memory."""
         threshold, limit = self.threshold, self.map_threshold
         for part, seconds, found, _ in self._batches(images, batch):
-            rows = zip(part, found.scores, found.full_maps(), decide(found.scores, threshold), strict=True)
+            with self._alone():  # it limits the libraries' threads, which two calls at once would not give back
+                maps = found.full_maps()
+            rows = zip(part, found.scores, maps, decide(found.scores, threshold), strict=True)
             for image, score, anomaly_map, anomalous in rows:
                 regions = _regions(anomaly_map, limit, bool(anomalous), image.geometry)
                 yield Prediction(
