@@ -5,7 +5,7 @@ import torch
 
 from adshift.backbones import USUAL_LAYERS, cut, untrained
 from adshift.backbones.folding import fold
-from adshift.backbones.fusing import ACTIVATIONS, fuse
+from adshift.backbones.fusing import ACTIVATIONS, _Fused, fuse
 
 
 def normalizations(network: torch.nn.Module) -> int:
@@ -45,6 +45,27 @@ def test_the_maps_are_the_same(name: str, side: int) -> None:
     assert normalizations(network) > normalizations(folded) == 0
     assert activations(folded) > activations(fused)
     assert {id(weight) for weight in fused.parameters()} == {id(weight) for weight in folded.parameters()}
+
+
+def test_weights_in_order_for_another_call_change_no_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes, batches and threads that come and go, against weights that are brought into order at every call."""
+    fused = fuse(fold(scrambled(cut(untrained("resnet18"), "resnet18", USUAL_LAYERS["resnet18"]))))
+    generator = torch.Generator().manual_seed(0)
+    calls = [(torch.randn(n, 3, side, side, generator=generator), threads)
+             for n, side, threads in ((1, 96, 1), (1, 96, 2), (3, 96, 2), (1, 65, 1), (1, 96, 1))]  # fmt: skip
+    before = torch.get_num_threads()
+
+    def bytes_of(images: torch.Tensor, threads: int) -> list[bytes]:
+        torch.set_num_threads(threads)
+        with torch.inference_mode():
+            return [maps.contiguous().numpy().tobytes() for maps in fused(images)]
+
+    try:
+        kept = [bytes_of(*call) for call in calls for _ in range(2)]  # made, and then used again
+        monkeypatch.setattr(_Fused, "_ordered", lambda self, maps: self.weight)
+        assert kept == [bytes_of(*call) for call in calls for _ in range(2)]
+    finally:
+        torch.set_num_threads(before)
 
 
 class Branch(torch.nn.Module):

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_info
 import adshift
 import trained
 from adshift import cli, inference, package, predict, pull
-from adshift.backbones import from_spec
+from adshift.backbones import Backbone, from_spec
 from adshift.errors import AdshiftError
 from adshift.images import fit, read_image
 from adshift.inference import Geometry, Model
@@ -107,6 +107,33 @@ def test_a_score_does_not_depend_on_its_company(model: Model, files: dict[str, s
         again = model.predict(reversed(paths), batch=batch)[::-1]
         assert [one.score for one in again] == [one.score for one in together]
         np.testing.assert_array_equal([one.anomaly_map for one in again], [one.anomaly_map for one in together])
+
+
+def test_a_network_whose_bits_hang_on_threads_has_one(
+    model: Model, monkeypatch: pytest.MonkeyPatch, files: dict[str, str]
+) -> None:
+    import torch
+
+    monkeypatch.setenv("ADSHIFT_THREADS", "2")
+    path = next(iter(files.values()))
+    whole, used = Backbone.__call__, []
+
+    def watched(network: Backbone, images: np.ndarray) -> list[np.ndarray]:
+        used.append(torch.get_num_threads())
+        return whole(network, images)
+
+    def shaken(network: Backbone, images: np.ndarray) -> list[np.ndarray]:
+        maps = watched(network, images)
+        maps[-1][0, 0, 0, 0] += 1e-6 * torch.get_num_threads()
+        return maps
+
+    for network, threads in ((watched, 2), (shaken, 1)):
+        monkeypatch.setattr(Backbone, "__call__", network)
+        again = adshift.load(model.folder)
+        used.clear()
+        again.predict(path)
+        again.predict([path, path])
+        assert used == [threads, 1, 1]
 
 
 def test_eight_threads_share_a_model(model: Model, files: dict[str, str]) -> None:

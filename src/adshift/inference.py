@@ -5,8 +5,10 @@
         print(found.name, found.score, found.anomalous)
 
 Every image goes through the network alone, as the pipeline decodes, resizes, crops and rounds it, so its score depends
-neither on the images beside it nor on the number of threads. The pipeline's own scores come from batches of
-`features.batch` images: the network's sums then differ in the last bits, scores by about 1e-5 of their value.
+neither on the images beside it nor on the number of threads. Several images share the threads; one has them all, unless
+a bit of the network's maps would then differ, which is tried when a model is loaded. The pipeline's own scores come
+from batches of `features.batch` images: the network's sums then differ in the last bits, scores by about 1e-5 of their
+value.
 
 Notation: N images, H x W pixels of one, S side of the network's input, V validation images, D channels of all layers.
 """
@@ -33,7 +35,7 @@ from adshift.embedding import stored
 from adshift.errors import AdshiftError
 from adshift.features import Features
 from adshift.images import decode_image, fit, read_image
-from adshift.parallel import map_ordered, silent
+from adshift.parallel import map_ordered, silent, thread_count
 from adshift.records import Predictions, Reference
 
 __all__ = ["Geometry", "Input", "Model", "Prediction", "Reference", "Region", "load"]
@@ -327,20 +329,20 @@ class Model:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One call at a time, which has all processors; the libraries below use one thread for an image each."""
-        import torch
+        """One call at a time, which has all processors; the libraries below use one thread for an image each.
 
-        with self._lock, silent():
-            threads = torch.get_num_threads()
-            torch.set_num_threads(1)  # as the pipeline: sums in another order would be other features
-            try:
-                yield
-            finally:
-                torch.set_num_threads(threads)
+        As the pipeline: sums in another order would be other features.
+        """
+        with self._lock, silent(), _network_threads(1):
+            yield
 
     def _features(self, images: Sequence[Input]) -> Features:
         """Feature maps of the stored type, as the pipeline's."""
-        maps = map_ordered(self._maps, images, what="network")
+        if len(images) == 1:
+            with _network_threads(self._threads):
+                maps = [self._maps(images[0])]
+        else:
+            maps = map_ordered(self._maps, images, what="network")
         arrays = {level: np.stack(rows) for level, rows in enumerate(zip(*maps, strict=True), start=1)}
         if "images" in self.spec:
             arrays[0] = np.stack([image.pixels for image in images])
@@ -349,6 +351,15 @@ class Model:
     def _maps(self, image: Input) -> list[np.ndarray]:
         maps = self.backbone(np.stack([image.pixels]))
         return [stored(level[0], self.spec["dtype"], image.name) for level in maps]
+
+    def _threads_of_one(self, size: int) -> int:
+        """All, if the network then makes the same maps of noise, to the bit, as on one; else one."""
+        noise = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
+        found = []
+        for threads in (1, thread_count()):
+            with _network_threads(threads):
+                found.append(self.backbone(noise))
+        return thread_count() if all(map(np.array_equal, *found)) else 1
 
     def _check_shapes(self) -> None:
         """One black image through everything: what does not fit together is told now, and the first image is fast."""
@@ -362,6 +373,7 @@ class Model:
                 raise AdshiftError(
                     f"{self.folder / 'model.json'}: features of {expected}, the network makes {shapes}", REMEDY
                 )
+            self._threads = self._threads_of_one(size)
             image = Input("black", black, Geometry(size, size, size, size))
             try:
                 self.detector.predict(self._features([image]), self.how)
@@ -422,6 +434,19 @@ def _record(path: Path) -> dict[str, Any]:
     return record
 
 
+@contextmanager
+def _network_threads(count: int) -> Iterator[None]:
+    """The network on so many threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _decoded(image: Image.Image, name: str) -> np.ndarray:
     """A PIL image as the pipeline reads a file of it."""
     buffer = io.BytesIO()
@@ -448,14 +473,12 @@ def _regions(anomaly_map: np.ndarray, limit: float, anomalous: bool, geometry: G
         return ()
     from scipy import ndimage
 
-    labels, count = ndimage.label(_mask(anomaly_map, limit, anomalous), np.ones((3, 3)))
-    if not count:
-        return ()
-    peaks = ndimage.maximum(anomaly_map, labels, range(1, count + 1))
+    labels, _ = ndimage.label(_mask(anomaly_map, limit, anomalous), np.ones((3, 3)))
     pixel = geometry.width * geometry.height / geometry.resize**2
     found = []
-    for number, (rows, columns) in enumerate(ndimage.find_objects(labels)):
-        area = float((labels[rows, columns] == number + 1).sum()) * pixel
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        inside = labels[rows, columns] == number
         box = geometry.box(rows.start, columns.start, rows.stop, columns.stop)
-        found.append(Region(box, area, float(peaks[number])))
+        peak = anomaly_map[rows, columns][inside].max()
+        found.append(Region(box, float(inside.sum()) * pixel, float(peak)))
     return tuple(sorted(found, key=lambda region: (-region.peak, region.box)))

@@ -2,6 +2,9 @@
 
 A pass over memory less for each. The operator is the one that torch's own compiler emits for a processor; where there
 is none, networks stay as they are.
+
+The operator brings weights into an order that suits the size of its input and the number of threads, at every call: for
+one image a sixth of a ResNet-50's time. Here they stay so until either is another. No byte of a map depends on it.
 """
 
 from copy import deepcopy
@@ -62,6 +65,7 @@ class _Fused(nn.Module):
         self.same = _same(convolution)
         self.padding = (0, 0) if self.same else convolution.padding
         self.activation, self.numbers = ACTIVATIONS[type(activation)] if activation else ("none", [])
+        self._kept: tuple[Any, Any] = None, None  # for which input, and the weights in its order
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         if self.same:
@@ -69,6 +73,17 @@ class _Fused(nn.Module):
 
             maps = pad_same(maps, self.side, self.stride, self.dilation)
         return torch.ops.mkldnn._convolution_pointwise(
-            maps, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups,
+            maps, self._ordered(maps), self.bias, self.padding, self.stride, self.dilation, self.groups,
             self.activation, self.numbers, "",
         )  # fmt: skip
+
+    def _ordered(self, maps: torch.Tensor) -> torch.Tensor:
+        """The weights as the operator wants them for such maps and so many threads."""
+        wanted = maps.shape, maps.dtype, torch.get_num_threads()
+        kept, weight = self._kept  # as one: another thread may put others there
+        if kept != wanted:
+            weight = torch.ops.mkldnn._reorder_convolution_weight(
+                self.weight, self.padding, self.stride, self.dilation, self.groups, maps.shape
+            )
+            self._kept = wanted, weight
+        return weight
