@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from adshift import bounds
-from adshift.neighbors import Neighbors, check_graph, hnsw_graph
+from adshift.neighbors import LINKS, Neighbors, check_graph, hnsw_graph
 
 
 def rows(count: int, dimensions: int, seed: int = 0) -> np.ndarray:
@@ -128,6 +128,27 @@ def test_a_graph_finds_most_and_measures_right(metric: str) -> None:
     np.testing.assert_allclose(distances, np.take_along_axis(every, found, 1), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("width", [4, 32])
+def test_a_query_alone_finds_what_faiss_finds(width: int) -> None:
+    """And a neighbour of the query before no less."""
+    import faiss
+
+    bank, asked = clustered(3000, 0), clustered(200, 1)
+    graph = Neighbors(bank, graph=hnsw_graph(bank, "euclidean"))
+    coordinates, _ = graph.exact.bound(asked)
+    faiss.omp_set_num_threads(1)
+    index = faiss.IndexHNSWFlat(coordinates.shape[1], LINKS)  # FAISS draws the same layers and links every time
+    index.add(graph.exact.coordinates)
+    index.hnsw.efSearch = width
+    theirs = [set(row) for row in index.search(coordinates, width)[1].tolist()]
+    ours = [set(graph.search(one[None], width, width=width)[1][0].tolist()) for one in asked]
+    assert ours == theirs
+    exact = Neighbors(bank).search(asked, 1)[1][:, 0]
+    misses = [sum(row not in found for row, found in zip(exact, sets, strict=True))
+              for sets in (graph.search(asked, width, width=width)[1].tolist(), theirs)]  # fmt: skip
+    assert misses[0] <= misses[1]
+
+
 def test_a_wider_search_misses_less() -> None:
     bank, asked = rows(3000, 24), rows(300, 24, 1)
     exact, index = Neighbors(bank).search(asked, 1)[1], Neighbors(bank, graph=hnsw_graph(bank, "euclidean"))
@@ -164,6 +185,11 @@ def test_a_graph_that_leads_out_of_the_bank_is_refused(name: str) -> None:
     for change in (lambda array: array[:-1], lambda array: array + 200):
         with pytest.raises(ValueError, match="does not fit"):
             check_graph({**graph, name: change(graph[name])}, 200, "hnsw")
+    low, high = (int(np.flatnonzero(test)[0]) for test in (graph["levels"] == 1, graph["levels"] > 1))
+    links = graph["neighbors"].copy()
+    links[int(graph["offsets"][high]) + 2 * LINKS] = low  # from a layer where that row has no links
+    with pytest.raises(ValueError, match="does not fit"):
+        check_graph({**graph, "neighbors": links}, 200, "hnsw")
     with pytest.raises(ValueError, match="exact"):
         check_graph(graph, 200, "exact")
 

@@ -36,7 +36,7 @@ class Exact:
     @property
     def coordinates(self) -> np.ndarray:
         """(B, A + 1) of the bank's rows, as `bound` has them."""
-        return self.bounds[:, : len(self.bank)].T / -2
+        return np.ascontiguousarray(self.bounds[:, : len(self.bank)].T) / -2
 
     def bound(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, A + 1) coordinates whose distances bound those of the rows, and (N,) squared lengths of both."""
@@ -115,24 +115,6 @@ def _settle(dots, own, norms, first, queries, bank, nearby, squared, indices):  
                     insert(values, rows, rough(queries[q], bank[first + j]), first + j)
                     limit = values[k - 1] - own[q]
         nearby[:] = rows
-
-
-@jit()
-def rank(queries, bank, candidates, squared, indices):  # type: ignore[no-untyped-def]
-    """Fill `squared` and `indices` (Q, K) with the nearest of each query's candidates, rows or -1.
-
-    Where there are fewer, the last one is repeated.
-    """
-    last = squared.shape[1] - 1
-    for q in range(len(queries)):
-        values, rows = squared[q], indices[q]
-        values[:], rows[:] = np.inf, -1
-        for row in candidates[q]:
-            if row >= 0:
-                insert(values, rows, rough(queries[q], bank[row]), row)
-        for place in range(1, last + 1):
-            if rows[place] < 0:
-                values[place], rows[place] = values[place - 1], rows[place - 1]
 
 
 @jit()

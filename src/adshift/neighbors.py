@@ -1,26 +1,21 @@
-"""Nearest neighbours in a memory bank: exact, or by FAISS's HNSW graph.
+"""Nearest neighbours in a memory bank: exact, or by an HNSW graph that FAISS builds.
 
 Notation: B rows of the bank, Q queries, D dimensions, K neighbours.
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from threading import local
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from adshift.parallel import in_slices, one_thread_below
 
-if TYPE_CHECKING:
-    from adshift.bounds import Exact
-
 Metric = Literal["euclidean", "cosine"]
 Index = Literal["exact", "hnsw"]
 
-LINKS = 16  # of a row in the HNSW graph
-
-_thread = local()
+LINKS = 16  # of a row in each layer of an HNSW graph but the lowest, which has twice as many
+RUN = 16  # queries that such a search takes one after the other, whatever the number of threads
 
 
 class Neighbors:
@@ -39,9 +34,10 @@ class Neighbors:
         # Of unit vectors, 1 - cos is half the squared distance: one index serves both.
         self.bank = prepared(bank, metric)
         from adshift.bounds import Exact  # compiled code, which reading params.yaml spares
+        from adshift.graph import Graph
 
         self.exact = Exact(self.bank)
-        self.graph = _Graph(self.exact, graph) if graph else None
+        self.graph = Graph(self.exact, graph) if graph else None
 
     def search(
         self, queries: np.ndarray, k: int, *, width: int = LINKS, threads: int = 1
@@ -60,58 +56,24 @@ class Neighbors:
         none = np.full((len(queries), min(k, len(self.bank))), -1)
         if self.graph is None:
             return self._each(self.exact.search, queries, none, threads)
-        return self._each(partial(self.graph.search, width=width), queries, none, threads)
+        return self._each(partial(self.graph.search, width=width), queries, none, threads, RUN)
 
     def settle(self, queries: np.ndarray, found: np.ndarray, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """As `search`, and exact whatever the index: `found` (Q, K) are rows near the queries, where it starts."""
         return self._each(self.exact.search, queries, found.copy(), threads)
 
     def _each(
-        self, search: Callable[..., None], queries: np.ndarray, indices: np.ndarray, threads: int
+        self, search: Callable[..., None], queries: np.ndarray, indices: np.ndarray, threads: int, run: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Distances and indices that `search` fills in, a slice of the queries at a time."""
+        """Distances and indices that `search` fills in, a slice of the queries at a time, made of whole runs."""
         queries, squared = prepared(queries, self.metric), np.empty(indices.shape, np.float32)
 
         def work(part: slice) -> None:
             search(queries[part], squared[part], indices[part])
 
         with one_thread_below():
-            in_slices(work, len(queries), threads)
+            in_slices(work, len(queries), threads, run)
         return np.sqrt(squared) if self.metric == "euclidean" else squared / 2, indices
-
-
-class _Graph:
-    """Search in an HNSW graph (Malkov and Yashunin, 2018) by FAISS, of the coordinates that bound distances.
-
-    There are 64 of them, however many dimensions the bank has; the true distances of what was found decide.
-    """
-
-    def __init__(self, exact: "Exact", graph: Mapping[str, np.ndarray]) -> None:
-        import faiss
-
-        self.exact = exact
-        self.index = faiss.IndexHNSWFlat(exact.bounds.shape[0], LINKS)
-        for name, array in graph.items():
-            if name == "entry":
-                self.index.hnsw.entry_point, self.index.hnsw.max_level = map(int, array)
-            else:
-                faiss.copy_array_to_vector(array, getattr(self.index.hnsw, name))
-        self.index.storage.add(exact.coordinates)
-        self.index.ntotal = len(exact.bank)
-
-    def search(self, queries: np.ndarray, squared: np.ndarray, indices: np.ndarray, width: int) -> None:
-        """Fill `squared` (Q, K) float32 and `indices` (Q, K) int64; fewer found than K repeat the last one."""
-        import faiss
-
-        from adshift.bounds import rank
-
-        if not hasattr(_thread, "alone"):  # the call takes a tenth of a millisecond, and holds for the calling thread
-            faiss.omp_set_num_threads(1)
-            _thread.alone = True
-        width = max(width, squared.shape[1])
-        coordinates, _ = self.exact.bound(queries)
-        _, found = self.index.search(coordinates, width, params=faiss.SearchParametersHNSW(efSearch=width))  # type: ignore[attr-defined]
-        rank(queries, self.exact.bank, found, squared, indices)
 
 
 def hnsw_graph(bank: np.ndarray, metric: Metric) -> dict[str, np.ndarray]:
@@ -152,9 +114,20 @@ def check_graph(graph: Mapping[str, np.ndarray], rows: int, index: Index) -> Non
         and -1 <= links.min() <= links.max() < rows
         and 0 <= entry[0] < rows
         and entry[1] == levels[entry[0]] - 1 == levels.max() - 1
+        and _layers_are_closed(levels, offsets.astype(np.int64), links)
     )
     if not sound:
         raise ValueError("the graph of the index does not fit its bank")
+
+
+def _layers_are_closed(levels: np.ndarray, offsets: np.ndarray, links: np.ndarray) -> bool:
+    """Whether the links of each layer above the lowest lead to rows that have links there."""
+    for layer in range(1, levels.max()):
+        first = offsets[:-1][levels > layer] + LINKS * (layer + 1)
+        linked = links[first[:, None] + np.arange(LINKS)]
+        if (levels[linked[linked >= 0]] <= layer).any():
+            return False
+    return True
 
 
 def prepared(rows: np.ndarray, metric: Metric) -> np.ndarray:

@@ -105,11 +105,11 @@ def share(items: int) -> int:
     return max(thread_count() // max(items, 1), 1)
 
 
-def in_slices(work: Callable[[slice], None], count: int, threads: int) -> None:
-    """`work` on `threads` slices of `count` rows, side by side."""
+def in_slices(work: Callable[[slice], None], count: int, threads: int, run: int = 1) -> None:
+    """`work` on `threads` slices of `count` rows, side by side, each but the last of whole runs of rows."""
     if threads == 1 or count < threads:
         return work(slice(0, count))
-    step = -(-count // threads)
+    step = -(-count // (threads * run)) * run
     first, *others = (slice(low, low + step) for low in range(0, count, step))
     running = [_helpers().submit(work, part) for part in others]
     work(first)
