@@ -45,22 +45,30 @@ class Exact:
         norms, within = (np.einsum("nd,nd->n", part, part) for part in (centred, along))
         return np.concatenate([along, np.sqrt(np.maximum(norms - within, 0))[:, None]], axis=1), norms
 
-    def search(self, queries: np.ndarray, squared: np.ndarray, indices: np.ndarray) -> None:
-        """Fill `squared` (Q, K) float32 and `indices` (Q, K) int64, which has rows to start from, or -1."""
+    def search(self, queries: np.ndarray, squared: np.ndarray, indices: np.ndarray, rows: slice | None = None) -> None:
+        """Fill `squared` (Q, K) float32 and `indices` (Q, K) int64 with the nearest rows of the bank.
+
+        Args:
+            queries: (Q, D) float32.
+            squared: to be filled.
+            indices: to be filled; has rows to start from, or -1.
+            rows: those to look at, beside the ones to start from; all if not given. From a multiple of GROUP on.
+        """
         if not len(queries):
             return
         bounds, norms = self.bound(queries)
         norms *= self._sure
         nearby = np.arange(squared.shape[1])
+        begin, end, _ = (rows or slice(None)).indices(len(self.norms))
         # Made once: fresh memory would cost more than the product.
-        scratch = np.empty(min(QUERIES, len(queries)) * min(ROWS, len(self.norms)), np.float32)
+        scratch = np.empty(min(QUERIES, len(queries)) * min(ROWS, end - begin), np.float32)
         for low in range(0, len(queries), QUERIES):
             part = slice(low, low + QUERIES)
-            for first in range(0, len(self.norms), ROWS):
-                rows = slice(first, first + ROWS)
-                shape = len(bounds[part]), len(self.norms[rows])
-                dots = np.matmul(bounds[part], self.bounds[:, rows], out=scratch[: shape[0] * shape[1]].reshape(shape))
-                _settle(dots, norms[part], self.norms[rows], first, queries[part], self.bank, nearby,
+            for first in range(begin, end, ROWS):
+                some = slice(first, min(first + ROWS, end))
+                shape = len(bounds[part]), len(self.norms[some])
+                dots = np.matmul(bounds[part], self.bounds[:, some], out=scratch[: shape[0] * shape[1]].reshape(shape))
+                _settle(dots, norms[part], self.norms[some], first, first == begin, queries[part], self.bank, nearby,
                         squared[part], indices[part])  # fmt: skip
 
 
@@ -89,15 +97,16 @@ def insert(values, rows, value, row):  # type: ignore[no-untyped-def]
 
 
 @jit()
-def _settle(dots, own, norms, first, queries, bank, nearby, squared, indices):  # type: ignore[no-untyped-def]
+def _settle(dots, own, norms, first, start, queries, bank, nearby, squared, indices):  # type: ignore[no-untyped-def]
     """Bring the neighbours of some queries up to date with the bank's rows from `first` on; `dots` are -2 q'x'.
 
-    `nearby` are rows to start a query from, beside those in `indices`; it leaves with those of the last query.
+    `nearby` are rows to start a query from, beside those in `indices`, if this is to `start` with; it leaves with those
+    of the last query.
     """
     k = squared.shape[1]
     for q in range(len(queries)):
         values, rows, line = squared[q], indices[q], dots[q]
-        if first == 0:
+        if start:
             started = rows.copy()
             values[:], rows[:] = np.inf, -1
             for row in nearby:
@@ -115,6 +124,14 @@ def _settle(dots, own, norms, first, queries, bank, nearby, squared, indices):  
                     insert(values, rows, rough(queries[q], bank[first + j]), first + j)
                     limit = values[k - 1] - own[q]
         nearby[:] = rows
+
+
+@jit()
+def merge(others_squared, others, squared, indices):  # type: ignore[no-untyped-def]
+    """Bring neighbours (Q, K) up to date with those found among other rows."""
+    for q in range(len(squared)):
+        for i in range(others.shape[1]):
+            insert(squared[q], indices[q], others_squared[q, i], others[q, i])
 
 
 @jit()

@@ -59,8 +59,25 @@ class Neighbors:
         return self._each(partial(self.graph.search, width=width), queries, none, threads, RUN)
 
     def settle(self, queries: np.ndarray, found: np.ndarray, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """As `search`, and exact whatever the index: `found` (Q, K) are rows near the queries, where it starts."""
-        return self._each(self.exact.search, queries, found.copy(), threads)
+        """As `search`, and exact whatever the index: `found` (Q, K) are rows near the queries, where it starts.
+
+        Queries are few here, so threads share the bank, which is read but once.
+        """
+        from adshift.bounds import GROUP, merge
+
+        queries, parts = prepared(queries, self.metric), []
+
+        def work(rows: slice) -> None:
+            squared, indices = np.empty(found.shape, np.float32), found.copy()
+            self.exact.search(queries, squared, indices, rows)
+            parts.append((squared, indices))
+
+        with one_thread_below():
+            in_slices(work, len(self.exact.norms), threads, GROUP)
+        (squared, indices), *others = parts
+        for other in others:
+            merge(*other, squared, indices)
+        return self._distances(squared), indices
 
     def _each(
         self, search: Callable[..., None], queries: np.ndarray, indices: np.ndarray, threads: int, run: int = 1
@@ -73,7 +90,10 @@ class Neighbors:
 
         with one_thread_below():
             in_slices(work, len(queries), threads, run)
-        return np.sqrt(squared) if self.metric == "euclidean" else squared / 2, indices
+        return self._distances(squared), indices
+
+    def _distances(self, squared: np.ndarray) -> np.ndarray:
+        return np.sqrt(squared) if self.metric == "euclidean" else squared / 2
 
 
 def hnsw_graph(bank: np.ndarray, metric: Metric) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ from adshift.resample import average_pool, bilinear
 Reweight = Literal["softmax", "original", "none"]
 ImageScore = Literal["max", "top_mean"]
 
-TOGETHER = 32  # patches that are searched for exactly at once: one pass over the bank serves them all
+TOGETHER = 24  # patches that are searched for exactly at once: one pass over the bank serves them all
 
 
 def _odd(value: int) -> int:
