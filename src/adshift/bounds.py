@@ -35,8 +35,8 @@ class Exact:
 
     @property
     def coordinates(self) -> np.ndarray:
-        """(B, A + 1) of the bank's rows, as `bound` has them."""
-        return np.ascontiguousarray(self.bounds[:, : len(self.bank)].T) / -2
+        """(B, A + 1) of the bank's rows, as `bound` has them, row by row in memory."""
+        return np.divide(self.bounds[:, : len(self.bank)].T, -2, order="C")
 
     def bound(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, A + 1) coordinates whose distances bound those of the rows, and (N,) squared lengths of both."""
