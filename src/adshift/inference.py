@@ -35,7 +35,7 @@ from adshift.embedding import stored
 from adshift.errors import AdshiftError
 from adshift.features import Features
 from adshift.images import decode_image, fit, read_image
-from adshift.parallel import map_ordered, silent, thread_count
+from adshift.parallel import map_ordered, silent, thread_count, torch_threads
 from adshift.records import Predictions, Reference
 
 __all__ = ["Geometry", "Input", "Model", "Prediction", "Reference", "Region", "load"]
@@ -333,13 +333,13 @@ class Model:
 
         As the pipeline: sums in another order would be other features.
         """
-        with self._lock, silent(), _network_threads(1):
+        with self._lock, silent(), torch_threads(1):
             yield
 
     def _features(self, images: Sequence[Input]) -> Features:
         """Feature maps of the stored type, as the pipeline's."""
         if len(images) == 1:
-            with _network_threads(self._threads):
+            with torch_threads(self._threads):
                 maps = [self._maps(images[0])]
         else:
             maps = map_ordered(self._maps, images, what="network")
@@ -357,7 +357,7 @@ class Model:
         noise = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
         found = []
         for threads in (1, thread_count()):
-            with _network_threads(threads):
+            with torch_threads(threads):
                 found.append(self.backbone(noise))
         return thread_count() if all(map(np.array_equal, *found)) else 1
 
@@ -432,19 +432,6 @@ def _record(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise AdshiftError(f"{path}: holds {type(record).__name__}, not an object", REMEDY)
     return record
-
-
-@contextmanager
-def _network_threads(count: int) -> Iterator[None]:
-    """The network on so many threads."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _decoded(image: Image.Image, name: str) -> np.ndarray:

@@ -34,10 +34,12 @@ class Neighbors:
         # Of unit vectors, 1 - cos is half the squared distance: one index serves both.
         self.bank = prepared(bank, metric)
         from adshift.bounds import Exact  # compiled code, which reading params.yaml spares
-        from adshift.graph import Graph
 
-        self.exact = Exact(self.bank)
-        self.graph = Graph(self.exact, graph) if graph else None
+        self.exact, self.graph = Exact(self.bank), None
+        if graph:
+            from adshift.graph import Graph
+
+            self.graph = Graph(self.exact, graph)
 
     def search(
         self, queries: np.ndarray, k: int, *, width: int = LINKS, threads: int = 1

@@ -68,6 +68,19 @@ def one_thread_below() -> Any:
     return _controller(frozenset(name for name in THREADED if name in sys.modules)).limit(limits=1)
 
 
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Torch on so many threads; then again on as many as the caller had."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @cache
 def _controller(_loaded: frozenset[str]) -> ThreadpoolController:
     """Finding the libraries takes 1.5 ms, so they are looked for again only when one may have been loaded."""

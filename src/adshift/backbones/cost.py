@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from adshift.backbones import USUAL_LAYERS, cut, families, untrained, usual_layers
+from adshift.parallel import torch_threads
 
 WARM_UP = 3
 USUAL_SIZE = 224  # pixels; the studies'
@@ -81,15 +82,10 @@ def describe(
     network = cut(full, backbone, names)
     size = size or usual_size(backbone)
     image = torch.zeros(1, 3, size, size).contiguous(memory_format=torch.channels_last)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.inference_mode():
-            whole, part = _cost(full, image), _cost(network, image)
-            shapes = tuple((*maps.shape[2:], maps.shape[1]) for maps in network(image))
-            seconds = [_seconds(network, image) for _ in range(WARM_UP + repeats)][WARM_UP:]
-    finally:
-        torch.set_num_threads(before)
+    with torch_threads(threads), torch.inference_mode():
+        whole, part = _cost(full, image), _cost(network, image)
+        shapes = tuple((*maps.shape[2:], maps.shape[1]) for maps in network(image))
+        seconds = [_seconds(network, image) for _ in range(WARM_UP + repeats)][WARM_UP:]
     return Profile(backbone, size, names, shapes, whole, part, median(seconds), min(seconds), threads, repeats)
 
 

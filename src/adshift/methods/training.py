@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from adshift.features import Features
-from adshift.parallel import progress
+from adshift.parallel import progress, torch_threads
 
 
 def tensor(maps: np.ndarray) -> Any:
@@ -28,15 +28,14 @@ def reproducible(generator: np.random.Generator) -> Iterator[None]:
     """Torch on one thread, seeded by `generator`, deterministic algorithms alone; its own generator is put back."""
     import torch
 
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(devices=[]):
+    strict = torch.are_deterministic_algorithms_enabled()
+    # On one thread: sums in another order would change the model's bytes.
+    with torch.random.fork_rng(devices=[]), torch_threads(1):
         torch.manual_seed(int(generator.integers(2**63)))
-        torch.set_num_threads(1)  # sums in another order would change the model's bytes
         torch.use_deterministic_algorithms(True)
         try:
             yield
         finally:
-            torch.set_num_threads(threads)
             torch.use_deterministic_algorithms(strict)
 
 
