@@ -99,8 +99,8 @@ def test_the_start_is_the_first_pick_and_matters() -> None:
 def test_the_radius_is_the_largest_distance_to_a_pick() -> None:
     points = clustered(2000, 12)
     selected = greedy(points, 100, 0)
-    distances = np.linalg.norm(points[:, None].astype(float) - points[selected.indices].astype(float), axis=2)
-    np.testing.assert_allclose(selected.radii[-1], distances.min(axis=1).max(), rtol=1e-12)
+    gaps = np.linalg.norm(points[:, None].astype(float) - points[selected.indices].astype(float), axis=2)
+    np.testing.assert_allclose(selected.radii[-1], gaps.min(axis=1).max(), rtol=1e-12)
     np.testing.assert_allclose(covering_radius(points, points[selected.indices]), selected.radii[-1], rtol=1e-6)
     assert (np.diff(selected.radii) <= 0).all()
 
@@ -166,8 +166,8 @@ def test_constants_cover_the_rounding_of_wide_features() -> None:
     """The bound behind LOOSE: a float32 sum of D squares errs by less than D * eps / 2, relatively."""
     wide = clustered(50, 4096)
     rough = np.array([distances.rough(wide[0], point) for point in wide])
-    exact = np.array([distances.exact(wide[0], point) for point in wide])
-    assert (np.abs(rough - exact) <= exact * 4096 * coreset.EPSILON / 2).all()
+    exactly = np.array([distances.exact(wide[0], point) for point in wide])
+    assert (np.abs(rough - exactly) <= exactly * 4096 * coreset.EPSILON / 2).all()
     assert 4096 * coreset.EPSILON / 2 < coreset.LOOSE - 1
     assert_plain(clustered(300, 4096), 60, 1)
 
@@ -185,11 +185,11 @@ def test_a_device_of_torch_picks_the_same(
 ) -> None:
     """The path that a CUDA device takes, here on the processor."""
     points = clustered(total, dimensions)
-    kernels = greedy(points, count, 7)
+    processor = greedy(points, count, 7)
     monkeypatch.setattr(coreset, "_accelerator", lambda points, count: "cpu")
     device = greedy(points, count, 7)
-    np.testing.assert_array_equal(device.indices, kernels.indices)
-    np.testing.assert_allclose(device.radii, kernels.radii, rtol=1e-9, atol=1e-6)
+    np.testing.assert_array_equal(device.indices, processor.indices)
+    np.testing.assert_allclose(device.radii, processor.radii, rtol=1e-9, atol=1e-6)
     assert (np.diff(device.seconds) >= 0).all()
 
 
