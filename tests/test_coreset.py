@@ -179,35 +179,6 @@ def test_seconds_never_run_backwards_and_end_with_the_last_pick():
     assert chosen.seconds[-1] > 0
 
 
-@pytest.mark.parametrize(("total", "dimensions", "count"), [(3000, 24, 200), (50, 3, 50), (40, 1, 40)])
-def test_a_device_of_torch_picks_the_same(
-    total: int, dimensions: int, count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The path that a CUDA device takes, here on the processor."""
-    points = clustered(total, dimensions)
-    processor = greedy(points, count, 7)
-    monkeypatch.setattr(coreset, "_accelerator", lambda points, count: "cpu")
-    device = greedy(points, count, 7)
-    np.testing.assert_array_equal(device.indices, processor.indices)
-    np.testing.assert_allclose(device.radii, processor.radii, rtol=1e-9, atol=1e-6)
-    assert (np.diff(device.seconds) >= 0).all()
-
-
-def test_a_device_of_torch_takes_the_lowest_index_of_equals(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = np.array([[0, 0], [1, 0], [0, 1], [1, 0], [0, 0]], np.float32)
-    expected = plain(points, 5, 4)[0]
-    monkeypatch.setattr(coreset, "_accelerator", lambda points, count: "cpu")
-    np.testing.assert_array_equal(greedy(points, 5, 4).indices, expected)
-    with pytest.raises(ValueError, match="not finite"):
-        greedy(np.array([[np.nan], [1]], np.float32), 1, 0)
-
-
-def test_a_small_selection_imports_no_torch_for_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coreset.Path, "exists", lambda path: True)
-    monkeypatch.setitem(__import__("sys").modules, "torch", None)  # importing it would raise
-    assert coreset._accelerator(np.empty((1000, 8), np.float32), 100) == ""
-
-
 def chunks(points: np.ndarray, size: int) -> list[np.ndarray]:
     return [points[low : low + size] for low in range(0, len(points), size)]
 
