@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -104,10 +104,14 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    # Keys of earlier versions, and the one value under which what they chose is what this version does.
+    retired: ClassVar[Mapping[str, Any]] = {}
+
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
         """From values read from JSON, where a tuple is a list."""
-        return cls.model_validate_json(json.dumps(values))
+        known = {key: value for key, value in values.items() if key not in cls.retired or value != cls.retired[key]}
+        return cls.model_validate_json(json.dumps(known))
 
     @classmethod
     def within(cls, values: Mapping[str, Any]) -> Self:
