@@ -6,16 +6,16 @@ nearest of them take the place of the exact neighbours. `adshift.quantization` s
 
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from adshift.errors import AdshiftError
 from adshift.methods import storage
 from adshift.methods.patchcore import Bank, MemoryBank, Scoring, channels_of
 from adshift.methods.patchcore import warm_up as warm_up_selection
-from adshift.params import Count
+from adshift.params import Count, Neighbours
 from adshift.quantization import Codes, QuantizedNeighbors, quantize
 
 
@@ -27,7 +27,7 @@ class Fit(Bank):
         opq: rotate the rows first, so that the parts need equally many bits. The rotation has D * D numbers.
     """
 
-    bytes: Count
+    bytes: Annotated[Count, Field(le=2048)]
     opq: bool
 
 
@@ -40,8 +40,8 @@ class Score(Scoring):
             changes nothing.
     """
 
-    candidates: Count
-    refined: Count
+    candidates: Neighbours
+    refined: Neighbours
 
     @model_validator(mode="after")
     def _fewer(self) -> Self:
