@@ -4,16 +4,21 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import cast
 
 import pytest
+from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 import fake_run
-from adshift import methods, params
+from adshift import datasets, methods, params
+from adshift.errors import AdshiftError
 from adshift.report import compare, page, payload, pictures, plots, tables
 from adshift.report.tables import MACRO
 from adshift.scenarios import SCENARIOS
 from adshift.studies import declare, results
+from test_adapters import write_real_iad
+from test_domains import write_tiles
 from test_plots import texts
 from test_studies import measured
 
@@ -134,3 +139,31 @@ def test_results_of_an_earlier_version_are_read_as_they_were_meant() -> None:
     assert {row["class"] for row in old} == {"nut", MACRO}
     new = tables.with_means(measured(0.5, ("macro", MACRO)))
     assert {row["class"] for row in new} == {"macro", MACRO}
+
+
+def test_a_class_called_like_another_ones_shift_has_pictures_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written = []
+    monkeypatch.setattr(pictures, "samples", lambda *_: Image.new("L", (1, 1)))
+    monkeypatch.setattr(pictures, "qualitative", lambda *_: Image.new("L", (1, 1)))
+    monkeypatch.setattr(Image.Image, "save", lambda _, path, **__: written.append(path.name))
+    shown: pictures.Shown = {(name, domain): [] for name in ("nut", "nut_shift") for domain in ("clean", "shift")}
+    pictures.write(tmp_path, cast(pictures.Album, None), shown, [])
+    assert len({*written}) == len(written) == 5
+
+
+@pytest.mark.parametrize("name", ["magnetic_tile", "real_iad"])
+def test_a_defect_called_good_is_not_taken_for_a_normal_image(tmp_path: Path, name: str) -> None:
+    if name == "magnetic_tile":
+        chosen = "tile"
+        write_tiles(tmp_path)
+        (tmp_path / "MT_Fray").rename(tmp_path / "MT_Good")
+    else:
+        chosen = "audiojack"
+        write_real_iad(tmp_path)
+        [split] = tmp_path.rglob("audiojack.json")
+        split.write_text(split.read_text().replace('"anomaly_class": "BX"', '"anomaly_class": "good"'))
+    with pytest.raises(AdshiftError, match="has a mask and a defect that is called good"):
+        datasets.check(name, str(tmp_path), (chosen,))
