@@ -7,16 +7,16 @@ nearest of them take the place of the exact neighbours. `adshift.quantization` s
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from adshift.errors import AdshiftError
 from adshift.methods import storage
 from adshift.methods.patchcore import Bank, MemoryBank, Scoring, channels_of
 from adshift.methods.patchcore import warm_up as warm_up_selection
-from adshift.params import Count
+from adshift.params import Count, Neighbours
 from adshift.quantization import Codes, QuantizedNeighbors, quantize
 
 
@@ -27,11 +27,10 @@ class Fit(Bank):
         bytes: of a row's code, each for two parts of its dimensions.
     """
 
-    retired: ClassVar[Mapping[str, Any]] = {
-        "opq": False
-    }  # models of earlier versions say it; rotated codes are refused
+    # Models of earlier versions say it; rotated codes are refused.
+    retired: ClassVar[Mapping[str, Any]] = {"opq": False}
 
-    bytes: Count
+    bytes: Annotated[Count, Field(le=2048)]
 
 
 class Score(Scoring):
@@ -43,8 +42,8 @@ class Score(Scoring):
             changes nothing.
     """
 
-    candidates: Count
-    refined: Count
+    candidates: Neighbours
+    refined: Neighbours
 
     @model_validator(mode="after")
     def _fewer(self) -> Self:
