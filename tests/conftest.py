@@ -3,9 +3,15 @@ from pathlib import Path
 import pytest
 
 import fake_run
+import isolation
 import trained
 
 ROOT = Path(__file__).parents[1]
+
+# The first fixtures of their scopes, so that they look when all others have been torn down.
+left_by_session = pytest.fixture(scope="session", autouse=True)(isolation.check)
+left_by_module = pytest.fixture(scope="module", autouse=True)(isolation.check)
+left_by_test = pytest.fixture(autouse=True)(isolation.check)
 
 
 @pytest.fixture
