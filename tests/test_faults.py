@@ -54,7 +54,8 @@ KERNEL = """
 """
 HELD = """
         import ctypes
-        ctypes.PyDLL(None).sleep(5)  # as compiling may: the interpreter's lock is held
+        # As compiling may, it holds the interpreter's lock: until the test opens the pipe.
+        ctypes.PyDLL(None).open(bytes(Path(sys.argv[1]).parents[1] / "hold"), 0)
 """
 POOL = """
         from adshift.parallel import map_ordered
@@ -146,10 +147,13 @@ def test_an_orphan_writes_nothing_into_the_next_runs_outputs(tmp_path: Path, she
 @pytest.mark.parametrize("shell", ["/bin/bash", "/bin/sh"])
 def test_an_orphan_whose_code_held_the_interpreters_lock_writes_nothing_either(tmp_path: Path, shell: str) -> None:
     """Neither its main thread nor the one that watches can run before that code returns."""
+    os.mkfifo(tmp_path / "hold")
     pid = orphan(tmp_path, shell, HELD)
     assert start(tmp_path / "data" / "out", SLEEP, "two", "0").wait(timeout=END) == 0
+    time.sleep(2 * (guard.LOOK + guard.GRACE))
     assert guard.alive(pid), "it did not hold the lock"
-    seconds_until_gone(pid)
+    with (tmp_path / "hold").open("r+b", buffering=0):
+        seconds_until_gone(pid)
     assert_second_wrote_alone(tmp_path)
 
 

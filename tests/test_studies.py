@@ -3,8 +3,10 @@
 import csv
 import json
 import math
+import os
 import re
 import shutil
+import signal
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from adshift import methods, params, shift
+from adshift import guard, methods, params, shift
 from adshift.errors import AdshiftError
 from adshift.report import plots
 from adshift.studies import command, declare, queue, results
