@@ -46,7 +46,7 @@ def snapshot() -> State:
     """{kind of state: {name: value}}: a third of a millisecond."""
     state: State = {
         "process": _process(),
-        "thread": {one.name: one.ident for one in threading.enumerate() if not _is_kept(one)},
+        "thread": {f"{one.name} ({one.ident})": one.ident for one in threading.enumerate() if not _is_kept(one)},
         "child process": {str(child): child for child in _children()},
         "environment variable": {key: value for key, value in os.environ.items() if key not in KEPT_VARIABLES},
         "handler of": {name: signal.getsignal(number) for name, number in SIGNALS.items()},
