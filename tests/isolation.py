@@ -33,10 +33,14 @@ KEPT_THREADS = (
     "execnet",  # pytest-xdist's
 )
 
-# Variables that others set once and for good.
+# Variables that pytest changes, or that a library sets when it is imported, for good.
 KEPT_VARIABLES = {
-    "PYTEST_CURRENT_TEST",  # pytest's own
-    "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK",  # sklearn sets them when it is imported
+    "PYTEST_CURRENT_TEST",
+    "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK",  # sklearn
+    "LD_LIBRARY_PATH", "QT_QPA_FONTDIR", "QT_QPA_PLATFORM_PLUGIN_PATH",  # OpenCV
+    "PYTORCH_NVML_BASED_CUDA_CHECK",  # lightning
+    "TORCHINDUCTOR_CACHE_DIR", "CUBLAS_WORKSPACE_CONFIG",  # torch
+    "MPLCONFIGDIR",  # matplotlib
 }  # fmt: skip
 
 State = dict[str, dict[str, Any]]
