@@ -19,7 +19,7 @@ from adshift import guard, methods, params, shift
 from adshift.errors import AdshiftError
 from adshift.report import plots
 from adshift.studies import command, declare, queue, results
-from tiny import DETECTORS, ROOT, Project, write_tree
+from tiny import CLASSES, DETECTORS, ROOT, Project, write_tree
 
 STUDIES = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))
 SMALL: dict[str, Any] = {
@@ -181,6 +181,12 @@ def test_what_is_shipped_is_sound(folder: Path, name: str) -> None:
     assert len({one.name for one in found}) == len(found) > 1
     if study.published:
         assert results._published(study.published)
+
+
+def test_classes_that_are_added_to_the_data_are_seen(tmp_path: Path) -> None:
+    for classes in (CLASSES[:1], CLASSES[:2]):
+        write_tree(tmp_path, classes)
+        assert dict(declare._preset("mvtec", str(tmp_path)))["classes"] == list(classes)
 
 
 def test_the_xai_study(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
