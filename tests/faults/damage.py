@@ -11,6 +11,10 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from faults.kills import compare, size
 from tiny import DETECTORS, Project, flip
 
 MADE_AGAIN, TOLD = "made again", "told"
+WORKERS = 3  # copies of the project in which files are damaged side by side
 
 # kind: (file, the command of a stage that uses it)
 METHOD, NAME = "patchcore", "dots"
@@ -40,6 +45,35 @@ CASES = {
     "replicates": (f"data/evaluation/mvtec/bootstrap/{METHOD}.npz", "aggregate"),
     "ablation's bank": (f"data/ablation/mvtec/{NAME}/model.safetensors", "score_ablation"),
 }
+
+
+def dvc(project: Project, *arguments: str) -> tuple[int, str]:
+    """Exit code and words of `dvc ARGUMENTS`, in a copy of this process: DVC is imported once, not at each command."""
+    import dvc.cli
+    import dvc.commands.repro
+    import dvc.repo.reproduce
+
+    with tempfile.TemporaryFile() as said:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if not (child := os.fork()):
+            code = 255
+            try:
+                os.chdir(project.folder)
+                os.environ.update(project.full_environment())
+                for stream in (1, 2):
+                    os.dup2(said.fileno(), stream)
+                code = dvc.cli.main(list(arguments))
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        said.seek(0)
+        return code, said.read().decode(errors="replace")
+
+
+Run = Callable[..., tuple[int, str]]
 
 
 def inject(bench: Any, args: argparse.Namespace) -> dict[str, Any]:
@@ -78,26 +112,39 @@ def inject(bench: Any, args: argparse.Namespace) -> dict[str, Any]:
 
 def _every_file_seen(bench: Any) -> dict[str, Any]:
     """Each file below data/ and models/ alone, with a new time."""
-    project = bench.copy("seen")
-    project.dvc("status", ok=False)
-    outcomes: dict[str, list[str]] = {}
-    for name in every_file(project):
-        outcome = reproduce_damaged(project, name)
-        outcomes.setdefault(outcome, []).append(name)
-        if outcome != MADE_AGAIN:
-            print(outcome, name, flush=True)
-            shutil.rmtree(project.folder)
-            project = bench.copy("seen")
-            project.dvc("status", ok=False)
-    shutil.rmtree(project.folder)
-    count = sum(map(len, outcomes.values()))
-    harmed = {outcome: names for outcome, names in outcomes.items() if outcome not in (MADE_AGAIN, TOLD)}
-    entry = {"kind": "each file alone, with a new time, then `dvc repro`", "files": count, "harmed": harmed}
-    entry |= {outcome: len(names) for outcome, names in outcomes.items()}
-    entry["files_survived"] = count - sum(map(len, harmed.values()))
-    entry["survived"] = not harmed
+    names = every_file(bench.whole)
+    with ProcessPoolExecutor(WORKERS, get_context("fork")) as pool:
+        parts = list(pool.map(_share_seen, [bench] * WORKERS, (names[start::WORKERS] for start in range(WORKERS))))
+    outcomes = {name: outcome for part in parts for name, outcome in part.items()}
+    counts = Counter(outcomes.values())
+    entry = {
+        "kind": "each file alone, with a new time, then `dvc repro`",
+        "files": len(names),
+        "files_survived": counts[MADE_AGAIN] + counts[TOLD],
+        "outcomes": dict(counts),
+        "harmed": {name: outcome for name, outcome in outcomes.items() if outcome not in (MADE_AGAIN, TOLD)},
+        "survived": counts[MADE_AGAIN] + counts[TOLD] == len(names),
+    }
     print(entry, flush=True)
     return entry
+
+
+def _share_seen(bench: Any, names: list[str]) -> dict[str, str]:
+    """{file: what came of it}, in a copy of the project; a new one after what left it another."""
+    outcomes: dict[str, str] = {}
+    project = None
+    for name in names:
+        if project is None:
+            project = bench.copy(f"seen-{os.getpid()}")
+            project.dvc("status", ok=False)
+        outcomes[name] = reproduce_damaged(project, name)
+        if outcomes[name] != MADE_AGAIN:
+            print(outcomes[name], name, flush=True)
+            shutil.rmtree(project.folder)
+            project = None
+    if project is not None:
+        shutil.rmtree(project.folder)
+    return outcomes
 
 
 def _every_file_unseen(bench: Any) -> list[dict[str, Any]]:
@@ -134,7 +181,7 @@ def every_file(project: Project) -> list[str]:
     return sorted(str(path.relative_to(project.folder)) for path in places)
 
 
-def reproduce_damaged(project: Project, name: str) -> str:
+def reproduce_damaged(project: Project, name: str, run: Run = dvc) -> str:
     """Flip a bit of a file, its time too, and run the stage that it is an output of: what came of it.
 
     That stage alone: DVC leaves the others in peace when its outputs get the hashes that they had, which is looked at.
@@ -142,7 +189,7 @@ def reproduce_damaged(project: Project, name: str) -> str:
     file, locks = project.folder / name, _locks(project)
     sound, hashes = file.read_bytes(), project.hashes()
     flip(file, seen=True)
-    code, said = dvc(project, "repro", "--single-item", _owner(project, name))
+    code, said = run(project, "repro", "--single-item", _owner(project, name))
     if code:
         return TOLD if file.name in said and "  remedy: " in said and "Traceback" not in said else "failed"
     if _locks(project) != locks and project.hashes() != hashes:
@@ -150,12 +197,12 @@ def reproduce_damaged(project: Project, name: str) -> str:
     return MADE_AGAIN if file.read_bytes() == sound else "left as it was"
 
 
-def carried_over(project: Project, stage: str, outs: list[str]) -> list[str]:
+def carried_over(project: Project, stage: str, outs: list[str], run: Run = dvc) -> list[str]:
     """Flip a bit of each of these outputs, times kept, and run their stage: those that are not as they were."""
     hashes, sound = project.hashes(), {name: (project.folder / name).read_bytes() for name in outs}
     for name in outs:
         flip(project.folder / name)
-    code, said = dvc(project, "repro", "--force", "--single-item", stage)
+    code, said = run(project, "repro", "--force", "--single-item", stage)
     if code or project.hashes() != hashes:
         print(said, flush=True)
         return outs
@@ -175,32 +222,6 @@ def persistent(project: Project) -> dict[str, list[str]]:
             files = [path for place in places for path in (place.rglob("*") if place.is_dir() else [place])]
             found[name] = sorted(str(path.relative_to(project.folder)) for path in files if path.is_file())
     return found
-
-
-def dvc(project: Project, *arguments: str) -> tuple[int, str]:
-    """Exit code and words of `dvc ARGUMENTS`, in a copy of this process: DVC is imported once, not at each command."""
-    import dvc.cli
-    import dvc.commands.repro
-    import dvc.repo.reproduce
-
-    with tempfile.TemporaryFile() as said:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if not (child := os.fork()):
-            code = 255
-            try:
-                os.chdir(project.folder)
-                os.environ.update(project.full_environment())
-                for stream in (1, 2):
-                    os.dup2(said.fileno(), stream)
-                code = dvc.cli.main(list(arguments))
-                sys.stdout.flush()
-                sys.stderr.flush()
-            finally:
-                os._exit(code)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        said.seek(0)
-        return code, said.read().decode(errors="replace")
 
 
 def _owner(project: Project, name: str) -> str:
