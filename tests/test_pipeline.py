@@ -302,7 +302,7 @@ def test_the_summary_is_of_params_yaml(restored: Project) -> None:
     restored.dvc("repro", "check")
     assert "changed since: data/settings/patchcore/fit.json\n" in refused()
     restored.change(dataset__name="visa", seed=7)
-    assert "changed since: dataset.name, seed, " in refused()
+    assert "changed since: dataset, dataset.name, seed, " in refused()
 
 
 def test_a_summary_alone_is_shown(project: Project, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def changed_since(stage: str) -> list[str]:
             for path, how in (pair for group in entry.values() for pair in group.items()):
                 if isinstance(how, dict):
                     keys |= set(how)
-                elif how != "deleted" and not path.startswith(CODE):
+                elif how in ("modified", "new") and not path.startswith(CODE):  # not: deleted, not in cache
                     paths.add(path)
     return [*sorted(keys), *sorted(paths), *sorted(commands)]
 
