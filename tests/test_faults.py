@@ -28,7 +28,7 @@ from adshift.metrics import bootstrap
 from adshift.records import Predictions
 from adshift.report.tables import read_csv
 from timing import END, fastest
-from tiny import ROOT, write_tree
+from tiny import ROOT, flip, write_tree
 
 LIMIT = 2.0  # seconds in which a stage ends after a signal, or after DVC's end
 
@@ -414,16 +414,6 @@ class Repository:
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     return Repository(tmp_path)
-
-
-def flip(file: Path) -> None:
-    """A bit, as a failing disk does: rights and times are what they were."""
-    before, content = file.stat(), bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.chmod(0o644)
-    file.write_bytes(content)
-    file.chmod(before.st_mode)
-    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def test_a_flipped_byte_in_the_remote_is_refused(repository: Repository, tmp_path: Path) -> None:

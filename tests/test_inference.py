@@ -26,7 +26,8 @@ from adshift.inference import Geometry, Model
 from adshift.manifest import path_of, read
 from adshift.records import Predictions
 from adshift.scenarios import pair, scores_path
-from tiny import ROOT
+from adshift.stage import read_json
+from tiny import ROOT, flip
 
 NAME = trained.NAMES[0]
 
@@ -438,8 +439,14 @@ def test_a_model_by_reference(study: Path, files: dict[str, str], tmp_path: Path
     ):
         with pytest.raises(AdshiftError, match=words):
             adshift.load(reference, cache=cache)
+    pinned = f"{repo}#patchcore/{NAME}/clean@{commit}"
+    for file in (*ours, pull.ORIGIN):  # what is damaged in the cache is fetched again
+        flip(pull.fetch(pinned, cache) / file)
+        kept = pull.fetch(pinned, cache)
+        assert {one.name: one.read_bytes() for one in kept.iterdir() if one.name != pull.ORIGIN} == ours
+        assert read_json(kept / pull.ORIGIN)["commit"] == commit
     shutil.rmtree(repo)  # a commit that was fetched is at hand
-    assert pull.fetch(f"{repo}#patchcore/{NAME}/clean@{commit}", cache).is_dir()
+    assert pull.fetch(pinned, cache).is_dir()
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Complete model directories, as the package stage leaves them."""
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +21,8 @@ from adshift.features import Features
 from adshift.manifest import anomalous
 from adshift.records import Predictions
 from adshift.scenarios import features_path, model_path, pair, scores_path
-from tiny import ROOT
+from adshift.stage import write_json
+from tiny import ROOT, flip
 
 NAME = trained.NAMES[0]
 
@@ -128,32 +131,56 @@ def test_packaging_again_changes_no_byte_and_leaves_the_weights_where_they_lie(s
     assert (weights.stat().st_ino, weights.stat().st_mtime_ns) == where
 
 
-def test_another_fit_replaces_the_weights(study: Path, tmp_path: Path) -> None:
-    """By model.json, which has their hash: the old ones are taken over only where it is the same."""
-    source, old, target = (tmp_path / name for name in ("source", "old", "target"))
-    for place, text in ((source, "new"), (old, "old")):
-        place.mkdir()
-        for file in package.FITTED:
-            (place / file).write_text(f"{text} {file}")
+def write_fit(place: Path, text: str) -> Path:
+    """A description and weights as `fit` leaves them, whose content is `text`."""
+    place.mkdir()
+    (place / "model.safetensors").write_text(text)
+    write_json(place / "model.json", {"sha256": hashlib.sha256(text.encode()).hexdigest()}, checksum=True)
+    return place
+
+
+def inodes(place: Path) -> list[int]:
+    return [(place / file).stat().st_ino for file in package.FITTED]
+
+
+def test_another_fit_replaces_the_weights(tmp_path: Path) -> None:
+    """The old ones are taken over only where their content is the same."""
+    source, old, same = (write_fit(tmp_path / name, text) for name, text in
+                         (("source", "new"), ("old", "old"), ("same", "new")))  # fmt: skip
+    target, other = tmp_path / "target", tmp_path / "other"
     target.mkdir()
     package._fitted(source, old, target)
-    assert (target / "model.safetensors").read_text() == "new model.safetensors"
-    (old / "model.json").write_text("new model.json")
-    other = tmp_path / "other"
+    assert inodes(target) == inodes(source)
+    assert (target / "model.safetensors").read_text() == "new"
     other.mkdir()
-    package._fitted(source, old, other)
-    assert (other / "model.safetensors").stat().st_ino == (old / "model.safetensors").stat().st_ino
+    package._fitted(source, same, other)
+    assert inodes(other) == inodes(same)
+
+
+@pytest.mark.parametrize("file", package.FITTED)
+def test_a_damaged_model_is_not_packaged_again(tmp_path: Path, file: str) -> None:
+    """The one packaged before is replaced from the fit, whose own damage is told: nothing is linked unread."""
+    source, old = write_fit(tmp_path / "source", "weights"), write_fit(tmp_path / "old", "weights")
+    sound = contents(source)
+    target, none = tmp_path / "target", tmp_path / "none"
+    for place in (target, none):
+        place.mkdir()
+    flip(old / file)
+    package._fitted(source, old, target)
+    assert contents(target) == sound
+    flip(source / file)
+    with pytest.raises(AdshiftError, match=rf"source/{re.escape(file)}: ") as told:
+        package._fitted(source, old, none)
+    assert "adshift repair" in told.value.remedy
+    assert not (none / file).exists()
 
 
 def test_where_links_are_refused_models_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError
 
-    source, target = tmp_path / "source", tmp_path / "target"
-    for place in (source, target):
-        place.mkdir()
-    for file in package.FITTED:
-        (source / file).write_text(file)
+    source, target = write_fit(tmp_path / "source", "weights"), tmp_path / "target"
+    target.mkdir()
     monkeypatch.setattr(os, "link", refuse)
     package._fitted(source, tmp_path / "none", target)
     assert contents(target) == contents(source)

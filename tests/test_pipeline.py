@@ -13,7 +13,8 @@ from ruamel.yaml import YAML
 import budgets
 from adshift import package, sources
 from adshift.scenarios import DOMAINS
-from tiny import CLASSES, DETECTORS, Project, plain, write_tree
+from faults.damage import MADE_AGAIN, carried_over, reproduce_damaged
+from tiny import CLASSES, DETECTORS, Project, flip, plain, write_tree
 
 PLUMBING = {str(path) for path in sources.PLUMBING}  # no output depends on these
 
@@ -248,6 +249,80 @@ def test_a_calibration_knob_refits_nothing(restored: Project) -> None:
     groups = {name.split("@")[0] for name in restored.ran(restored.dvc("repro"))}
     assert {"check", "calibrate", "evaluate", "package"} <= groups
     assert groups <= {"check", "calibrate", "evaluate", "package", "aggregate", "report"}
+
+
+MODEL = f"models/mvtec/patchcore/{CLASSES[0]}/clean"
+WEIGHTS = f"{MODEL}/model.safetensors"
+
+
+def run_dvc(project: Project, *arguments: str) -> tuple[int, str]:
+    done = project.run("dvc", *arguments, ok=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        WEIGHTS,
+        f"{MODEL}/threshold.json",
+        f"data/fitted/mvtec/patchcore/{CLASSES[0]}/clean/model.safetensors",
+        f"data/split/mvtec/{CLASSES[0]}.csv",
+    ],
+)
+def test_a_damaged_output_is_made_again(restored: Project, name: str) -> None:
+    """DVC sees the new time; every other file: `make faults ONLY=damage`."""
+    assert reproduce_damaged(restored, name, run_dvc) == MADE_AGAIN
+
+
+def test_damage_that_dvc_does_not_see_is_not_packaged_again(restored: Project) -> None:
+    assert carried_over(restored, "package", [WEIGHTS, f"{MODEL}/model.json"], run_dvc) == []
+
+
+def test_a_damaged_model_is_refused_and_its_remedy_works(restored: Project) -> None:
+    def predict() -> tuple[int, str]:
+        done = restored.run("adshift", "predict", MODEL, f"photos/{CLASSES[0]}/test/good/000.png", ok=False)
+        return done.returncode, done.stderr
+
+    flip(restored.folder / WEIGHTS)
+    code, said = predict()
+    assert code == 2
+    assert f"{WEIGHTS}: damaged" in said
+    assert "`adshift repair`" in said
+    assert restored.ran(restored.dvc("repro")) == set()  # DVC does not see it
+    assert restored.run("adshift", "repair").stdout == f"{WEIGHTS}: damaged, removed\n"
+    hashes = restored.hashes()
+    assert restored.ran(restored.dvc("repro")) == {"package"}
+    assert restored.hashes() == hashes
+    assert predict() in ((0, ""), (1, ""))
+
+
+def test_the_summary_is_of_params_yaml(restored: Project) -> None:
+    """After a run that was interrupted behind its first stage, and before any."""
+
+    def refused() -> str:
+        done = restored.run("adshift", "summary", ok=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "other parameters or data" in done.stderr
+        assert "`dvc repro`" in done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    assert "patchcore" in restored.run("adshift", "summary").stdout
+    restored.change(patchcore__coreset=0.3)
+    assert "changed since: params.yaml\n" in refused()
+    restored.dvc("repro", "check")
+    assert "changed since: data/settings/patchcore/fit.json\n" in refused()
+    restored.change(dataset__name="visa", seed=7)
+    assert "changed since: dataset, dataset.name, seed, " in refused()
+
+
+def test_a_summary_alone_is_shown(project: Project, tmp_path: Path) -> None:
+    """In a clone that has pulled nothing, and after a change of code."""
+    project.git("clone", "-q", str(project.folder), str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    module = clone.folder / "src/adshift/calibration.py"
+    module.write_text(module.read_text() + "\n")
+    assert clone.run("adshift", "summary").stdout == project.run("adshift", "summary").stdout
 
 
 def test_a_remote_serves_another_clone_whole_and_in_part(project: Project, tmp_path: Path) -> None:

@@ -55,6 +55,22 @@ def write_tree(root: Path, classes: tuple[str, ...] = CLASSES) -> None:
                 Image.fromarray(image).save(folder / f"{index:03}.png")
 
 
+def flip(file: Path, *, seen: bool = False) -> None:
+    """One bit, seven eighths into the content (of features: a training image), as a failing disk does.
+
+    Args:
+        file: rights and inode stay.
+        seen: whether its time changes, which DVC goes by.
+    """
+    before, content = file.stat(), bytearray(file.read_bytes())
+    content[len(content) * 7 // 8] ^= 1
+    file.chmod(0o644)
+    file.write_bytes(content)
+    file.chmod(before.st_mode)
+    if not seen:
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def plain(address: str) -> str:
     """A stage's name, without the file that it is in."""
     return address.removeprefix(f"{DETECTORS}:")

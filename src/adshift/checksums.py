@@ -15,6 +15,7 @@ from typing import Any
 
 KEY = "checksum"  # of a JSON object; in a table's header "checksum=..." follows the columns
 REMEDY = "run `adshift repair`, which removes what is damaged, then `dvc repro`, which makes it again"
+MODEL_REMEDY = "run `adshift repair` in its project, then `dvc repro`; a copy of it: copy or fetch it again"
 
 
 def of(data: Any) -> int:

@@ -12,6 +12,8 @@ from typing import Any
 from adshift.errors import AdshiftError
 from adshift.stage import run
 
+SHOWN = 5  # changes that an error names
+
 
 def main() -> None:
     """Entry point."""
@@ -52,7 +54,11 @@ def _main() -> None:
     commands.add_parser("repair", help="remove outputs and cache objects that are not what dvc.lock says").set_defaults(
         work=_repair
     )
-    commands.add_parser("summary", help="print metrics/summary.json as a table").set_defaults(work=_summary)
+    summary = commands.add_parser(
+        "summary", help="print metrics/summary.json as a table",
+        epilog="Ends with 1, and prints no figure, if parameters or data have changed since. Code is not compared.",
+    )  # fmt: skip
+    summary.set_defaults(work=_summary)
 
     compare = commands.add_parser("compare", help="several runs and published figures in one table and a radar chart")
     compare.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="a project, or a folder with results.csv")
@@ -281,6 +287,14 @@ def _summary(args: argparse.Namespace) -> None:
     path = Path("metrics/summary.json")
     if not path.is_file():
         raise AdshiftError(f"{path}: not there", "run `dvc repro` first")
+    from adshift.provenance import changed_since
+
+    if changed := changed_since("aggregate"):
+        more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+        what = (
+            f"{path}: its figures came from other parameters or data; changed since: {', '.join(changed[:SHOWN])}{more}"
+        )
+        raise AdshiftError(what, "`dvc repro` makes those of params.yaml as it is now")
     summary = json.loads(path.read_text(encoding="utf-8"))
     columns = list(dict.fromkeys(key for method in summary.values() for metrics in method.values() for key in metrics))
     widths = {column: max(14, len(column) + 2) for column in columns}

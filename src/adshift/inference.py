@@ -31,6 +31,7 @@ from PIL import Image
 from adshift import methods, package, pull
 from adshift.backbones import Backbone, from_spec
 from adshift.calibration import decide
+from adshift.checksums import MODEL_REMEDY as REMEDY
 from adshift.embedding import stored
 from adshift.errors import AdshiftError
 from adshift.features import Features
@@ -41,7 +42,6 @@ from adshift.records import Predictions, Reference
 __all__ = ["Geometry", "Input", "Model", "Prediction", "Reference", "Region", "load"]
 
 BATCH = 16  # images in memory together
-REMEDY = "fetch the model again, or make it again with `dvc repro package`"
 
 Picture = str | Path | Image.Image | np.ndarray
 

@@ -11,6 +11,7 @@ Nothing in it changes with the time, the machine or the git revision, so that eq
 by hash which code fitted it; who fetches a model by reference records the revision beside it (`adshift.inference`).
 """
 
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -21,10 +22,12 @@ import numpy as np
 
 from adshift import __version__
 from adshift.calibration import Threshold
+from adshift.errors import AdshiftError
 from adshift.features import Features
 from adshift.images import sha256
 from adshift.manifest import anomalous
 from adshift.methods import UNIFIED, settings_path
+from adshift.methods.storage import REMEDY
 from adshift.records import Predictions, Reference
 from adshift.scenarios import DOMAINS, SCENARIOS, Scenario, features_path, model_path, pair, scores_path, split_path
 from adshift.stage import read_json, write_json
@@ -135,19 +138,38 @@ def write(folder: Path, method: str, settings: Any) -> None:
 
 
 def _fitted(source: Path, old: Path, target: Path) -> None:
-    """Bring a fitted model to `target`: from where it lay before, else from the fit; linked, its bytes are not read.
+    """Hard-link the fitted model to `target`: from `old`, the model packaged before, where it is sound and the same.
 
-    DVC knows an unchanged file by its path and inode: taken over from `old`, it is neither hashed nor copied again,
-    which would take seconds for PaDiM's models at every knob of calibration.
+    DVC recognizes a file of the same path, inode and time, and neither hashes nor copies it again. What is linked is
+    read and compared with the hash in the fitted model.json, wherever it comes from: DVC would record damage as sound.
+
+    Args:
+        source: what `fit` wrote.
+        old: the packaged model; need not exist.
+        target: an existing folder.
+
+    Raises:
+        AdshiftError: the fitted model is damaged.
     """
-    said = source / FITTED[0]
-    same = (old / FITTED[0]).is_file() and (old / FITTED[0]).read_bytes() == said.read_bytes()  # has the weights' hash
-    for file in FITTED:
-        place = (old if same and (old / file).is_file() else source) / file
+    description, weights = FITTED
+    expected = {description: _sha256(source / description), weights: read_json(source / description, REMEDY)["sha256"]}
+    for file, sha256_of_it in expected.items():
+        place = next((place for place in (old, source) if _sha256(place / file) == sha256_of_it), None)
+        if place is None:
+            raise AdshiftError(f"{source / file}: damaged, its content is not what model.json says", REMEDY)
         try:
-            os.link(place.resolve(), target / file)  # DVC may have made it a symbolic link to its cache
+            os.link((place / file).resolve(), target / file)  # DVC may have made it a symbolic link to its cache
         except OSError:  # across file systems, or where there are no links
-            shutil.copy2(place, target / file)
+            shutil.copy2(place / file, target / file)
+
+
+def _sha256(file: Path) -> str | None:
+    """Hash of a file of any size; None if it cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def _validation(dataset: str, method: str, model: str, domains: str, name: str) -> Predictions:

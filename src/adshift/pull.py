@@ -2,8 +2,8 @@
 
 REPO is a git repository, a path or a URL; REV a commit, branch or tag of it, its default branch's head if not given.
 The data set is the one of params.yaml at REV, unless it stands first: `REPO#DATASET/METHOD/CLASS/DOMAIN`. The unified
-model of a method is METHOD/unified/clean. What is fetched is verified, kept, and not fetched again: in
-`$XDG_CACHE_HOME/adshift/models` (`~/.cache` where that is not set), a folder a commit and model.
+model of a method is METHOD/unified/clean. What is fetched is verified and kept, in `$XDG_CACHE_HOME/adshift/models`
+(`~/.cache` where that is not set), a folder a commit and model. It is fetched again only if a file of it has changed.
 """
 
 import hashlib
@@ -15,10 +15,10 @@ from typing import Any
 
 from adshift.errors import AdshiftError
 from adshift.package import FILES
-from adshift.stage import output, write_json
+from adshift.stage import output, read_json, write_json
 
 FORM = "REPO#METHOD/CLASS/DOMAIN@REV, REPO#DATASET/METHOD/CLASS/DOMAIN@REV, or either without @REV"
-ORIGIN = "origin.json"  # beside a model: where it was fetched from
+ORIGIN = "origin.json"  # beside a model: where it was fetched from, and the MD5 of its files
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,13 @@ def _folder(place: Path, address: Address, commit: str) -> Path:
 
 
 def _kept(place: Path, address: Address, commit: str) -> Path | None:
+    """The model as it was fetched before; None if it was not, or if a file has changed since."""
     folder = _folder(place, address, commit)
-    return folder if (folder / ORIGIN).is_file() else None
+    try:
+        sound = all(_md5(folder / file) == md5 for file, md5 in read_json(folder / ORIGIN)["md5"].items())
+    except (AdshiftError, KeyError, OSError):
+        return None
+    return folder if sound else None
 
 
 def _fetch(address: Address, place: Path) -> Path:
@@ -109,10 +114,15 @@ def _fetch(address: Address, place: Path) -> Path:
         raise AdshiftError(what, f"choose from: {_known(files)}")
     with output(_folder(place, address, commit)) as folder:
         folder.mkdir()
+        hashes = {}
         for file, source in found.items():
             files.get_file(source, str(folder / file))
-            _verify(folder / file, files.info(source).get("md5"), address)
-        write_json(folder / ORIGIN, {"repo": address.repo, "rev": address.rev, "commit": commit, "path": path})
+            hashes[file] = _md5(folder / file)
+            if hashes[file] != (files.info(source).get("md5") or hashes[file]):  # none for a file in git
+                what = f"{file} of {address.repo} is damaged: its content is not what dvc.lock says"
+                raise AdshiftError(what, "whoever trained it: `dvc push` again from a sound cache")
+        origin = {"repo": address.repo, "rev": address.rev, "commit": commit, "path": path, "md5": hashes}
+        write_json(folder / ORIGIN, origin, checksum=True)
     return _folder(place, address, commit)
 
 
@@ -132,12 +142,9 @@ def _known(files: Any) -> str:
     return ", ".join(folders[:40]) or "none: `dvc repro package` makes them, `dvc push` and `git push` share them"
 
 
-def _verify(path: Path, md5: str | None, address: Address) -> None:
+def _md5(path: Path) -> str:
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if md5 and found != md5:
-        what = f"{path.name} of {address.repo} is damaged: its content is not what dvc.lock says"
-        raise AdshiftError(what, "whoever trained it: `dvc push` again from a sound cache")
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 REASONS = {

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from adshift.checksums import REMEDY
+from adshift.checksums import MODEL_REMEDY, REMEDY
 from adshift.errors import AdshiftError
 from adshift.resample import enlarge
 
@@ -99,8 +99,7 @@ class Reference:
         Raises:
             AdshiftError: the file is missing or damaged.
         """
-        remedy = "fetch the model again, or make it again with `dvc repro package`"
-        return _read(path, lambda file: cls(file["scores"], file["features"]), "a readable reference", remedy)
+        return _read(path, lambda file: cls(file["scores"], file["features"]), "a readable reference", MODEL_REMEDY)
 
     def save(self, path: Path) -> None:
         np.savez(path, scores=self.scores.astype(np.float32), features=self.features.astype(np.float32))

@@ -1,17 +1,29 @@
-"""One bit of one file of each kind flipped, so that DVC does not see it: the stage that uses the file refuses it.
+"""Flipped bits: each file of a finished run, with a new time and with the old one, which DVC does not see.
 
-The file keeps its time and size, as one on a failing disk does, and `dvc status` calls it fresh. With all of them so,
-their objects in the cache too, `adshift repair` and `dvc repro` must bring back what the undisturbed run has.
+With a new time: `dvc repro` makes the file again or says what is wrong, and records no hash of a damaged output. With
+the old one: the stage that uses a file of each kind refuses it; a stage with `persist` that runs again for another
+reason carries no damage over; `adshift repair` finds every file; after it, `dvc repro` brings back what the undisturbed
+run has, with the objects in DVC's cache damaged too.
 """
 
 import argparse
 import os
 import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from adshift import repair
 from faults.kills import compare, size
-from tiny import Project
+from tiny import DETECTORS, Project, flip
+
+MADE_AGAIN, TOLD = "made again", "told"
+WORKERS = 3  # copies of the project in which files are damaged side by side
 
 # kind: (file, the command of a stage that uses it)
 METHOD, NAME = "patchcore", "dots"
@@ -35,8 +47,37 @@ CASES = {
 }
 
 
+def dvc(project: Project, *arguments: str) -> tuple[int, str]:
+    """Exit code and words of `dvc ARGUMENTS`, in a copy of this process: DVC is imported once, not at each command."""
+    import dvc.cli
+    import dvc.commands.repro
+    import dvc.repo.reproduce
+
+    with tempfile.TemporaryFile() as said:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if not (child := os.fork()):
+            code = 255
+            try:
+                os.chdir(project.folder)
+                os.environ.update(project.full_environment())
+                for stream in (1, 2):
+                    os.dup2(said.fileno(), stream)
+                code = dvc.cli.main(list(arguments))
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        said.seek(0)
+        return code, said.read().decode(errors="replace")
+
+
+Run = Callable[..., tuple[int, str]]
+
+
 def inject(bench: Any, args: argparse.Namespace) -> dict[str, Any]:
-    """Each kind of file alone, then all at once in the workspace and in DVC's cache, and an object of a remote."""
+    """Each kind of file alone, all at once in the workspace and in DVC's cache, an object of a remote; every file."""
     project = bench.copy("damaged")
     project.dvc("status", ok=False)  # DVC looks at every file of the copy once, as it did in the project
     entries, flipped = [], []
@@ -63,23 +104,140 @@ def inject(bench: Any, args: argparse.Namespace) -> dict[str, Any]:
     entries += [entry, _remote(bench)]
     print(*entries[-2:], sep="\n", flush=True)
     shutil.rmtree(project.folder)
-    return {"injected": len(entries), "survived": sum(bool(entry["survived"]) for entry in entries), "entries": entries}
+    entries += [_every_file_seen(bench), *_every_file_unseen(bench)]
+    injected = sum(entry.get("files", 1) for entry in entries)
+    survived = sum(entry.get("files_survived", int(entry["survived"])) for entry in entries)
+    return {"injected": injected, "survived": survived, "entries": entries}
+
+
+def _every_file_seen(bench: Any) -> dict[str, Any]:
+    """Each file below data/ and models/ alone, with a new time."""
+    names = every_file(bench.whole)
+    with ProcessPoolExecutor(WORKERS, get_context("fork")) as pool:
+        parts = list(pool.map(_share_seen, [bench] * WORKERS, (names[start::WORKERS] for start in range(WORKERS))))
+    outcomes = {name: outcome for part in parts for name, outcome in part.items()}
+    counts = Counter(outcomes.values())
+    entry = {
+        "kind": "each file alone, with a new time, then `dvc repro`",
+        "files": len(names),
+        "files_survived": counts[MADE_AGAIN] + counts[TOLD],
+        "outcomes": dict(counts),
+        "harmed": {name: outcome for name, outcome in outcomes.items() if outcome not in (MADE_AGAIN, TOLD)},
+        "survived": counts[MADE_AGAIN] + counts[TOLD] == len(names),
+    }
+    print(entry, flush=True)
+    return entry
+
+
+def _share_seen(bench: Any, names: list[str]) -> dict[str, str]:
+    """{file: what came of it}, in a copy of the project; a new one after what left it another."""
+    outcomes: dict[str, str] = {}
+    project = None
+    for name in names:
+        if project is None:
+            project = bench.copy(f"seen-{os.getpid()}")
+            project.dvc("status", ok=False)
+        outcomes[name] = reproduce_damaged(project, name)
+        if outcomes[name] != MADE_AGAIN:
+            print(outcomes[name], name, flush=True)
+            shutil.rmtree(project.folder)
+            project = None
+    if project is not None:
+        shutil.rmtree(project.folder)
+    return outcomes
+
+
+def _every_file_unseen(bench: Any) -> list[dict[str, Any]]:
+    """All of them with the old time: not carried over by a stage that runs again, and found by `adshift repair`."""
+    project = bench.copy("unseen")
+    project.dvc("status", ok=False)
+    entries = []
+    for stage, outs in persistent(project).items():
+        carried = carried_over(project, stage, outs)
+        kind = f"all outputs of {stage} with the old time, then `dvc repro --force --single-item {stage}`"
+        entry = {"kind": kind, "files": len(outs), "files_survived": len(outs) - len(carried), "harmed": carried}
+        entries.append(entry | {"survived": not carried})
+        print(entries[-1], flush=True)
+    names = every_file(project)
+    for name in names:
+        flip(project.folder / name)
+    locks, (code, said) = _locks(project), dvc(project, "repro")
+    unseen = code == 0 and not project.ran(said) and _locks(project) == locks
+    removed = {line.split(": ")[0] for line in project.run("adshift", "repair").stdout.splitlines()}
+    found = [name for name in names if name in removed]
+    project.dvc("repro")
+    entry = {"kind": "every file with the old time", "unseen_by_dvc": unseen, "files": len(names),
+             "files_survived": len(found), "harmed": sorted({*names} - {*found})}  # fmt: skip
+    entry |= compare(bench.whole, project) | {"intact": whole(bench.whole, project)}
+    entry["survived"] &= entry["intact"] and not entry["harmed"]
+    shutil.rmtree(project.folder)
+    print(entry, flush=True)
+    return [*entries, entry]
+
+
+def every_file(project: Project) -> list[str]:
+    """Files below data/ and models/, as paths in the project."""
+    places = (path for name in ("data", "models") for path in (project.folder / name).rglob("*") if path.is_file())
+    return sorted(str(path.relative_to(project.folder)) for path in places)
+
+
+def reproduce_damaged(project: Project, name: str, run: Run = dvc) -> str:
+    """Flip a bit of a file, its time too, and run the stage that it is an output of: what came of it.
+
+    That stage alone: DVC leaves the others in peace when its outputs get the hashes that they had, which is looked at.
+    """
+    file, locks = project.folder / name, _locks(project)
+    sound, hashes = file.read_bytes(), project.hashes()
+    flip(file, seen=True)
+    code, said = run(project, "repro", "--single-item", _owner(project, name))
+    if code:
+        return TOLD if file.name in said and "  remedy: " in said and "Traceback" not in said else "failed"
+    if _locks(project) != locks and project.hashes() != hashes:
+        return "recorded"
+    return MADE_AGAIN if file.read_bytes() == sound else "left as it was"
+
+
+def carried_over(project: Project, stage: str, outs: list[str], run: Run = dvc) -> list[str]:
+    """Flip a bit of each of these outputs, times kept, and run their stage: those that are not as they were."""
+    hashes, sound = project.hashes(), {name: (project.folder / name).read_bytes() for name in outs}
+    for name in outs:
+        flip(project.folder / name)
+    code, said = run(project, "repro", "--force", "--single-item", stage)
+    if code or project.hashes() != hashes:
+        print(said, flush=True)
+        return outs
+    return [name for name in outs if (project.folder / name).read_bytes() != sound[name]]
+
+
+def persistent(project: Project) -> dict[str, list[str]]:
+    """{stage: files of its outputs} of the stages whose outputs DVC leaves in place while they run."""
+    from ruamel.yaml import YAML
+
+    stages = YAML(typ="safe").load((project.folder / "dvc.yaml").read_text())["stages"]
+    found = {}
+    for name, stage in stages.items():
+        declared = [*stage.get("outs", []), *stage.get("metrics", [])]
+        if any(isinstance(out, dict) and next(iter(out.values())).get("persist") for out in declared):
+            places = [project.folder / out["path"] for out in project.locked()[name]["outs"]]
+            files = [path for place in places for path in (place.rglob("*") if place.is_dir() else [place])]
+            found[name] = sorted(str(path.relative_to(project.folder)) for path in files if path.is_file())
+    return found
+
+
+def _owner(project: Project, name: str) -> str:
+    """Address of the stage that a file is an output of."""
+    places = {out["path"]: stage for stage, entry in project.locked().items() for out in entry.get("outs", [])}
+    stage = next(stage for place, stage in places.items() if name == place or name.startswith(f"{place}/"))
+    return stage if f"  {stage}:" in (project.folder / "dvc.lock").read_text().splitlines() else f"{DETECTORS}:{stage}"
+
+
+def _locks(project: Project) -> list[bytes]:
+    return [(project.folder / lock).read_bytes() for lock in repair.LOCKS]
 
 
 def find(project: Project, pattern: str) -> Path:
     pattern = pattern.replace("MODEL", f"**/mvtec/{METHOD}/{NAME}/clean")
     return min(path for path in project.folder.glob(pattern) if ".dvc" not in path.parts)
-
-
-def flip(file: Path) -> None:
-    """One bit, seven eighths into the content (of features: a training image), times kept."""
-    times, mode = file.stat(), file.stat().st_mode
-    content = bytearray(file.read_bytes())
-    content[len(content) * 7 // 8] ^= 1
-    file.chmod(0o644)
-    file.write_bytes(content)
-    file.chmod(mode)
-    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def whole(reference: Project, project: Project) -> bool:

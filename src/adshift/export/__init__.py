@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from adshift import __version__, methods
+from adshift.checksums import MODEL_REMEDY
 from adshift.errors import AdshiftError
 from adshift.stage import output, read_json
 
@@ -207,7 +208,7 @@ def _threshold(path: Path) -> Iterator[tuple[str, str]]:
         yield "threshold", repr(threshold)
         yield "threshold_rule", str(record.get("rule", ""))
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise AdshiftError(f"{path}: holds no threshold", "fetch the model again") from None
+        raise AdshiftError(f"{path}: holds no threshold", MODEL_REMEDY) from None
 
 
 def _json(value: Mapping[str, Any]) -> str:
