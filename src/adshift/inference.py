@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from adshift import methods, package, pull, thresholds
+from adshift import methods, package, pull, threshold_file
 from adshift.backbones import Backbone, from_spec
 from adshift.calibration import decide
 from adshift.embedding import stored
@@ -37,7 +37,7 @@ from adshift.features import Features
 from adshift.images import decode_image, fit, read_image
 from adshift.parallel import map_ordered, silent, thread_count, torch_threads
 from adshift.records import Predictions, Reference
-from adshift.thresholds import REMEDY
+from adshift.threshold_file import REMEDY
 
 __all__ = ["Geometry", "Input", "Model", "Prediction", "Reference", "Region", "load"]
 
@@ -383,16 +383,16 @@ class Model:
         """The threshold and the ratio of maps to scores."""
         own = self.folder / "threshold.json"
         if isinstance(given, int | float):
-            record = thresholds.given(given)
+            record = threshold_file.given(given)
         else:
             path = own if given is None else Path(given)
             path = path if path.is_file() or path.parent != Path() else self.folder / path
-            record = thresholds.read(path)
+            record = threshold_file.read(path)
             if self.class_name is not None:
                 record = record.of_class(self.class_name, path)
         ratio = record.map_ratio
         if ratio is None and own.is_file():
-            ratio = thresholds.read(own).map_ratio
+            ratio = threshold_file.read(own).map_ratio
         return record.threshold, 1.0 if ratio is None else ratio
 
 

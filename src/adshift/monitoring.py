@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from adshift import recalibration, thresholds
+from adshift import recalibration, threshold_file
 from adshift.calibration import decide
 from adshift.drift import DEFECTS, look
 from adshift.errors import AdshiftError
 from adshift.places import images
 from adshift.recalibration import CONFORMAL, reference_path, threshold_path
 from adshift.records import Reference
-from adshift.thresholds import Recalibration
+from adshift.threshold_file import Recalibration
 
 TARGET_FPR = 0.05  # where normal images alone are given and no rate
 REMEDIES = {
@@ -37,9 +37,9 @@ def recalibrate(
         AdshiftError: no model directory, no or too few images, or a name that is taken.
     """
     own = _existing(folder) / "threshold.json"
-    old = thresholds.read(own)
+    old = threshold_file.read(own)
     if old.rule is None:
-        raise AdshiftError(f"{own}: does not say its rule", thresholds.REMEDY)
+        raise AdshiftError(f"{own}: does not say its rule", threshold_file.REMEDY)
     name = recalibration.checked_name(folder, name) if name is not None else recalibration.next_name(folder)
     if target_fpr is None and (anomalous is None or old.rule not in ("f1_grid", "f1_exact")):
         target_fpr = TARGET_FPR
@@ -99,7 +99,7 @@ def drift(
     if threshold is not None:
         name = Path(threshold).name.removeprefix("threshold-").removesuffix(".json")
         files = threshold_path(folder, name), reference_path(folder, name)
-    limit, reference = thresholds.read(files[0]).threshold, Reference.load(files[1])
+    limit, reference = threshold_file.read(files[0]).threshold, Reference.load(files[1])
     paths = images(places)
 
     from adshift import inference

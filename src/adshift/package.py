@@ -28,7 +28,7 @@ from adshift.methods import UNIFIED, settings_path
 from adshift.records import Predictions, Reference
 from adshift.scenarios import DOMAINS, SCENARIOS, Scenario, features_path, model_path, pair, scores_path, split_path
 from adshift.stage import read_json, write_json
-from adshift.thresholds import Record
+from adshift.threshold_file import Record
 
 FITTED = ("model.json", "model.safetensors")
 FILES = (*FITTED, "score.json", "threshold.json", "threshold-shift.json", "reference.npz", "card.json", "README.md")
@@ -80,7 +80,7 @@ def map_ratio(predictions: Sequence[Predictions]) -> float:
 
 
 def threshold_record(threshold: Threshold, val: str, ratio: float) -> dict[str, Any]:
-    """What a threshold file says (`adshift.thresholds.Record`).
+    """What a threshold file says (`adshift.threshold_file.Record`).
 
     Args:
         threshold: as calibrated.

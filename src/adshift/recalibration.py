@@ -24,7 +24,7 @@ import numpy as np
 from adshift.calibration import calibrate, decide
 from adshift.errors import AdshiftError
 from adshift.params import Calibrate
-from adshift.thresholds import Effect, Rate, Recalibration
+from adshift.threshold_file import Effect, Rate, Recalibration
 
 CONFIDENCE = 0.95  # of every interval
 CONFORMAL = "conformal"  # the rule's name where normal images alone set the threshold

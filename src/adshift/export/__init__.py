@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from adshift import __version__, methods, thresholds
+from adshift import __version__, methods, threshold_file
 from adshift.errors import AdshiftError
 from adshift.stage import output, read_json
 
@@ -146,7 +146,7 @@ def scoring(method: str, folder: Path, params: Path) -> Any:
         AdshiftError: the file is missing, or has no such section or a mistake in it.
     """
     if (folder / "score.json").is_file():
-        return methods.settings(method, "score", folder / "score.json", thresholds.REMEDY)
+        return methods.settings(method, "score", folder / "score.json", threshold_file.REMEDY)
     from adshift.params import load
 
     section = getattr(load(method, path=params), method)
@@ -198,7 +198,7 @@ def _metadata(folder: Path, detector: Any, how: Any) -> dict[str, str]:
 def _threshold(path: Path) -> Iterator[tuple[str, str]]:
     if not path.is_file():
         return
-    record = thresholds.read(path)
+    record = threshold_file.read(path)
     yield "threshold", repr(record.threshold)
     yield "threshold_rule", record.rule or ""
 
