@@ -18,13 +18,13 @@ from threadpoolctl import threadpool_info
 
 import adshift
 import trained
-from adshift import cli, inference, package, predict, pull
+from adshift import cli, inference, package, predict, pull, records
 from adshift.backbones import Backbone, from_spec
 from adshift.errors import AdshiftError
 from adshift.images import fit, read_image
 from adshift.inference import Geometry, Model
 from adshift.manifest import path_of, read
-from adshift.records import Predictions
+from adshift.records import Predictions, Reference
 from adshift.scenarios import pair, scores_path
 from adshift.stage import read_json
 from tiny import ROOT, flip
@@ -57,7 +57,7 @@ def copied(study: Path, tmp_path: Path) -> Path:
 def edit(path: Path, **values: Any) -> None:
     """Change a record by hand; without the checksum, which would be told first."""
     record = json.loads(path.read_text())
-    record.pop("checksum")
+    record.pop("checksum", None)
     path.write_text(json.dumps(record | values))
 
 
@@ -241,6 +241,19 @@ def test_thresholds_may_be_others(study: Path, files: dict[str, str], copied: Pa
         (lambda folder: (folder / "threshold.json").write_text("{"), r"threshold\.json: not readable"),
         (lambda folder: (folder / "threshold.json").write_text('{"threshold": "x"}'), "no threshold"),
         (lambda folder: (folder / "threshold.json").write_text('{"threshold": NaN}'), "no threshold"),
+        (lambda folder: edit(folder / "threshold.json", threshold=True), r"threshold: input should be a valid number"),
+        (lambda folder: edit(folder / "threshold.json", threshold="38"), r"threshold: input should be a valid number"),
+        (lambda folder: edit(folder / "threshold.json", threshold=10**400), r"threshold\.json: holds no threshold"),
+        (lambda folder: edit(folder / "threshold.json", map_ratio=1e308), r"map_ratio: input should be less than"),
+        (lambda folder: edit(folder / "threshold.json", map_ratio=-1), r"map_ratio: input should be greater than"),
+        (lambda folder: edit(folder / "threshold.json", normal=-1), r"normal: input should be greater than"),
+        (lambda folder: edit(folder / "threshold.json", map_ration=1.0), r"map_ration: extra inputs"),
+        (lambda folder: edit(folder / "score.json", smoothing=1e7), r"score\.json: not its settings \(smoothing"),
+        (lambda folder: edit(folder / "score.json", smoothing=1e308), r"score\.json: not its settings \(smoothing"),
+        (lambda folder: edit(folder / "score.json", smoothing=True), r"score\.json: not its settings \(smoothing"),
+        (lambda folder: edit(folder / "score.json", neighbours="9"), r"score\.json: not its settings \(neighbours"),
+        (lambda folder: edit(folder / "score.json", smoothing=10**400), r"score\.json: not its settings"),
+        (lambda folder: edit(folder / "model.json", format=True), r"of format True"),
         (lambda folder: (folder / "threshold.json").unlink(), r"threshold\.json: not there"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\x80" * 99), r"model\.safetensors: 99 bytes"),
     ],
@@ -274,6 +287,37 @@ def test_a_damaged_reference_is_told(copied: Path, files: dict[str, str]) -> Non
     assert model.predict([next(iter(files.values()))])  # which needs none
     with pytest.raises(AdshiftError, match=r"reference\.npz: not a readable reference"):
         _ = model.reference
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"scores": np.zeros(4)}, r"scores: float64 \(4,\), expected float32 of 1"),
+        ({"scores": np.zeros((4, 1), np.float32)}, r"scores: float32 \(4, 1\), expected float32 of 1"),
+        ({"scores": np.array(["38"] * 4)}, "scores: <U2"),
+        ({"scores": np.full(4, np.nan, np.float32)}, "is not finite"),
+        ({"features": np.zeros((3, 2), np.float32)}, r"scores \(4,\), features \(3, 2\)"),
+        ({"features": np.zeros((0, 2), np.float32)}, r"features \(0, 2\)"),
+        ({"features": None}, "features.npy"),
+    ],
+)
+def test_a_reference_of_other_arrays_is_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    arrays = {"scores": np.zeros(4, np.float32), "features": np.zeros((4, 2), np.float32)} | change
+    np.savez(tmp_path / "reference.npz", **{name: array for name, array in arrays.items() if array is not None})
+    with pytest.raises(AdshiftError, match=rf"reference\.npz: not a readable reference \(.*{words}"):
+        Reference.load(tmp_path / "reference.npz")
+
+
+def test_a_reference_that_unfolds_to_gigabytes_is_refused_by_its_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "MOST_REFERENCE", 1000)
+    path = tmp_path / "reference.npz"
+    np.savez_compressed(path, scores=np.zeros(4, np.float32), features=np.zeros((4, 63), np.float32))
+    with pytest.raises(AdshiftError, match=r"features: \(4, 63\) takes more than 1000 bytes"):
+        Reference.load(path)
+    np.savez_compressed(path, scores=np.zeros(4, np.float32), features=np.zeros((4, 62), np.float32))
+    assert Reference.load(path).features.shape == (4, 62)
 
 
 @pytest.mark.parametrize(
@@ -337,6 +381,38 @@ def test_the_command_goes_on_after_a_bad_file(study: Path, files: dict[str, str]
     pictures = {one[kind] for one in records[:3] for kind in ("mask", "overlay")}
     assert len(pictures) == 6
     assert written == {*pictures, "predictions.jsonl"}
+
+
+def test_nothing_that_may_hide_an_image_is_normal(
+    study: Path, files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A closed subfolder and a link to nothing are failures; a linked one is looked at; other suffixes are told."""
+    folder, normal = tmp_path / "images", ("--threshold", 1e9)
+    for name in ("1.png", "sub/2.png", "../elsewhere/3.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(files["test/good/000"], folder / name)
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "link/loop").symlink_to(folder)
+    (folder / "4.jfif").touch()
+    code, said, told = command(directory(study), folder, *normal, "--json")
+    assert (code, len(said.splitlines())) == (0, 3)
+    assert told == "passed over, no images by name: 1 (1 .jfif)\n"
+    (folder / "gone").symlink_to("nowhere")
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("images/sub"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    code, said, told = command(directory(study), folder, *normal, "--json")
+    records = {Path(one["image"]).name: one for one in map(json.loads, said.splitlines())}
+    assert code == 2
+    assert {name for name, one in records.items() if "error" in one} == {"sub", "gone"}
+    assert {name for name, one in records.items() if one.get("anomalous") is False} == {"1.png", "3.png"}
+    assert records["sub"]["error"] == f"{folder}/sub: cannot be looked at (Permission denied)"
+    assert "gone: cannot be looked at (No such file" in told
 
 
 def test_exit_codes_and_lines(study: Path, files: dict[str, str]) -> None:

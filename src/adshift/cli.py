@@ -4,24 +4,59 @@ import argparse
 import json
 import os
 import sys
+import traceback
 from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from adshift.errors import AdshiftError
+from adshift.errors import AdshiftError, shown
 from adshift.stage import run
 
 SHOWN = 5  # changes that an error names
+UNFORESEEN = 2  # exit code: 1 is an answer of some commands, and bad input of the others
+
+
+class _Parser(argparse.ArgumentParser):
+    """A command's parser, and those of its commands: all know --debug."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS,
+            help="show the traceback of an error that was not foreseen; so does ADSHIFT_DEBUG=1",
+        )  # fmt: skip
 
 
 def main() -> None:
-    """Entry point."""
-    run(_main, watched=False)
+    """Entry point. An error that nobody foresaw ends with `UNFORESEEN`, never with what could be an answer."""
+    try:
+        try:
+            run(_main, watched=False)
+        finally:
+            sys.stdout.flush()  # now, when it can still be told that it does not arrive
+    except BrokenPipeError:  # whoever read along has left
+        _drop_output()
+        sys.exit(UNFORESEEN)
+    except Exception as error:
+        if "--debug" in sys.argv or os.environ.get("ADSHIFT_DEBUG", "0") not in ("", "0"):
+            traceback.print_exc()
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        print(f"error: not foreseen: {shown(told)}; please report it, with what --debug shows", file=sys.stderr)
+        _drop_output()
+        sys.exit(UNFORESEEN)
+
+
+def _drop_output() -> None:
+    """Send what was not written yet nowhere, if it cannot arrive: Python would try again, and end with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(prog="adshift", description=__doc__)
+    parser = _Parser(prog="adshift", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     from adshift.presets import PRESETS
@@ -253,16 +288,13 @@ def _predict(args: argparse.Namespace) -> None:
         model = inference.load(
             args.model, threshold=threshold, class_name=args.class_name, weights=args.weights, cache=args.cache
         )
-        known = None if "-" in args.images else list(predict.paths(args.images))
         wanted = predict.Wanted(args.out, args.overlays, args.masks, args.boxes, args.json)
-        images = predict.paths(args.images, sys.stdin) if known is None else known
-        code = predict.predict(model, images, wanted, args.batch, None if known is None else len(known))
+        code = predict.predict(model, args.images, wanted, args.batch, sys.stdin)
     except AdshiftError as error:
         print(f"error: {error}", file=sys.stderr)
         code = predict.FAILED
-    except BrokenPipeError:  # whoever read along has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = predict.FAILED
+    except BrokenPipeError:
+        raise
     except OSError as error:  # a full disk
         print(f"error: {error}", file=sys.stderr)
         code = predict.FAILED

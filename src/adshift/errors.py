@@ -12,3 +12,16 @@ class AdshiftError(Exception):
     def __init__(self, what: str, remedy: str = "") -> None:
         self.what, self.remedy = what, remedy
         super().__init__(f"{what}\n  remedy: {remedy}" if remedy else what)
+
+
+def shown(text: str) -> str:
+    """A text for a terminal, such as a file's name: control characters, line ends, bytes that are no text escaped."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def in_line(error: Exception) -> str:
+    """An exception in one line; of what pydantic refuses, each key and what is wrong with it."""
+    if hasattr(error, "errors"):
+        parts = [(".".join(map(str, one["loc"])), one["msg"]) for one in error.errors()]
+        return "; ".join(f"{key}: {told[0].lower()}{told[1:]}" if key else told for key, told in parts)[:500]
+    return " ".join(str(error).split())[:500]

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from adshift import methods, package, pull
+from adshift import methods, package, pull, threshold_file
 from adshift.backbones import Backbone, from_spec
 from adshift.calibration import decide
 from adshift.checksums import MODEL_REMEDY as REMEDY
@@ -212,11 +212,7 @@ class Model:
         self.method, self.spec = method, spec
         self.class_name = class_name
         self.threshold, self.map_ratio = self._threshold(threshold)
-        try:
-            self.how = methods.schemas(self.method)["score"].of(_record(self.folder / "score.json"))
-        except ValueError as error:
-            told = " ".join(str(error).split())
-            raise AdshiftError(f"{self.folder / 'score.json'}: not its settings ({told})", REMEDY) from None
+        self.how = methods.settings(self.method, "score", self.folder / "score.json", REMEDY)
         self.detector = methods.detector_class(self.method).load(self.folder)
         self.backbone: Backbone = from_spec(self.spec, weights)
         self._lock = threading.Lock()
@@ -376,7 +372,7 @@ class Model:
             self._threads = self._threads_of_one(size)
             image = Input("black", black, Geometry(size, size, size, size))
             try:
-                self.detector.predict(self._features([image]), self.how)
+                self.detector.predict(self._features([image]), self.how).full_maps()
             except AdshiftError:
                 raise
             except Exception as error:  # arrays of shapes that do not belong together fail anywhere
@@ -387,35 +383,17 @@ class Model:
         """The threshold and the ratio of maps to scores."""
         own = self.folder / "threshold.json"
         if isinstance(given, int | float):
-            if not math.isfinite(given):
-                raise AdshiftError(f"threshold {given}", "give a finite number")
-            record: dict[str, Any] = {"threshold": given}
+            record = threshold_file.given(given)
         else:
             path = own if given is None else Path(given)
             path = path if path.is_file() or path.parent != Path() else self.folder / path
-            record = self._of_class(_record(path), path)
-        kept = _record(own) if "map_ratio" not in record and own.is_file() else {}
-        try:
-            threshold = float(record["threshold"])
-            ratio = float(record.get("map_ratio", kept.get("map_ratio", 1.0)))
-            if not math.isfinite(threshold) or not math.isfinite(ratio):
-                raise ValueError(f"threshold {threshold}, map_ratio {ratio}")
-        except (KeyError, TypeError, ValueError) as error:
-            raise AdshiftError(f"{given or own}: no threshold ({error!r})", REMEDY) from None
-        return threshold, ratio
-
-    def _of_class(self, record: dict[str, Any], path: Path) -> dict[str, Any]:
-        if self.class_name is None:
-            return record
-        of_classes = record.get("classes")
-        if not isinstance(of_classes, dict):
-            raise AdshiftError(
-                f"{path}: has no thresholds a class", "leave the class out: only unified models have them"
-            )
-        if not isinstance(of_classes.get(self.class_name), dict):
-            known = ", ".join(map(str, of_classes))
-            raise AdshiftError(f"{path}: no threshold of {self.class_name}", f"choose from {known}")
-        return of_classes[self.class_name]
+            record = threshold_file.read(path)
+            if self.class_name is not None:
+                record = record.of_class(self.class_name, path)
+        ratio = record.map_ratio
+        if ratio is None and own.is_file():
+            ratio = threshold_file.read(own).map_ratio
+        return record.threshold, 1.0 if ratio is None else ratio
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from adshift import recalibration
+from adshift import recalibration, threshold_file
 from adshift.calibration import decide
+from adshift.checksums import MODEL_REMEDY
 from adshift.drift import DEFECTS, look
 from adshift.errors import AdshiftError
-from adshift.images import SUFFIXES
-from adshift.recalibration import CONFORMAL, Recalibration, reference_path, threshold_path
+from adshift.places import images
+from adshift.recalibration import CONFORMAL, reference_path, threshold_path
 from adshift.records import Reference
+from adshift.threshold_file import Recalibration
 
 TARGET_FPR = 0.05  # where normal images alone are given and no rate
 REMEDIES = {
@@ -35,9 +37,12 @@ def recalibrate(
     Raises:
         AdshiftError: no model directory, no or too few images, or a name that is taken.
     """
-    old = _threshold(_existing(folder) / "threshold.json")
+    own = _existing(folder) / "threshold.json"
+    old = threshold_file.read(own)
+    if old.rule is None:
+        raise AdshiftError(f"{own}: does not say its rule", MODEL_REMEDY)
     name = recalibration.checked_name(folder, name) if name is not None else recalibration.next_name(folder)
-    if target_fpr is None and (anomalous is None or old["rule"] not in ("f1_grid", "f1_exact")):
+    if target_fpr is None and (anomalous is None or old.rule not in ("f1_grid", "f1_exact")):
         target_fpr = TARGET_FPR
     good, bad = (images([place]) if place is not None else [] for place in (normal, anomalous))
     if target_fpr is not None:
@@ -48,9 +53,10 @@ def recalibrate(
     model = inference.load(folder)
     scores, features = model.score(good)
     defective = model.score(bad)[0] if bad else np.empty(0)
-    found = recalibration.recalibrate(scores, defective, old["threshold"], target_fpr, old["rule"])
+    found = recalibration.recalibrate(scores, defective, old.threshold, target_fpr, old.rule)
     used = {"normal_images": [path.name for path in good], "anomalous_images": [path.name for path in bad]}
-    record = {**found.to_dict(), **used, "name": name, "reference": reference_path(folder, name).name}
+    more = {**used, "name": name, "reference": reference_path(folder, name).name}
+    record = Recalibration.of(found.to_dict() | more).to_dict()
     recalibration.create(reference_path(folder, name), Reference(scores, features).save)
     text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
     path = threshold_path(folder, name)
@@ -94,7 +100,7 @@ def drift(
     if threshold is not None:
         name = Path(threshold).name.removeprefix("threshold-").removesuffix(".json")
         files = threshold_path(folder, name), reference_path(folder, name)
-    limit, reference = _threshold(files[0])["threshold"], Reference.load(files[1])
+    limit, reference = threshold_file.read(files[0]).threshold, Reference.load(files[1])
     paths = images(places)
 
     from adshift import inference
@@ -115,37 +121,7 @@ def verdict(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def images(places: Iterable[str]) -> list[Path]:
-    """Image files at these places, as `adshift predict` takes them; each once, sorted.
-
-    Raises:
-        AdshiftError: a place is not there, or there is no image.
-    """
-    from adshift.predict import paths
-
-    places = list(places)
-    found = sorted({Path(path) for path in paths(places)})
-    if missing := [path for path in found if not path.exists()]:
-        raise AdshiftError(f"{missing[0]}: not there", "give an image, a folder or a pattern")
-    if not found:
-        what = f"{' '.join(places)}: no image that is read here ({' '.join(SUFFIXES)})"
-        raise AdshiftError(what, "give an image, a folder or a pattern")
-    return found
-
-
 def _existing(folder: Path) -> Path:
     if not folder.is_dir():
         raise AdshiftError(f"{folder}: no model directory", "pull the model first")
     return folder
-
-
-def _threshold(path: Path) -> dict[str, Any]:
-    """A threshold file's values."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not np.isfinite(values["threshold"]) or not isinstance(values["rule"], str):
-            raise ValueError("threshold or rule")
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        remedy = "give a complete model directory, or pull it again"
-        raise AdshiftError(f"{path}: not a readable threshold ({error})", remedy) from None
-    return dict(values)

@@ -31,6 +31,7 @@ from adshift.methods.storage import REMEDY
 from adshift.records import Predictions, Reference
 from adshift.scenarios import DOMAINS, SCENARIOS, Scenario, features_path, model_path, pair, scores_path, split_path
 from adshift.stage import read_json, write_json
+from adshift.threshold_file import Record
 
 FITTED = ("model.json", "model.safetensors")
 FILES = (*FITTED, "score.json", "threshold.json", "threshold-shift.json", "reference.npz", "card.json", "README.md")
@@ -82,22 +83,22 @@ def map_ratio(predictions: Sequence[Predictions]) -> float:
 
 
 def threshold_record(threshold: Threshold, val: str, ratio: float) -> dict[str, Any]:
-    """What a threshold file says.
+    """What a threshold file says (`adshift.threshold_file.Record`).
 
     Args:
         threshold: as calibrated.
         val: domain of the images that set it.
         ratio: of `map_ratio`.
     """
-    return {
-        "threshold": threshold.threshold,  # an image is anomalous from this score on
+    return Record.of({
+        "threshold": threshold.threshold,
         "rule": threshold.rule,
         "val": val,
-        "on": threshold.on,  # `test` under the official protocol
-        "normal": threshold.tn + threshold.fp,  # images that set it
+        "on": threshold.on,
+        "normal": threshold.tn + threshold.fp,
         "anomalous": threshold.tp + threshold.fn,
-        "map_ratio": ratio,  # times the threshold: where on a map a defect begins
-    }
+        "map_ratio": ratio,
+    }).to_dict()  # fmt: skip
 
 
 def write(folder: Path, method: str, settings: Any) -> None:
@@ -190,7 +191,7 @@ def _thresholds(
         any_class = next(iter(val))
         own = {name: threshold_record(thresholds[name]["unified"], domain, ratio) for name in val}
         absolute = threshold_record(thresholds[any_class]["unified_absolute"], domain, ratio)
-        return {"threshold.json": {**absolute, "classes": own}}
+        return {"threshold.json": Record.of({**absolute, "classes": own}).to_dict()}
     if domain == "shift":
         return {"threshold.json": threshold_record(thresholds[model]["shift_full_adaptation"], "shift", ratio)}
     drifted = map_ratio([_validation(dataset, method, model, pair("clean", "shift"), model)])

@@ -1,6 +1,6 @@
 """`adshift predict`: a model on images, for people and for machines.
 
-A file that cannot be read is told on standard error and in the records, and the others go on.
+A file or folder that cannot be read is told on standard error and in the records, and the others go on.
 """
 
 import json
@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from glob import glob, has_magic
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from adshift.errors import AdshiftError
+from adshift.errors import AdshiftError, shown
 from adshift.images import SUFFIXES, read_image
 from adshift.inference import Input, Model, Prediction
 from adshift.parallel import map_ordered, progress, silent
+from adshift.places import Closed, Found, Search
 from adshift.report import pictures
 
 RECORDS = "predictions.jsonl"
@@ -47,29 +47,24 @@ class Wanted:
     json: bool = False
 
 
-def paths(places: Iterable[str], lines: Iterable[str] = ()) -> Iterator[str]:
-    """Image files at these places, in order: files as they are, folders to the bottom, patterns, `-` for `lines`.
-
-    What is neither file, folder nor pattern is passed on, to fail by its name.
-    """
-    for place in places:
-        if place == "-":
-            yield from filter(None, (line.rstrip("\r\n") for line in lines))
-        elif Path(place).is_dir():
-            yield from sorted(str(path) for path in Path(place).rglob("*") if path.suffix.lower() in SUFFIXES)
-        elif has_magic(place) and not Path(place).exists():
-            found = [path for path in glob(place, recursive=True) if Path(path).is_file()]  # noqa: PTH207
-            yield from sorted(path for path in found if Path(path).suffix.lower() in SUFFIXES) or [place]
-        else:
-            yield place
-
-
-def predict(model: Model, images: Iterable[str], wanted: Wanted, batch: int, total: int | None = None) -> int:
+def predict(model: Model, places: Iterable[str], wanted: Wanted, batch: int, lines: Iterable[str] = ()) -> int:
     """Look at images and print, or write, what the model says; the exit code.
+
+    Args:
+        model: any.
+        places: files, folders, patterns, `-` for `lines` (`adshift.places`).
+        wanted: what to write.
+        batch: images in memory together.
+        lines: paths, a line each, read as they come.
 
     Raises:
         AdshiftError: the folder `out` cannot be written.
     """
+    places, search = list(places), Search()
+    images: Iterable[Found] = search.at(places, lines)
+    if "-" not in places:
+        images = list(images)
+    total = len(images) if isinstance(images, list) else None
     counts = {NORMAL: 0, ANOMALOUS: 0, FAILED: 0}
     with ExitStack() as stack:
         file = None
@@ -93,6 +88,8 @@ def predict(model: Model, images: Iterable[str], wanted: Wanted, batch: int, tot
             if file:
                 file.write(line + "\n")
                 file.flush()  # whoever kills a long run keeps what was found
+    if search.passed:
+        _print(shown(search.told()), sys.stderr)
     if not sum(counts.values()):
         raise AdshiftError("no image", f"name files, or folders and patterns with {', '.join(SUFFIXES)}")
     if not wanted.json and sum(counts.values()) > 1:
@@ -100,28 +97,24 @@ def predict(model: Model, images: Iterable[str], wanted: Wanted, batch: int, tot
     return FAILED if counts[FAILED] else ANOMALOUS if counts[ANOMALOUS] else NORMAL
 
 
-def shown(text: str) -> str:
-    """A file's name for a terminal: control characters and bytes that are no text are escaped, line ends among them."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
-
-
-def _predictions(model: Model, images: Iterable[str], batch: int) -> Iterator[tuple[str, Prediction | AdshiftError]]:
+def _predictions(model: Model, images: Iterable[Found], batch: int) -> Iterator[tuple[str, Prediction | AdshiftError]]:
     """(name, what the model says or why it cannot), in order, read and predicted a batch at a time."""
     waiting = iter(images)
 
-    def read(name: str) -> Input | AdshiftError:
-        return _attempt(lambda: model.read(name))
+    def read(one: Found) -> Input | AdshiftError:
+        return one.error if isinstance(one, Closed) else _attempt(lambda: model.read(one))
 
-    while names := list(islice(waiting, batch)):
+    while found := list(islice(waiting, batch)):
         with silent():
-            inputs = map_ordered(read, names, what="reading")
+            inputs = map_ordered(read, found, what="reading")
         sound = [one for one in inputs if isinstance(one, Input)]
         results: Iterator[Prediction | AdshiftError]
         try:
             results = iter(model.predict(sound, batch))
         except AdshiftError:  # one of them: each alone, then
             results = iter([_attempt(lambda one=one: model.predict([one])[0]) for one in sound])  # type: ignore[misc]
-        for name, one in zip(names, inputs, strict=True):
+        for place, one in zip(found, inputs, strict=True):
+            name = place.path if isinstance(place, Closed) else place
             yield name, one if isinstance(one, AdshiftError) else next(results)
 
 

@@ -15,86 +15,29 @@ Notation: N normal images, J allowed places among N + 1.
 import os
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from fractions import Fraction
 from math import ceil, floor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from adshift.calibration import calibrate, decide
 from adshift.errors import AdshiftError
 from adshift.params import Calibrate
+from adshift.threshold_file import Effect, Rate, Recalibration
 
 CONFIDENCE = 0.95  # of every interval
 CONFORMAL = "conformal"  # the rule's name where normal images alone set the threshold
 STEPS = 1000  # of f1_grid, as the study has
 
 
-@dataclass(frozen=True)
-class Rate:
-    """A rate in [0, 1] with its interval, of confidence `CONFIDENCE`."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What a threshold does on the images of the recalibration.
-
-    Attributes:
-        threshold: score from which on an image is anomalous.
-        fp, tn, tp, fn: counts of images.
-        fpr: false positives' share of the normal images.
-        recall: true positives' share of the anomalous images, or None where there are none.
-    """
-
-    threshold: float
-    fp: int
-    tn: int
-    tp: int
-    fn: int
-    fpr: float
-    recall: float | None
-
-    @classmethod
-    def of(cls, threshold: float, normal: np.ndarray, anomalous: np.ndarray) -> "Effect":
-        fp, tp = (int(decide(scores, threshold).sum()) for scores in (normal, anomalous))
-        recall = tp / len(anomalous) if len(anomalous) else None
-        return cls(threshold, fp, len(normal) - fp, tp, len(anomalous) - tp, fp / len(normal), recall)
-
-
-@dataclass(frozen=True)
-class Recalibration:
-    """A new threshold and its evidence.
-
-    Attributes:
-        threshold: score from which on an image is anomalous.
-        rule: `conformal`, or the rule of `adshift.calibration` that found it.
-        target_fpr: the rate that was asked for; None under an F1 rule.
-        normal, anomalous: how many images set it.
-        expected_fpr: of normal images to come, see `conformal` and `chosen_rate`.
-        before, after: what the old and the new threshold do on these images. `before` is an estimate of what the old
-            one does today, its interval in `before_fpr`; `after` is no estimate, as these images set the threshold.
-        before_fpr: the old threshold's false-positive rate today, with its Clopper-Pearson interval.
-    """
-
-    threshold: float
-    rule: str
-    target_fpr: float | None
-    normal: int
-    anomalous: int
-    expected_fpr: Rate
-    before_fpr: Rate
-    before: Effect
-    after: Effect
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON."""
-        return {**asdict(self), "confidence": CONFIDENCE}
+def effect(threshold: float, normal: np.ndarray, anomalous: np.ndarray) -> Effect:
+    """What a threshold does on these scores."""
+    fp, tp = (int(decide(scores, threshold).sum()) for scores in (normal, anomalous))
+    return Effect(
+        threshold=threshold, fp=fp, tn=len(normal) - fp, tp=tp, fn=len(anomalous) - tp,
+        fpr=fp / len(normal), recall=tp / len(anomalous) if len(anomalous) else None,
+    )  # fmt: skip
 
 
 def recalibrate(
@@ -124,11 +67,12 @@ def recalibrate(
         labels = np.arange(len(scores)) >= len(normal)
         threshold = calibrate(scores, labels, Calibrate.of({"rule": rule, "steps": STEPS, "target_fpr": 0.0})).threshold
         expected = chosen_rate(int(decide(normal, threshold).sum()), len(normal))
-    before, after = (Effect.of(value, normal, anomalous) for value in (float(old), threshold))
-    return Recalibration(
-        threshold, rule, target_fpr, len(normal), len(anomalous), expected,
-        clopper_pearson(before.fp, len(normal)), before, after,
-    )  # fmt: skip
+    before, after = (effect(value, normal, anomalous) for value in (float(old), threshold))
+    return Recalibration.model_validate({
+        "threshold": threshold, "rule": rule, "target_fpr": target_fpr, "confidence": CONFIDENCE,
+        "normal": len(normal), "anomalous": len(anomalous), "expected_fpr": expected,
+        "before_fpr": clopper_pearson(before.fp, len(normal)), "before": before, "after": after,
+    })  # fmt: skip
 
 
 def needed(target_fpr: float) -> int:
@@ -162,7 +106,7 @@ def conformal(normal: np.ndarray, target_fpr: float) -> tuple[float, Rate]:
     places = floor(_exact(target_fpr) * (count + 1))
     limit = np.sort(np.asarray(normal, np.float64))[count - places]
     low, high = _beta(places, count + 1 - places, 1 - CONFIDENCE)
-    return float(np.nextafter(limit, np.inf)), Rate(places / (count + 1), low, high)
+    return float(np.nextafter(limit, np.inf)), Rate(value=places / (count + 1), low=low, high=high)
 
 
 def clopper_pearson(hits: int, count: int, miss: float = 1 - CONFIDENCE) -> Rate:
@@ -172,7 +116,7 @@ def clopper_pearson(hits: int, count: int, miss: float = 1 - CONFIDENCE) -> Rate
     """
     low = _beta(hits, count - hits + 1, miss)[0] if hits else 0.0
     high = _beta(hits + 1, count - hits, miss)[1] if hits < count else 1.0
-    return Rate(hits / count, low, high)
+    return Rate(value=hits / count, low=low, high=high)
 
 
 def chosen_rate(fp: int, count: int) -> Rate:
@@ -183,7 +127,7 @@ def chosen_rate(fp: int, count: int) -> Rate:
     above the lower one, if its place had been fixed beforehand.
     """
     interval = clopper_pearson(fp, count, (1 - CONFIDENCE) / count)
-    return Rate((fp + 1) / (count + 1), interval.low, interval.high)
+    return Rate(value=(fp + 1) / (count + 1), low=interval.low, high=interval.high)
 
 
 def _beta(a: float, b: float, miss: float) -> tuple[float, float]:

@@ -3,6 +3,8 @@
 Notation: N images, h x w anomaly map, S side of the network's input in pixels, V reference images.
 """
 
+import math
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from adshift.resample import enlarge
 Record = TypeVar("Record")
 
 CHUNK = 8  # maps enlarged at once: bounds memory
+MOST_REFERENCE = 2**30  # bytes of an array of reference images; a hundred thousand of ResNet-50's take 700 MB
 
 
 @dataclass(frozen=True)
@@ -99,10 +102,34 @@ class Reference:
         Raises:
             AdshiftError: the file is missing or damaged.
         """
-        return _read(path, lambda file: cls(file["scores"], file["features"]), "a readable reference", MODEL_REMEDY)
+
+        def of(file: Mapping[str, np.ndarray]) -> "Reference":
+            _check_headers(path, {"scores": 1, "features": 2})
+            return cls(file["scores"], file["features"])
+
+        return _read(path, of, "a readable reference", MODEL_REMEDY)
 
     def save(self, path: Path) -> None:
         np.savez(path, scores=self.scores.astype(np.float32), features=self.features.astype(np.float32))
+
+
+def _check_headers(path: Path, dimensions: Mapping[str, int]) -> None:
+    """Refuse arrays that are not float32 of so many dimensions and at most MOST_REFERENCE bytes, before one is made.
+
+    Raises:
+        KeyError, ValueError: what is wrong.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for name, expected in dimensions.items():
+            with archive.open(f"{name}.npy") as file:
+                version = np.lib.format.read_magic(file)
+                if version != (1, 0):  # what NumPy writes of a plain array
+                    raise ValueError(f"{name} has a header of version {version}")
+                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            if dtype != np.float32 or len(shape) != expected or min(shape) < 0:
+                raise ValueError(f"{name}: {dtype} {shape}, expected float32 of {expected} dimensions")
+            if math.prod(shape) * dtype.itemsize > MOST_REFERENCE:
+                raise ValueError(f"{name}: {shape} takes more than {MOST_REFERENCE} bytes")
 
 
 def _read(path: Path, of: Callable[[Mapping[str, np.ndarray]], Record], what: str, remedy: str) -> Record:

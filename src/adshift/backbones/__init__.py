@@ -240,7 +240,7 @@ def from_spec(spec: Mapping[str, Any], weights: Path | str | None = None) -> Bac
         source, expected = str(spec["weights"]["source"]), spec["weights"]["sha256"]
         chosen = {"weights": str(weights) if weights else None, "images": "images" in spec, "batch": 1}
         settings = Settings.of({**kept, "layers": names, **chosen})
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         told = " ".join(str(error).split())
         raise AdshiftError(f"what the model says of its features is damaged ({told})", "fetch it again") from None
     if weights is None and source.startswith("file "):

@@ -7,12 +7,11 @@ the one that the model learned from. The file's metadata say what has to come be
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from adshift import __version__, methods
+from adshift import __version__, methods, threshold_file
 from adshift.checksums import MODEL_REMEDY
 from adshift.errors import AdshiftError
 from adshift.stage import output, read_json
@@ -97,13 +96,13 @@ def export(
     detector = methods.detector_class(method).load(folder)
     from adshift.backbones import from_spec
 
-    if detector.spec["precision"] != "float32":
+    if detector.spec.get("precision", "float32") != "float32":
         raise AdshiftError(
             f"{folder}: its features were computed in {detector.spec['precision']}, a graph computes in float32",
             "fit the model with features.precision: float32",
         )
+    backbone = from_spec(detector.spec, weights)  # which checks what follows reads
     metadata = {**_metadata(folder, detector, how), "dtype": dtype, "input": f"{pixels} {layout} RGB"}
-    backbone = from_spec(detector.spec, weights)
     from adshift.export import files, graph
 
     head = HEADS[method](detector, how)
@@ -133,12 +132,12 @@ def method_of(folder: Path) -> str:
         raise AdshiftError(f"{folder}: no model directory, model.json is not there", "name one, or `dvc pull` it")
     record = read_json(folder / "model.json")
     method = record.get("method") if isinstance(record, dict) else None
-    if method not in HEADS:
+    if not isinstance(method, str) or method not in HEADS:
         raise AdshiftError(
             f"{folder}: a model of {method or 'no known method'}, which has no graph",
             f"these can be exported: {', '.join(HEADS)}",
         )
-    return str(method)
+    return method
 
 
 def scoring(method: str, folder: Path, params: Path) -> Any:
@@ -148,7 +147,7 @@ def scoring(method: str, folder: Path, params: Path) -> Any:
         AdshiftError: the file is missing, or has no such section or a mistake in it.
     """
     if (folder / "score.json").is_file():
-        return methods.schemas(method)["score"].of(read_json(folder / "score.json"))
+        return methods.settings(method, "score", folder / "score.json", MODEL_REMEDY)
     from adshift.params import load
 
     section = getattr(load(method, path=params), method)
@@ -200,15 +199,9 @@ def _metadata(folder: Path, detector: Any, how: Any) -> dict[str, str]:
 def _threshold(path: Path) -> Iterator[tuple[str, str]]:
     if not path.is_file():
         return
-    record = read_json(path)
-    try:
-        threshold = float(record["threshold"])
-        if not math.isfinite(threshold):
-            raise ValueError
-        yield "threshold", repr(threshold)
-        yield "threshold_rule", str(record.get("rule", ""))
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise AdshiftError(f"{path}: holds no threshold", MODEL_REMEDY) from None
+    record = threshold_file.read(path)
+    yield "threshold", repr(record.threshold)
+    yield "threshold_rule", record.rule or ""
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -33,11 +33,12 @@ def images(folder: Path, preprocessing: Mapping[str, Any]) -> np.ndarray:
     Raises:
         AdshiftError: there is none, or one cannot be read.
     """
-    from adshift.images import SUFFIXES, fit, read_image
+    from adshift import places
+    from adshift.images import fit, read_image
 
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not files:
+    if not folder.is_dir():
         raise AdshiftError(f"{folder}: no image to calibrate with", "name a folder of normal images")
+    files = places.images([str(folder)])
     chosen = [files[index] for index in np.unique(np.linspace(0, len(files) - 1, MOST).astype(int))]
     return np.stack([fit(read_image(file), preprocessing["resize"], preprocessing["crop"]) for file in chosen])
 

@@ -73,17 +73,18 @@ def settings_path(method: str, part: Part) -> Path:
     return Path("data/settings") / method / f"{part}.json"
 
 
-def settings(method: str, part: Part) -> Any:
-    """Half of a method's settings, as the pipeline stored it.
+def settings(method: str, part: Part, path: Path | None = None, remedy: str | None = None) -> Any:
+    """Half of a method's settings, as the pipeline stored it, or from another file.
 
     Raises:
-        AdshiftError: the file is missing or damaged.
+        AdshiftError: the file is missing or damaged, or a value is of another type or out of range.
     """
-    from adshift.errors import AdshiftError
+    from adshift.checksums import REMEDY
+    from adshift.errors import AdshiftError, in_line
     from adshift.stage import read_json
 
-    path = settings_path(method, part)
+    path = path or settings_path(method, part)
     try:
-        return schemas(method)[part].of(read_json(path))
-    except ValueError:
-        raise AdshiftError(f"{path}: not the settings of {method}", "run `dvc repro` again") from None
+        return schemas(method)[part].of(read_json(path, remedy or REMEDY))
+    except (OverflowError, RecursionError, ValueError) as error:
+        raise AdshiftError(f"{path}: not its settings ({in_line(error)})", remedy or REMEDY) from None

@@ -77,7 +77,7 @@ def load(folder: Path, kind: str) -> tuple[Any, dict[str, Any], dict[str, np.nda
         raise AdshiftError(f"{folder / 'model.json'}: larger than {MOST_JSON} bytes", REMEDY)
     model = read_json(folder / "model.json", REMEDY)
     try:
-        if (model["format"], model["method"]) != (FORMAT, kind):
+        if type(model["format"]) is not int or (model["format"], model["method"]) != (FORMAT, kind):
             raise ValueError(f"{model['method']} of format {model['format']}, not {FORMAT}")
         spec, sha256 = dict(model["features"]), model["sha256"]
         check_spec(spec)
@@ -86,7 +86,7 @@ def load(folder: Path, kind: str) -> tuple[Any, dict[str, Any], dict[str, np.nda
             raise ValueError(f"a level beyond the {len(spec['layers'])} layers of the features")
         expected = {name: (tuple(entry["shape"]), entry["dtype"]) for name, entry in model["arrays"].items()}
         claimed = sum(_bytes(*entry) for entry in expected.values())
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise AdshiftError(f"{folder / 'model.json'}: no {kind} model of adshift ({error!r})", REMEDY) from None
     if not claimed <= _size(file) <= min(claimed + MOST_JSON, MOST_BYTES):
         what = f"{file}: {_size(file)} bytes, but model.json speaks of arrays of {claimed} (at most {MOST_BYTES})"
