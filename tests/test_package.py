@@ -17,8 +17,9 @@ from adshift import methods, package
 from adshift.errors import AdshiftError
 from adshift.features import Features
 from adshift.manifest import anomalous
+from adshift.pairs import pair
+from adshift.paths import features_path, model_path, scores_path
 from adshift.records import Predictions
-from adshift.scenarios import features_path, model_path, pair, scores_path
 from tiny import ROOT
 
 NAME = trained.NAMES[0]

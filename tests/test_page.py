@@ -14,11 +14,11 @@ from PIL import Image
 
 import fake_run
 from adshift.errors import AdshiftError
+from adshift.paths import scores_path
 from adshift.records import Predictions
 from adshift.report import page, payload, pictures, plots, tables
 from adshift.report.pictures import BY_NAME
 from adshift.report.tables import Estimate
-from adshift.scenarios import scores_path
 
 ROOT = Path(__file__).parents[1]
 
