@@ -90,7 +90,8 @@ def test_f1_at_a_threshold_chosen_on_test_is_the_upper_bound_and_says_so(
     rule = Calibrate(rule="f1_exact", steps=1000, target_fpr=0.05)
     for protocol, on in (("official", "test"), ("study", "val")):
         found = run(stage, protocol)
-        monkeypatch.setattr(evaluation, "predictions", lambda part, *_, found=found: found[part])
+        for module in (thresholds, evaluation):
+            monkeypatch.setattr(module, "predictions", lambda part, *_, found=found: found[part])
         chosen = thresholds.thresholds("set", "padim", ["01"], rule, split_file.calibrated_on(protocol))
         report = evaluation.image_level("set", "padim", ("01",), chosen, 42, 100)["report"]
         assert report["on"] == on

@@ -1,5 +1,6 @@
 """Versions of the packages that compute: recorded, compared with what is installed, taken up or ignored."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from adshift import sources, versions
 from adshift.errors import AdshiftError
 from adshift.stage import read_json, run
-from tiny import ROOT
+from tiny import ROOT, Project
 
 
 @pytest.fixture
@@ -128,3 +129,60 @@ def test_every_package_is_installed_under_its_name() -> None:
         for package, _, version in [line.split(" ")[0].partition("==")]
         if package in versions.COMPUTING.values() and versions.installed(package) == version
     }
+
+
+PIPELINE = """
+stages:
+  sources:
+    cmd: python stages/sources.py
+    deps: [src/adshift, stages, requirements.txt]
+    outs:
+      - data/sources: {persist: true}
+  fit:
+    cmd: python stages/fit.py
+    deps: [data/sources/stages/fit.json]
+    outs: [fitted.txt]
+  package:
+    cmd: python stages/package.py
+    deps: [fitted.txt, data/sources/ignored.json, data/sources/stages/package.json]
+    outs: [card.txt]
+"""
+FIT = """
+from pathlib import Path
+import numpy
+from adshift.stage import run
+if __name__ == "__main__":
+    run(lambda: Path("fitted.txt").write_text(numpy.__name__))
+"""
+PACKAGE = FIT.replace("fitted", "card").replace("import numpy", "").replace("numpy.__name__", "'card'")
+
+
+def test_repro_takes_up_what_was_installed_by_hand_or_keeps_the_results(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    for name in ("params.yaml", "requirements.txt", "stages/sources.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    for name, text in {"dvc.yaml": PIPELINE, "stages/fit.py": FIT, "stages/package.py": PACKAGE}.items():
+        (tmp_path / name).write_text(text)
+    project.dvc("init", "--no-scm", "-q")
+    assert project.ran(project.run("adshift", "repro").stdout) == {"sources", "fit", "package"}
+
+    (tmp_path / "site/numpy-9.9.dist-info").mkdir(parents=True)
+    (tmp_path / "site/numpy-9.9.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 9.9\n")
+    project.environment = {"PYTHONPATH": f"{tmp_path / 'site'}:{tmp_path / 'src'}"}
+    assert project.ran(project.dvc("repro")) == set()  # DVC does not see it
+    again = ("repro", "--force", "--single-item", "fit")
+    assert "installed 9.9: nothing is computed with other versions" in project.dvc(*again, ok=False)
+
+    project.environment["ADSHIFT_IGNORE_VERSIONS"] = "1"
+    done = project.run("adshift", "repro")
+    assert project.ran(done.stdout) == {"sources", "package"}
+    assert "installed 9.9; ignored" in done.stderr
+    del project.environment["ADSHIFT_IGNORE_VERSIONS"]
+    assert "fit" in project.ran(project.dvc(*again))  # as was written down
+
+    done = project.run("adshift", "repro")
+    assert project.ran(done.stdout) == {"sources", "fit"}  # the card is as it was at first: DVC has kept it
+    assert "installed 9.9; what computes with it runs again" in done.stderr
+    assert project.ran(project.run("adshift", "repro").stdout) == set()

@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from adshift.errors import AdshiftError
 from adshift.methods import REGISTRY
@@ -73,16 +74,24 @@ def packages(files: set[Path]) -> set[str]:
 
 
 def write(folder: Path) -> None:
-    """Write `NAME.json` of every root into `folder`, and the versions of the packages that they import."""
+    """Write what `contents` says into `folder`."""
+    for name, content in contents().items():
+        write_json(folder / f"{name}.json", content)
+
+
+def contents() -> dict[str, Any]:
+    """{name of the file, without suffix: what it holds}, of every root, and of the versions of all packages in use."""
     files = {name: closure(root) for name, root in roots().items()}
     used = {name: packages(paths) for name, paths in files.items()}
     recorded, ignored = choose(set().union(*used.values()))
-    for name, paths in files.items():
-        hashes = {path.as_posix(): digest(path) for path in paths}
-        versions = {package: recorded[package] for package in used[name]}
-        write_json(folder / f"{name}.json", {"files": hashes, "packages": versions})
-    write_json(folder / RECORDED.name, recorded)
-    write_json(folder / IGNORED.name, ignored)
+    described = {
+        name: {
+            "files": {path.as_posix(): digest(path) for path in paths},
+            "packages": {package: recorded[package] for package in used[name]},
+        }
+        for name, paths in files.items()
+    }
+    return {**described, RECORDED.stem: recorded, IGNORED.stem: ignored}
 
 
 def digest(path: Path) -> str:
