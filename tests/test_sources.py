@@ -154,7 +154,7 @@ def test_all_else_is_hashed(tmp_path: Path, old: str, new: str) -> None:
 
 def test_every_version_of_python_hashes_alike(tmp_path: Path) -> None:
     """The number is what Python 3.11 found; tests run on the others too."""
-    assert hashed(tmp_path, CODE) == "33d86fc376c5cd9dcf19f06d4169074d5abf6dce73b6730f47346236a82f6dbe"
+    assert hashed(tmp_path, CODE) == "93a6d1857f5afe0b995a3a5193739f0dc093d693b0f3d143cae21cc399657f9d"
 
 
 def test_fields_that_a_later_python_adds_are_not_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,8 +125,6 @@ def _dump(node: object) -> str:
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _has_docstring(node):
         fields["body"] = node.body[1:]
     told = [f"{name}={_dump(fields[name])}" for name in sorted(fields) if fields[name] not in (None, [])]
-    if isinstance(node, ast.Constant):
-        told = [ascii(node.value)]  # None is a value here
     return f"{type(node).__name__}({','.join(told)})"
 
 
