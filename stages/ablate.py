@@ -4,10 +4,10 @@ import argparse
 import time
 
 from adshift import params, seeding
-from adshift.features import stored
 from adshift.methods.patchcore import Fit, PatchCore, warm_up
-from adshift.scenarios import ablation_path
+from adshift.paths import ablation_path
 from adshift.stage import output, run, write_json
+from adshift.stored_features import stored
 
 LEAVES = tuple(leaf for leaf in Fit.model_fields if leaf != "coreset")
 

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from adshift import evaluation, params, splits
+from adshift import params, split_file, thresholds
 from adshift.stage import output, run, write_json
 
 
 def main() -> None:
     settings = params.load("dataset.name", "classes", "methods", "split.protocol", "calibrate")
-    dataset, on = settings.dataset.name, splits.calibrated_on(settings.split.protocol)
+    dataset, on = settings.dataset.name, split_file.calibrated_on(settings.split.protocol)
     with output(Path("data/thresholds") / dataset) as folder:
         for method in settings.methods:
-            chosen = evaluation.thresholds(dataset, method, settings.classes, settings.calibrate, on)
+            chosen = thresholds.thresholds(dataset, method, settings.classes, settings.calibrate, on)
             write_json(folder / f"{method}.json", chosen, checksum=True)
 
 

@@ -1,14 +1,15 @@
 """Check that the network can be built, layers and weights, before images are shifted and embedded with it."""
 
 from adshift import params
-from adshift.checks import NETWORK, check_network, network_record
+from adshift.checks import check_network, network_record
+from adshift.paths import NETWORK
 from adshift.stage import run, write_json
 
 
 def main() -> None:
     settings = params.load("features").features
     check_network(settings)
-    write_json(NETWORK, network_record(settings))  # the same bytes as long as the weights are the same
+    write_json(NETWORK, network_record(settings))  # the same bytes as long as weights and code are the same
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import argparse
 
 from adshift import embedding, manifest, params
 from adshift.backbones import Backbone
-from adshift.scenarios import DOMAINS, features_path
+from adshift.paths import DOMAINS, features_path
 from adshift.stage import output, run
 
 

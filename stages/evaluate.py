@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from adshift import checksums, evaluation, params, splits
+from adshift import checksums, evaluation, params, split_file
 from adshift.metrics import bootstrap
 from adshift.stage import output, read_json, run, write_json
 
@@ -25,7 +25,7 @@ def main() -> None:
             for table, rows in result["tables"].items():
                 columns = list(rows[0])
                 checksums.write_table(curves / method / f"{table}.csv", columns, [list(row.values()) for row in rows])
-    on = splits.calibrated_on(settings.split.protocol)
+    on = split_file.calibrated_on(settings.split.protocol)
     ablation = evaluation.ablation(dataset, classes, settings.ablation.ratios, settings.calibrate, on)
     write_json(place / "ablation.json", ablation, checksum=True)
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from adshift import evaluation, params
+from adshift import params, pixel_level
 from adshift.stage import run, write_json
 
 
@@ -14,7 +14,7 @@ def main() -> None:
     settings = params.load(*keys)
     dataset, size = settings.dataset.name, settings.features
     limit = settings.evaluate.pro_limit
-    result = evaluation.pixel_level(dataset, method, settings.classes, size.resize, size.crop, limit)
+    result = pixel_level.pixel_level(dataset, method, settings.classes, size.resize, size.crop, limit)
     write_json(f"data/evaluation/{dataset}/pixel/{method}.json", result, checksum=True)
 
 

@@ -2,10 +2,10 @@
 
 import argparse
 
-from adshift import methods, params, seeding
-from adshift.features import stored
-from adshift.scenarios import DOMAINS, model_path
+from adshift import methods, params, seeding, versions
+from adshift.paths import DOMAINS, model_path
 from adshift.stage import output, run, timed
+from adshift.stored_features import stored
 
 
 def main() -> None:
@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument("--domain", required=True, choices=DOMAINS)
     args = parser.parse_args()
     dataset = args.dataset
+    versions.check(f"methods/{args.method}")
     names = params.load("classes").classes if args.model == methods.UNIFIED else [args.model]
     detector = methods.detector_class(args.method)(methods.settings(args.method, "fit"))
     features = stored(dataset, names, args.domain, "train")

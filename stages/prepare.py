@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from adshift import datasets, domains, manifest, params
+from adshift import datasets, domains, manifest, params, versions
 from adshift.stage import output, run
 
 
 def main() -> None:
     settings = params.load("dataset", "classes", "shift.kind", "shift.recorded")
     dataset = settings.dataset.name
+    versions.check(f"datasets/{dataset}")
     final = Path("data/clean") / dataset
     with output(final) as folder:
         found = datasets.build(dataset, settings.dataset.root, settings.classes, folder, final)

@@ -6,7 +6,8 @@ from pathlib import Path
 from adshift import params
 from adshift.parallel import map_ordered
 from adshift.report import page, pictures, plots, tables
-from adshift.stage import output, run
+from adshift.stage import output, read_json, run
+from adshift.versions import IGNORED
 
 REFERENCE = Path("reference")
 
@@ -28,7 +29,8 @@ def main() -> None:
     def page_of() -> str:
         return page.build(dataset, results, album, backbone=settings.features.backbone, drift=settings.shift.kind,
                           shown=shown, count=settings.report.pictures,
-                          required=settings.report.required, reference=REFERENCE)  # fmt: skip
+                          required=settings.report.required, reference=REFERENCE,
+                          ignored=read_json(IGNORED))  # fmt: skip
 
     with output("plots/images") as folder:
         folder.mkdir()

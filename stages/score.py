@@ -4,10 +4,11 @@ import argparse
 import shutil
 from pathlib import Path
 
-from adshift import methods, params
-from adshift.features import stored
-from adshift.scenarios import PAIRS, model_path, scores_path
+from adshift import methods, params, versions
+from adshift.pairs import PAIRS
+from adshift.paths import model_path, scores_path
 from adshift.stage import output, run
+from adshift.stored_features import stored
 
 
 def main() -> None:
@@ -18,6 +19,7 @@ def main() -> None:
     parser.add_argument("--pairs", choices=PAIRS, nargs="+", default=PAIRS, help="domains of the model, of the images")
     args = parser.parse_args()
     dataset = args.dataset
+    versions.check(f"methods/{args.method}")
     names = params.load("classes").classes if args.model == methods.UNIFIED else [args.model]
     for domains in args.pairs:
         model, images = domains.split("-on-")

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from adshift import params
-from adshift.features import stored
 from adshift.methods.patchcore import PatchCore, Score
-from adshift.scenarios import ablation_path
+from adshift.paths import ablation_path
 from adshift.stage import output, run, write_json
+from adshift.stored_features import stored
 
 
 def main() -> None:

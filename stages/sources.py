@@ -1,4 +1,4 @@
-"""Which source files each stage, detector and data set runs, and their hashes."""
+"""Which source files each stage, detector, data set and backbone runs, their hashes, and versions of packages."""
 
 from pathlib import Path
 

@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from adshift import contamination, manifest, params, splits
-from adshift.scenarios import contamination_path, split_path
+from adshift import contamination, manifest, params, split_file, splits
+from adshift.paths import contamination_path, split_path
 from adshift.stage import output, run, write_json
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     with output(Path("data/split") / dataset) as folder:
         folder.mkdir()
         for name in settings.classes:
-            paths = {splits.BOTH: manifest.path_of(dataset, name, "clean")}
+            paths = {split_file.BOTH: manifest.path_of(dataset, name, "clean")}
             if settings.shift.kind == "recorded":
                 paths = {
                     "clean": manifest.path_of(dataset, name, "clean"),
@@ -30,7 +30,7 @@ def main() -> None:
             placed += [(item, roles[domain][item.name]) for domain, found in items.items() for item in found]
             first = next(iter(items))  # both domains, or the clean one
             measured[name] = asdict(contamination.measure(items[first], roles[first]))
-            splits.write(folder / split_path(dataset, name).name, roles)
+            split_file.write(folder / split_path(dataset, name).name, roles)
         splits.check_copies(placed)
     write_json(contamination_path(dataset), measured, checksum=True)
 

@@ -15,8 +15,9 @@ from adshift import manifest
 from adshift.calibration import decide
 from adshift.manifest import Item
 from adshift.metrics import bootstrap
+from adshift.paths import scores_path, split_path
 from adshift.records import Predictions
-from adshift.scenarios import SCENARIOS, scores_path, split_path
+from adshift.scenarios import SCENARIOS
 
 DATASET, CLASSES, METHODS, RATIOS = "sample", ("hazelnut", "carpet"), ("patchcore", "padim"), (0.01, 0.05, 0.1)
 RESAMPLES = 200

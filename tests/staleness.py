@@ -1,43 +1,75 @@
-"""Which stages a changed parameter re-runs, as DVC sees it, without running any: outputs are placeholders.
+"""Which stages a change of a parameter or of code re-runs, as DVC sees it, without running any.
+
+Outputs are placeholders.
 
 `python tests/staleness.py` rewrites docs/staleness.md from what DVC says.
 """
 
+import ast
 import copy
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from ruamel.yaml import YAML
 
-from adshift import methods, params
+from adshift import methods, params, sources, versions
 from adshift.stage import write_json
 
 ROOT = Path(__file__).parents[1]
 DOC = ROOT / "docs" / "staleness.md"
 CHECKS = {"check", "check_network"}  # their outputs never change, but for the settings that check writes
+COPIED = (
+    "dvc.yaml", "detectors", "params.yaml", "requirements.txt",
+    "stages", "src", "reference", ".dvcignore", ".dvc/plots",
+)  # fmt: skip
+Sets = tuple[set[str], set[str]]  # stages that are stale at once, and that may follow
 STORED = (*params.STORED, *methods.REGISTRY)  # sections of those settings
 HEAD = """\
 # What a change re-runs
 
-For every leaf of `params.yaml`: the stages that `dvc status` calls stale when it alone is changed, and what hangs on
-their outputs. A stage further down runs only if an output above it really comes out different: DVC compares contents.
-`check` looks at every parameter. It writes the sections of the features, the shift and the methods into files, these in
-two halves: what follows depends on the file that changed. Beside that its output never changes, nor does that of
-`check_network`, which looks at the features' parameters.
-All detectors are taken to be in use here, whatever `methods` says.
-A new class makes `prepare` run again, but every other class's manifest keeps its bytes, so its items stay fresh
-(tests/test_pipeline.py sees that in a run).
+Stages that `dvc status` calls stale after one change, and what hangs on their outputs. A stage further down runs only
+if an output above it really comes out different: DVC compares contents. All detectors are taken to be in use here,
+whatever `methods` says.
 
 Written by `python tests/staleness.py`, compared with DVC by `tests/test_staleness.py`.
 
-| parameter | stale at once | may follow |
+## A parameter
+
+One row for the leaves of a section of `params.yaml` that re-run the same. `check` looks at every parameter. It writes
+the sections of the features, the shift and the methods into files, these in two halves: what follows depends on the
+file that changed. Beside that its output never changes, nor does that of `check_network`, which looks at the features'
+parameters. A new class makes `prepare` run again, but every other class's manifest keeps its bytes, so its items stay
+fresh (tests/test_pipeline.py sees that in a run).
+
+| parameters | stale at once | may follow |
 | --- | --- | --- |
+"""
+CODE = """
+## Code and packages
+
+`sources` runs at every change of a file of `src/adshift` or `stages`, for a second. It hashes syntax trees without
+docstrings, so a comment, a docstring or a formatter re-runs nothing else; files that are no Python, such as templates,
+it hashes by their bytes. It follows import statements from the script of a stage, and from each detector, data set and
+family of backbones, which are imported by name. Modules that change no output (`sources.PLUMBING`) are left out.
+
+The family of backbones in use concerns `embed` by what `check_network` writes: its output changes if
+`features.backbone` names a network of that family, and stays the same otherwise.
+
+A package is one of those that compute: {packages}. What is installed DVC does not see. `sources` records the versions,
+and runs when `requirements.txt` changes. After an installation by hand `adshift repro` (and so `make repro`) notices
+the difference and runs `sources` first; a stage that a plain `dvc repro` starts refuses to compute with another version
+than is recorded. `ADSHIFT_IGNORE_VERSIONS=1 adshift repro` says that the versions are the same: nothing is stale but
+`package` and `report`, which write into the model cards and the page what differs.
+
+| change | in | stale at once | may follow |
+| --- | --- | --- | --- |
 """
 
 
@@ -63,6 +95,102 @@ def other(key: str, value: Any) -> Any:
     if isinstance(value, list):
         return [*value, value[-1]]
     return "other" if value is None else f"{value}x"
+
+
+def _comment(text: str) -> str:
+    return f"# first\n{text}\n# last\n"
+
+
+def _docstring(text: str) -> str:
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            node.body[0] = ast.Expr(ast.Constant("Another docstring."))
+    return ast.unparse(tree)
+
+
+def _layout(text: str) -> str:
+    return ast.unparse(ast.parse(text))
+
+
+def _last_function(tree: ast.Module) -> ast.FunctionDef:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)][-1]
+
+
+def _local(text: str) -> str:
+    """Rename the first variable that a function assigns."""
+    tree = ast.parse(text)
+    nodes = [node for node in ast.walk(_last_function(tree)) if isinstance(node, ast.Name)]
+    name = next(node.id for node in nodes if isinstance(node.ctx, ast.Store))
+    for node in nodes:
+        if node.id == name:
+            node.id = f"{name}_renamed"
+    return ast.unparse(tree)
+
+
+def _constant(text: str) -> str:
+    """Another value for the first number."""
+    tree = ast.parse(text)
+    number = next(n for n in ast.walk(tree) if isinstance(n, ast.Constant) and type(n.value) in (int, float))
+    number.value += 1  # type: ignore[operator]
+    return ast.unparse(tree)
+
+
+def _body(text: str) -> str:
+    """One statement more in a function."""
+    tree = ast.parse(text)
+    _last_function(tree).body.append(ast.parse("print()").body[0])
+    return ast.unparse(tree)
+
+
+# {kind of change: what it makes of a file's text}
+CHANGES: dict[str, Callable[[str], str]] = {
+    "comment": _comment,
+    "docstring": _docstring,
+    "layout": _layout,
+    "renamed local": _local,
+    "constant": _constant,
+    "function body": _body,
+    "template": lambda text: f"{text}<!-- changed -->",
+}
+VERSION = "version"  # the other kind: of an installed package
+SOURCE = "src/adshift"
+EDITS = (
+    ("comment", f"{SOURCE}/seeding.py"),
+    ("comment", f"{SOURCE}/splits.py"),
+    ("comment", "stages/fit.py"),
+    ("docstring", f"{SOURCE}/images.py"),
+    ("layout", f"{SOURCE}/distances.py"),
+    ("function body", f"{SOURCE}/params.py"),
+    ("function body", f"{SOURCE}/seeding.py"),
+    ("function body", f"{SOURCE}/images.py"),
+    ("renamed local", f"{SOURCE}/distances.py"),
+    ("function body", f"{SOURCE}/datasets/sample.py"),
+    ("function body", f"{SOURCE}/splits.py"),
+    ("renamed local", f"{SOURCE}/split_file.py"),
+    ("constant", f"{SOURCE}/features.py"),
+    ("function body", f"{SOURCE}/backbones/folding.py"),
+    ("function body", f"{SOURCE}/backbones/mcunet.py"),
+    ("constant", f"{SOURCE}/coreset.py"),
+    ("function body", f"{SOURCE}/methods/padim.py"),
+    ("renamed local", f"{SOURCE}/methods/training.py"),
+    ("function body", f"{SOURCE}/scenarios.py"),
+    ("function body", f"{SOURCE}/calibration.py"),
+    ("constant", f"{SOURCE}/metrics/pro.py"),
+    ("function body", f"{SOURCE}/metrics/bootstrap.py"),
+    ("renamed local", f"{SOURCE}/report/page.py"),
+    ("template", f"{SOURCE}/report/page.html"),
+    ("function body", f"{SOURCE}/package.py"),
+    ("function body", "stages/score.py"),
+    (VERSION, "torch"),
+    (VERSION, "timm"),
+    (VERSION, "numpy"),
+    (VERSION, "faiss-gpu"),
+    (VERSION, "anomalib"),
+    (VERSION, "scipy"),
+    (VERSION, "scikit-image"),
+    (VERSION, "pillow"),
+)
 
 
 def placeholder(path: Path) -> None:
@@ -119,7 +247,7 @@ class Pipeline:
 
         Repo.init(str(folder), no_scm=True)
         (folder / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
-        for name in ("dvc.yaml", "detectors", "params.yaml", "stages", "src", "reference", ".dvcignore", ".dvc/plots"):
+        for name in COPIED:
             source = ROOT / name
             if source.is_dir():
                 shutil.copytree(
@@ -140,7 +268,10 @@ class Pipeline:
         self.repo = Repo(".")
         stages = list(self.repo.index.stages)
         self.files = {stage.name: _files(stage) for stage in stages}
+        self.deps = {stage.name: {str(dep) for dep in stage.deps if _is_file(dep)} for stage in stages}
         self.restore_settings()
+        self.sources = sources.contents()
+        sources.write(versions.SOURCES)
         # Files first: a folder that holds another path needs no content of its own.
         for paths in ([d for s in stages for d in s.deps], [o for s in stages for o in s.outs]):
             for path in sorted((Path(str(p)) for p in paths if p.protocol == "local"), key=lambda p: -len(p.parts)):
@@ -219,6 +350,37 @@ class Pipeline:
             self.params.write_text(self.text)
             self.restore_settings()
 
+    def changed_files(self, kind: str, what: str) -> set[Path]:
+        """Files that differ after an edit, which is undone: that of the code, and those that `sources` would write."""
+        edited: set[Path] = set()
+        if kind == VERSION:
+            installed = versions.installed
+            with mock.patch.object(versions, "installed", lambda name: "0" if name == what else installed(name)):
+                found = sources.contents()
+        else:
+            path = Path(what)
+            before = path.read_text()
+            after = CHANGES[kind](before)
+            assert after != before
+            path.write_text(after)
+            try:
+                found = sources.contents()
+            finally:
+                path.write_text(before)
+            edited = {path}
+        names = {name for name in found.keys() | self.sources if found.get(name) != self.sources.get(name)}
+        return edited | {versions.SOURCES / f"{name}.json" for name in names}
+
+    def reading(self, files: set[Path]) -> set[str]:
+        """Stages that depend on one of these files, by itself or in a folder."""
+        places = {str(place) for file in files for place in (file, *file.parents)}
+        return {name for name, deps in self.deps.items() if deps & places}
+
+    def after_edit(self, kind: str, what: str) -> tuple[set[str], set[str]]:
+        """Stages that are stale after an edit of code or a change of a package, and those that then may follow."""
+        direct = self.reading(self.changed_files(kind, what))
+        return direct, self.downstream(direct - {"sources"}) - direct
+
     @cached_property
     def dependants(self) -> dict[str, set[str]]:
         """{stage: all that depend on its outputs, directly or not}, for params.yaml as it is."""
@@ -244,13 +406,15 @@ def collapse(names: set[str], every: set[str]) -> str:
         if chosen == items:
             words.append(group)
             continue
-        parts = [name.split("@")[1].split("-") for name in chosen]
-        for common in sorted({part for item in parts for part in item}):
-            if {name for name in items if common in name.split("@")[1].split("-")} == chosen:
-                words.append(f"{group}@{common}")
-                break
-        else:
-            words.extend(sorted(chosen))
+        parts = {part for name in chosen for part in name.split("@")[1].split("-")}
+        by_part = {part: {name for name in items if part in name.split("@")[1].split("-")} for part in parts}
+        left = set(chosen)
+        common = []
+        for part in sorted(parts, key=lambda part: (-len(by_part[part]), part)):
+            if by_part[part] <= chosen and by_part[part] & left:
+                common.append(f"{group}@{part}")
+                left -= by_part[part]
+        words.extend(sorted(chosen) if left else sorted(common))
     return ", ".join(words) or "nothing"
 
 
@@ -262,17 +426,50 @@ def table(pipeline: Pipeline) -> dict[str, tuple[set[str], set[str]]]:
     return result
 
 
-def document(pipeline: Pipeline, found: dict[str, tuple[set[str], set[str]]]) -> str:
+def code_table(pipeline: Pipeline) -> dict[tuple[str, str], tuple[set[str], set[str]]]:
+    """{edit: (stale at once, may follow)}."""
+    return {edit: pipeline.after_edit(*edit) for edit in EDITS}
+
+
+def together(found: dict[str, Sets]) -> Iterator[tuple[str, Sets]]:
+    """Rows of the parameters' table: the leaves of a section that re-run the same, by as few names as possible."""
+    sections: dict[str, list[str]] = {}
+    for key in found:
+        sections.setdefault(key.split(".")[0], []).append(key)
+    for keys in sections.values():
+        left = list(keys)
+        while left:
+            alike = [key for key in left if found[key] == found[left[0]]]
+            yield ", ".join(f"`{name}`" for name in _names(alike, keys)), found[left[0]]
+            left = [key for key in left if key not in alike]
+
+
+def _names(chosen: list[str], every: list[str], depth: int = 1) -> list[str]:
+    """The chosen of all leaves of a section, a section or part of it by its name alone where all its leaves are."""
+    names = []
+    for prefix in dict.fromkeys(".".join(key.split(".")[:depth]) for key in chosen):
+        leaves = [key for key in every if key == prefix or key.startswith(f"{prefix}.")]
+        here = [key for key in chosen if key in leaves]
+        names += [prefix] if here == leaves else _names(here, leaves, depth + 1)
+    return names
+
+
+def document(pipeline: Pipeline, found: dict[str, Sets], code: dict[tuple[str, str], Sets]) -> str:
     every = pipeline.names()
-    rows = [f"| `{key}` | {collapse(a & every, every)} | {collapse(b, every)} |" for key, (a, b) in found.items()]
-    return HEAD + "\n".join(rows) + "\n"
+    rows = [f"| {names} | {collapse(a & every, every)} | {collapse(b, every)} |\n" for names, (a, b) in together(found)]
+    edits = [
+        f"| {kind} | `{what.removeprefix(SOURCE + '/')}` | {collapse(a, every)} | {collapse(b, every)} |\n"
+        for (kind, what), (a, b) in code.items()
+    ]
+    packages = ", ".join(sorted(versions.COMPUTING.values()))
+    return HEAD + "".join(rows) + CODE.format(packages=packages) + "".join(edits)
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
         pipeline = Pipeline(Path(name))
         stale = pipeline.stale()
-        text = document(pipeline, table(pipeline))
+        text = document(pipeline, table(pipeline), code_table(pipeline))
         os.chdir(ROOT)
     if stale:
         sys.exit(f"stale before any change: {stale}")

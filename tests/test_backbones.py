@@ -9,7 +9,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from adshift import sources
+from adshift import checks, sources
 from adshift.backbones import USUAL_LAYERS, Backbone, cut, families, find_weights, full_model, layers, untrained
 from adshift.backbones.cost import describe
 from adshift.backbones.mcunet import ARCHITECTURES
@@ -20,6 +20,7 @@ from adshift.backbones.phinet import PhiNet, Variant
 from adshift.embedding import stored
 from adshift.errors import AdshiftError
 from adshift.params import Features as Settings
+from adshift.stage import write_json
 from tiny import ROOT
 
 
@@ -400,11 +401,26 @@ def test_timms_networks_are_cut_where_they_are_kept(name: str, kept: tuple[str, 
         torch.testing.assert_close(maps, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_the_embedding_depends_on_every_family(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_embedding_depends_on_the_family_in_use_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By what check_network records; no import statement leads to a family."""
     monkeypatch.chdir(ROOT)
     found = {path.name for path in sources.closure(Path("stages/embed.py")) if path.parent.name == "backbones"}
-    families = {"families.py", "mcunet.py", "micronet.py", "phinet.py"}
-    assert {"__init__.py", "folding.py", "fusing.py", "steps.py", "weights.py"} | families == found
+    assert {"__init__.py", "folding.py", "fusing.py", "steps.py", "weights.py"} == found
+    for name in ("mcunet", "micronet", "phinet"):
+        assert sources.closure(sources.roots()[f"backbones/{name}"]) == {Path(f"src/adshift/backbones/{name}.py")}
+
+    monkeypatch.chdir(tmp_path)
+    Path("weights.pth").write_bytes(b"some")
+    for name in ("mcunet", "micronet", "phinet"):
+        write_json(f"data/sources/backbones/{name}.json", {"files": {}, "packages": {}})
+    ours = settings("mcunet-in2", weights="weights.pth")
+    timms = settings("resnet18", weights="weights.pth")
+    before = [checks.network_record(one) for one in (ours, timms)]
+    write_json("data/sources/backbones/micronet.json", {"files": {"micronet.py": "another"}, "packages": {}})
+    assert [checks.network_record(one) for one in (ours, timms)] == before
+    write_json("data/sources/backbones/mcunet.json", {"files": {"mcunet.py": "another"}, "packages": {}})
+    assert checks.network_record(ours) != before[0]
+    assert checks.network_record(timms) == before[1]
 
 
 @pytest.mark.parametrize("value", [7e4, -7e4, np.nan, np.inf])

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adshift import domains, features, manifest, params, presets, splits
+from adshift import domains, manifest, params, presets, split_file, splits, stored_features
 from adshift.datasets import magnetic_tile
 from adshift.errors import AdshiftError
 from adshift.manifest import Item
+from adshift.paths import DOMAINS, features_path, split_path
 from adshift.report import pictures, tables
-from adshift.scenarios import DOMAINS, features_path, split_path
 from adshift.stage import write_json
 from tiny import ROOT, Project
 
@@ -98,11 +98,11 @@ def test_every_domain_has_its_own_images_and_its_own_split(project: Project) -> 
 
     path = split_path("magnetic_tile", "tile")
     for domain, found in items.items():
-        roles = splits.read(path, domain)
+        roles = split_file.read(path, domain)
         assert set(roles) == {one.name for one in found}
         for part, kinds in (("train", {False}), ("val", {False, True}), ("test", {False, True})):
-            assert set(manifest.anomalous(splits.names_of(roles, part))) == kinds
-        defects = splits.names_of(roles, "val")
+            assert set(manifest.anomalous(split_file.names_of(roles, part))) == kinds
+        defects = split_file.names_of(roles, "val")
         assert sum("/good/" not in name for name in defects) == 7  # floor(0.3 * 24), of this domain's own
     rows = tables.splits("magnetic_tile", ["tile"], "b", Path("reference")).rows
     assert [row[:2] for row in rows] == [("tile", "clean"), ("tile", "shift")]
@@ -114,7 +114,7 @@ def test_every_domain_has_its_own_images_and_its_own_split(project: Project) -> 
         layers = [{"name": "a", "file": "level1.npy", "shape": [1, 1, 1]}]
         write_json(folder / "features.json", {"names": [one.name for one in found], "layers": layers, "size": 4})
         for part in ("train", "val", "test"):
-            names = features.stored("magnetic_tile", ["tile"], domain, part).names
+            names = stored_features.stored("magnetic_tile", ["tile"], domain, part).names
             assert names and set(names) <= {one.name for one in found}
 
     shown = pictures.choose("magnetic_tile", ["tile"], 4)
@@ -157,7 +157,7 @@ def test_synthetic_drift_has_one_split_for_both_domains(project: Project) -> Non
     assert stage("prepare") == stage("split") == ""
     assert not manifest.recorded_path("magnetic_tile", "tile").exists()
     path = split_path("magnetic_tile", "tile")
-    assert set(splits.read_all(path)) == {"both"}
-    assert splits.read(path, "clean") == splits.read(path, "shift")
-    assert len(splits.read(path, "clean")) == 6 * (25 + 8)
+    assert set(split_file.read_all(path)) == {"both"}
+    assert split_file.read(path, "clean") == split_file.read(path, "shift")
+    assert len(split_file.read(path, "clean")) == 6 * (25 + 8)
     assert json.dumps(params.read()["shift"]["recorded"]["shifted"]) == '["4", "5", "6"]'

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adshift import evaluation
+from adshift import evaluation, thresholds
 from adshift.params import Calibrate
+from adshift.paths import scores_path
 from adshift.records import Predictions
-from adshift.scenarios import SCENARIOS, scores_path
+from adshift.scenarios import SCENARIOS
 
 RULE = Calibrate(rule="f1_exact", steps=1000, target_fpr=0.05)
 NAMES = tuple(f"test/{kind}/{i}" for kind in ("cut", "good") for i in range(6))
@@ -28,7 +29,7 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_absolute_threshold_is_one_for_all_classes_from_their_pooled_scores(stored: None) -> None:
-    chosen = evaluation.thresholds("set", "padim", CLASSES, RULE, "val")
+    chosen = thresholds.thresholds("set", "padim", CLASSES, RULE, "val")
     own = {name: chosen[name]["unified"]["threshold"] for name in CLASSES}
     assert own == {"low": 2.0, "high": 12.0}
     assert chosen["low"]["unified_absolute"] == chosen["high"]["unified_absolute"]
@@ -38,7 +39,7 @@ def test_an_absolute_threshold_is_one_for_all_classes_from_their_pooled_scores(s
 
 
 def test_an_absolute_threshold_costs_what_pooling_costs(stored: None) -> None:
-    chosen = evaluation.thresholds("set", "padim", CLASSES, RULE, "val")
+    chosen = thresholds.thresholds("set", "padim", CLASSES, RULE, "val")
     found = evaluation.image_level("set", "padim", CLASSES, chosen, 42, 100)
     rates = {
         (name, scenario): found["report"]["classes"][name][scenario]["specificity"]
@@ -51,7 +52,7 @@ def test_an_absolute_threshold_costs_what_pooling_costs(stored: None) -> None:
 
 
 def test_every_class_and_scenario_has_replicates(stored: None) -> None:
-    chosen = evaluation.thresholds("set", "padim", CLASSES, RULE, "val")
+    chosen = thresholds.thresholds("set", "padim", CLASSES, RULE, "val")
     found = evaluation.image_level("set", "padim", CLASSES, chosen, 42, 100)["replicates"]
     assert set(found) == {(name, scenario.name) for name in CLASSES for scenario in SCENARIOS}
     again = evaluation.image_level("set", "padim", CLASSES, chosen, 42, 100)["replicates"]

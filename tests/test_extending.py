@@ -78,7 +78,7 @@ def test_the_methods_stages_run(stored: Project) -> None:
     stored.run("python", "stages/score.py", *which, "--pairs", "clean-on-clean")
 
     sources = read_json(stored.folder / "data/sources/methods/mean_patch.json")
-    assert {"src/adshift/methods/mean_patch.py", "src/adshift/features.py"} <= set(sources)
+    assert {"src/adshift/methods/mean_patch.py", "src/adshift/features.py"} <= set(sources["files"])
     assert read_json(stored.folder / "data/settings/mean_patch/fit.json") == {"layers": [2]}
     found = Predictions.load(stored.folder / "data/scores/test/mvtec/mean_patch/dots/clean-on-clean/dots.npz")
     assert len(found.names) == IMAGES["test"]

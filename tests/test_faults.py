@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from adshift import checksums, datasets, guard, manifest, repair, splits, stage
+from adshift import checksums, datasets, guard, manifest, repair, split_file, stage
 from adshift.embedding import embed
 from adshift.errors import AdshiftError
 from adshift.features import Features
@@ -311,7 +311,11 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Any]]] = {
     "features": ("features", write_features, read_features),
     "model": ("model", write_model, read_model),
     "manifest": ("manifest.csv", lambda path: manifest.write(path, ITEMS), manifest.read),
-    "split": ("split.csv", lambda path: splits.write(path, {"both": dict.fromkeys(NAMES, "test")}), splits.read_all),
+    "split": (
+        "split.csv",
+        lambda path: split_file.write(path, {"both": dict.fromkeys(NAMES, "test")}),
+        split_file.read_all,
+    ),
     "scores": ("scores.npz", lambda path: predictions().save(path), read_predictions),
     "thresholds": (
         "thresholds.json",
@@ -490,7 +494,7 @@ def test_a_lock_that_dvc_was_killed_in_is_set_aside(
 STUDY = """
 import os, sys
 from pathlib import Path
-from adshift import datasets, manifest, params, shift, splits
+from adshift import datasets, manifest, params, shift, split_file, splits
 
 if sys.argv[1] == "backwards":
     listdir, iterdir = os.listdir, Path.iterdir
@@ -499,7 +503,7 @@ if sys.argv[1] == "backwards":
 settings = params.load("split", "shift")
 items = datasets.build("mvtec", "photos", ["dots"], Path("out"))["dots"]
 manifest.write(Path("out/clean.csv"), items)
-splits.write(Path("out/split.csv"), {"both": splits.split(items, settings.split, 42, "dots")})
+split_file.write(Path("out/split.csv"), {"both": splits.split(items, settings.split, 42, "dots")})
 shift.shift_class(items, settings.shift, 42, "dots", Path("out/shift"), Path("data/shift"))
 """
 

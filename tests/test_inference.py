@@ -24,8 +24,9 @@ from adshift.errors import AdshiftError
 from adshift.images import fit, read_image
 from adshift.inference import Geometry, Model
 from adshift.manifest import path_of, read
+from adshift.pairs import pair
+from adshift.paths import scores_path
 from adshift.records import Predictions, Reference
-from adshift.scenarios import pair, scores_path
 from adshift.stage import read_json
 from tiny import ROOT, flip
 

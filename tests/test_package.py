@@ -15,12 +15,14 @@ from ruamel.yaml import YAML
 
 import budgets
 import trained
-from adshift import methods, package
+from adshift import methods, package, params
 from adshift.errors import AdshiftError
 from adshift.features import Features
+from adshift.images import sha256
 from adshift.manifest import anomalous
+from adshift.pairs import pair
+from adshift.paths import features_path, model_path, scores_path
 from adshift.records import Predictions
-from adshift.scenarios import features_path, model_path, pair, scores_path
 from adshift.stage import write_json
 from tiny import ROOT, flip
 
@@ -236,6 +238,30 @@ def test_every_method_is_listed_as_an_artifact() -> None:
         f"models/${{dataset.name}}/{method}" for method in methods.REGISTRY
     ]
     assert all(entry["type"] == "model" and entry["desc"] and entry["labels"] for entry in listed.values())
+
+
+def test_the_card_names_the_code_and_the_versions_that_were_ignored(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = json.loads((folder(study) / "card.json").read_text())
+    roots = ("stages/embed", "stages/fit", "methods/patchcore")
+    assert card["code"] == {root: sha256(study / f"data/sources/{root}.json") for root in roots}
+    assert "versions_ignored" not in card
+
+    monkeypatch.chdir(study)
+    write_json(tmp_path / "ignored.json", {"numpy": "recorded 1.0, installed 1.1"})
+    write_json(tmp_path / "network.json", {"ok": True, "code": {"backbones/mcunet": "0123"}})
+    monkeypatch.setattr(package, "IGNORED", tmp_path / "ignored.json")
+    monkeypatch.setattr(package, "NETWORK", tmp_path / "network.json")
+    settings = params.load("seed", "dataset.name", "classes", "methods", "split", "shift.kind", "calibrate")
+    package.write(tmp_path / "out", "patchcore", settings)
+    place = tmp_path / "out" / NAME / "clean"
+    again = json.loads((place / "card.json").read_text())
+    assert again["versions_ignored"] == {"numpy": "recorded 1.0, installed 1.1"}
+    assert again["code"] == {**card["code"], "backbones/mcunet": "0123"}
+    text = (place / "README.md").read_text()
+    assert "- numpy: recorded 1.0, installed 1.1; taken to be the same" in text
+    assert "- code: data/sources/backbones/mcunet.json, sha256 0123" in text
 
 
 def test_a_missing_input_is_told(study: Path, tmp_path: Path) -> None:

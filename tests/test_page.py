@@ -14,11 +14,11 @@ from PIL import Image
 
 import fake_run
 from adshift.errors import AdshiftError
+from adshift.paths import scores_path
 from adshift.records import Predictions
 from adshift.report import page, payload, pictures, plots, tables
 from adshift.report.pictures import BY_NAME
 from adshift.report.tables import Estimate
-from adshift.scenarios import scores_path
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,7 +47,7 @@ def album(run):
     return results, pictures.Album("sample", 32, None, tables.thresholds(results))
 
 
-def build(drift="synthetic", **how):
+def build(drift="synthetic", ignored=None, **how):
     results = tables.collect("sample", fake_run.CLASSES, fake_run.METHODS, fake_run.RATIOS)
     pictures_of = pictures.Album("sample", 32, None, tables.thresholds(results), **how)
     shown = pictures.choose("sample", fake_run.CLASSES, 4)
@@ -61,6 +61,7 @@ def build(drift="synthetic", **how):
         count=12,
         required=0.8,
         reference=Path("reference"),
+        ignored=ignored,
     )
 
 
@@ -159,6 +160,12 @@ def test_figures_stand_with_their_intervals_and_methods_with_their_difference(ht
     text = Tags(html).text
     assert re.search(r"0\.\d{3}0\.\d\d to [01]\.\d\d", text)  # the value and the small print under it
     assert "Which method is better, and by how much" in text and "tie" in text
+
+
+def test_versions_that_were_ignored_are_named(html, run):
+    assert "taken to be the same" not in html
+    page = build(ignored={"numpy": "recorded 1.0, installed 1.1"})
+    assert "numpy: recorded 1.0, installed 1.1; taken to be the same." in page
 
 
 def test_the_same_run_elsewhere_gives_the_same_bytes(html, run):

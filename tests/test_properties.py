@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from scipy.ndimage import binary_dilation, binary_erosion
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from adshift import params, shift, splits
+from adshift import params, shift, split_file, splits
 from adshift.coreset import greedy, greedy_in_chunks
 from adshift.errors import AdshiftError
 from adshift.metrics.pixel import pixel_metrics
@@ -110,8 +110,8 @@ def test_splits(
     except AdshiftError as error:
         assert error.what.startswith("class class") and error.remedy
         return
-    assert set(roles) == {item.name for item in items} and set(roles.values()) <= set(splits.ROLES)
-    parts = {part: set(splits.names_of(roles, part)) for part in splits.ROLES}
+    assert set(roles) == {item.name for item in items} and set(roles.values()) <= set(split_file.ROLES)
+    parts = {part: set(split_file.names_of(roles, part)) for part in split_file.ROLES}
     assert sum(map(len, parts.values())) == len(items)
 
     trained, normal_test, defects = counts

@@ -8,11 +8,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from adshift import evaluation, methods, splits
+from adshift import evaluation, methods, split_file, splits, thresholds
 from adshift.manifest import Item, anomalous
 from adshift.params import Calibrate, Split
+from adshift.paths import features_path, scores_path, split_path
 from adshift.records import Predictions
-from adshift.scenarios import SCENARIOS, features_path, scores_path, split_path
+from adshift.scenarios import SCENARIOS
 from adshift.stage import write_json
 from tiny import ROOT
 
@@ -61,7 +62,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def run(stage: ModuleType, protocol: str) -> dict[str, Predictions]:
     settings = Split(protocol=protocol, train_fraction=0.8, val_defect_fraction=0.3, max_train=None, contamination=0.0)
     items = [Item(name, *name.split("/")[:2], "i", "", "", "", 1, 1) for name in NAMES]
-    splits.write(split_path("set", "01"), {splits.BOTH: splits.split(items, settings, 42, "01")})
+    split_file.write(split_path("set", "01"), {split_file.BOTH: splits.split(items, settings, 42, "01")})
     stage.main()
     return {
         part: Predictions.load(scores_path(part, "set", "padim", "01", "clean-on-clean", "01"))
@@ -89,8 +90,9 @@ def test_f1_at_a_threshold_chosen_on_test_is_the_upper_bound_and_says_so(
     rule = Calibrate(rule="f1_exact", steps=1000, target_fpr=0.05)
     for protocol, on in (("official", "test"), ("study", "val")):
         found = run(stage, protocol)
-        monkeypatch.setattr(evaluation, "predictions", lambda part, *_, found=found: found[part])
-        chosen = evaluation.thresholds("set", "padim", ["01"], rule, splits.calibrated_on(protocol))
+        for module in (thresholds, evaluation):
+            monkeypatch.setattr(module, "predictions", lambda part, *_, found=found: found[part])
+        chosen = thresholds.thresholds("set", "padim", ["01"], rule, split_file.calibrated_on(protocol))
         report = evaluation.image_level("set", "padim", ("01",), chosen, 42, 100)["report"]
         assert report["on"] == on
         assert {record["on"] for record in chosen["01"].values()} == {on}

@@ -17,6 +17,9 @@ DEEPER = {"pack/deeper/__init__.py", "pack/deeper/leaf.py"}
 FAMILY = {"methods/family/__init__.py", "methods/family/base.py", "methods/family/other.py"}
 
 
+METHODS = ("nearest", "beside", "above", "names", "far")
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small tree of scripts and modules that import one another in every way there is."""
@@ -47,7 +50,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "src/adshift/methods/family/base.py": "from . import other\nfrom .. import nearest",
         "src/adshift/methods/family/other.py": "",
         "src/adshift/methods/far.py": "from ..pack.deeper import thing",
+        "src/adshift/methods/helper.py": "",
     }
+    monkeypatch.setattr(sources, "REGISTRIES", {
+        "datasets": {"folder": "adshift.datasets.folder"},
+        "methods": {name: f"adshift.methods.{name}:Class" for name in METHODS},
+    })  # fmt: skip
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -56,7 +64,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def written(name: str) -> set[str]:
     sources.write(Path("out"))
-    return {path.removeprefix("src/adshift/") for path in json.loads(Path(f"out/{name}.json").read_text())}
+    return {path.removeprefix("src/adshift/") for path in json.loads(Path(f"out/{name}.json").read_text())["files"]}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +86,7 @@ def test_imports_are_followed(project: Path, name: str, files: set[str]) -> None
 
 def test_a_change_shows_in_what_imports_the_file_and_nowhere_else(project: Path) -> None:
     sources.write(Path("before"))
-    (project / "src/adshift/deep.py").write_text("from adshift import alone\n")
+    (project / "src/adshift/deep.py").write_text("from adshift import alone\nx = 1\n")
     sources.write(Path("after"))
     changed = {
         str(path.relative_to("after").with_suffix(""))
@@ -86,6 +94,18 @@ def test_a_change_shows_in_what_imports_the_file_and_nowhere_else(project: Path)
         if path.read_bytes() != (Path("before") / path.relative_to("after")).read_bytes()
     }
     assert changed == {"stages/one", *(f"methods/{name}" for name in ("nearest", "beside", "above", "names", "far"))}
+
+
+def test_only_what_a_registry_names_is_a_root(project: Path) -> None:
+    """Not a module that some of them share."""
+    roots = {"stages/one", "stages/two", "datasets/folder", *(f"methods/{name}" for name in METHODS)}
+    assert set(sources.roots()) == roots
+
+
+def test_a_template_belongs_to_the_module_of_its_name(project: Path) -> None:
+    (project / "src/adshift/pack/other.html").touch()
+    (project / "src/adshift/pack/other.py").touch()
+    assert written("stages/two") == {"stages/two.py", "pack/__init__.py", "pack/inner.py", "pack/page.html"}
 
 
 def test_no_python_is_told(project: Path) -> None:
@@ -103,11 +123,13 @@ def test_a_relative_import_that_leads_out_of_the_package_is_told(project: Path, 
         sources.write(Path("out"))
 
 
-CODE = sorted([*ROOT.glob("src/**/*.py"), *ROOT.glob("stages/**/*.py")])
+SCRIPTS = sorted([*ROOT.glob("src/**/*.py"), *ROOT.glob("stages/**/*.py")])
 LOADERS = ("importlib", "runpy", "pkgutil", "imp", "zipimport")
 RUNNERS = ("__import__", "exec", "eval", "compile")
 # A registry's modules are roots of their own; a package of weights is none of ours; the last one resolves names.
-DYNAMIC = {"methods/__init__.py", "datasets/__init__.py", "backbones/weights.py", "sources.py"}
+DYNAMIC = {
+    "methods/__init__.py", "datasets/__init__.py", "backbones/families.py", "backbones/weights.py", "sources.py",
+}  # fmt: skip
 
 
 def dynamic(tree: ast.AST) -> list[str]:
@@ -121,7 +143,7 @@ def dynamic(tree: ast.AST) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_import_can_be_followed(path: Path) -> None:
     tree = ast.parse(path.read_bytes())
     allowed = path.relative_to(ROOT).as_posix().removeprefix("src/adshift/") in DYNAMIC
@@ -152,10 +174,92 @@ def test_a_registry_names_its_own_files() -> None:
     assert all(place == f"adshift.datasets.{name}" for name, place in datasets.REGISTRY.items())
 
 
-def test_hashes_are_those_of_the_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+CODE = '''"""Doc."""
+from adshift import alone
+
+class A(B, key=None):
+    """Doc."""
+    x: int = 0x10
+
+def f(a, *, b=None, **c):
+    """Doc."""
+    async def g():
+        "Doc."
+    return {**c, "k": [a, b]}, f"{a!r:>{b}}", 1.5, b"\\xe9", "\u00e9" "\U0001fae8", (yield)
+'''
+
+
+def hashed(folder: Path, text: str) -> str:
+    (folder / "code.py").write_text(text, encoding="utf-8")
+    return sources.digest(folder / "code.py")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"""Doc."""', '"""Another."""'),
+        ('    """Doc."""\n    x', "    x"),
+        ("class A", "# why\n\n\nclass A"),
+        ("(a, *, b=None, **c)", "(\n    a, *,\n    b = None,\n    **c,\n)"),
+        ("0x10", "16"),
+        ('"k"', "'k'"),
+        ("1.5, ", "1.50, "),
+    ],
+)
+def test_comments_docstrings_and_layout_are_not_hashed(tmp_path: Path, old: str, new: str) -> None:
+    assert old in CODE
+    assert hashed(tmp_path, CODE.replace(old, new)) == hashed(tmp_path, CODE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("key=None", "key=False"),
+        ("b=None", "b=()"),
+        ("0x10", "0x11"),
+        ("0x10", "True"),
+        ("1.5", "2"),
+        ("(yield)", "(yield None)"),
+        ("{**c, ", "{None: c, "),
+        ('b"', '"'),
+        ("!r", "!s"),
+        ("f(a, ", "f(a, /, "),
+        ("    x: int", '    "first"; "second"; x: int'),
+        ("async ", ""),
+        ("alone", "deep"),
+        ("key=", "name="),
+    ],
+)
+def test_all_else_is_hashed(tmp_path: Path, old: str, new: str) -> None:
+    assert old in CODE
+    assert hashed(tmp_path, CODE.replace(old, new)) != hashed(tmp_path, CODE)
+
+
+def test_every_version_of_python_hashes_alike(tmp_path: Path) -> None:
+    """The number is what Python 3.11 found; tests run on the others too."""
+    assert hashed(tmp_path, CODE) == "93a6d1857f5afe0b995a3a5193739f0dc093d693b0f3d143cae21cc399657f9d"
+
+
+def test_fields_that_a_later_python_adds_are_not_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = hashed(tmp_path, CODE)
+    monkeypatch.setattr(ast.FunctionDef, "_fields", (*ast.FunctionDef._fields, "later"))
+    monkeypatch.setattr(ast.FunctionDef, "later", [], raising=False)
+    sources._parsed.cache_clear()
+    assert hashed(tmp_path, CODE) == before
+
+
+def test_data_is_hashed_by_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("<!-- a comment -->")
+    assert sources.digest(tmp_path / "page.html") == sha256(tmp_path / "page.html")
+
+
+def test_the_roots_of_the_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(ROOT)
     sources.write(tmp_path)
-    listed = json.loads((tmp_path / "stages/fit.json").read_text())
-    assert listed["stages/fit.py"] == sha256(Path("stages/fit.py"))
+    listed = json.loads((tmp_path / "stages/fit.json").read_text())["files"]
+    assert listed["stages/fit.py"] == sources.digest(Path("stages/fit.py"))
     assert "src/adshift/features.py" in listed
-    assert "src/adshift/coreset.py" in json.loads((tmp_path / "methods/patchcore.json").read_text())
+    assert "src/adshift/coreset.py" in json.loads((tmp_path / "methods/patchcore.json").read_text())["files"]
+    written = {path.stem for path in (tmp_path / "methods").iterdir()}
+    assert written == set(methods.REGISTRY)
+    assert json.loads((tmp_path / "stages/sources.json").read_text())["packages"] == {}  # else it could refuse to run

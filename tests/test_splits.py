@@ -15,7 +15,7 @@ from hypothesis import settings as checks
 from hypothesis import strategies as st
 from PIL import Image
 
-from adshift import contamination, splits
+from adshift import contamination, split_file, splits
 from adshift.errors import AdshiftError
 from adshift.images import sha256
 from adshift.manifest import Item
@@ -72,7 +72,7 @@ def test_table_1_of_the_study(name: str) -> None:
 def test_defects_are_spread_in_proportion() -> None:
     _, _, defects = COUNTS["zipper"]
     roles = splits.split(images(*COUNTS["zipper"]), settings(), 42, "zipper")
-    val = Counter(image.split("/")[1] for image in splits.names_of(roles, "val"))
+    val = Counter(image.split("/")[1] for image in split_file.names_of(roles, "val"))
     assert all(abs(val[kind] - 35 * count / 119) < 1 for kind, count in defects.items())
 
 
@@ -95,8 +95,8 @@ def test_apportion_keeps_the_total_and_never_exceeds_a_count(counts: dict[str, i
 def test_fractions_are_taken_as_written() -> None:
     assert 0.29 * 100 < 29  # the product in floating point
     roles = splits.split(images(100, 5, {"cut": 100}), settings(train=0.29, defects=0.29), 0, "x")
-    assert len(splits.names_of(roles, "train")) == 29
-    assert sum("/cut/" in image for image in splits.names_of(roles, "val")) == 29
+    assert len(split_file.names_of(roles, "train")) == 29
+    assert sum("/cut/" in image for image in split_file.names_of(roles, "val")) == 29
 
 
 def test_every_image_has_one_role_and_official_test_images_never_train() -> None:
@@ -113,7 +113,7 @@ def test_the_draw_depends_on_seed_and_class_but_not_on_order() -> None:
     assert splits.split(items[::-1], settings(), 42, "x") == roles
     assert splits.split(items, settings(), 43, "x") != roles
     assert splits.split(items, settings(), 42, "y") != roles
-    trained = sorted(int(name[-3:]) for name in splits.names_of(roles, "train"))
+    trained = sorted(int(name[-3:]) for name in split_file.names_of(roles, "train"))
     assert trained != list(range(48))  # drawn, not the first 48
 
 
@@ -129,12 +129,12 @@ def test_one_image_more_moves_no_other_group_and_at_most_one_image() -> None:
 def test_max_train_leaves_the_other_parts_alone_and_nests() -> None:
     items = images(60, 20, {"cut": 10})
     full, ten, five = (splits.split(items, settings(most=most), 42, "x") for most in (None, 10, 5))
-    trained = [set(splits.names_of(roles, "train")) for roles in (five, ten, full)]
-    assert splits.names_of(full, "val") == splits.names_of(ten, "val")
-    assert splits.names_of(full, "test") == splits.names_of(ten, "test")
+    trained = [set(split_file.names_of(roles, "train")) for roles in (five, ten, full)]
+    assert split_file.names_of(full, "val") == split_file.names_of(ten, "val")
+    assert split_file.names_of(full, "test") == split_file.names_of(ten, "test")
     assert trained[0] < trained[1] < trained[2]
     assert [len(names) for names in trained] == [5, 10, 48]
-    assert splits.names_of(ten, "train", "unused") == splits.names_of(full, "train")
+    assert split_file.names_of(ten, "train", "unused") == split_file.names_of(full, "train")
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,10 @@ def test_official_trains_on_all_and_tests_on_the_whole_official_test_part() -> N
     items = images(60, 20, {"cut": 10, "hole": 3})
     roles = splits.split(items, settings(protocol="official"), 42, "x")
     assert roles == {one.name: one.part for one in items}
-    assert splits.images_of(roles, "val") == splits.images_of(roles, "test") == splits.names_of(roles, "test")
-    assert len(splits.images_of(roles, "test")) == 33 and len(splits.images_of(roles, "train")) == 60
+    assert (
+        split_file.images_of(roles, "val") == split_file.images_of(roles, "test") == split_file.names_of(roles, "test")
+    )
+    assert len(split_file.images_of(roles, "test")) == 33 and len(split_file.images_of(roles, "train")) == 60
     thinned = splits.split(items, settings(protocol="official", most=5), 42, "x")
     assert Counter(thinned.values()) == {"train": 5, "unused": 55, "test": 33}
 
@@ -195,20 +197,20 @@ def test_official_does_without_the_validation_part_and_without_enough_defects_fo
 
 def test_under_study_no_image_is_in_two_parts() -> None:
     roles = splits.split(images(60, 20, {"cut": 10}), settings(), 42, "x")
-    parts = [set(splits.images_of(roles, part)) for part in ("train", "val", "test")]
+    parts = [set(split_file.images_of(roles, part)) for part in ("train", "val", "test")]
     assert all(parts)
     assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
 
 
 def test_the_protocol_says_on_what_thresholds_are_chosen() -> None:
-    assert (splits.calibrated_on("study"), splits.calibrated_on("official")) == ("val", "test")
+    assert (split_file.calibrated_on("study"), split_file.calibrated_on("official")) == ("val", "test")
 
 
 def test_training_count_is_what_trains() -> None:
     for held in (0, 4):
         for chosen in (settings(), settings(most=9), settings(protocol="official"), settings(most=9, bad=0.2)):
             items = [*images(60, 20, {"cut": 10}), *(item("val", "good", number) for number in range(held))]
-            trained = splits.names_of(splits.split(items, chosen, 42, "x"), "train")
+            trained = split_file.names_of(splits.split(items, chosen, 42, "x"), "train")
             assert splits.training_count(chosen, {"train": 60, "val": held}) == len(trained)
 
 
@@ -223,7 +225,7 @@ def test_contamination_moves_defective_test_images_to_train_and_nothing_else(pro
     assert moved[0] < moved[1]
     assert {(clean[name], fifth[name], "/good/" in name) for name in moved[1]} == {("test", "train", False)}
     assert {name.split("/")[1] for name in moved[1]} == {"cut", "hole"}
-    parts = [set(splits.images_of(fifth, part)) for part in ("train", "test")]
+    parts = [set(split_file.images_of(fifth, part)) for part in ("train", "test")]
     assert not parts[0] & parts[1]
 
 
@@ -232,7 +234,9 @@ def test_contamination_is_drawn_by_seed_and_class() -> None:
 
     def moved(seed: int, name: str) -> set[str]:
         return {
-            image for image in splits.images_of(splits.split(items, chosen, seed, name), "train") if "/cut/" in image
+            image
+            for image in split_file.images_of(splits.split(items, chosen, seed, name), "train")
+            if "/cut/" in image
         }
 
     assert moved(42, "x") == moved(42, "x")
@@ -242,7 +246,7 @@ def test_contamination_is_drawn_by_seed_and_class() -> None:
 def test_contamination_leaves_a_defective_test_image() -> None:
     items = images(60, 20, {"cut": 13})  # of which 3 validate; 48 normal images train
     kept = splits.split(items, settings(bad=0.16), 42, "nut")
-    assert sum("/cut/" in name for name in splits.images_of(kept, "train")) == 9
+    assert sum("/cut/" in name for name in split_file.images_of(kept, "train")) == 9
     with pytest.raises(AdshiftError, match=r"class nut: split.contamination: 0.18 moves 10 .* only 10") as error:
         splits.split(items, settings(bad=0.18), 42, "nut")
     assert "max_train" in error.value.remedy
@@ -263,8 +267,12 @@ def test_contaminated_pixels_by_hand(tmp_path: Path) -> None:
 
 def test_file_round_trip(tmp_path: Path) -> None:
     roles = splits.split([*images(60, 20, {"cut": 10}), item("test", "cut", 'a,"b')], settings(most=9), 42, "x")
-    splits.write(tmp_path / "ds" / "x.csv", {"both": roles})
-    assert splits.read(tmp_path / "ds" / "x.csv", "clean") == splits.read(tmp_path / "ds" / "x.csv", "shift") == roles
+    split_file.write(tmp_path / "ds" / "x.csv", {"both": roles})
+    assert (
+        split_file.read(tmp_path / "ds" / "x.csv", "clean")
+        == split_file.read(tmp_path / "ds" / "x.csv", "shift")
+        == roles
+    )
     first, second, *_ = (tmp_path / "ds" / "x.csv").read_text(encoding="utf-8").splitlines()
     assert first.startswith("name,role,domain,checksum=")
     assert second.startswith("test/cut/000,")
@@ -280,12 +288,12 @@ def test_a_damaged_file_is_refused(tmp_path: Path, content: str | bytes) -> None
     path = tmp_path / "x.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(AdshiftError, match=r"x\.csv"):
-        splits.read(path, "clean")
+        split_file.read(path, "clean")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AdshiftError, match=r"none\.csv"):
-        splits.read(tmp_path / "none.csv", "clean")
+        split_file.read(tmp_path / "none.csv", "clean")
 
 
 def placed(*images: tuple[str, str, str]) -> list[tuple[Item, str]]:

@@ -1,4 +1,4 @@
-"""Each leaf of params.yaml makes stale what docs/staleness.md says, and nothing else."""
+"""Each leaf of params.yaml and each edit of code makes stale what docs/staleness.md says, and nothing else."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +13,70 @@ from adshift.studies import declare
 ASSIGNED = ("shift.kind", "shift.recorded.pattern", "shift.recorded.shifted")
 
 Table = dict[str, tuple[set[str], set[str]]]
+Code = dict[tuple[str, str], tuple[set[str], set[str]]]
+
+
+def of(*methods: str) -> set[str]:
+    """What depends on the code of these methods alone."""
+    groups = ("fit", "fit_unified", "score", "score_unified")
+    return {"check", "package"} | {f"{group}@{method}" for group in groups for method in methods}
+
+
+FITS = {"fit", "fit_unified"}
+SCORES = {"score", "score_unified"}
+ABLATION = {"ablate", "score_ablation"}
+CHECKS = {"check", "check_network"}
+TABLES = {"aggregate", "report", "timings"}
+BANKS = ("patchcore", "patchcore_pq")
+GAUSSIANS = ("padim", "padim_streaming", "padim_diagonal")
+STUDENTS = ("paste", "stfpm")
+
+# {edit: stages that are stale at once}, by what the stages import. What is edited in code makes `sources` stale too.
+STALE: dict[tuple[str, str], set[str]] = {
+    ("comment", "src/adshift/seeding.py"): set(),
+    ("comment", "src/adshift/splits.py"): set(),
+    ("comment", "stages/fit.py"): set(),
+    ("docstring", "src/adshift/images.py"): set(),
+    ("layout", "src/adshift/distances.py"): set(),
+    ("function body", "src/adshift/params.py"): set(),
+    ("function body", "src/adshift/seeding.py"): {
+        *CHECKS, "prepare", "split", "shift", *FITS, "ablate", "evaluate", *TABLES, "package",
+    },
+    ("function body", "src/adshift/images.py"): {
+        *CHECKS, "prepare", "split", "shift", "embed", "evaluate_pixels", "package", "report",
+    },
+    ("renamed local", "src/adshift/distances.py"): {*of(*BANKS, *GAUSSIANS, "cfa"), *ABLATION},
+    ("function body", "src/adshift/datasets/sample.py"): {"check", "prepare"},
+    ("function body", "src/adshift/splits.py"): {*CHECKS, "split"},
+    ("renamed local", "src/adshift/split_file.py"): {
+        *CHECKS, "split", *FITS, *SCORES, *ABLATION, "calibrate", "evaluate", *TABLES, "package",
+    },
+    ("constant", "src/adshift/features.py"): {"check", *FITS, *SCORES, *ABLATION, "package"},
+    ("function body", "src/adshift/backbones/folding.py"): {*CHECKS, "embed", "package"},
+    ("function body", "src/adshift/backbones/mcunet.py"): {"check_network"},  # the one in use is timm's
+    ("constant", "src/adshift/coreset.py"): {*of(*BANKS), *ABLATION},
+    ("function body", "src/adshift/methods/padim.py"): of("padim"),
+    ("renamed local", "src/adshift/methods/training.py"): of(*STUDENTS, "cfa"),
+    ("function body", "src/adshift/scenarios.py"): {"calibrate", "evaluate", "evaluate_pixels", *TABLES, "package"},
+    ("function body", "src/adshift/calibration.py"): {"calibrate", "evaluate", *TABLES, "package"},
+    ("constant", "src/adshift/metrics/pro.py"): {"evaluate_pixels"},
+    ("function body", "src/adshift/metrics/bootstrap.py"): {"evaluate", *TABLES},
+    ("renamed local", "src/adshift/report/page.py"): {"report"},
+    ("template", "src/adshift/report/page.html"): {"report"},
+    ("function body", "src/adshift/package.py"): {"package"},
+    ("function body", "stages/score.py"): SCORES,
+    ("version", "torch"): {*CHECKS, "embed", *of(*BANKS, "padim", *STUDENTS, "cfa"), *ABLATION},
+    ("version", "timm"): {*CHECKS, "embed", *of(*STUDENTS)},
+    ("version", "numpy"): {
+        *CHECKS, "prepare", "split", "shift", "embed", *FITS, *SCORES, *ABLATION, "calibrate", "evaluate",
+        "evaluate_pixels", *TABLES, "package",
+    },
+    ("version", "faiss-gpu"): {*of(*BANKS, "cfa"), *ABLATION},
+    ("version", "anomalib"): of("padim"),
+    ("version", "scipy"): {"check", "prepare", "shift", "evaluate_pixels"},
+    ("version", "scikit-image"): {"check", "prepare", "shift"},
+    ("version", "pillow"): {*CHECKS, "prepare", "split", "shift", "embed", "evaluate_pixels", "package", "report"},
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +109,51 @@ def items(names: set[str], word: str) -> set[str]:
     return {name for name in names if word in name.partition("@")[2].split("-")}
 
 
-def test_the_docs_show_what_dvc_says(pipeline: staleness.Pipeline, found: Table) -> None:
-    assert staleness.document(pipeline, found) == staleness.DOC.read_text(), "run `python tests/staleness.py`"
+@pytest.fixture(scope="module")
+def code(pipeline: staleness.Pipeline) -> Code:
+    return staleness.code_table(pipeline)
+
+
+def test_the_docs_show_what_dvc_says(pipeline: staleness.Pipeline, found: Table, code: Code) -> None:
+    assert staleness.document(pipeline, found, code) == staleness.DOC.read_text(), "run `python tests/staleness.py`"
+
+
+@pytest.mark.parametrize("edit", STALE, ids=" of ".join)
+def test_an_edit_makes_stale_what_runs_the_code(
+    pipeline: staleness.Pipeline, code: Code, edit: tuple[str, str]
+) -> None:
+    direct, _ = code[edit]
+    sources = set() if edit[0] == staleness.VERSION else {"sources"}
+    assert set(staleness.collapse(direct, pipeline.names()).split(", ")) == STALE[edit] | sources
+
+
+def test_every_edit_of_the_docs_is_expected() -> None:
+    assert set(staleness.EDITS) == set(STALE)
+
+
+@pytest.mark.parametrize("edit", [("comment", "src/adshift/seeding.py"), ("constant", "src/adshift/metrics/pro.py")])
+def test_dvc_finds_the_same_stages_after_an_edit(
+    pipeline: staleness.Pipeline, code: Code, edit: tuple[str, str]
+) -> None:
+    kind, path = edit[0], Path(edit[1])
+    before = path.read_text()
+    path.write_text(staleness.CHANGES[kind](before))
+    try:
+        assert pipeline.stale() == {"sources"}
+        staleness.sources.write(staleness.versions.SOURCES)  # as the stage does
+        assert pipeline.stale() == code[edit][0]
+    finally:
+        path.write_text(before)
+        staleness.sources.write(staleness.versions.SOURCES)
+    assert pipeline.stale() == set()
+
+
+def test_what_is_ignored_concerns_the_model_cards_and_the_report_alone(pipeline: staleness.Pipeline) -> None:
+    assert {name for name, deps in pipeline.deps.items() if "data/sources/ignored.json" in deps} == {
+        "package",
+        "report",
+    }
+    assert {name for name, deps in pipeline.deps.items() if "data/sources/versions.json" in deps} == set()
 
 
 def test_every_leaf_reaches_a_stage(found: Table) -> None:

@@ -6,8 +6,9 @@ import pytest
 
 import fake_run
 from adshift.errors import AdshiftError
+from adshift.paths import split_path
 from adshift.report import plots, tables
-from adshift.scenarios import SCENARIOS, split_path
+from adshift.scenarios import SCENARIOS
 
 STUDY = ("hazelnut", "carpet", "zipper")
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from adshift.pairs import PAIRS
+from adshift.paths import DOMAINS
 from adshift.presets import apply
-from adshift.scenarios import DOMAINS, PAIRS
 from tiny import CLASSES, ROOT, write_tree
 
 NAMES = CLASSES[:2]
@@ -42,7 +43,7 @@ def make(folder: Path) -> Path:
         with Path("params.yaml").open("w") as file:
             yaml.dump(params, file)
         of, seed = {"dataset": "mvtec"}, str(params["seed"])
-        for script in ("sources", "check", "prepare", "split"):
+        for script in ("sources", "check", "check_network", "prepare", "split"):
             stage(script)
         for name in NAMES:
             stage("shift", **of, seed=seed, name=name)

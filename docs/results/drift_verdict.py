@@ -31,14 +31,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from adshift import drift, embedding, manifest, methods, params, seeding, shift, splits
+from adshift import drift, embedding, manifest, methods, params, seeding, shift, split_file
 from adshift.backbones import Backbone
 from adshift.datasets import sample
 from adshift.features import Features
 from adshift.images import sha256
 from adshift.metrics import bootstrap
+from adshift.pairs import pair
+from adshift.paths import DOMAINS, features_path, model_path, scores_path, split_path
 from adshift.records import Predictions, Reference
-from adshift.scenarios import DOMAINS, features_path, model_path, pair, scores_path, split_path
 from adshift.stage import read_json
 
 FRESH = 150
@@ -93,8 +94,8 @@ def measure() -> Iterator[dict[str, Any]]:
             fresh = made(name, settings, Path(folder)) if dataset == "sample" else {}
             for method in settings.methods:
                 pools = {domain: pool(dataset, method, name, domain, fresh.get(domain)) for domain in DOMAINS}
-                roles = splits.read(split_path(dataset, name), "clean")
-                kept = int((~manifest.anomalous(splits.images_of(roles, "val"))).sum())
+                roles = split_file.read(split_path(dataset, name), "clean")
+                kept = int((~manifest.anomalous(split_file.images_of(roles, "val"))).sum())
                 facts: dict[str, Any] = {"dataset": dataset, "shift": settings.shift.kind, "method": method}
                 facts |= {"class": name, "reference": kept, **scenario_figures(dataset, method, name)}
                 for row in trials(pools, kept, settings.seed, (dataset, method, name), facts["right_if_shifted"]):
@@ -127,7 +128,7 @@ def pool(dataset: str, method: str, name: str, domain: str, fresh: Features | No
     for part in ("val", "test"):
         found = Predictions.load(scores_path(part, dataset, method, name, pair("clean", domain), name))
         parts.append(Pool(found.names, found.scores, drift.pooled(features.select(found.names))))
-    unused = splits.names_of(splits.read(split_path(dataset, name), domain), "unused")
+    unused = split_file.names_of(split_file.read(split_path(dataset, name), domain), "unused")
     more = [features.select(unused)] if unused else []
     more += [fresh] if fresh is not None else []
     if more:

@@ -18,17 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from adshift import evaluation, manifest, params
+from adshift import manifest, params
 from adshift.calibration import calibrate
-from adshift.features import stored
 from adshift.images import fit, load_mask
 from adshift.methods import UNIFIED
 from adshift.methods.patchcore import PatchCore, Score
 from adshift.metrics.image import false_positive_rate, image_metrics
 from adshift.metrics.pixel import pixel_metrics
+from adshift.paths import model_path
 from adshift.records import Predictions
 from adshift.report import MACRO
-from adshift.scenarios import SCENARIOS, model_path
+from adshift.scenarios import SCENARIOS
+from adshift.stored_features import stored
+from adshift.stored_predictions import predictions
 
 REWEIGHT = ("softmax", "original", "none")
 IMAGE = ("auroc", "auprc", "f1", "accuracy", "recall", "specificity")
@@ -79,7 +81,7 @@ def rows(settings: Any) -> Iterator[dict[str, Any]]:
                 model = (reweight, scenario.model_of(name), scenario.model, name)
                 keys = [(*model, scenario.val, "val"), (*model, scenario.test, "test")]
                 for key in [] if reweight else keys:
-                    stored_padim[key] = evaluation.predictions(key[-1], dataset, "padim", scenario, name)
+                    stored_padim[key] = predictions(key[-1], dataset, "padim", scenario, name)
                 val, test = (patchcore(*key) if reweight else stored_padim[key] for key in keys)
                 limit = calibrate(val.scores, manifest.anomalous(val.names), settings.calibrate).threshold
                 image = image_metrics(test.scores, manifest.anomalous(test.names), limit).to_dict()

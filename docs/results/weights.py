@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from adshift import manifest, params
-from adshift.features import stored
 from adshift.images import fit, load_mask
 from adshift.methods.patchcore import PatchCore, softmax_weight
 from adshift.metrics.ranking import Ranked
-from adshift.scenarios import model_path
+from adshift.paths import model_path
+from adshift.stored_features import stored
 
 K = 9  # the default of patchcore.neighbours
 

@@ -28,7 +28,7 @@ from adshift.manifest import Item
 from adshift.methods import padim, patchcore
 from adshift.metrics.pixel import pixel_metrics
 from adshift.metrics.ranking import Ranked
-from adshift.scenarios import features_path
+from adshift.paths import features_path
 
 KEYS = ("seed", "dataset.name", "classes", "features", "patchcore", "padim")
 REWEIGHT = ("softmax", "original", "none")

@@ -6,12 +6,13 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from adshift import datasets, params, splits
-from adshift.backbones import PACKAGED, STRIDES_4_8_16, Backbone, find_weights, layers
+from adshift import datasets, params, split_file, splits
+from adshift.backbones import PACKAGED, STRIDES_4_8_16, Backbone, families, find_weights, layers
 from adshift.errors import AdshiftError
+from adshift.images import sha256
+from adshift.paths import NETWORK
 from adshift.stage import read_json
-
-NETWORK = Path("data/checked_network.json")  # what the stage check_network saw, on which embed depends
+from adshift.versions import SOURCES
 
 
 def check() -> Any:
@@ -40,7 +41,7 @@ def check() -> Any:
         raise AdshiftError("params.yaml: stfpm trains on images, which features.images does not keep", "set it to true")
     if settings.features.crop and settings.features.crop > settings.features.resize:
         raise AdshiftError("params.yaml: features.crop is larger than features.resize", "crop at most what was resized")
-    if splits.calibrated_on(settings.split.protocol) == "test" and settings.calibrate.rule == "target_fpr":
+    if split_file.calibrated_on(settings.split.protocol) == "test" and settings.calibrate.rule == "target_fpr":
         raise AdshiftError(
             "params.yaml: calibrate.rule: target_fpr looks at validation images, split.protocol: official has none",
             "f1_exact or f1_grid give the upper bound that the protocol is about; or set split.protocol: study",
@@ -52,11 +53,23 @@ def check() -> Any:
 
 
 def network_record(settings: params.Features) -> dict[str, Any]:
-    """What the stage check_network writes: of a file of weights its hash: another one makes features stale."""
-    if not settings.weights:
-        return {"ok": True}
-    with Path(settings.weights).open("rb") as file:
-        return {"ok": True, "weights": settings.weights, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    """What the stage check_network writes, so that another network makes features stale.
+
+    Of a file of weights its hash. Of a network that timm does not have the layers and the hash of the family's code:
+    what embeds depends on no family, since it imports the one in use by name.
+    """
+    record: dict[str, Any] = {"ok": True}
+    if family := families.of(settings.backbone):
+        root = f"backbones/{family.name}"
+        record |= {"layers": list(layers(settings)), "code": {root: sha256(SOURCES / f"{root}.json")}}
+    if settings.weights:
+        record |= _weights_record(settings.weights)
+    return record
+
+
+def _weights_record(weights: str) -> dict[str, str]:
+    with Path(weights).open("rb") as file:
+        return {"weights": weights, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def check_weights(settings: params.Features) -> None:
@@ -68,7 +81,7 @@ def check_weights(settings: params.Features) -> None:
     if not settings.weights or not NETWORK.is_file():
         return
     used = read_json(NETWORK)
-    if used.get("weights") == settings.weights and used != network_record(settings):
+    if used.get("weights") == settings.weights and not used.items() >= _weights_record(settings.weights).items():
         raise AdshiftError(
             f"features.weights: {settings.weights} changed since features were made with it",
             "`dvc repro --force --single-item check_network` takes the new one, then `dvc repro`; or restore the file",

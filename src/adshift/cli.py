@@ -302,9 +302,12 @@ def _predict(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
+    from adshift import versions
     from adshift.checks import check
 
     check()
+    if lines := versions.changes():
+        print(*lines, "`adshift repro` takes it up", sep="\n")
     print("params.yaml, data set and weights: fine")
 
 

@@ -9,11 +9,12 @@ import numpy as np
 from adshift import checksums
 from adshift.backbones import Backbone
 from adshift.errors import AdshiftError
-from adshift.features import IMAGES
 from adshift.images import fit, load_image
 from adshift.manifest import Item
 from adshift.parallel import map_ordered, torch_threads
 from adshift.stage import write_json
+
+IMAGES = "images.npy"  # the network's input, where features.images keeps it
 
 
 @torch_threads(1)

@@ -1,4 +1,4 @@
-"""From scores to thresholds and metrics, scenario by scenario."""
+"""From scores and thresholds to image metrics, scenario by scenario; the same of the coreset ablation."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,34 +12,10 @@ from adshift.metrics import bootstrap
 from adshift.metrics.image import false_positive_rate, image_metrics
 from adshift.params import Calibrate
 from adshift.records import Predictions
-from adshift.scenarios import SCENARIOS, Scenario, scores_path
+from adshift.scenarios import SCENARIOS
+from adshift.stored_predictions import predictions
 
 UNIFIED_SCENARIO = next(scenario for scenario in SCENARIOS if scenario.unified and not scenario.absolute)
-
-
-def predictions(part: str, dataset: str, method: str, scenario: Scenario, name: str) -> Predictions:
-    """Stored predictions that a scenario needs for the class `name`; `part` is val or test."""
-    return Predictions.load(scores_path(part, dataset, method, scenario.model_of(name), scenario.pair(part), name))
-
-
-def thresholds(
-    dataset: str, method: str, classes: Iterable[str], settings: Calibrate, on: Literal["val", "test"]
-) -> dict[str, dict[str, Any]]:
-    """{class: {scenario: threshold}} from validation scores alone; `on` says which images these are.
-
-    A scenario with an absolute threshold has the same for every class, and what it does on all of them together.
-    """
-    classes = tuple(classes)
-    result: dict[str, dict[str, Any]] = {name: {} for name in classes}
-    for scenario in SCENARIOS:
-        for group in [classes] if scenario.absolute else [(name,) for name in classes]:
-            sets = [predictions("val", dataset, method, scenario, name) for name in group]
-            scores = np.concatenate([found.scores for found in sets])
-            labels = anomalous(image for found in sets for image in found.names)
-            threshold = calibrate(scores, labels, settings, on)
-            for name in group:
-                result[name][scenario.name] = threshold.to_dict()
-    return result
 
 
 def image_level(
@@ -96,28 +72,6 @@ def curves(found: Predictions, threshold: float) -> dict[str, list[dict[str, Any
             for name, label, score, predicted in scores
         ],
     }  # fmt: skip
-
-
-def pixel_level(
-    dataset: str, method: str, classes: Iterable[str], resize: int, crop: int | None, limit: float
-) -> dict[str, Any]:
-    """{class: {pair: pixel metrics}}, one entry for each set of anomaly maps that some scenario looks at."""
-    from adshift.images import fit, load_mask
-    from adshift.manifest import path_of, read
-    from adshift.metrics.pixel import pixel_metrics
-    from adshift.parallel import map_ordered
-
-    def measure(work: tuple[str, Scenario]) -> dict[str, Any]:
-        name, scenario = work
-        found = predictions("test", dataset, method, scenario, name)
-        items = {item.name: item for item in read(path_of(dataset, name, scenario.test))}
-        masks = np.stack([fit(load_mask(items[image]), resize, crop) for image in found.names])
-        return pixel_metrics(found.full_maps(), masks, limit, anomalous(found.names)).to_dict()
-
-    needed = {scenario.pixels: scenario for scenario in SCENARIOS}
-    work = [(name, scenario) for name in classes for scenario in needed.values()]
-    results = iter(map_ordered(measure, work, what=f"pixel metrics of {method}", unit="set"))
-    return {name: {key: next(results) for key in needed} for name in classes}
 
 
 def ablation(

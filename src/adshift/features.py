@@ -9,18 +9,15 @@ Notation: N images, H x W positions, C channels of a layer; level 1 is the shall
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from adshift import checksums, splits
+from adshift import checksums
 from adshift.errors import AdshiftError
-from adshift.scenarios import features_path, split_path
 from adshift.stage import read_json
 
-IMAGES = "images.npy"  # the network's input, where features.images keeps it
 LARGEST, MOST_CHANNELS, MOST_LAYERS = 2048, 65536, 100  # pixels a side, as params.yaml allows; no network has more
 
 
@@ -186,12 +183,3 @@ def check_spec(spec: Mapping[str, Any]) -> None:
 
 def _whole(value: Any, most: int) -> bool:
     return type(value) is int and 1 <= value <= most
-
-
-def stored(dataset: str, classes: Iterable[str], domain: str, part: Literal["train", "val", "test"]) -> Features:
-    """Stored feature maps of the images that the split gives to `part`, classes pooled."""
-    sets = []
-    for name in classes:
-        names = splits.images_of(splits.read(split_path(dataset, name), domain), part)
-        sets.append(Features.open(features_path(dataset, name, domain)).select(names))
-    return reduce(Features.__add__, sets)

@@ -10,7 +10,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from adshift import params, repair
+from adshift import params, repair, versions
 from adshift.errors import AdshiftError
 
 
@@ -29,6 +29,11 @@ def repro(jobs: int) -> int:
         from adshift.checks import check_weights
 
         check_weights(settings.features)
+    if lines := versions.changes():
+        print(*lines, sep="\n", file=sys.stderr)
+        command = ["dvc", "repro", "--force", "--single-item", "sources"]  # DVC does not see what is installed
+        if code := subprocess.run(command, check=False).returncode:
+            return code
     stale = jobs > 1 and subprocess.run(["dvc", "status", "--quiet"], check=False).returncode != 0
     failed = _side_by_side(jobs) if stale else 0
     return failed or subprocess.run(["dvc", "repro"], check=False).returncode

@@ -28,10 +28,13 @@ from adshift.images import sha256
 from adshift.manifest import anomalous
 from adshift.methods import UNIFIED, settings_path
 from adshift.methods.storage import REMEDY
+from adshift.pairs import pair
+from adshift.paths import DOMAINS, NETWORK, features_path, model_path, scores_path, split_path
 from adshift.records import Predictions, Reference
-from adshift.scenarios import DOMAINS, SCENARIOS, Scenario, features_path, model_path, pair, scores_path, split_path
+from adshift.scenarios import SCENARIOS, Scenario
 from adshift.stage import read_json, write_json
 from adshift.threshold_file import Record
+from adshift.versions import IGNORED, SOURCES
 
 FITTED = ("model.json", "model.safetensors")
 FILES = (*FITTED, "score.json", "threshold.json", "threshold-shift.json", "reference.npz", "card.json", "README.md")
@@ -217,7 +220,8 @@ def _card(
 ) -> dict[str, Any]:
     dataset, spec = settings.dataset.name, fitted["features"]
     names = settings.classes if model == UNIFIED else (model,)
-    code = {root: sha256(f"data/sources/{root}.json") for root in ("stages/embed", "stages/fit", f"methods/{method}")}
+    code = {root: sha256(SOURCES / f"{root}.json") for root in ("stages/embed", "stages/fit", f"methods/{method}")}
+    ignored = read_json(IGNORED)
     return {
         "model": {"dataset": dataset, "method": method, "class": model, "domain": domain},
         "split": {name: sha256(split_path(dataset, name)) for name in names},
@@ -235,8 +239,9 @@ def _card(
             "layers": [layer["name"] for layer in spec["layers"]],
             "weights": {**spec["weights"], "licence": LICENCES.get(spec["weights"]["source"], UNKNOWN)},
         },
-        "code": code,
+        "code": code | read_json(NETWORK).get("code", {}),
         "versions": {**fitted["versions"], "adshift": __version__},
+        **({"versions_ignored": ignored} if ignored else {}),
     }
 
 
@@ -297,6 +302,7 @@ def _text(card: Mapping[str, Any]) -> str:
         f"- fit: {_pairs(parameters['fit'])}",
         f"- scoring: {_pairs(parameters['score'])}",
         f"- versions: {_pairs(card['versions'])}",
+        *(f"- {package}: {told}; taken to be the same" for package, told in card.get("versions_ignored", {}).items()),
         *(f"- code: data/sources/{root}.json, sha256 {value}" for root, value in card["code"].items()),
         "",
         "The git revision is not written here, or each commit would make another model of the same bytes: the code's",

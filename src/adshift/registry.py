@@ -1,6 +1,7 @@
-"""The data sets by name: the module of each. The schema of params.yaml takes the names from here, too.
+"""The data sets and the families of backbones by name: the module of each, which is imported when it is used.
 
-Apart from `adshift.datasets`, which every stage would run otherwise, since every stage reads params.yaml.
+The schema of params.yaml takes the names of the data sets from here, too. Apart from `adshift.datasets` and
+`adshift.backbones`, since every stage reads params.yaml and would depend on both otherwise.
 """
 
 DATASETS = {
@@ -11,4 +12,10 @@ DATASETS = {
     "btad": "adshift.datasets.btad",
     "real_iad": "adshift.datasets.real_iad",
     "magnetic_tile": "adshift.datasets.magnetic_tile",
+}
+
+FAMILIES = {
+    "mcunet": "adshift.backbones.mcunet",
+    "micronet": "adshift.backbones.micronet",
+    "phinet": "adshift.backbones.phinet",
 }

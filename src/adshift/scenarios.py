@@ -1,11 +1,9 @@
 """The study's scenarios: which model, which validation images set its threshold, which test images it meets."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from adshift.methods import UNIFIED
-
-DOMAINS = ("clean", "shift")
+from adshift.pairs import pair
 
 
 @dataclass(frozen=True)
@@ -50,41 +48,3 @@ SCENARIOS = (
     Scenario("clean_threshold_only", "clean", "shift", "clean"),  # what adapting costs once the drift has gone
     Scenario("clean_full_adaptation", "shift", "shift", "clean"),
 )
-
-
-def pair(model: str, images: str) -> str:
-    """Name of the scores of a model of one domain on images of another."""
-    return f"{model}-on-{images}"
-
-
-PAIRS = (pair("clean", "clean"), pair("clean", "shift"), pair("shift", "shift"), pair("shift", "clean"))
-
-
-def scores_path(part: str, dataset: str, method: str, model: str, domains: str, name: str) -> Path:
-    """Where the scores of `model` (a class or unified) on the class `name` lie; `part` is val or test."""
-    return Path("data/scores") / part / dataset / method / model / domains / f"{name}.npz"
-
-
-def model_path(dataset: str, method: str, model: str, domain: str) -> Path:
-    """Where a fitted model lies."""
-    return Path("data/fitted") / dataset / method / model / domain
-
-
-def ablation_path(dataset: str, name: str) -> Path:
-    """Where the detector of the coreset ablation's largest ratio lies."""
-    return Path("data/ablation") / dataset / name
-
-
-def features_path(dataset: str, name: str, domain: str) -> Path:
-    """Where the feature maps of a class lie."""
-    return Path("data/features") / domain / dataset / name
-
-
-def split_path(dataset: str, name: str) -> Path:
-    """Where the split of a class lies."""
-    return Path("data/split") / dataset / f"{name}.csv"
-
-
-def contamination_path(dataset: str) -> Path:
-    """Where it says what of the training sets is defective."""
-    return Path("data/contamination") / f"{dataset}.json"

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from adshift import checksums, guard
+from adshift import checksums, guard, versions
 from adshift.errors import AdshiftError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -29,6 +29,7 @@ def run(main: Callable[[], None], *, watched: bool = True) -> None:
     """
     with guard.watch(_abandon) if watched else guard.unwinding([signal.SIGTERM]):
         try:
+            versions.check(f"stages/{Path(sys.argv[0]).stem}")
             main()
         except AdshiftError as error:
             sys.exit(f"error: {error}")

@@ -16,7 +16,7 @@ PER_IMAGE = 8_000  # bytes that an image may cost: its row of the manifest, its 
 SCRIPT = """
 import json, resource, sys
 from pathlib import Path
-from adshift import datasets, manifest, params, splits
+from adshift import datasets, manifest, params, split_file, splits
 from adshift.stage import output
 
 kind, root, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -24,7 +24,7 @@ if kind == "prepare and split":
     found = datasets.build("mvtec", root, ["many"], Path(root))["many"]
     manifest.write(Path(root) / "manifest.csv", found)
     roles = splits.split(manifest.read(Path(root) / "manifest.csv"), params.load("split").split, 42, "many")
-    splits.write(Path(root) / "split.csv", {"both": roles})
+    split_file.write(Path(root) / "split.csv", {"both": roles})
     assert len(roles) == count
 else:
     from adshift import embedding

@@ -1,15 +1,20 @@
-"""The small networks that timm does not have, by name. A new family is a file in this folder and an entry here.
+"""The small networks that timm does not have, by name. A new family is a file in this folder, an entry here and a
+line in `adshift.registry`.
 
-A family's module is imported only when one of its networks is built: torch takes seconds. It gives a network (torch
-Module) whose parameters bear the names of the authors' checkpoints, so that these load by name, and that has `steps()`:
-{layer's name: module}, which run one after another and end before the pooling.
+A family's module is imported by its name, and only when one of its networks is built: torch takes seconds, and what
+runs a network of another family does not depend on it. Its `build(name)` gives an untrained network (torch Module) of
+1000 classes whose parameters bear the names of the authors' checkpoints, so that these load by name, and that has
+`steps()`: {layer's name: module}, which run one after another and end before the pooling.
 
 Names, and which layers the edge study keeps, are those of the study's library, MoViAD.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
+
+from adshift.registry import FAMILIES as MODULES
 
 
 @dataclass(frozen=True)
@@ -17,41 +22,27 @@ class Family:
     """Networks of one paper.
 
     Attributes:
-        build: makes the untrained network of a name, 1000 classes.
+        name: of the family in `adshift.registry`.
         files: {network's name: the authors' file of its weights}.
         release: who gives these files away.
         layers: the usual ones, shallow to deep, as in the edge study's table 3.1.
         sizes: {network's name: side in pixels that it was searched or trained for}; 224 where it is not named.
     """
 
-    build: Callable[[str], Any]
+    name: str
     files: Mapping[str, str]
     release: str
     layers: tuple[str, ...]
     sizes: Mapping[str, int]
 
-
-def _mcunet(name: str) -> Any:
-    from adshift.backbones.mcunet import MCUNet
-
-    return MCUNet(name)
-
-
-def _micronet(name: str) -> Any:
-    from adshift.backbones.micronet import MicroNet
-
-    return MicroNet(name)
-
-
-def _phinet(name: str) -> Any:
-    from adshift.backbones.phinet import VARIANTS, PhiNet
-
-    return PhiNet(VARIANTS[name])
+    def build(self, network: str) -> Any:
+        """The untrained network of that name."""
+        return import_module(MODULES[self.name]).build(network)
 
 
 FAMILIES = (
     Family(
-        _mcunet,
+        "mcunet",
         {
             "mcunet-in0": "mcunet-10fps_imagenet.pth",
             "mcunet-in1": "mcunet-5fps_imagenet.pth",
@@ -64,14 +55,14 @@ FAMILIES = (
         {"mcunet-in0": 48, "mcunet-in1": 96, "mcunet-in2": 160, "mcunet-in3": 176, "mcunet-in4": 160},
     ),
     Family(
-        _micronet,
+        "micronet",
         {f"micronet-m{n}": f"micronet-m{n}.pth" for n in range(4)},
         "liyunsheng13/micronet, table of models",
         ("features.2", "features.4", "features.5"),
         {},
     ),
     Family(
-        _phinet,
+        "phinet",
         {
             "phinet_2.3_0.75_5": "new_phinet_small_71.pth.tar",
             "phinet_1.2_0.5_6_downsampling": "new_phinet_divisor8_v2_downsampl.pth.tar",

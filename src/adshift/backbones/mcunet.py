@@ -102,3 +102,8 @@ class MCUNet(nn.Module):
         for step in self.steps().values():
             maps = step(maps)
         return self.classifier(maps.mean((2, 3)))
+
+
+def build(name: str) -> MCUNet:
+    """The untrained network of that name."""
+    return MCUNet(name)

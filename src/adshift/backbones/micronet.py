@@ -276,3 +276,8 @@ class MicroNet(nn.Module):
     def forward(self, images: torch.Tensor) -> Any:
         maps = functional.relu6(self.features(images)).mean((2, 3))
         return self.classifier(functional.hardswish(maps))
+
+
+def build(name: str) -> MicroNet:
+    """The untrained network of that name."""
+    return MicroNet(name)

@@ -151,3 +151,8 @@ class PhiNet(nn.Module):
         for step in self.steps().values():
             maps = step(maps)
         return self.classifier(maps)
+
+
+def build(name: str) -> PhiNet:
+    """The untrained network of that name."""
+    return PhiNet(VARIANTS[name])

@@ -29,8 +29,8 @@ from adshift.domains import assign
 from adshift.errors import AdshiftError
 from adshift.manifest import GOOD, Item
 from adshift.params import Recorded
+from adshift.paths import DOMAINS
 from adshift.registry import DATASETS as REGISTRY
-from adshift.scenarios import DOMAINS
 
 PROBLEMS_SHOWN = 10
 COMPANIONS = (".txt", ".md", ".json", ".csv", ".xml", ".db", ".ini")  # lie beside images and are no samples

@@ -8,7 +8,7 @@ that the page's script reads. A Content-Security-Policy lets that one script run
 import hashlib
 import math
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -166,6 +166,7 @@ def build(
     count: int,
     required: float,
     reference: Path,
+    ignored: Mapping[str, str] | None = None,
 ) -> str:
     """The page as HTML.
 
@@ -179,6 +180,7 @@ def build(
         count: images to picture, a class and domain.
         required: F1 and specificity of a safe inspection.
         reference: folder of published figures.
+        ignored: {package: how its installed version differs from the recorded one}.
     """
     from jinja2 import Environment
     from markupsafe import Markup
@@ -222,6 +224,7 @@ def build(
         upper_bound=results.note(tables.THRESHOLDED),
         charts={name: Markup(drawn) for name, drawn in charts.items()},
         run=run,
+        ignored=ignored or {},
         style=Markup(STYLE.read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),

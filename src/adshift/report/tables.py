@@ -20,9 +20,10 @@ from adshift.errors import AdshiftError
 from adshift.manifest import GOOD
 from adshift.methods import UNIFIED
 from adshift.metrics import bootstrap
+from adshift.paths import DOMAINS, split_path
 from adshift.report import MACRO, ON_TEST, label
-from adshift.scenarios import DOMAINS, SCENARIOS, split_path
-from adshift.splits import read_all as read_splits
+from adshift.scenarios import SCENARIOS
+from adshift.split_file import read_all as read_splits
 from adshift.stage import read_json
 
 PRINTED_MACRO = "macro"  # what published tables have for `MACRO`, and ours had

@@ -10,9 +10,9 @@ from typing import Any
 
 from adshift import checksums, provenance
 from adshift.errors import AdshiftError
+from adshift.paths import contamination_path
 from adshift.report import MACRO, label, plots, tables
 from adshift.report.tables import DIFFERENCE, PUBLISHED, SPREAD, Cell
-from adshift.scenarios import contamination_path
 from adshift.stage import output
 from adshift.studies.declare import CONTAMINATION, FOLDER, RESULT, Experiment, Label, Plot, Published, Study
 

@@ -1,0 +1,112 @@
+"""Versions of the packages that compute. DVC does not see them, so the stage `sources` records them.
+
+`data/sources/NAME.json` names the packages that a root imports, with their versions: a stage depends on that file, so
+another version makes exactly the stages stale whose code imports the package. DVC looks at the file, not at what is
+installed: `adshift repro` compares the two and runs `sources` again, and a stage compares them when it starts.
+
+With ADSHIFT_IGNORE_VERSIONS=1 `sources` keeps the recorded versions, so nothing is stale, and writes into
+`data/sources/ignored.json` which versions are installed instead. No stage that computes depends on that file.
+Model cards and the report, which do, repeat it.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+from adshift.errors import AdshiftError
+
+# {name in an import statement: name of the package}
+COMPUTING = {
+    "PIL": "pillow",
+    "anomalib": "anomalib",
+    "faiss": "faiss-gpu",
+    "numba": "numba",
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "timm": "timm",
+    "torch": "torch",
+    "torchvision": "torchvision",
+}
+
+SOURCES = Path("data/sources")  # of the stage `sources`
+RECORDED = SOURCES / "versions.json"  # {package: version} of every root
+IGNORED = SOURCES / "ignored.json"  # {package: "recorded VERSION, installed VERSION"}
+
+
+def installed(package: str) -> str:
+    """Version of an installed package, found without importing it; `none` where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
+def choose(packages: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """What `sources` writes: the versions to record, and how the installed ones differ where this is to be ignored.
+
+    Returns:
+        {package: version}, {package: "recorded VERSION, installed VERSION"}.
+    """
+    found = {package: installed(package) for package in sorted(packages)}
+    kept = _read(RECORDED) if os.environ.get("ADSHIFT_IGNORE_VERSIONS") == "1" else {}
+    recorded = {package: kept.get(package, version) for package, version in found.items()}
+    return recorded, _differences(recorded)
+
+
+def changes() -> list[str]:
+    """What `sources` would record differently now, one line a package; empty where it has not run yet.
+
+    Raises:
+        AdshiftError: a file of `sources` is damaged.
+    """
+    before = _read(RECORDED)
+    recorded, ignored = choose(before)
+    lines = [f"{package}: recorded {before[package]}, installed {version}; what computes with it runs again"
+             for package, version in recorded.items() if version != before[package]]  # fmt: skip
+    if ignored != _read(IGNORED):
+        lines += [f"{package}: {told}; ignored, as ADSHIFT_IGNORE_VERSIONS=1 asks" for package, told in ignored.items()]
+        lines += [f"{package}: no longer ignored" for package in _read(IGNORED).keys() - ignored]
+    return lines
+
+
+def check(root: str) -> None:
+    """Refuse to compute with other versions than recorded for `root`, such as `stages/fit`, unless that is ignored.
+
+    Raises:
+        AdshiftError: naming both versions.
+    """
+    different = _differences(_read(SOURCES / f"{root}.json").get("packages", {}))
+    if different and different.items() - _read(IGNORED).items():
+        told = "; ".join(f"{package}: {versions}" for package, versions in different.items())
+        raise AdshiftError(
+            f"{told}: nothing is computed with other versions than data/sources/{root}.json records",
+            "`adshift repro` takes up the installed ones and runs again what they concern; "
+            "`ADSHIFT_IGNORE_VERSIONS=1 adshift repro` keeps the results and notes the difference in the model cards",
+        )
+
+
+def _differences(recorded: Mapping[str, str]) -> dict[str, str]:
+    found = {package: installed(package) for package in recorded}
+    return {
+        package: f"recorded {version}, installed {found[package]}"
+        for package, version in recorded.items()
+        if version != found[package]
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("no object")
+    except (OSError, ValueError, RecursionError) as error:
+        remedy = "run `dvc repro --force --single-item sources`"
+        raise AdshiftError(f"{path}: not readable ({error})", remedy) from None
+    return content
