@@ -142,8 +142,8 @@ def small_maps(key: tuple[str, ...]) -> list[list[list[int]]]:
     normal, defective = SCORES[key]
     place = ORDER.index(key)
     return [
-        [[(7 * y + 3 * x + 5 * image + 11 * place + place // 7) % 12 + 5 * (image >= len(normal)) for x in (0, 1)]
-         for y in (0, 1)]
+        [[((7 * y + 3 * x + 1) * (place + image) + 5 * image**2 + place // 3) % 19 + 6 * (image >= len(normal))
+          for x in (0, 1)] for y in (0, 1)]
         for image in range(len(normal) + len(defective))
     ]  # fmt: skip
 
