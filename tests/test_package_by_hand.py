@@ -146,7 +146,7 @@ def packaged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, d
 
 
 def ratio(method: str, model: str, pair: str) -> float:
-    """How high maps' peaks are as a share of scores: the median over a model's validation images; a map of 0 is none."""
+    """Peaks of maps as a share of scores: the median over a model's validation images; a map of 0 is left out."""
     shares = []
     for name in by_hand.CLASSES if model == "unified" else [model]:
         key = (method, "val", model, pair, name)
