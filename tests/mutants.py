@@ -72,7 +72,7 @@ def described(name: str, path: Path) -> str:
 
 
 def run(path: Path) -> None:
-    """mutmut on one module, as its command does: in a process of its own, with the module's own tests if it has some."""
+    """mutmut on one module, as its command does: in a process of its own, with the module's own tests if it has any."""
     shutil.rmtree(ROOT / "mutants", ignore_errors=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ADSHIFT_THREADS": "1"}
     environment.pop("PYTHONPATH", None)  # it could lead past the mutants
