@@ -89,6 +89,13 @@ def test_adjacent_floats_are_still_separated() -> None:
     low = 1.0
     found = calibrate(np.array([low, np.nextafter(low, 2)]), np.array([False, True]), settings("f1_exact"))
     assert (found.f1, found.specificity) == (1.0, 1.0)
+    found = calibrate(np.array([0, low, np.nextafter(low, 2)]), np.array([False, False, True]), settings("f1_exact"))
+    assert found.threshold == np.nextafter(low, 2)
+
+
+@pytest.mark.parametrize("rule", ["f1_grid", "f1_exact", "target_fpr"])
+def test_a_record_names_its_rule(rule: str) -> None:
+    assert calibrate(np.array([0.0, 1.0]), np.array([False, True]), settings(rule)).rule == rule
 
 
 @checks(deadline=None)  # the machine may be busy
@@ -259,6 +266,10 @@ def test_a_record_by_hand() -> None:
         ({"fp": -1}, "counts are negative, or of one kind of images only"),
         ({"tn": -1}, "counts are negative, or of one kind of images only"),
         ({"fn": -1}, "counts are negative, or of one kind of images only"),
+        ({"tp": -1, "fn": 3}, "counts are negative, or of one kind of images only"),
+        ({"fp": -1, "tn": 3}, "counts are negative, or of one kind of images only"),
+        ({"tn": -1, "fp": 3}, "counts are negative, or of one kind of images only"),
+        ({"fn": -1, "tp": 3}, "counts are negative, or of one kind of images only"),
         ({"tp": 0, "fn": 0}, "counts are negative, or of one kind of images only"),
         ({"tn": 0, "fp": 0}, "counts are negative, or of one kind of images only"),
         ({"f1": 0.25}, "rates and counts disagree"),
