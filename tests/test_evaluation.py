@@ -228,3 +228,17 @@ def test_ablation_scores_that_set_no_threshold_are_named(written: None) -> None:
     )
     with pytest.raises(AdshiftError, match=r"^data/scores/ablation/set/nut: validation scores: 1 normal and 0 "):
         evaluation.ablation(SET, by_hand.CLASSES, (0.1, 0.5), RULE, "val")
+
+
+def test_the_progress_of_pixel_metrics_names_the_method_and_counts_sets(
+    written: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    def bar(items: list, **how: object) -> list:
+        told.append((how["desc"], how["total"], how["unit"]))
+        return items
+
+    monkeypatch.setattr("adshift.parallel.tqdm", bar)
+    evaluation.pixel_level(SET, "padim", by_hand.CLASSES, 6, 4, 0.3)
+    assert told == [("pixel metrics of padim", 10, "set")]
