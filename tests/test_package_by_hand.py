@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -111,11 +113,11 @@ def features_of(name: str, domain: str) -> list[np.ndarray]:
     ]
 
 
-@pytest.fixture(scope="module")
-def packaged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
+@pytest.fixture
+def packaged(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     """The models of both methods, in the current folder; beside it, hashes of what a card names."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("by_hand"))
+        patch.chdir(tmp_path)
         by_hand.write()
         hashes = {name: write_text(f"data/split/set/{name}.csv", f"split of {name}") for name in by_hand.CLASSES}
         for root in ("stages/embed", "stages/fit", "methods/padim", "methods/patchcore"):
@@ -175,7 +177,18 @@ def threshold_files(method: str, model: str, domain: str) -> dict[str, Any]:
     return {"threshold.json": {**threshold_file(method, "bolt", "unified_absolute", "clean", share), "classes": own}}
 
 
-EACH = pytest.mark.parametrize(("method", "model", "domain"), [(m, *one) for m in by_hand.METHODS for one in MODELS])
+Check = Callable[[tuple[Path, dict[str, str]], str, str, str], None]
+
+
+def each_model(check: Check) -> Callable[[tuple[Path, dict[str, str]]], None]:
+    """A test of all models: packaged anew for each test, so that mutmut sees what a test runs."""
+
+    def test(packaged: tuple[Path, dict[str, str]]) -> None:
+        for method in by_hand.METHODS:
+            for model, domain in MODELS:
+                check(packaged, method, model, domain)
+
+    return test
 
 
 def test_the_models_are_these(packaged: tuple[Path, dict[str, str]]) -> None:
@@ -192,7 +205,7 @@ def test_the_models_are_these(packaged: tuple[Path, dict[str, str]]) -> None:
         assert len(shares | {ratio(method, "unified", "clean-on-clean")}) == 7  # or a mistaken one could go unnoticed
 
 
-@EACH
+@each_model
 def test_threshold_files(packaged: tuple[Path, dict[str, str]], method: str, model: str, domain: str) -> None:
     """The shift's threshold has the ratio of the maps under shift."""
     expected = threshold_files(method, model, domain)
@@ -202,7 +215,7 @@ def test_threshold_files(packaged: tuple[Path, dict[str, str]], method: str, mod
         assert json.loads((folder / file).read_text()) == content, file
 
 
-@EACH
+@each_model
 def test_the_fit_and_its_settings(packaged: tuple[Path, dict[str, str]], method: str, model: str, domain: str) -> None:
     folder, fitted = packaged[0] / method / model / domain, Path("data/fitted/set") / method / model / domain
     for file in ("model.json", "model.safetensors"):
@@ -210,7 +223,7 @@ def test_the_fit_and_its_settings(packaged: tuple[Path, dict[str, str]], method:
     assert json.loads((folder / "score.json").read_text()) == {"smoothing": 4.0, "limit": None, "of": method}
 
 
-@EACH
+@each_model
 def test_the_reference(packaged: tuple[Path, dict[str, str]], method: str, model: str, domain: str) -> None:
     """Scores and features of normal validation images of the model's own domain, class by class."""
     scores, rows = [], []
@@ -264,13 +277,13 @@ def expected_card(hashes: dict[str, str], method: str, model: str, domain: str) 
     }  # fmt: skip
 
 
-@EACH
+@each_model
 def test_the_card(packaged: tuple[Path, dict[str, str]], method: str, model: str, domain: str) -> None:
     card = json.loads((packaged[0] / method / model / domain / "card.json").read_text())
     assert card == expected_card(packaged[1], method, model, domain)
 
 
-@EACH
+@each_model
 def test_the_card_for_people(packaged: tuple[Path, dict[str, str]], method: str, model: str, domain: str) -> None:
     hashes = packaged[1]
     card = expected_card(hashes, method, model, domain)
@@ -374,3 +387,30 @@ def test_a_threshold_record_says_on_which_images_it_was_set() -> None:
         "threshold": 2.0, "rule": "f1_grid", "val": "shift", "on": "test", "normal": 2, "anomalous": 1,
         "map_ratio": 0.5,
     }  # fmt: skip
+
+
+def test_an_equal_packaged_model_is_kept_where_it_lies_and_another_is_replaced(
+    packaged: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files of bolt's model were copied: these very copies are linked. Nut's is another: the fit is."""
+    kept, other = packaged[0] / "padim/bolt/clean", packaged[0] / "padim/nut/clean"
+    for folder in (kept, other):
+        for file in ("model.json", "model.safetensors"):
+            content = (folder if folder == kept else kept).joinpath(file).read_bytes()
+            (folder / file).unlink()
+            (folder / file).write_bytes(content)
+    package.write(Path("again"), "padim", SETTINGS)
+    for file in ("model.json", "model.safetensors"):
+        assert (Path("again/bolt/clean") / file).samefile(kept / file)
+        assert (Path("again/nut/clean") / file).samefile(Path("data/fitted/set/padim/nut/clean") / file)
+
+    def refuse(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(os, "link", refuse)
+    shutil.rmtree("again")
+    package.write(Path("again"), "padim", SETTINGS)
+    for model, domain in MODELS:
+        for file in ("model.json", "model.safetensors"):
+            fitted = (Path("data/fitted/set/padim") / model / domain / file).read_bytes()
+            assert (Path("again") / model / domain / file).read_bytes() == fitted
