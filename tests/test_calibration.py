@@ -89,6 +89,13 @@ def test_adjacent_floats_are_still_separated() -> None:
     low = 1.0
     found = calibrate(np.array([low, np.nextafter(low, 2)]), np.array([False, True]), settings("f1_exact"))
     assert (found.f1, found.specificity) == (1.0, 1.0)
+    found = calibrate(np.array([0, low, np.nextafter(low, 2)]), np.array([False, False, True]), settings("f1_exact"))
+    assert found.threshold == np.nextafter(low, 2)
+
+
+@pytest.mark.parametrize("rule", ["f1_grid", "f1_exact", "target_fpr"])
+def test_a_record_names_its_rule(rule: str) -> None:
+    assert calibrate(np.array([0.0, 1.0]), np.array([False, True]), settings(rule)).rule == rule
 
 
 @checks(deadline=None)  # the machine may be busy
@@ -188,3 +195,97 @@ def test_a_threshold_says_on_which_images_it_was_chosen() -> None:
     assert Threshold.from_dict(record).on == "test"
     with pytest.raises(AdshiftError, match="set on 'train'"):
         Threshold.from_dict({**record, "on": "train"})
+
+
+def test_scores_of_float32_set_a_threshold_in_float64() -> None:
+    """The smallest number above a score is another one in float32, and the middle of two scores may not be there."""
+    scores, anomalous = np.array([0.1, 0.2, 0.3], np.float32), np.array([False, False, True])
+    found = calibrate(scores, anomalous, settings("target_fpr", target_fpr=0.5))
+    assert found.threshold == np.nextafter(float(np.float32(0.1)), 1)
+    low, high = np.float32(1), np.nextafter(np.float32(1), np.float32(2))
+    found = calibrate(np.array([low, high]), np.array([False, True]), settings("f1_exact"))
+    assert found.threshold == (float(low) + float(high)) / 2
+
+
+def test_the_middle_of_tied_thresholds_is_taken_the_upper_of_two() -> None:
+    """A grid of 0, 1, ... 10: 4 to 7 separate, then 4 to 8; of those that decide alike the third is taken."""
+    anomalous = np.array([False, False, True, True])
+    assert calibrate(np.array([0.0, 3.5, 7.5, 10.0]), anomalous, settings(steps=11)).threshold == 6.0
+    assert calibrate(np.array([0.0, 3.5, 8.5, 10.0]), anomalous, settings(steps=11)).threshold == 6.0
+    assert calibrate(np.array([0.0, 3.5, 4.5, 10.0]), anomalous, settings(steps=11)).threshold == 4.0
+
+
+@pytest.mark.parametrize(
+    ("scores", "anomalous", "said"),
+    [
+        (np.ones((2, 1)), np.ones((2, 1), bool), "scores (2, 1), anomalous (2, 1) bool: expected (N,), (N,) bool"),
+        (np.ones(3), np.ones(2, bool), "scores (3,), anomalous (2,) bool: expected (N,), (N,) bool"),
+        (np.ones(2), np.ones(2, int), "scores (2,), anomalous (2,) int64: expected (N,), (N,) bool"),
+    ],
+)
+def test_what_are_no_scores_and_labels_is_a_programming_error(
+    scores: np.ndarray, anomalous: np.ndarray, said: str
+) -> None:
+    with pytest.raises(ValueError) as error:
+        calibrate(scores, anomalous, settings())
+    assert str(error.value) == said
+
+
+def test_refusals_word_for_word() -> None:
+    with pytest.raises(AdshiftError) as error:
+        calibrate(np.array([1.0, np.nan, 3.0]), np.array([True, False, False]), settings())
+    assert error.value.what == "validation scores: 1 of 3 are not finite"
+    assert error.value.remedy == "run `dvc repro`"
+    with pytest.raises(AdshiftError) as error:
+        calibrate(np.array([1.0, 2.0, 3.0]), np.array([False] * 3), settings(), source="nut")
+    assert error.value.what == "nut: 3 normal and 0 defective images; a threshold needs both"
+    assert error.value.remedy == "raise split.val_defect_fraction or lower split.train_fraction in params.yaml"
+
+
+def sound() -> dict:
+    """Half of each kind is found: tp 1, fp 1, tn 1, fn 1."""
+    return Threshold.of(2.0, "val", "f1_grid", np.array([1.0, 3.0] * 2), np.array([True, True, False, False])).to_dict()
+
+
+def test_a_record_by_hand() -> None:
+    assert sound() == {
+        "threshold": 2.0, "on": "val", "rule": "f1_grid", "f1": 0.5, "precision": 0.5, "recall": 0.5,
+        "specificity": 0.5, "tp": 1, "fp": 1, "tn": 1, "fn": 1,
+    }  # fmt: skip
+    assert Threshold.from_dict(sound()).to_dict() == sound()
+    none = Threshold.of(9.0, "val", "f1_grid", np.array([1.0, 3.0, 2.0]), np.array([True, True, False]))
+    assert (none.f1, none.precision, none.recall, none.specificity) == (0.0, 0.0, 0.0, 1.0)
+    assert type(Threshold.of(np.float32(2), "val", "f1_grid", np.ones(2), np.array([True, False])).threshold) is float
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"threshold": float("inf")}, "threshold inf is not finite"),
+        ({"tp": -1}, "counts are negative, or of one kind of images only"),
+        ({"fp": -1}, "counts are negative, or of one kind of images only"),
+        ({"tn": -1}, "counts are negative, or of one kind of images only"),
+        ({"fn": -1}, "counts are negative, or of one kind of images only"),
+        ({"tp": -1, "fn": 3}, "counts are negative, or of one kind of images only"),
+        ({"fp": -1, "tn": 3}, "counts are negative, or of one kind of images only"),
+        ({"tn": -1, "fp": 3}, "counts are negative, or of one kind of images only"),
+        ({"fn": -1, "tp": 3}, "counts are negative, or of one kind of images only"),
+        ({"tp": 0, "fn": 0}, "counts are negative, or of one kind of images only"),
+        ({"tn": 0, "fp": 0}, "counts are negative, or of one kind of images only"),
+        ({"f1": 0.25}, "rates and counts disagree"),
+        ({"precision": 0.25}, "rates and counts disagree"),
+        ({"recall": 0.25}, "rates and counts disagree"),
+        ({"specificity": 0.25}, "rates and counts disagree"),
+        ({"tn": 2}, "rates and counts disagree"),
+        ({"on": "train"}, "set on 'train': expected val or test"),
+        (
+            {"more": 1},
+            "keys f1, fn, fp, more, on, precision, recall, rule, specificity, threshold, tn, tp",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_record_is_told(damage: dict, said: str) -> None:
+    with pytest.raises(AdshiftError) as error:
+        Threshold.from_dict({**sound(), **damage})
+    assert error.value.what == f"a calibrated threshold is damaged: {said}"
+    assert error.value.remedy == "run `dvc repro calibrate`"

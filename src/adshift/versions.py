@@ -9,10 +9,10 @@ With ADSHIFT_IGNORE_VERSIONS=1 `sources` keeps the recorded versions, so nothing
 Model cards and the report, which do, repeat it.
 """
 
+import importlib.metadata
 import json
 import os
 from collections.abc import Iterable, Mapping
-import importlib.metadata
 from pathlib import Path
 from typing import Any
 
