@@ -8,7 +8,7 @@ SETUP := $(VENV)/.done
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test browser bench faults fuzz audit lint clean
+.PHONY: help setup repro test browser bench faults fuzz mutants audit lint clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -44,6 +44,10 @@ faults: setup  ## kills, damage, a full disk, in runs of the pipeline; long; ONL
 fuzz: setup  ## 10,000 mutated images and params files: minutes; writes docs/results/fuzz.json
 	@python tests/fuzz.py
 
+mutants: setup  ## small bugs in the core's modules against their tests; ONLY=evaluation for one; writes docs/results/mutants.json
+	@$(BIN)/python -c 'import mutmut' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python mutmut==3.8.1
+	@python tests/mutants.py $(ONLY)
+
 audit: setup  ## pinned packages against known vulnerabilities, as far as a service answers
 	@$(BIN)/python -c 'import pip_audit' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python pip-audit
 	@python tests/audit.py
@@ -52,4 +56,4 @@ lint: setup  ## ruff and mypy
 	@ruff check . && ruff format --check . && mypy
 
 clean:  ## remove the environment and all outputs (the DVC cache stays)
-	rm -rf $(VENV) data models metrics plots report timings
+	rm -rf $(VENV) mutants data models metrics plots report timings
