@@ -14,7 +14,7 @@ from hypothesis import settings as checks
 from hypothesis import strategies as st
 from PIL import Image
 
-from adshift import contamination, splits
+from adshift import checksums, contamination, splits
 from adshift.errors import AdshiftError
 from adshift.images import sha256
 from adshift.manifest import Item
@@ -452,3 +452,37 @@ def test_a_misplaced_image_is_named_with_the_places_that_there_are() -> None:
         splits.split([*images(60, 5, {"cut": 9}), item("train", "cut", 7)], settings(), 42, "nut")
     assert error.value.what == ("class nut: train/cut/7 lies in train/cut, expected train/good, val/good or test/*")
     assert error.value.remedy == "move it to test/, or remove it"
+
+
+def test_messages_are_whole() -> None:
+    items = images(60, 20, {"cut": 13})
+    with pytest.raises(AdshiftError) as error:
+        splits.split(items, settings(bad=0.18), 42, "nut")
+    assert error.value.what == (
+        "class nut: split.contamination: 0.18 moves 10 defective test images to 48 normal training images, "
+        "but only 10 are there, of which one has to stay"
+    )
+    assert error.value.remedy == (
+        "lower split.contamination, or set split.max_train, or take the class out of `classes`"
+    )
+    with pytest.raises(AdshiftError) as error:
+        splits.split([*items, items[-1]], settings(), 42, "nut")
+    assert error.value.what == f"class nut: two images are named {items[-1].name}"
+    assert error.value.remedy == "rename one of them"
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["name,part,domain\na,train,both\n", "name,role,domain\na,training,both\n", "name,role,domain\na,train,dusk\n",
+     "name,role,domain\na,train,clean\na,test,shift\n"],
+)  # fmt: skip
+def test_a_damaged_split_says_what_is_expected(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(content)
+    with pytest.raises(AdshiftError) as error:
+        splits.read_all(path)
+    assert error.value.what == (
+        f"{path}: not a readable split (expected columns name, role, domain, each name once, "
+        "roles train, val, test, unused)"
+    )
+    assert error.value.remedy == checksums.REMEDY
