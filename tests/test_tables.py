@@ -282,6 +282,10 @@ def test_an_estimate_has_its_ends_beside_it_and_an_undefined_one_has_none():
     assert table.markdown().splitlines()[3] == "| --- | ---: |"
 
 
+def test_a_table_that_is_too_long_for_markdown_has_a_title_too(run):
+    assert tables.long(collect()).title == "All results"
+
+
 def test_a_table_without_rows_has_a_header():
     table = tables.Table("t", "Title", ("method", "pro"), ())
     assert table.csv() == "method,pro\n"
