@@ -448,6 +448,17 @@ def test_rounding_is_to_the_nearest_grey_level_and_clipped() -> None:
     ]
 
 
+def test_an_image_is_worked_on_in_single_precision() -> None:
+    """In double precision, some of so many pixels round to the other grey level."""
+    image = picture(300, 300)
+    one, most, strength = np.float32(255), np.float32(1), np.float32(0.05)
+    noise = np.random.default_rng(9).standard_normal(image.shape, dtype=np.float32)
+    values = np.minimum(np.maximum(image.astype(np.float32) / one + strength * noise, 0 * most), most) * one
+    assert np.array_equal(shift.apply(image, Draw(noise=Noise(sigma=0.05, seed=9))), values.round().astype(np.uint8))
+    double = np.clip(image / 255 + 0.05 * noise.astype(np.float64), 0, 1) * 255
+    assert not np.array_equal(double.round().astype(np.uint8), values.round().astype(np.uint8))
+
+
 # What is written
 
 

@@ -396,11 +396,18 @@ def test_messages_name_class_and_domain() -> None:
     few_normal = [
         (images(1, 5, {"cut": 9}), "train", "train/good"),
         (images(9, 0, {"cut": 9}), "test", "test/"),
+        (images(60, 0, {}), "test", "test/"),  # before the defective ones, which are not there either
     ]
     for items, part, place in few_normal:
         with pytest.raises(AdshiftError, match=f"no normal image is left for {part}") as error:
             splits.split(items, settings(), 42, "nut")
         assert f"add normal images to {place}, " in error.value.remedy
+
+
+def test_the_official_protocol_needs_a_defective_test_image() -> None:
+    with pytest.raises(AdshiftError, match="no defective image is left for test") as error:
+        splits.split(images(60, 5, {}), settings(protocol="official"), 42, "nut")
+    assert error.value.remedy.startswith("add defective images to test/, ")
 
 
 def test_the_last_defective_image_of_a_part_does() -> None:
@@ -421,9 +428,9 @@ def test_each_domain_is_read_back_with_its_images_alone(tmp_path: Path) -> None:
     assert splits.read(path, "clean") == {"train/good/9": "train"}
     assert list(splits.read(path, "shift").items()) == [("test/a/1", "unused"), ("test/good/2", "test")]
     assert list(splits.read_all(path)) == ["clean", "shift"]
-    splits.write(path, {"clean": {"test/b/1": "test"}, "both": {"test/a/1": "val"}})
+    splits.write(path, {"clean": {"test/b/1": "test"}, "both": {"test/a/1": "val"}, "shift": {"test/c/1": "train"}})
     assert list(splits.read(path, "clean").items()) == [("test/a/1", "val"), ("test/b/1", "test")]
-    assert splits.read(path, "shift") == {"test/a/1": "val"}
+    assert splits.read(path, "shift") == {"test/a/1": "val", "test/c/1": "train"}
 
 
 def test_images_of_a_part_are_its_own_and_sorted() -> None:
