@@ -155,6 +155,14 @@ def test_the_mean_of_the_largest_scores() -> None:
     np.testing.assert_allclose(found.scores, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("percent", "count"), [(5.6, 4), (5.4, 3), (0.1, 1), (100.0, 64)])
+def test_how_many_are_the_largest_scores_is_rounded_to_the_nearest(percent: float, count: int) -> None:
+    """Of 64 patches: 3.58 and 3.46, less than one, and all."""
+    found = predict(fitted(features(3)), features(4, seed=1), image_score="top_mean", top_percent=percent)
+    expected = np.sort(found.maps.reshape(4, 64), axis=1)[:, -count:].mean(axis=1)
+    np.testing.assert_allclose(found.scores, expected, rtol=1e-6)
+
+
 def test_the_bank_is_made_of_unique_training_patches_of_the_asked_number() -> None:
     train = features(5)
     detector = fitted(train, coreset=0.2)

@@ -1,0 +1,48 @@
+"""The study's scenarios, written out, and where files lie."""
+
+from pathlib import Path
+
+import by_hand
+from adshift import scenarios
+from adshift.scenarios import SCENARIOS
+
+# name: domains of the training, validation and test images, one model for all classes, one threshold for all classes
+WRITTEN_OUT = {
+    "clean": ("clean", "clean", "clean", False, False),
+    "shift_no_adaptation": ("clean", "clean", "shift", False, False),
+    "shift_threshold_only": ("clean", "shift", "shift", False, False),
+    "shift_full_adaptation": ("shift", "shift", "shift", False, False),
+    "unified": ("clean", "clean", "clean", True, False),
+    "unified_absolute": ("clean", "clean", "clean", True, True),
+    "clean_threshold_only": ("clean", "shift", "clean", False, False),
+    "clean_full_adaptation": ("shift", "shift", "clean", False, False),
+}
+
+
+def test_scenarios_are_the_studys() -> None:
+    found = {one.name: (one.model, one.val, one.test, one.unified, one.absolute) for one in SCENARIOS}
+    assert found == WRITTEN_OUT
+    assert list(found) == list(WRITTEN_OUT)
+    assert scenarios.DOMAINS == ("clean", "shift")
+    assert scenarios.PAIRS == ("clean-on-clean", "clean-on-shift", "shift-on-shift", "shift-on-clean")
+
+
+def test_which_scores_and_maps_a_scenario_needs() -> None:
+    for one in SCENARIOS:
+        model, val, test, pooled = by_hand.USES[one.name]
+        assert (one.pair("val"), one.pair("test"), one.absolute) == (val, test, pooled)
+        assert one.model_of("bolt") == ("bolt" if model == "own" else "unified")
+        owner, pair, domain = by_hand.MAPS[one.pixels]
+        assert (owner, pair, domain) == (model, test, one.test)
+
+
+def test_where_files_lie() -> None:
+    """As dvc.yaml says; each part of a path at its place."""
+    assert scenarios.scores_path("val", "set", "padim", "nut", "clean-on-shift", "bolt") == Path(
+        "data/scores/val/set/padim/nut/clean-on-shift/bolt.npz"
+    )
+    assert scenarios.model_path("set", "padim", "nut", "shift") == Path("data/fitted/set/padim/nut/shift")
+    assert scenarios.ablation_path("set", "nut") == Path("data/ablation/set/nut")
+    assert scenarios.features_path("set", "nut", "shift") == Path("data/features/shift/set/nut")
+    assert scenarios.split_path("set", "nut") == Path("data/split/set/nut.csv")
+    assert scenarios.contamination_path("set") == Path("data/contamination/set.json")
