@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import by_hand
-from adshift import scenarios
+from adshift import pairs, paths
 from adshift.scenarios import SCENARIOS
 
 # name: domains of the training, validation and test images, one model for all classes, one threshold for all classes
@@ -23,8 +23,8 @@ def test_scenarios_are_the_studys() -> None:
     found = {one.name: (one.model, one.val, one.test, one.unified, one.absolute) for one in SCENARIOS}
     assert found == WRITTEN_OUT
     assert list(found) == list(WRITTEN_OUT)
-    assert scenarios.DOMAINS == ("clean", "shift")
-    assert scenarios.PAIRS == ("clean-on-clean", "clean-on-shift", "shift-on-shift", "shift-on-clean")
+    assert paths.DOMAINS == ("clean", "shift")
+    assert pairs.PAIRS == ("clean-on-clean", "clean-on-shift", "shift-on-shift", "shift-on-clean")
 
 
 def test_which_scores_and_maps_a_scenario_needs() -> None:
@@ -38,11 +38,11 @@ def test_which_scores_and_maps_a_scenario_needs() -> None:
 
 def test_where_files_lie() -> None:
     """As dvc.yaml says; each part of a path at its place."""
-    assert scenarios.scores_path("val", "set", "padim", "nut", "clean-on-shift", "bolt") == Path(
+    assert paths.scores_path("val", "set", "padim", "nut", "clean-on-shift", "bolt") == Path(
         "data/scores/val/set/padim/nut/clean-on-shift/bolt.npz"
     )
-    assert scenarios.model_path("set", "padim", "nut", "shift") == Path("data/fitted/set/padim/nut/shift")
-    assert scenarios.ablation_path("set", "nut") == Path("data/ablation/set/nut")
-    assert scenarios.features_path("set", "nut", "shift") == Path("data/features/shift/set/nut")
-    assert scenarios.split_path("set", "nut") == Path("data/split/set/nut.csv")
-    assert scenarios.contamination_path("set") == Path("data/contamination/set.json")
+    assert paths.model_path("set", "padim", "nut", "shift") == Path("data/fitted/set/padim/nut/shift")
+    assert paths.ablation_path("set", "nut") == Path("data/ablation/set/nut")
+    assert paths.features_path("set", "nut", "shift") == Path("data/features/shift/set/nut")
+    assert paths.split_path("set", "nut") == Path("data/split/set/nut.csv")
+    assert paths.contamination_path("set") == Path("data/contamination/set.json")

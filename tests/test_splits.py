@@ -1,11 +1,13 @@
 """The study's table 1, and what a split must keep whatever the counts."""
 
 import csv
+import hashlib
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from hypothesis import settings as checks
 from hypothesis import strategies as st
 from PIL import Image
 
-from adshift import contamination, split_file, splits
+from adshift import checksums, contamination, split_file, splits
 from adshift.errors import AdshiftError
 from adshift.images import sha256
 from adshift.manifest import Item
@@ -368,3 +370,212 @@ def test_the_stage_refuses_copies_in_two_domains(tmp_path: Path, monkeypatch: py
     shutil.copy("raw/dots/train/good/exp1_000.png", "raw/dots/test/good/exp2_copy.png")
     assert run_stage("prepare") == ""
     assert "exp1_000.png (train) and raw/dots/test/good/exp2_copy.png (test) have the same bytes" in run_stage("split")
+
+
+# By hand: the order of the images follows from the seeds alone, and the counts from the text of the module.
+
+
+def order(seed: int, kind: str, name: str, names: list[str]) -> list[str]:
+    """The images in the order of their own draws, as `seeding` documents it."""
+
+    def drawn(image: str) -> float:
+        digest = hashlib.sha256(f"{kind}\0{name}\0{image}".encode()).digest()
+        words = [int.from_bytes(digest[start : start + 4], "little") for start in range(0, 16, 4)]
+        return np.random.default_rng([seed, *words]).random()
+
+    return sorted(names, key=drawn)
+
+
+def expected(items: list[Item], chosen: Split, seed: int, name: str) -> dict[str, str]:
+    """The role of every image, from what the module says, step by step."""
+    by_group: dict[str, list[str]] = {}
+    for one in items:
+        by_group.setdefault(f"{one.part}/{one.defect}", []).append(one.name)
+    for group, names in by_group.items():
+        by_group[group] = order(seed, "split", name, names)
+    roles = {image: "test" for group, names in by_group.items() if group.startswith("test/") for image in names}
+    normal, held_out = by_group["train/good"], by_group.get("val/good", [])
+    official = chosen.protocol == "official"
+    whole = len(normal)
+    if not official and not held_out:
+        whole = int(Decimal(str(chosen.train_fraction)) * len(normal))
+    for place, image in enumerate(normal):
+        inside = chosen.max_train is None or place < chosen.max_train
+        roles[image] = "val" if place >= whole else "train" if inside else "unused"
+    for image in held_out:
+        roles[image] = "unused" if official else "val"
+    defects = {group: names for group, names in by_group.items() if group.startswith("test/") and group != "test/good"}
+    total = sum(map(len, defects.values()))
+    wanted = 0 if official else int(Decimal(str(chosen.val_defect_fraction)) * total)
+    taken = {group: wanted * len(names) // total for group, names in defects.items()}
+    remainder = {group: wanted * len(names) % total for group, names in defects.items()}
+    for group in sorted(defects, key=lambda group: (-remainder[group], group))[: wanted - sum(taken.values())]:
+        taken[group] += 1
+    for group, names in defects.items():
+        for image in names[: taken[group]]:
+            roles[image] = "val"
+    trains = sum(role == "train" for role in roles.values())
+    moved = 0
+    while Decimal(moved + 1) / (trains + moved + 1) <= Decimal(str(chosen.contamination)):
+        moved += 1
+    left = [image for names in defects.values() for image in names if roles[image] == "test"]
+    for image in order(seed, "contamination", name, left)[:moved]:
+        roles[image] = "train"
+    return roles
+
+
+@pytest.mark.parametrize("seed", [0, 42])
+@pytest.mark.parametrize("held_out", [0, 7])
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        settings(),
+        settings(train=0.29, defects=0.57),
+        settings(most=9, bad=0.1),
+        settings(most=31, bad=0.2),
+        settings(most=1000, bad=0.05),
+        settings(protocol="official"),
+        settings(protocol="official", most=8, bad=0.2),
+        settings(defects=0.999),
+    ],
+)
+def test_every_role_by_hand(chosen: Split, held_out: int, seed: int) -> None:
+    items = images(100, 11, {"cut": 10, "hole": 7, "color": 13, "a": 1})
+    items += [item("val", "good", number) for number in range(held_out)]
+    for name in ("nut", "screw"):
+        roles = splits.split(items[::-1], chosen, seed, name)
+        assert roles == expected(items, chosen, seed, name)
+        assert set(roles.values()) <= {"train", "val", "test", "unused"}
+
+
+def test_fractions_round_down_as_they_are_written() -> None:
+    """0.57 * 100 and 0.58 * 100 fall to the wrong side of a whole number in floating point."""
+    for fraction, count, trained in [(0.57, 100, 57), (0.58, 100, 58), (0.7, 10, 7), (0.999, 1000, 999), (0.8, 9, 7)]:
+        assert splits.training_count(settings(train=fraction), {"train": count, "val": 0}) == trained
+        assert splits.training_count(settings(train=fraction), {"train": count}) == trained
+    for share, trained, moved in [(0.1, 9, 1), (0.1, 8, 0), (0.2, 40, 10), (0.3, 7, 3), (0.3, 6, 2), (0.5, 6, 6)]:
+        chosen = settings(protocol="official", bad=share)
+        assert splits.training_count(chosen, {"train": trained}) == trained + moved
+    assert splits.training_count(settings(most=5), {"train": 100, "val": 0}) == 5
+    assert splits.training_count(settings(most=500), {"train": 100, "val": 0}) == 80
+    assert splits.training_count(settings(most=500), {"train": 100, "val": 1}) == 100
+
+
+def test_a_class_is_split_whatever_other_classes_and_domains_there_are() -> None:
+    items = images(60, 20, {"cut": 10, "hole": 20})
+    roles = splits.split(items, settings(), 42, "x")
+    assert splits.split(items, settings(), 42, "x", "shift") == roles  # the domain is for messages
+    fewer = splits.split([one for one in items if one.defect != "hole"], settings(), 42, "x")
+    normal = [one.name for one in items if not one.anomalous]
+    assert [fewer[image] for image in normal] == [roles[image] for image in normal]
+
+
+def test_messages_name_class_and_domain() -> None:
+    few = images(60, 5, {"cut": 3})
+    for domain, where in [("both", "class nut: no"), ("shift", "class nut, shift domain: no")]:
+        with pytest.raises(AdshiftError, match=f"^{where}") as error:
+            splits.split(few, settings(), 42, "nut", domain)
+        assert error.value.what.endswith("no defective image is left for val (65 normal, 3 defective)")
+        assert error.value.remedy == (
+            "add defective images to test/, or mend split.* in params.yaml, or take the class out of `classes`"
+        )
+    few_normal = [
+        (images(1, 5, {"cut": 9}), "train", "train/good"),
+        (images(9, 0, {"cut": 9}), "test", "test/"),
+        (images(60, 0, {}), "test", "test/"),  # before the defective ones, which are not there either
+    ]
+    for items, part, place in few_normal:
+        with pytest.raises(AdshiftError, match=f"no normal image is left for {part}") as error:
+            splits.split(items, settings(), 42, "nut")
+        assert f"add normal images to {place}, " in error.value.remedy
+
+
+def test_the_official_protocol_needs_a_defective_test_image() -> None:
+    with pytest.raises(AdshiftError, match="no defective image is left for test") as error:
+        splits.split(images(60, 5, {}), settings(protocol="official"), 42, "nut")
+    assert error.value.remedy.startswith("add defective images to test/, ")
+
+
+def test_the_last_defective_image_of_a_part_does() -> None:
+    """One image of each kind is enough, and so is the one defective image that contamination leaves."""
+    roles = splits.split(images(2, 1, {"cut": 2}), settings(train=0.5, defects=0.5), 42, "x")
+    assert Counter(roles.values()) == {"train": 1, "val": 2, "test": 2}
+    roles = splits.split(images(9, 1, {"cut": 3}), settings(protocol="official", bad=0.2), 42, "x")
+    assert Counter(roles.values()) == {"train": 11, "test": 2}
+    with pytest.raises(AdshiftError, match="only 2 are there, of which one has to stay"):
+        splits.split(images(9, 1, {"cut": 2}), settings(protocol="official", bad=0.2), 42, "x")
+
+
+def test_each_domain_is_read_back_with_its_images_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    split_file.write(path, {"shift": {"test/good/2": "test", "test/a/1": "unused"}, "clean": {"train/good/9": "train"}})
+    assert path.read_text().splitlines()[1:] == [
+        "test/a/1,unused,shift", "test/good/2,test,shift", "train/good/9,train,clean"]  # fmt: skip
+    assert split_file.read(path, "clean") == {"train/good/9": "train"}
+    assert list(split_file.read(path, "shift").items()) == [("test/a/1", "unused"), ("test/good/2", "test")]
+    assert list(split_file.read_all(path)) == ["clean", "shift"]
+    split_file.write(path, {"clean": {"test/b/1": "test"}, "both": {"test/a/1": "val"}, "shift": {"test/c/1": "train"}})
+    assert list(split_file.read(path, "clean").items()) == [("test/a/1", "val"), ("test/b/1", "test")]
+    assert split_file.read(path, "shift") == {"test/a/1": "val", "test/c/1": "train"}
+
+
+def test_images_of_a_part_are_its_own_and_sorted() -> None:
+    roles = {"d": "train", "c": "val", "a": "test", "e": "unused", "b": "val", "0": "train"}
+    assert split_file.images_of(roles, "train") == ("0", "d")
+    assert split_file.images_of(roles, "val") == ("b", "c")
+    assert split_file.images_of(roles, "test") == ("a",)
+    assert split_file.names_of(roles, "unused", "val") == ("b", "c", "e")
+    assert split_file.names_of(roles) == ()
+    assert split_file.images_of({"a": "train"}, "test") == ()
+    assert split_file.images_of({"a": "test", "b": "train"}, "train") == ("b",)
+    assert split_file.images_of({"a": "test", "b": "val"}, "train") == ()  # only validation is stood in for
+
+
+@pytest.mark.parametrize("content", ["", "name,role,domain\na,training,both\n"])
+def test_a_damaged_split_says_how_to_make_it_again(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(content)
+    with pytest.raises(AdshiftError, match=r"x\.csv: not a readable split \(") as error:
+        split_file.read_all(path)
+    assert "adshift repair" in error.value.remedy
+
+
+def test_a_misplaced_image_is_named_with_the_places_that_there_are() -> None:
+    with pytest.raises(AdshiftError) as error:
+        splits.split([*images(60, 5, {"cut": 9}), item("train", "cut", 7)], settings(), 42, "nut")
+    assert error.value.what == ("class nut: train/cut/7 lies in train/cut, expected train/good, val/good or test/*")
+    assert error.value.remedy == "move it to test/, or remove it"
+
+
+def test_messages_are_whole() -> None:
+    items = images(60, 20, {"cut": 13})
+    with pytest.raises(AdshiftError) as error:
+        splits.split(items, settings(bad=0.18), 42, "nut")
+    assert error.value.what == (
+        "class nut: split.contamination: 0.18 moves 10 defective test images to 48 normal training images, "
+        "but only 10 are there, of which one has to stay"
+    )
+    assert error.value.remedy == (
+        "lower split.contamination, or set split.max_train, or take the class out of `classes`"
+    )
+    with pytest.raises(AdshiftError) as error:
+        splits.split([*items, items[-1]], settings(), 42, "nut")
+    assert error.value.what == f"class nut: two images are named {items[-1].name}"
+    assert error.value.remedy == "rename one of them"
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["name,part,domain\na,train,both\n", "name,role,domain\na,training,both\n", "name,role,domain\na,train,dusk\n",
+     "name,role,domain\na,train,clean\na,test,shift\n"],
+)  # fmt: skip
+def test_a_damaged_split_says_what_is_expected(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(content)
+    with pytest.raises(AdshiftError) as error:
+        split_file.read_all(path)
+    assert error.value.what == (
+        f"{path}: not a readable split (expected columns name, role, domain, each name once, "
+        "roles train, val, test, unused)"
+    )
+    assert error.value.remedy == checksums.REMEDY

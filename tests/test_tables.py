@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import fake_run
+from adshift import checksums
 from adshift.errors import AdshiftError
 from adshift.paths import split_path
 from adshift.report import plots, tables
@@ -237,3 +238,108 @@ def test_methods_calibrated_on_different_images_are_not_put_side_by_side(run):
 def test_no_published_value_beside_another_protocol():
     assert tables.read_published("mvtec", STUDY, "resnet50", Path("reference"))
     assert tables.read_published("mvtec", STUDY, "resnet50", Path("reference"), "test") == {}
+
+
+def test_the_thresholds_are_each_methods_classs_and_scenarios(run):
+    expected = {}
+    for method in fake_run.METHODS:
+        path = Path(f"data/evaluation/sample/image/{method}.json")
+        image = json.loads(path.read_text())
+        for name in fake_run.CLASSES:
+            for scenario in SCENARIOS:
+                expected[method, name, scenario.name] = float(len(expected))
+                image["classes"][name][scenario.name]["threshold"] = float(len(expected)) - 1
+        path.write_text(json.dumps(image))
+    assert tables.thresholds(collect()) == expected
+
+
+def test_numbers_are_written_with_six_digits_and_shown_as_their_column_asks():
+    columns = ("rows", "ratio", "seconds", "defective_pixels", "gap", "difference", "pro_difference", "pro_published",
+               "pro", "images", "pro_spread")  # fmt: skip
+    number = 0.123456789
+    row = (1234.5678, 0.05, 61.26, number, number, -number, 0.0, 2 / 3, 1 / 3000, 1234567, number)
+    table = tables.Table("t", "Title", columns, (row,))
+    assert table.csv().splitlines()[1] == (
+        "1234.57,0.05,61.26,0.123457,0.123457,-0.123457,0.0,0.666667,0.000333333,1234567,0.123457"
+    )
+    assert table.cells() == [
+        ["rows", "ratio", "seconds", "defective pixels", "gap", "difference", "difference", "published", "PRO",
+         "images", "standard deviation"],
+        ["1235", "0.05", "61.3", "0.1235", "+0.123", "-0.123", "+0.000", "0.667", "0.000", "1234567", "0.123"],
+    ]  # fmt: skip
+
+
+def test_an_estimate_has_its_ends_beside_it_and_an_undefined_one_has_none():
+    rows = (
+        ("padim", tables.Estimate(None, None, None)),
+        ("padim", tables.Estimate(0.5, 0.25, 0.75)),
+        ("padim", tables.Estimate(0.5, None, None)),
+        ("padim", tables.Estimate(0.0, 0.0, 0.0)),
+    )
+    table = tables.Table("t", "Title", ("method", "difference"), rows)
+    assert table.csv().splitlines() == [
+        "method,difference,difference_low,difference_high", "padim,,,", "padim,0.5,0.25,0.75", "padim,0.5,,",
+        "padim,0.0,0.0,0.0"]  # fmt: skip
+    assert [row[1] for row in table.cells()[1:]] == [
+        "\N{EN DASH}", "+0.500 [+0.250, +0.750]", "+0.500", "+0.000 [+0.000, +0.000]"]  # fmt: skip
+    assert table.markdown().splitlines()[3] == "| --- | ---: |"
+
+
+def test_a_table_that_is_too_long_for_markdown_has_a_title_too(run):
+    assert tables.long(collect()).title == "All results"
+
+
+def test_a_table_without_rows_has_a_header():
+    table = tables.Table("t", "Title", ("method", "pro"), ())
+    assert table.csv() == "method,pro\n"
+    assert table.markdown() == "# Title\n\n| method | PRO |\n| --- | --- |\n"
+
+
+def test_a_table_of_more_than_200_rows_has_no_markdown(tmp_path):
+    written = [tables.Table(f"t{rows}", "Title", ("images",), ((1,),) * rows) for rows in (1, 200, 201)]
+    tables.write(tmp_path / "new" / "folder", written)
+    files = {path.name for path in (tmp_path / "new" / "folder").iterdir()}
+    assert files == {"t1.csv", "t1.md", "t200.csv", "t200.md", "t201.csv"}
+    tables.write(tmp_path / "new" / "folder", written[:1])  # a folder that is there is written to
+
+
+@pytest.mark.parametrize("content", [None, "a,b\n1\n", 'a,b\n1,"2\n', b"a\n\xff\n", "a,checksum=00000000\n1\n"])
+def test_a_csv_that_cannot_be_read_is_named(tmp_path, content):
+    path = tmp_path / "figures.csv"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(AdshiftError) as error:
+        tables.read_csv(path)
+    assert error.value.what.startswith(f"{path}: not readable (") and error.value.what.endswith(")")
+    assert error.value.remedy == checksums.REMEDY
+
+
+def test_what_an_evaluation_lacks_is_named_with_its_file_and_the_remedy(run):
+    path = Path("data/evaluation/sample/ablation.json")
+    path.write_text(json.dumps({"classes": {"hazelnut": {}}}))
+    with pytest.raises(AdshiftError) as error:
+        collect()
+    assert error.value.what == "data/evaluation/sample/ablation.json: no entry 0.01"
+    assert error.value.remedy == "run `dvc repro evaluate`"
+    path = Path("data/evaluation/sample/image/padim.json")
+    image = json.loads(path.read_text())
+    del image["classes"]["carpet"]["unified"]
+    path.write_text(json.dumps(image))
+    with pytest.raises(AdshiftError) as error:
+        collect()
+    assert error.value.what == "data/evaluation/sample, padim: no entry 'unified'"
+    assert error.value.remedy == "run `dvc repro evaluate`"
+    del image["on"]
+    path.write_text(json.dumps(image))
+    with pytest.raises(AdshiftError, match="padim: no entry 'on'"):
+        collect()
+
+
+def test_evaluations_of_other_protocols_are_told_with_their_folder(run):
+    choose_on_test("padim")
+    with pytest.raises(AdshiftError) as error:
+        collect()
+    assert error.value.what == (
+        "data/evaluation/sample: thresholds of one method were chosen on val, of another on test"
+    )
+    assert error.value.remedy == "run `dvc repro evaluate`"

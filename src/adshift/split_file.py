@@ -46,7 +46,7 @@ def read_all(path: Path) -> dict[str, dict[str, str]]:
             raise ValueError(f"expected columns {', '.join(COLUMNS)}, each name once, roles {', '.join(ROLES)}")
     except (OSError, ValueError, csv.Error) as error:
         raise AdshiftError(f"{path}: not a readable split ({error})", checksums.REMEDY) from None
-    return domains
+    return dict(sorted(domains.items()))
 
 
 def images_of(roles: dict[str, str], part: Literal["train", "val", "test"]) -> tuple[str, ...]:
