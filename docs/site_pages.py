@@ -150,17 +150,15 @@ def parameters(text: str) -> str:
     """Every parameter with its default and its comment, a table for each section of params.yaml."""
     lines = [
         "# Parameters", "",
-        "Generated from [params.yaml](../params.yaml), where you change them. `dvc exp run -S KEY=VALUE` changes one for a",
-        "single experiment. [What a change re-runs](staleness.md) says which stages each one affects.", "",
+        "Generated from [params.yaml](../params.yaml), where you change them. `dvc exp run -S KEY=VALUE` changes",
+        "one for a single experiment. [What a change re-runs](staleness.md) says which stages each one affects.", "",
     ]  # fmt: skip
-    section = None
+    sections: dict[str, list[str]] = {"General": []}
     for key, value, told in leaves(text):
-        head = key.split(".")[0] if "." in key else "General"
-        if head != section:
-            lines += ["", f"## {head}", "", "| parameter | default | meaning |", "| --- | --- | --- |"]
-            section = head
         cells = (f"`{key}`", f"`{value}`" if value else "empty", told.replace("|", "\\|"))
-        lines.append("| " + " | ".join(cells) + " |")
+        sections.setdefault(key.split(".")[0] if "." in key else "General", []).append("| " + " | ".join(cells) + " |")
+    for section, rows in sections.items():
+        lines += ["", f"## {section}", "", "| parameter | default | meaning |", "| --- | --- | --- |", *rows]
     return "\n".join(lines) + "\n"
 
 
