@@ -12,6 +12,7 @@ def main() -> None:
     settings = params.load("seed", "dataset.name", "classes", "split", "shift.kind")
     dataset = settings.dataset.name
     measured = {}
+    placed: list[tuple[manifest.Item, str]] = []
     with output(Path("data/split") / dataset) as folder:
         folder.mkdir()
         for name in settings.classes:
@@ -26,9 +27,11 @@ def main() -> None:
                 domain: splits.split(found, settings.split, settings.seed, name, domain)
                 for domain, found in items.items()
             }
+            placed += [(item, roles[domain][item.name]) for domain, found in items.items() for item in found]
             first = next(iter(items))  # both domains, or the clean one
             measured[name] = asdict(contamination.measure(items[first], roles[first]))
             splits.write(folder / split_path(dataset, name).name, roles)
+        splits.check_copies(placed)
     write_json(contamination_path(dataset), measured, checksum=True)
 
 

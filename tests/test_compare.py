@@ -27,7 +27,7 @@ def folders(run: Path) -> list[Path]:
     with (run / "old/results.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, ["method", "scenario", "class", "metric", "value"], extrasaction="ignore")
         table.writeheader()
-        table.writerows(rows)
+        table.writerows({**row, "class": row["class"].replace(tables.MACRO, "macro")} for row in rows)
     return [run / "here", run / "old"]
 
 

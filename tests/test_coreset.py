@@ -99,8 +99,8 @@ def test_the_start_is_the_first_pick_and_matters() -> None:
 def test_the_radius_is_the_largest_distance_to_a_pick() -> None:
     points = clustered(2000, 12)
     selected = greedy(points, 100, 0)
-    distances = np.linalg.norm(points[:, None].astype(float) - points[selected.indices].astype(float), axis=2)
-    np.testing.assert_allclose(selected.radii[-1], distances.min(axis=1).max(), rtol=1e-12)
+    gaps = np.linalg.norm(points[:, None].astype(float) - points[selected.indices].astype(float), axis=2)
+    np.testing.assert_allclose(selected.radii[-1], gaps.min(axis=1).max(), rtol=1e-12)
     np.testing.assert_allclose(covering_radius(points, points[selected.indices]), selected.radii[-1], rtol=1e-6)
     assert (np.diff(selected.radii) <= 0).all()
 
@@ -166,8 +166,8 @@ def test_constants_cover_the_rounding_of_wide_features() -> None:
     """The bound behind LOOSE: a float32 sum of D squares errs by less than D * eps / 2, relatively."""
     wide = clustered(50, 4096)
     rough = np.array([distances.rough(wide[0], point) for point in wide])
-    exact = np.array([distances.exact(wide[0], point) for point in wide])
-    assert (np.abs(rough - exact) <= exact * 4096 * coreset.EPSILON / 2).all()
+    exactly = np.array([distances.exact(wide[0], point) for point in wide])
+    assert (np.abs(rough - exactly) <= exactly * 4096 * coreset.EPSILON / 2).all()
     assert 4096 * coreset.EPSILON / 2 < coreset.LOOSE - 1
     assert_plain(clustered(300, 4096), 60, 1)
 
@@ -177,35 +177,6 @@ def test_seconds_never_run_backwards_and_end_with_the_last_pick():
     assert len(chosen.seconds) == 60
     assert (np.diff(chosen.seconds) >= 0).all()
     assert chosen.seconds[-1] > 0
-
-
-@pytest.mark.parametrize(("total", "dimensions", "count"), [(3000, 24, 200), (50, 3, 50), (40, 1, 40)])
-def test_a_device_of_torch_picks_the_same(
-    total: int, dimensions: int, count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The path that a CUDA device takes, here on the processor."""
-    points = clustered(total, dimensions)
-    kernels = greedy(points, count, 7)
-    monkeypatch.setattr(coreset, "_accelerator", lambda points, count: "cpu")
-    device = greedy(points, count, 7)
-    np.testing.assert_array_equal(device.indices, kernels.indices)
-    np.testing.assert_allclose(device.radii, kernels.radii, rtol=1e-9, atol=1e-6)
-    assert (np.diff(device.seconds) >= 0).all()
-
-
-def test_a_device_of_torch_takes_the_lowest_index_of_equals(monkeypatch: pytest.MonkeyPatch) -> None:
-    points = np.array([[0, 0], [1, 0], [0, 1], [1, 0], [0, 0]], np.float32)
-    expected = plain(points, 5, 4)[0]
-    monkeypatch.setattr(coreset, "_accelerator", lambda points, count: "cpu")
-    np.testing.assert_array_equal(greedy(points, 5, 4).indices, expected)
-    with pytest.raises(ValueError, match="not finite"):
-        greedy(np.array([[np.nan], [1]], np.float32), 1, 0)
-
-
-def test_a_small_selection_imports_no_torch_for_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coreset.Path, "exists", lambda path: True)
-    monkeypatch.setitem(__import__("sys").modules, "torch", None)  # importing it would raise
-    assert coreset._accelerator(np.empty((1000, 8), np.float32), 100) == ""
 
 
 def chunks(points: np.ndarray, size: int) -> list[np.ndarray]:

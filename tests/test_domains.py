@@ -23,13 +23,13 @@ def item(stem: str, defect: str = "good") -> Item:
     return Item(f"test/{defect}/{stem}", "test", defect, f"raw/{stem}.jpg", "", "0", "", 8, 8)
 
 
-def recorded(pattern: str = r"exp(\d)", shifted: tuple[str, ...] = ("2", "3")) -> params.Recorded:
+def recorded_settings(pattern: str = r"exp(\d)", shifted: tuple[str, ...] = ("2", "3")) -> params.Recorded:
     return params.Recorded(pattern=pattern, shifted=shifted)
 
 
 def test_each_image_belongs_to_the_domain_that_its_name_says() -> None:
     items = [item(f"exp{exposure}_num_{n}") for exposure in (1, 2, 3) for n in (2, 3)]
-    clean, shifted = domains.assign(items, recorded(), "tile")
+    clean, shifted = domains.assign(items, recorded_settings(), "tile")
     assert clean == items[:2] and shifted == items[2:]
 
 
@@ -43,7 +43,7 @@ def test_each_image_belongs_to_the_domain_that_its_name_says() -> None:
 )
 def test_what_cannot_be_assigned_is_named(stems: tuple[str, ...], shifted: tuple[str, ...], said: str) -> None:
     with pytest.raises(AdshiftError, match=said):
-        domains.assign([item(stem) for stem in stems], recorded(shifted=shifted), "tile")
+        domains.assign([item(stem) for stem in stems], recorded_settings(shifted=shifted), "tile")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_what_cannot_be_assigned_is_named(stems: tuple[str, ...], shifted: tuple
 )
 def test_a_pattern_has_one_group(pattern: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        recorded(pattern)
+        recorded_settings(pattern)
 
 
 def write_tiles(root: Path, exposures: str = "123456", normal: int = 25) -> None:

@@ -101,7 +101,7 @@ def assert_same(found: tuple[np.ndarray, np.ndarray], expected: Predictions) -> 
         ("patchcore", {"reweight": "none", "layers": (1, 2, 3), "pool": 5, "stride": 2, "smoothing": 0.0}),
         ("patchcore", {"reweight": "original", "neighbours": 1}),
         ("patchcore_pq", ALL_ROWS),
-        ("patchcore_pq", {**ALL_ROWS, "opq": True, "metric": "cosine", "reweight": "original", "refined": 4}),
+        ("patchcore_pq", {**ALL_ROWS, "metric": "cosine", "reweight": "original", "refined": 4}),
         ("padim", {}),
         ("padim_streaming", {"layers": (2, 3)}),
         ("padim_diagonal", {}),

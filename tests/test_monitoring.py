@@ -12,7 +12,6 @@ import pytest
 from adshift import cli, drift, monitoring
 from adshift.drift import ALPHA, features_p, look, needed, scores_p, set_aside, spent
 from adshift.errors import AdshiftError
-from adshift.features import Features
 from adshift.records import Reference
 
 
@@ -187,14 +186,6 @@ def test_a_share_of_defects_is_less_than_half(share: float) -> None:
     assert [set_aside(count, 0.1) for count in (3, 10, 11, 30, 100)] == [1, 1, 2, 3, 10]
 
 
-def test_pooled_features_are_means_over_positions() -> None:
-    arrays = {0: np.zeros((2, 8, 8, 3), np.uint8), 1: np.random.rand(2, 4, 4, 3), 2: np.random.rand(2, 2, 2, 5)}
-    found = drift.pooled(Features.of(("a", "b"), arrays, {}))
-    assert found.shape == (2, 8)
-    assert found.dtype == np.float32
-    assert found[1, 3:] == pytest.approx(arrays[2][1].reshape(4, 5).mean(0), rel=1e-6)
-
-
 @pytest.fixture
 def model(tmp_path, monkeypatch) -> Path:
     """A model directory, folders of images, and a model whose score of an image is the number in its name."""
@@ -214,9 +205,7 @@ def model(tmp_path, monkeypatch) -> Path:
         numbers = np.array([float(path.stem) for path in paths], np.float32)
         return numbers, draw.normal(size=(len(paths), 4)).astype(np.float32)
 
-    loaded = SimpleNamespace(load=lambda path: SimpleNamespace(score=score))
-    monkeypatch.setitem(sys.modules, "adshift.inference", loaded)
-    monkeypatch.setattr("adshift.inference", loaded, raising=False)
+    monkeypatch.setattr("adshift.inference.load", lambda path: SimpleNamespace(score=score))
     monkeypatch.chdir(tmp_path)
     return folder
 

@@ -118,11 +118,11 @@ def test_threads_share_queries_and_change_nothing(graph: bool) -> None:
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_a_graph_finds_most_and_measures_right(metric: str) -> None:
     bank, asked = rows(2000, 16), rows(300, 16, 1)
-    exact, (distances, found) = (
+    exactly, (distances, found) = (
         Neighbors(bank, metric, graph).search(asked, 5, width=64)  # type: ignore[arg-type]
         for graph in (None, hnsw_graph(bank, metric))  # type: ignore[arg-type]
     )
-    assert (found[:, 0] == exact[1][:, 0]).mean() > 0.97
+    assert (found[:, 0] == exactly[1][:, 0]).mean() > 0.97
     assert (np.diff(distances, axis=1) >= 0).all()
     every = brute(bank, asked, metric)
     np.testing.assert_allclose(distances, np.take_along_axis(every, found, 1), rtol=1e-4, atol=1e-6)
@@ -143,16 +143,16 @@ def test_a_query_alone_finds_what_faiss_finds(width: int) -> None:
     theirs = [set(row) for row in index.search(coordinates, width)[1].tolist()]
     ours = [set(graph.search(one[None], width, width=width)[1][0].tolist()) for one in asked]
     assert ours == theirs
-    exact = Neighbors(bank).search(asked, 1)[1][:, 0]
-    misses = [sum(row not in found for row, found in zip(exact, sets, strict=True))
+    nearest = Neighbors(bank).search(asked, 1)[1][:, 0]
+    misses = [sum(row not in found for row, found in zip(nearest, sets, strict=True))
               for sets in (graph.search(asked, width, width=width)[1].tolist(), theirs)]  # fmt: skip
     assert misses[0] <= misses[1]
 
 
 def test_a_wider_search_misses_less() -> None:
     bank, asked = rows(3000, 24), rows(300, 24, 1)
-    exact, index = Neighbors(bank).search(asked, 1)[1], Neighbors(bank, graph=hnsw_graph(bank, "euclidean"))
-    found = [(index.search(asked, 1, width=width)[1] == exact).mean() for width in (4, 16, 128)]
+    nearest, index = Neighbors(bank).search(asked, 1)[1], Neighbors(bank, graph=hnsw_graph(bank, "euclidean"))
+    found = [(index.search(asked, 1, width=width)[1] == nearest).mean() for width in (4, 16, 128)]
     assert found[0] < found[1] < found[2]
 
 
@@ -160,9 +160,9 @@ def test_a_wider_search_misses_less() -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_settling_gives_what_an_exact_search_gives(found: int, threads: int) -> None:
     bank, asked = clustered(1003, 0), clustered(101, 1)
-    exact = Neighbors(bank)
-    settled = exact.settle(asked, np.full((101, 4), found), threads=threads)
-    for one, other in zip(exact.search(asked, 4), settled, strict=True):
+    index = Neighbors(bank)
+    settled = index.settle(asked, np.full((101, 4), found), threads=threads)
+    for one, other in zip(index.search(asked, 4), settled, strict=True):
         np.testing.assert_array_equal(one, other)
     graph = Neighbors(bank, graph=hnsw_graph(bank, "euclidean"))
     rough = graph.search(asked, 4, width=4)

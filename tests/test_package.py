@@ -218,3 +218,11 @@ def test_a_missing_input_is_told(study: Path, tmp_path: Path) -> None:
     ):
         settings = type("S", (), {"dataset": type("D", (), {"name": "mvtec"}), "classes": (NAME,)})
         package.write(Path("out"), "patchcore", settings)
+
+
+def test_pooled_features_are_means_over_positions() -> None:
+    arrays = {0: np.zeros((2, 8, 8, 3), np.uint8), 1: np.random.rand(2, 4, 4, 3), 2: np.random.rand(2, 2, 2, 5)}
+    found = package.pooled(Features.of(("a", "b"), arrays, {}))
+    assert found.shape == (2, 8)
+    assert found.dtype == np.float32
+    assert found[1, 3:] == pytest.approx(arrays[2][1].reshape(4, 5).mean(0), rel=1e-6)

@@ -395,7 +395,7 @@ def test_stages_write_what_they_promise_without_torch_or_pandas(run):
     assert charts == set(plots.CHARTS)
     images = {path.stem for path in Path("plots/images").iterdir()}
     assert images == {"samples", "unified_gap", "cross_class", *(
-        f"qualitative_{name}{end}" for name in fake_run.CLASSES for end in ("", "_shift"))}  # fmt: skip
+        f"qualitative_{name}{end}" for name in fake_run.CLASSES for end in ("", "-shift"))}  # fmt: skip
     with Image.open("plots/images/qualitative_carpet.png") as sheet:
         assert sheet.width > 4 * pictures.TILE
     assert Path("report/index.html").stat().st_size < 15e6

@@ -1,11 +1,14 @@
 """params.yaml: what is accepted, what is refused, and in which words."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
-from adshift import params
+from adshift import methods, params
 from adshift.errors import AdshiftError
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
@@ -67,6 +70,10 @@ def test_what_is_shipped_is_valid() -> None:
         ("calibrate.rule", "best", "calibrate.rule"),
         ("calibrate.steps", 1, "calibrate.steps"),
         ("ablation.ratios", [0.1, 2], "ablation.ratios"),
+        ("calibrate.steps", 9007199254740991, "calibrate.steps: input should be less than or equal to 1000000"),
+        ("padim.smoothing", 1.0e9, "padim.smoothing: input should be less than or equal to 100"),
+        ("shift.geometry.scale", [1e-300, 1.0], "shift.geometry.scale.0: input should be greater than or equal to"),
+        ("ablation.ratios", [place / 1000 for place in range(1, 102)], "ablation.ratios: tuple should have at most"),
         ("dataset.name", "imagenet", "dataset.name"),
     ],
 )
@@ -99,3 +106,53 @@ def test_only_what_was_asked_for_is_there() -> None:
     assert (loaded.seed, loaded.evaluate.pro_limit, loaded.features.resize) == (42, 0.3, 224)
     assert not hasattr(loaded, "classes")
     assert not hasattr(loaded.features, "backbone")
+
+
+# Behind a validator of ours pydantic leaves its own names of the bounds.
+LOWER, UPPER = ("minimum", "exclusiveMinimum", "ge", "gt"), ("maximum", "exclusiveMaximum", "le", "lt")
+
+
+def numbers(schema: Any, definitions: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(where, JSON schema) of every number and every list of any length in a schema."""
+    if "$ref" in schema:
+        schema = definitions[schema["$ref"].split("/")[-1]]
+    for key, inner in schema.get("properties", {}).items():
+        yield from numbers(inner, definitions, f"{path}.{key}")
+    for inner in [*schema.get("anyOf", []), *schema.get("prefixItems", [])]:
+        yield from numbers(inner, definitions, path)
+    if isinstance(schema.get("items"), dict):
+        yield from numbers(schema["items"], definitions, path)
+    if schema.get("type") in ("integer", "number", "array"):
+        yield path, schema
+
+
+def all_numbers() -> list[tuple[str, Mapping[str, Any]]]:
+    found = []
+    for section in (*params.SECTIONS, *methods.REGISTRY):
+        kind = methods.schema(section) if section in methods.REGISTRY else params.SECTIONS[section]
+        schema = TypeAdapter(kind).json_schema()
+        found += list(numbers(schema, schema.get("$defs", {}), section))
+    return found
+
+
+@pytest.mark.parametrize(("path", "schema"), [pytest.param(*one, id=one[0]) for one in all_numbers()])
+def test_every_number_has_both_bounds_and_every_list_a_longest(path: str, schema: Mapping[str, Any]) -> None:
+    if schema["type"] == "array":
+        assert schema["minItems"] <= schema["maxItems"] <= 1000
+    else:
+        assert {*LOWER} & {*schema} and {*UPPER} & {*schema}
+
+
+def test_the_walk_sees_every_number_of_the_shipped_file() -> None:
+    def leaves(value: object, path: str) -> Iterator[str]:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                yield from leaves(inner, f"{path}.{key}".lstrip("."))
+        elif isinstance(value, list):
+            yield path
+            for inner in value:
+                yield from leaves(inner, path)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield path
+
+    assert {*leaves(YAML(typ="safe").load(SHIPPED.read_text()), "")} <= {path for path, _ in all_numbers()}

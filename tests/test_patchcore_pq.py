@@ -17,14 +17,13 @@ from test_coreset import clustered
 from test_patchcore import FIT as EXACT
 from test_patchcore import features
 
-FIT: dict[str, Any] = {**EXACT, "coreset": 0.5, "bytes": 5, "opq": False}
+FIT: dict[str, Any] = {**EXACT, "coreset": 0.5, "bytes": 5}
 del FIT["index"]
 SCORE: dict[str, Any] = {
     "neighbours": 9, "reweight": "softmax", "image_score": "max", "top_percent": 5.0, "smoothing": 4.0,
     "candidates": 32, "refined": 9,
 }  # fmt: skip
-KINDS = pytest.mark.parametrize(("metric", "opq"), [("euclidean", False), ("cosine", False), ("euclidean", True),
-                                                    ("cosine", True)])  # fmt: skip
+KINDS = pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 
 
 def fitted(images: Features, **settings: Any) -> PatchCorePQ:
@@ -49,10 +48,10 @@ def brute(queries: np.ndarray, rows: np.ndarray, metric: str) -> np.ndarray:
 @KINDS
 @pytest.mark.parametrize(("dimensions", "size"), [(24, 6), (24, 12), (19, 4), (50, 8)])
 def test_all_rows_as_candidates_equal_search_over_the_decompressed_rows(
-    metric: Any, opq: bool, dimensions: int, size: int
+    metric: Any, dimensions: int, size: int
 ) -> None:
     bank, queries = clustered(300, dimensions), clustered(40, dimensions, seed=1)
-    codes = quantize(bank, size, opq, metric)
+    codes = quantize(bank, size, metric)
     distances, rows = QuantizedNeighbors(codes, metric).search(queries, 300, candidates=300)
     expected = brute(queries, codes.decompress(np.arange(300)), metric)
     np.testing.assert_allclose(distances, np.sort(expected, axis=1), rtol=1e-4, atol=2e-6)
@@ -63,7 +62,7 @@ def test_all_rows_as_candidates_equal_search_over_the_decompressed_rows(
 def test_the_second_phase_corrects_the_first() -> None:
     """Of few candidates the nearest comes out first, though the tables' rounded distances had another order."""
     bank, queries = clustered(3000, 32), clustered(200, 32, seed=1)
-    codes = quantize(bank, 8, False, "euclidean")
+    codes = quantize(bank, 8, "euclidean")
     index = QuantizedNeighbors(codes, "euclidean")
     exact = brute(queries, codes.decompress(np.arange(3000)), "euclidean")
     _, first = index.index.search(np.ascontiguousarray(codes.split(queries)), 32)
@@ -75,21 +74,20 @@ def test_the_second_phase_corrects_the_first() -> None:
     assert index.search(queries, 5, candidates=3)[1].shape == (200, 3)
 
 
-def test_codes_are_near_the_rows_and_nearer_with_more_bytes_or_a_rotation() -> None:
+def test_codes_are_near_the_rows_and_nearer_with_more_bytes() -> None:
     mixed = np.random.default_rng(0).normal(size=(24, 24)).astype(np.float32)
     bank = clustered(2000, 24) @ mixed  # no channel is by itself any more
 
-    def error(size: int, opq: bool) -> float:
-        codes = quantize(bank, size, opq, "euclidean")
+    def error(size: int) -> float:
+        codes = quantize(bank, size, "euclidean")
         return float(((codes.decompress(np.arange(2000)) - bank) ** 2).sum() / ((bank - bank.mean(axis=0)) ** 2).sum())
 
-    assert error(12, False) < error(6, False) < error(3, False) < 0.5
-    assert error(6, True) < error(6, False)
+    assert error(12) < error(6) < error(3) < 0.5
 
 
 def test_the_bank_is_at_least_16_times_smaller() -> None:
     bank = clustered(1568, 152)
-    codes = quantize(bank, 24, False, "euclidean")
+    codes = quantize(bank, 24, "euclidean")
     assert codes.nbytes == 1568 * 24 + 48 * 16 * 4 * 4
     assert bank.nbytes >= 16 * codes.nbytes
 
@@ -127,9 +125,9 @@ def test_what_cannot_be_quantized_is_refused() -> None:
 
 
 @KINDS
-def test_a_saved_model_predicts_the_same(metric: str, opq: bool, tmp_path: Path) -> None:
+def test_a_saved_model_predicts_the_same(metric: str, tmp_path: Path) -> None:
     test = features(2, seed=1)
-    detector = fitted(features(4), metric=metric, opq=opq)
+    detector = fitted(features(4), metric=metric)
     detector.save(tmp_path / "model")
     loaded = PatchCorePQ.load(tmp_path / "model")
     assert loaded.settings == detector.settings
@@ -138,16 +136,13 @@ def test_a_saved_model_predicts_the_same(metric: str, opq: bool, tmp_path: Path)
     np.testing.assert_array_equal(before.maps, after.maps)
 
 
-@pytest.mark.parametrize("opq", [False, True])
 @pytest.mark.parametrize("count", [1, 5])  # fewer images than threads, and more
-def test_the_thread_count_changes_no_byte(
-    count: int, opq: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_thread_count_changes_no_byte(count: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     train, test = features(6), features(count, seed=1)
     found = []
     for threads in ("1", "2", "3"):
         monkeypatch.setenv("ADSHIFT_THREADS", threads)
-        detector = fitted(train, opq=opq)
+        detector = fitted(train)
         detector.save(tmp_path / threads)
         predict(detector, test).save(tmp_path / threads / "scores.npz")
         found.append({file.name: file.read_bytes() for file in sorted((tmp_path / threads).iterdir())})
@@ -164,7 +159,6 @@ def test_the_thread_count_changes_no_byte(
         ("codebooks", lambda array: array[:, :8]),
         ("codebooks", lambda array: array[:-2]),
         ("codebooks", lambda array: array.astype(np.float64)),
-        ("rotation", lambda array: np.eye(12, dtype=np.float32)),
         ("dimensions", lambda array: np.array(0)),
         ("dimensions", lambda array: np.array(40)),
         ("dimensions", lambda array: np.array([12, 12])),
@@ -179,7 +173,6 @@ def test_arrays_that_do_not_fit_together_are_refused(name: str, change: Any, tmp
     arrays = {
         "codes": codes.codes,
         "codebooks": codes.codebooks,
-        "rotation": codes.rotation,
         "dimensions": np.array(12),
     }
     arrays[name] = change(arrays[name])
@@ -198,7 +191,7 @@ def test_nan_and_damage_are_refused(tmp_path: Path) -> None:
         PatchCorePQ.load(tmp_path / "model")
     broken = detector.codes.codebooks.copy()
     broken[0] = np.nan
-    detector.codes = Codes(detector.codes.codes, broken, detector.codes.rotation, 12)
+    detector.codes = Codes(detector.codes.codes, broken, 12)
     with pytest.raises(ValueError, match="codebooks is not finite"):
         detector.save(tmp_path / "other")
 
@@ -206,4 +199,19 @@ def test_nan_and_damage_are_refused(tmp_path: Path) -> None:
 def test_the_model_holds_no_more_than_the_codes(tmp_path: Path) -> None:
     fitted(features(4)).save(tmp_path / "model")
     record = json.loads((tmp_path / "model" / "model.json").read_text())
-    assert sorted(record["arrays"]) == ["codebooks", "codes", "dimensions", "rotation"]
+    assert sorted(record["arrays"]) == ["codebooks", "codes", "dimensions"]
+
+
+def test_a_model_of_a_version_that_could_rotate_loads_unless_it_was_rotated(tmp_path: Path) -> None:
+    detector, test = fitted(features(4)), features(2, seed=1)
+    codes = detector.codes
+    arrays = {"codes": codes.codes, "codebooks": codes.codebooks, "dimensions": np.array(12)}
+    settings = {**dict(detector.settings), "opq": False}
+    storage.save(tmp_path / "plain", "patchcore_pq", settings, detector.spec,
+                 {**arrays, "rotation": np.empty((0, 0), np.float32)})  # fmt: skip
+    loaded = PatchCorePQ.load(tmp_path / "plain")
+    np.testing.assert_array_equal(predict(loaded, test).scores, predict(detector, test).scores)
+    storage.save(tmp_path / "rotated", "patchcore_pq", {**settings, "opq": True}, detector.spec,
+                 {**arrays, "rotation": np.eye(12, dtype=np.float32)})  # fmt: skip
+    with pytest.raises(AdshiftError, match="opq"):
+        PatchCorePQ.load(tmp_path / "rotated")

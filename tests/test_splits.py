@@ -1,6 +1,9 @@
 """The study's table 1, and what a split must keep whatever the counts."""
 
 import csv
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +20,7 @@ from adshift.errors import AdshiftError
 from adshift.images import sha256
 from adshift.manifest import Item
 from adshift.params import Split
+from tiny import ROOT, Project, write_tree
 
 TABLE = Path(__file__).parents[1] / "reference" / "shift_study_splits.csv"
 # MVTec AD: train good, test good, defective test images by (made-up) type
@@ -282,3 +286,77 @@ def test_a_damaged_file_is_refused(tmp_path: Path, content: str | bytes) -> None
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AdshiftError, match=r"none\.csv"):
         splits.read(tmp_path / "none.csv", "clean")
+
+
+def placed(*images: tuple[str, str, str]) -> list[tuple[Item, str]]:
+    """(item, role) of (path, content, role)."""
+    return [(replace(item("test", "good", path), image=path, sha256=content), role) for path, content, role in images]
+
+
+@pytest.mark.parametrize(("one", "other"), [("train", "test"), ("val", "test"), ("train", "val"), ("test", "train")])
+def test_equal_bytes_in_two_parts_are_refused_with_both_names(one: str, other: str) -> None:
+    with pytest.raises(AdshiftError, match=rf"^a\.png \({one}\) and c\.png \({other}\) have the same bytes") as caught:
+        splits.check_copies(placed(("a.png", "1", one), ("b.png", "1", one), ("c.png", "1", other)))
+    assert "remove one of the two files" in str(caught.value.remedy)
+
+
+def test_copies_within_a_part_and_unused_ones_are_left_alone() -> None:
+    splits.check_copies(placed(("a", "1", "unused"), ("b", "1", "train"), ("c", "1", "train"), ("d", "2", "test")))
+
+
+def run_stage(name: str) -> str:
+    """What a stage says if it fails."""
+    command = [sys.executable, str(ROOT / "stages" / f"{name}.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    return done.stderr if done.returncode else ""
+
+
+@pytest.mark.parametrize(
+    ("protocol", "source", "copy", "fits"),
+    [
+        ("study", "dots/train/good/000", "dots/test/good/copy", False),
+        ("official", "dots/train/good/000", "dots/test/hole/copy", False),
+        ("official", "dots/train/good/000", "rings/test/good/copy", False),
+        ("official", "dots/train/good/000", "dots/train/good/copy", True),
+        ("official", "dots/test/hole/000", "dots/test/hole/copy", True),
+        ("official", "dots/test/hole/000", "rings/test/hole/copy", True),
+    ],
+)
+def test_the_stage_refuses_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, source: str, copy: str, fits: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    write_tree(Path("raw"), ("dots", "rings"))
+    Project(tmp_path).change(
+        dataset__name="mvtec", dataset__root="raw", classes=["dots", "rings"], split__protocol=protocol
+    )
+    shutil.copy(f"raw/{source}.png", f"raw/{copy}.png")
+    if "hole" in copy:
+        mask = copy.replace("/test/", "/ground_truth/")
+        shutil.copy("raw/dots/ground_truth/hole/000_mask.png", f"raw/{mask}_mask.png")
+    assert run_stage("prepare") == ""
+    said = run_stage("split")
+    assert bool(said) == (not fits)
+    assert fits or all(f"raw/{path}.png (" in said for path in (source, copy))
+    assert fits or ("have the same bytes" in said and "remove one of the two files" in said)
+    assert [path.name for path in Path("data").glob("split*/*")] == (["mvtec"] if fits else [])
+
+
+def test_the_stage_refuses_copies_in_two_domains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clean training image among the shifted test images, where drift was recorded."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+    write_tree(Path("raw"), ("dots",))
+    for path in sorted(Path("raw").rglob("*.png")):  # half of each folder was taken under another exposure
+        exposure, end = 1 + int(path.stem[:3]) % 2, path.name.partition("_")[2]
+        path.rename(path.with_name(f"exp{exposure}_{path.stem[:3]}{'_' * bool(end)}{end or '.png'}"))
+    Project(tmp_path).change(
+        dataset__name="mvtec", dataset__root="raw", classes=["dots"], split__protocol="official",
+        shift__kind="recorded", shift__recorded__shifted=["2"],
+    )  # fmt: skip
+    assert run_stage("prepare") == run_stage("split") == ""
+    shutil.copy("raw/dots/train/good/exp1_000.png", "raw/dots/test/good/exp2_copy.png")
+    assert run_stage("prepare") == ""
+    assert "exp1_000.png (train) and raw/dots/test/good/exp2_copy.png (test) have the same bytes" in run_stage("split")

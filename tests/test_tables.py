@@ -62,7 +62,9 @@ def test_a_class_on_disk_that_the_parameters_do_not_name_is_ignored(run):
     alone = collect(classes=("carpet",))
     text = "".join(table.csv() for table in tables.all_tables("sample", alone, "resnet50", Path("reference")))
     assert "hazelnut" not in text + json.dumps(tables.summary(alone))
-    assert alone.value("padim", "clean", "macro", "accuracy") == collect().value("padim", "clean", "carpet", "accuracy")
+    assert alone.value("padim", "clean", tables.MACRO, "accuracy") == collect().value(
+        "padim", "clean", "carpet", "accuracy"
+    )
 
 
 @pytest.mark.parametrize("missing", ["classes", "methods"])
@@ -93,8 +95,8 @@ def test_published_values_and_differences_stand_beside_ours_when_the_data_and_ba
     assert rows["zipper"]["image_auroc_published"] == "0.862"
     ours = float(rows["zipper"]["image_auroc"])
     assert float(rows["zipper"]["image_auroc_difference"]) == pytest.approx(ours - 0.862)
-    assert rows["macro"]["pro"] == "" and rows["macro"]["pro_published"] == "0.709"  # undefined here, printed there
-    assert rows["macro"]["pro_difference"] == ""
+    assert rows["(mean)"]["pro"] == "" and rows["(mean)"]["pro_published"] == "0.709"  # undefined here, printed there
+    assert rows["(mean)"]["pro_difference"] == ""
     split = tables.splits("mvtec", STUDY, "resnet50", Path("reference"))
     row = dict(zip(split.columns, split.rows[0], strict=True))
     assert (row["test_normal"], row["test_normal_published"], row["test_normal_difference"]) == (8, 40, -32)
@@ -146,7 +148,7 @@ def test_a_mean_of_classes_is_surer_than_its_classes(run):
             results.estimate("padim", scenario.name, name, "recall") for scenario in SCENARIOS))
         for name in (*fake_run.CLASSES, tables.MACRO)
     }  # fmt: skip
-    assert widths["macro"] < min(widths[name] for name in fake_run.CLASSES)
+    assert widths[tables.MACRO] < min(widths[name] for name in fake_run.CLASSES)
 
 
 def test_differences_within_chance_are_ties_and_others_name_the_better_method(run):
@@ -171,7 +173,7 @@ def test_methods_are_compared_on_the_same_resamples(run):
 
 def test_a_method_that_is_clearly_better_is_no_tie(run):
     results = collect()
-    results.replicates["padim", "clean", "macro"][:] -= 0.5
+    results.replicates["padim", "clean", tables.MACRO][:] -= 0.5
     short, _ = tables.differences(results)
     assert short.rows[0][6] == "patchcore" and "| PatchCore |" in short.markdown()
 

@@ -27,8 +27,8 @@ from adshift.metrics.ranking import Ranked
 from adshift.quantization import quantize
 
 BANKS = (0.02, 0.15)  # coreset ratios
-CODES = ((12, False), (16, False), (24, False), (24, True), (32, False), (38, False), (38, True))  # bytes, opq
-DEFAULT = (24, False)  # for which K and c vary too
+CODES = (12, 16, 24, 32, 38)  # bytes
+DEFAULT = 24  # for which K and c vary too
 SEARCHES = ((9, 9), (16, 9), (32, 1), (32, 4), (32, 9), (100, 9), (300, 9))  # K, c
 ROUNDS = 7
 
@@ -55,22 +55,22 @@ def rows(train: Features, test: Features, bad: np.ndarray) -> Iterator[dict[str,
         def search_exactly(exact: Any = exact, patches: np.ndarray = patches) -> None:
             exact.neighbors.search(patches, 9)
 
-        base = {"bank_rows": len(exact.bank), "bytes": exact.bank.shape[1] * 4, "opq": "", "K": "", "c": "",
+        base = {"bank_rows": len(exact.bank), "bytes": exact.bank.shape[1] * 4, "K": "", "c": "",
                 "bank_bytes": exact.bank.nbytes, "times_smaller": 1.0}  # fmt: skip
         how = {
             name: patchcore.Score.within({**dict(settings.patchcore), "reweight": name}) for name in ("none", "softmax")
         }
         (own,) = seconds(search_exactly)
         yield base | times(own, own, None) | {"quantize_s": ""} | aurocs(exact, test, bad, how)
-        for size, opq in CODES:
+        for size in CODES:
             detector = patchcore_pq.PatchCorePQ(
-                patchcore_pq.Fit.within({**dict(settings.patchcore_pq), "coreset": ratio, "bytes": size, "opq": opq})
+                patchcore_pq.Fit.within({**dict(settings.patchcore_pq), "coreset": ratio, "bytes": size})
             )
             detector.spec, start = exact.spec, time.perf_counter()
-            detector.codes = quantize(exact.bank, size, opq, "euclidean")
+            detector.codes = quantize(exact.bank, size, "euclidean")
             spent = round(time.perf_counter() - start, 2)
-            rival = eight_bits(exact.bank, size, patches) if (size, opq) == DEFAULT else None
-            for k, c in SEARCHES if (size, opq) == DEFAULT else [(32, 9)]:
+            rival = eight_bits(exact.bank, size, patches) if size == DEFAULT else None
+            for k, c in SEARCHES if size == DEFAULT else [(32, 9)]:
 
                 def search(detector: Any = detector, patches: np.ndarray = patches, k: int = k, c: int = c) -> None:
                     detector.neighbors.search(patches, c, candidates=k)
@@ -85,7 +85,6 @@ def rows(train: Features, test: Features, bad: np.ndarray) -> Iterator[dict[str,
                 yield {
                     **base,
                     "bytes": size,
-                    "opq": opq,
                     "K": k,
                     "c": c,
                     "bank_bytes": detector.codes.nbytes,

@@ -27,6 +27,7 @@ from adshift.methods.patchcore import PatchCore, Score
 from adshift.metrics.image import false_positive_rate, image_metrics
 from adshift.metrics.pixel import pixel_metrics
 from adshift.records import Predictions
+from adshift.report import MACRO
 from adshift.scenarios import SCENARIOS, model_path
 
 REWEIGHT = ("softmax", "original", "none")
@@ -111,7 +112,7 @@ def means(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
         groups.setdefault((row["method"], row["reweight"], row["scenario"]), []).append(row)
     columns = list(found[0])
     return [
-        dict(zip(columns, (*group, "macro"), strict=False))
+        dict(zip(columns, (*group, MACRO), strict=False))
         | {column: float(np.mean([row[column] for row in members])) for column in columns[4:]}
         for group, members in groups.items()
     ]

@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -31,8 +30,6 @@ LOOSE = 1.001  # factor on float32 distances that covers their rounding, up to D
 EPSILON = float(np.finfo(np.float32).eps)
 TAKEN = -1.0  # key of a pick: below all others
 SPARE = 2  # a chunk gives so many times its share of the picks to the final selection
-
-WORTH = 10**9  # points times picks from which a CUDA device is worth the import of torch
 
 
 @dataclass(frozen=True)
@@ -88,8 +85,6 @@ def greedy(points: np.ndarray, count: int, start: int) -> Coreset:
     points = np.ascontiguousarray(points, dtype=np.float32)
     if not (1 <= count <= len(points) < 2**31 and 0 <= start < len(points)):
         raise ValueError(f"{count} picks of {len(points)} points from {start}")
-    if device := _accelerator(points, count):
-        return plain(points, count, start, device)
     state = _State.of(points, count)
     slack = _begin(state, start)
     if not np.isfinite(slack):
@@ -141,44 +136,6 @@ def greedy_in_chunks(chunks: Iterable[np.ndarray], total: int, count: int, start
     del chunk, candidates  # one copy of the candidates is enough
     found = greedy(points, count, int(np.searchsorted(indices, start)))
     return Coreset(indices[found.indices], found.radii + radius, found.seconds + spent)
-
-
-def plain(points: np.ndarray, count: int, start: int, device: str) -> Coreset:
-    """The plain algorithm on a device of torch, whose bandwidth makes K passes over the points quick.
-
-    Arguments and result as `greedy`'s. Distances are |a|^2 - 2ab + |b|^2 in float64: picks may differ from `greedy`'s
-    where two points are equally far to 13 digits and yet not equally far.
-    """
-    import torch
-
-    begin = time.perf_counter()
-    data = torch.from_numpy(points).to(device, torch.float64)
-    data -= data[start].clone()  # near the origin fewer digits cancel, and this difference is exact
-    squares = (data * data).sum(dim=1)
-    if not torch.isfinite(squares).all():
-        raise ValueError("a point is not finite")
-    keys = torch.full_like(squares, torch.inf)
-    picks, radii = torch.empty(count, dtype=torch.int64), torch.empty(count, dtype=torch.float64)
-    seconds, pick = np.zeros(count), start
-    for done in progress(range(count), what="coreset", unit="pick"):
-        picks[done] = pick
-        # Below zero by rounding it may be, but never down to what marks a pick.
-        keys = torch.minimum(keys, (squares + squares[pick] - 2 * (data @ data[pick])).clamp_(min=0))
-        keys[pick] = TAKEN
-        pick = int(keys.argmax())  # the first of equals
-        radii[done] = keys[pick]
-        seconds[done] = time.perf_counter() - begin
-    return Coreset(picks.numpy(), radii.clamp_(min=0).sqrt_().numpy(), seconds)
-
-
-def _accelerator(points: np.ndarray, count: int) -> str:
-    """A CUDA device that holds the points, if there is one and the work outweighs the import of torch."""
-    if not Path("/dev/nvidia0").exists() or len(points) * count < WORTH:
-        return ""
-    import torch
-
-    fits = torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > 2.5 * 8 * points.size
-    return "cuda" if fits else ""
 
 
 def _rounds(state: "_State", slack: float) -> Iterator[int]:

@@ -154,11 +154,6 @@ def look(
     )
 
 
-def pooled(features: Any) -> np.ndarray:
-    """Feature maps (`adshift.features.Features`) averaged over positions, all layers side by side: (N, D) float32."""
-    return np.concatenate([features.maps(level).mean((1, 2)) for level in sorted(features.rows[0][0].keys() - {0})], 1)
-
-
 def spent(number: int) -> float:
     """The chance of a false alarm granted to a look.
 

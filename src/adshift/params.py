@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -86,17 +86,27 @@ def _name(value: str) -> str:
 Number = Annotated[float, BeforeValidator(_float)]
 Fraction = Annotated[Number, Field(gt=0, le=1)]
 Probability = Annotated[Number, Field(ge=0, le=1)]
-Positive = Annotated[Number, Field(gt=0)]
-NotNegative = Annotated[Number, Field(ge=0)]
-Range = Annotated[tuple[Number, Number], AfterValidator(_ordered)]
-PositiveRange = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
-FractionRange = Annotated[tuple[Fraction, Fraction], AfterValidator(_ordered)]
+Factor = Annotated[Number, Field(ge=0.01, le=100)]  # 1 changes nothing
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, AfterValidator(_name)]
 
 
-def Several(kind: Any) -> Any:  # noqa: N802  (a type, as pydantic's conlist)
-    return Annotated[tuple[kind, ...], Field(min_length=1), AfterValidator(_unique)]
+def Range(kind: Any) -> Any:  # noqa: N802  (a type, as pydantic's conlist)
+    return Annotated[tuple[kind, kind], AfterValidator(_ordered)]
+
+
+def Several(kind: Any, most: int = 100) -> Any:  # noqa: N802
+    return Annotated[tuple[kind, ...], Field(min_length=1, max_length=most), AfterValidator(_unique)]
+
+
+# What several methods have in their sections.
+Layers = Several(Annotated[int, Field(ge=1, le=16)], 16)
+Smoothing = Annotated[Number, Field(ge=0, le=100)]  # pixels; a Gaussian reaches over four of them, either way
+Neighbours = Annotated[Count, Field(le=10_000)]
+Epochs = Annotated[Count, Field(le=10_000)]
+Batch = Annotated[Count, Field(le=1024)]
+LearningRate = Annotated[Number, Field(gt=0, le=100)]
+Regularisation = Annotated[Number, Field(ge=1e-6, le=1000)]
 
 
 class Section(BaseModel):
@@ -104,10 +114,14 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
+    # Keys of earlier versions, and the one value under which what they chose is what this version does.
+    retired: ClassVar[Mapping[str, Any]] = {}
+
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
         """From values read from JSON, where a tuple is a list."""
-        return cls.model_validate_json(json.dumps(values))
+        known = {key: value for key, value in values.items() if key not in cls.retired or value != cls.retired[key]}
+        return cls.model_validate_json(json.dumps(known))
 
     @classmethod
     def within(cls, values: Mapping[str, Any]) -> Self:
@@ -124,50 +138,50 @@ class Split(Section):
     protocol: Literal["study", "official"]
     train_fraction: Annotated[Number, Field(gt=0, lt=1)]
     val_defect_fraction: Annotated[Number, Field(gt=0, lt=1)]
-    max_train: Count | None
+    max_train: Annotated[Count, Field(le=1_000_000)] | None
     contamination: Annotated[Number, Field(ge=0, lt=1)]
 
 
 class Geometry(Section):
     kind: Literal["affine", "resized_crop", "none"]
-    rotation: Annotated[Range, Field(description="degrees")]
-    scale: PositiveRange
+    rotation: Range(Annotated[Number, Field(ge=-180, le=180)])  # type: ignore[valid-type]  # degrees
+    scale: Range(Factor)  # type: ignore[valid-type]
     translation: Annotated[Number, Field(ge=0, lt=1)]
-    crop_area: FractionRange
-    crop_aspect: PositiveRange
+    crop_area: Range(Annotated[Number, Field(ge=0.01, le=1)])  # type: ignore[valid-type]
+    crop_aspect: Range(Factor)  # type: ignore[valid-type]
 
 
 class Color(Section):
     enabled: bool
-    brightness: PositiveRange
-    contrast: PositiveRange
-    saturation: PositiveRange
+    brightness: Range(Factor)  # type: ignore[valid-type]
+    contrast: Range(Factor)  # type: ignore[valid-type]
+    saturation: Range(Factor)  # type: ignore[valid-type]
 
 
 class Blur(Section):
     enabled: bool
     probability: Probability
-    kernels: Several(Annotated[int, Field(ge=3), AfterValidator(_odd)])  # type: ignore[valid-type]
-    sigma: PositiveRange
+    kernels: Several(Annotated[int, Field(ge=3, le=99), AfterValidator(_odd)])  # type: ignore[valid-type]
+    sigma: Range(Annotated[Number, Field(ge=0.01, le=100)])  # type: ignore[valid-type]
 
 
 class Noise(Section):
     enabled: bool
     probability: Probability
-    sigma: PositiveRange
+    sigma: Range(Fraction)  # type: ignore[valid-type]
 
 
 class Illumination(Section):
     enabled: bool
     probability: Probability
     kinds: Several(Literal["linear", "radial"])  # type: ignore[valid-type]
-    strength: FractionRange
-    smoothing: NotNegative
+    strength: Range(Fraction)  # type: ignore[valid-type]
+    smoothing: Annotated[Number, Field(ge=0, le=1000)]
 
 
 class Recorded(Section):
     pattern: Annotated[str, AfterValidator(_one_group)]
-    shifted: Several(str)  # type: ignore[valid-type]
+    shifted: Several(str, 1000)  # type: ignore[valid-type]
 
 
 class Shift(Section):
@@ -181,23 +195,27 @@ class Shift(Section):
     illumination: Illumination
 
 
+Mean = Annotated[Number, Field(ge=-10, le=10)]  # of images on [0, 1]
+Deviation = Annotated[Number, Field(ge=0.001, le=10)]
+
+
 class Features(Section):
     backbone: Annotated[str, Field(min_length=1)]
     weights: str | None
-    layers: Several(str) | None  # type: ignore[valid-type]
+    layers: Several(str, 16) | None  # type: ignore[valid-type]
     resize: Annotated[int, Field(ge=32, le=2048)]
     crop: Annotated[int, Field(ge=32, le=2048)] | None
-    mean: tuple[Number, Number, Number]
-    std: tuple[Positive, Positive, Positive]
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Deviation, Deviation, Deviation]
     precision: Literal["float32", "bfloat16"]
     dtype: Literal["float16", "float32"]
     images: bool
-    batch: Count
+    batch: Batch
 
 
 class Calibrate(Section):
     rule: Literal["f1_grid", "f1_exact", "target_fpr"]
-    steps: Annotated[int, Field(ge=2)]
+    steps: Annotated[int, Field(ge=2, le=1_000_000)]
     target_fpr: Annotated[Number, Field(ge=0, lt=1)]
 
 
@@ -211,8 +229,8 @@ class Ablation(Section):
 
 
 class Report(Section):
-    rows: Count
-    pictures: Count
+    rows: Annotated[Count, Field(le=100)]
+    pictures: Annotated[Count, Field(le=100_000)]
     required: Annotated[Number, Field(gt=0, lt=1)]
     colours: Literal["cubehelix", "jet"]
     scale: Literal["class", "image"]
@@ -221,7 +239,7 @@ class Report(Section):
 SECTIONS: dict[str, Any] = {
     "seed": Annotated[int, Field(ge=0, lt=2**32)],
     "dataset": Dataset,
-    "classes": Several(Name),
+    "classes": Several(Name, 1000),
     "methods": Several(Literal[tuple(methods.REGISTRY)]),
     "split": Split,
     "shift": Shift,

@@ -11,7 +11,6 @@ float32: without that rounding the two would be the same distance, and the secon
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,6 @@ from adshift.parallel import in_slices, one_thread_below
 
 CENTROIDS = 16
 SEED = 1234  # of FAISS's k-means
-ROUNDS, SAMPLE = 30, 4096  # of OPQ, in which rotation and codebooks take turns; rows that it looks at
 
 
 @dataclass(frozen=True)
@@ -31,25 +29,23 @@ class Codes:
     Attributes:
         codes: (B, M / 2) uint8, two parts a byte, the lower half first.
         codebooks: (M, 16, W) float32, centroids; of a part with fewer than W dimensions the rest is zero.
-        rotation: (D, D) float32, OPQ's (Ge et al., 2013): `rows @ rotation` is coded. Empty, (0, 0), for none.
         dimensions: D.
     """
 
     codes: np.ndarray
     codebooks: np.ndarray
-    rotation: np.ndarray
     dimensions: int
 
     @property
     def nbytes(self) -> int:
-        """Of codes, codebooks and rotation together."""
-        return self.codes.nbytes + self.codebooks.nbytes + self.rotation.nbytes
+        """Bytes of codes and codebooks together."""
+        return self.codes.nbytes + self.codebooks.nbytes
 
-    def check(self, size: int, opq: bool) -> None:
+    def check(self, size: int) -> None:
         """Refuse arrays that do not belong together.
 
         Raises:
-            ValueError: they are not a bank of `size` bytes a row, rotated or not.
+            ValueError: they are not a bank of `size` bytes a row.
         """
         parts, width = 2 * size, -(-self.dimensions // (2 * size))
         sound = (
@@ -57,20 +53,18 @@ class Codes:
             and (self.codes.ndim, self.codes.dtype, self.codes.shape[1:]) == (2, np.uint8, (size,))
             and len(self.codes) >= 1
             and (self.codebooks.dtype, self.codebooks.shape) == (np.float32, (parts, CENTROIDS, width))
-            and (self.rotation.dtype, self.rotation.shape) == (np.float32, (self.dimensions if opq else 0,) * 2)
         )
         if not sound:
-            raise ValueError("codes, codebooks and rotation do not fit together")
+            raise ValueError("codes and codebooks do not fit together")
 
     def split(self, rows: np.ndarray) -> np.ndarray:
         """(N, D) float32 as parts: (N, M * W) float32, distances kept."""
-        return _dealt(rows @ self.rotation if self.rotation.size else rows, len(self.codebooks))
+        return _dealt(rows, len(self.codebooks))
 
     def decompress(self, indices: np.ndarray) -> np.ndarray:
         """Rows of the bank as the codes have them: (N, D) float32."""
         rows = self.parts_of(self.codebooks, indices).reshape(len(indices), -1)
-        rows = rows[:, _places(self.dimensions, len(self.codebooks))]
-        return rows @ self.rotation.T if self.rotation.size else rows
+        return rows[:, _places(self.dimensions, len(self.codebooks))]
 
     def parts_of(self, table: np.ndarray, indices: np.ndarray | slice) -> np.ndarray:
         """What a table (M, 16, ...) holds for the parts of rows: (N, M, ...)."""
@@ -92,13 +86,12 @@ def _dealt(rows: np.ndarray, parts: int) -> np.ndarray:
     return dealt
 
 
-def quantize(bank: np.ndarray, size: int, opq: bool, metric: Metric) -> Codes:
+def quantize(bank: np.ndarray, size: int, metric: Metric) -> Codes:
     """Learn codebooks from a bank (B, D) float32 and encode it; on one thread, so that equal banks give equal codes.
 
     Args:
         bank: finite.
         size: bytes a row.
-        opq: learn a rotation too, which evens the parts out.
         metric: of the search; for cosine, rows of length one are quantized.
 
     Raises:
@@ -120,42 +113,12 @@ def quantize(bank: np.ndarray, size: int, opq: bool, metric: Metric) -> Codes:
     faiss.omp_set_num_threads(1)
     rows = prepared(bank, metric)
     with one_thread_below():
-        rotation = _rotation(rows, parts) if opq else np.empty((0, 0), np.float32)
-        split = _dealt(rows @ rotation if opq else rows, parts)
-        quantizer = _quantizer(parts, split.shape[1])
+        split = _dealt(rows, parts)
+        quantizer = faiss.ProductQuantizer(split.shape[1], parts, 4)
+        quantizer.cp.seed, quantizer.cp.min_points_per_centroid = SEED, 1  # few rows are no reason to warn
         quantizer.train(split)
         codebooks = faiss.vector_to_array(quantizer.centroids).reshape(parts, CENTROIDS, -1)
-        return Codes(quantizer.compute_codes(split), codebooks, rotation, dimensions)
-
-
-def _quantizer(parts: int, columns: int) -> Any:
-    import faiss
-
-    quantizer = faiss.ProductQuantizer(columns, parts, 4)
-    quantizer.cp.seed, quantizer.cp.min_points_per_centroid = SEED, 1  # few rows are no reason to warn
-    return quantizer
-
-
-def _rotation(rows: np.ndarray, parts: int) -> np.ndarray:
-    """OPQ, non-parametric: codebooks for the rotated rows and the best rotation onto what they code, in turns.
-
-    FAISS's own wants columns that the parts divide; with columns of nothing added, codes would not be rows any more.
-    """
-    rows = rows[:: -(-len(rows) // SAMPLE)]
-    places = _places(rows.shape[1], parts)
-    rotation = np.linalg.qr(np.random.default_rng(SEED).standard_normal((rows.shape[1],) * 2))[0].astype(np.float32)
-    quantizer = None
-    for _ in range(ROUNDS):
-        split = _dealt(rows @ rotation, parts)
-        if quantizer is None:
-            quantizer = _quantizer(parts, split.shape[1])
-        else:  # from the centroids of the last round, a few steps are enough
-            quantizer.train_type, quantizer.cp.niter = quantizer.Train_hot_start, 4
-        quantizer.train(split)
-        coded = quantizer.decode(quantizer.compute_codes(split))[:, places]
-        left, _, right = np.linalg.svd(rows.T @ coded)  # orthogonal Procrustes
-        rotation = np.ascontiguousarray(left @ right, np.float32)
-    return rotation
+        return Codes(quantizer.compute_codes(split), codebooks, dimensions)
 
 
 class QuantizedNeighbors:

@@ -7,6 +7,7 @@ and what it imports, and for each detector and data set, which stages find by na
 
 import ast
 from collections.abc import Iterator
+from importlib.util import resolve_name
 from pathlib import Path
 
 from adshift.errors import AdshiftError
@@ -43,8 +44,10 @@ def roots() -> dict[str, Path]:
 def closure(root: Path) -> set[Path]:
     """`root` and every file of this package that it imports, directly or not, anywhere in its text; data beside them.
 
+    What is imported by a name that only a run knows is not seen; tests/test_sources.py allows it to the registries.
+
     Raises:
-        AdshiftError: a file is no Python.
+        AdshiftError: a file is no Python, or imports relatively to what is no package.
     """
     found: set[Path] = set()
     waiting = {root}
@@ -67,9 +70,15 @@ def _imports(path: Path) -> Iterator[Path]:
         tree = ast.parse(path.read_bytes(), str(path))
     except SyntaxError as error:
         raise AdshiftError(f"{path}: line {error.lineno}: {error.msg}", "mend it") from None
+    inside = PACKAGE in path.parents
+    package = ".".join(path.relative_to(PACKAGE.parent).parent.parts) if inside else ""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        if isinstance(node, ast.ImportFrom):
+            try:
+                module = resolve_name("." * node.level + (node.module or ""), package)
+            except ImportError as error:
+                raise AdshiftError(f"{path}: line {node.lineno}: {error}", "import by the full name") from None
+            names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         else:

@@ -22,7 +22,7 @@ largest number that does not exceed it). More contamination moves the same image
 import csv
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -144,6 +144,28 @@ def _check(roles: list[tuple[str, str]], anomalous: dict[str, bool], where: str,
                 f"{where}: no {kind} image is left for {part} ({total[False]} normal, {total[True]} defective)",
                 f"add {kind} images to {'train/good' if part != 'test' and not defective else 'test/'}, "
                 "or mend split.* in params.yaml, or take the class out of `classes`",
+            )
+
+
+def check_copies(placed: Iterable[tuple[Item, str]]) -> None:
+    """Refuse images of equal bytes in two parts: a model would be tested on what trained it or set its threshold.
+
+    Args:
+        placed: every image of a run and its role. Of all classes, since the unified model trains on all of them, and of
+            both domains where drift was recorded.
+
+    Raises:
+        AdshiftError: naming two such images.
+    """
+    first: dict[str, tuple[Item, str]] = {}
+    for item, role in placed:
+        if role == "unused":
+            continue
+        other, part = first.setdefault(item.sha256, (item, role))
+        if part != role:
+            raise AdshiftError(
+                f"{other.image} ({part}) and {item.image} ({role}) have the same bytes: one image in two parts",
+                "remove one of the two files, then `dvc repro`",
             )
 
 

@@ -237,6 +237,11 @@ def _list(name: str, root: Path, classes: Sequence[str]) -> dict[str, list[Candi
         names, files = (Counter(getattr(one, key) for one in found[chosen]) for key in ("name", "image"))
         problems += [f"{root}: class {chosen} has two images named {one}" for one, count in names.items() if count > 1]
         problems += [f"{one}: stands twice in the split" for one, count in files.items() if count > 1]
+        problems += [
+            f"{one.image}: has a mask and a defect that is called {GOOD}, as normal images are; rename the defect"
+            for one in found[chosen]
+            if one.defect == GOOD and one.mask
+        ]
         for path in (path for one in found[chosen] for path in (one.image, one.mask) if path):
             if not _is_utf8(str(path)):
                 problems.append(f"{str(path)!a}: the name is not UTF-8; rename it")

@@ -61,16 +61,17 @@ def candidates(root: Path, name: str) -> Listing:
 def _candidate(base: Path, prefix: Path, part: str, normal: str, entry: dict[str, Any]) -> Candidate:
     """An entry of the JSON; ValueError if it is a defective training image, lacks its mask or leads elsewhere."""
     image, mask = Path(entry["image_path"]), entry["mask_path"] or ""
-    defect = GOOD if entry["anomaly_class"] == normal else entry["anomaly_class"]
-    if defect != GOOD and part == "train":
+    defective = entry["anomaly_class"] != normal
+    defect = entry["anomaly_class"] if defective else GOOD
+    if defective and part == "train":
         raise ValueError(f"{image}: is defective and in train")
-    if defect != GOOD and not mask:
+    if defective and not mask:
         raise ValueError(f"{image}: has no mask")
     if "/" in defect or any(path.is_absolute() or ".." in path.parts for path in (prefix, image, Path(mask))):
         raise ValueError(f"{image}: leads out of the folder")
     # Stems repeat in no class seen, but nothing promises it: the folders tell samples and defects apart.
     key = "_".join((*image.parts[:-1], image.stem))
-    return Candidate(part, defect, base / prefix / image, base / prefix / mask if defect != GOOD else None, key)
+    return Candidate(part, defect, base / prefix / image, base / prefix / mask if defective else None, key)
 
 
 def _jsons(root: Path) -> Path:

@@ -105,21 +105,18 @@ class Rows(Bank):
 
 
 class Decompressed(Bank):
-    """A bank of codes, decompressed by the graph. Patches are rotated and dealt out to parts, the rows are not."""
+    """A bank of codes, decompressed by the graph. Patches are dealt out to parts, the rows are not."""
 
     def __init__(self, codes: Codes, metric: Any) -> None:
         super().__init__(metric)
-        self.codes, self.opq = Constant(codes.codes), bool(codes.rotation.size)
-        if self.opq:
-            self.rotation = Constant(codes.rotation)
+        self.codes = Constant(codes.codes)
         parts, _, width = codes.codebooks.shape
         self.codebooks = Constant(codes.codebooks.reshape(parts * CENTROIDS, width))
         self.first = Constant(np.arange(parts) * CENTROIDS)
         self.halves = Constant(np.stack([np.arange(256) % CENTROIDS, np.arange(256) // CENTROIDS], axis=1))  # of a byte
         # Where each column of the parts comes from, 0 for a column of zeros.
         numbered = np.arange(1, codes.dimensions + 1, dtype=np.float32)[None]
-        plain = Codes(codes.codes, codes.codebooks, np.empty((0, 0), np.float32), codes.dimensions)
-        self.dealt = Constant(plain.split(numbered)[0].astype(np.int64))
+        self.dealt = Constant(codes.split(numbered)[0].astype(np.int64))
         self.mean = Constant(np.zeros(parts * width, np.float32))
         with torch.no_grad():
             self.mean.value += self.rows().mean(0)
@@ -130,10 +127,7 @@ class Decompressed(Bank):
         return self._prepared(rows) - self.mean()
 
     def fit_in(self, patches: torch.Tensor) -> torch.Tensor:
-        patches = self._prepared(patches)
-        if self.opq:
-            patches = patches @ self.rotation()
-        padded = nn.functional.pad(patches, (1, 0))
+        padded = nn.functional.pad(self._prepared(patches), (1, 0))
         return padded.index_select(-1, self.dealt()) - self.mean()
 
 

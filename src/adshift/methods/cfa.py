@@ -18,7 +18,7 @@ from adshift.features import Features
 from adshift.methods import storage, training
 from adshift.neighbors import Neighbors
 from adshift.parallel import map_ordered
-from adshift.params import Count, NotNegative, Positive, Section, Several
+from adshift.params import Batch, Epochs, Layers, LearningRate, Neighbours, Number, Section, Smoothing
 from adshift.records import Predictions
 from adshift.resample import average_pool, bilinear
 
@@ -42,13 +42,13 @@ class Fit(Section):
         learning_rate: of AdamW.
     """
 
-    layers: Several(Annotated[int, Field(ge=1)])  # type: ignore[valid-type]
-    neighbours: Count
-    hard_negatives: Count
-    radius: NotNegative
-    epochs: Count
-    batch: Count
-    learning_rate: Positive
+    layers: Layers
+    neighbours: Neighbours
+    hard_negatives: Neighbours
+    radius: Annotated[Number, Field(ge=0, le=1000)]
+    epochs: Epochs
+    batch: Batch
+    learning_rate: LearningRate
 
 
 class Score(Section):
@@ -58,7 +58,7 @@ class Score(Section):
         smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged map.
     """
 
-    smoothing: NotNegative
+    smoothing: Smoothing
 
 
 def patches(features: Features, layers: tuple[int, ...]) -> np.ndarray:

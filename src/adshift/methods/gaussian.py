@@ -18,7 +18,7 @@ from adshift.errors import AdshiftError
 from adshift.features import Features
 from adshift.methods import storage
 from adshift.parallel import in_slices, map_ordered, share
-from adshift.params import Count, NotNegative, Section, Several
+from adshift.params import Count, Layers, Section, Smoothing
 from adshift.records import Predictions
 
 CHUNK = 8  # images at once: bounds memory
@@ -32,8 +32,8 @@ class Fit(Section):
         n_features: D, channels drawn at random from all of them.
     """
 
-    layers: Several(Annotated[int, Field(ge=1)])  # type: ignore[valid-type]
-    n_features: Count
+    layers: Layers
+    n_features: Annotated[Count, Field(le=4096)]
 
 
 class Score(Section):
@@ -43,7 +43,7 @@ class Score(Section):
         smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged map; anomalib's is 4.
     """
 
-    smoothing: NotNegative
+    smoothing: Smoothing
 
 
 def chunks(features: Features) -> Iterator[Features]:

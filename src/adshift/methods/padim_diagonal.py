@@ -5,16 +5,14 @@ resolution, where PaDiM repeats the deeper ones to the first one's grid: the sam
 """
 
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 
 from adshift.features import Features
 from adshift.methods import gaussian, storage
 from adshift.methods.gaussian import Gaussians, chunks, nearest
 from adshift.parallel import progress
-from adshift.params import Number
+from adshift.params import Regularisation
 
 Score = gaussian.Score
 
@@ -28,7 +26,7 @@ class Fit(gaussian.Fit):
         regularisation: added to every variance; PaDiM adds 0.01 to the covariance's diagonal.
     """
 
-    regularisation: Annotated[Number, Field(ge=1e-6)]
+    regularisation: Regularisation
 
 
 def warm_up() -> None:

@@ -6,16 +6,14 @@ in blocks, with one pass over the stored features for each.
 """
 
 from collections.abc import Iterable
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 
 from adshift.features import Features
 from adshift.methods import gaussian
 from adshift.methods.gaussian import FullGaussians, upper_triangles
 from adshift.parallel import map_ordered
-from adshift.params import Number
+from adshift.params import Regularisation
 
 LIMIT = 256 * 2**20  # bytes: 3136 positions of 100 channels fit in
 BATCH = 32  # images merged at once: every batch reads and writes all sums
@@ -33,7 +31,7 @@ class Fit(gaussian.Fit):
         regularisation: added to the covariance's diagonal; PaDiM's is 0.01.
     """
 
-    regularisation: Annotated[Number, Field(ge=1e-6)]
+    regularisation: Regularisation
 
 
 def warm_up() -> None:

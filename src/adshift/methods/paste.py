@@ -5,9 +5,9 @@ deeper levels are what it learns. So no image is looked at and no shared layer r
 """
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from adshift.errors import AdshiftError
 from adshift.features import Features
@@ -27,7 +27,7 @@ class Fit(students.Fit):
         epochs, batch, learning_rate: of the training.
     """
 
-    shared: Count
+    shared: Annotated[Count, Field(le=16)]
 
     @model_validator(mode="after")
     def _deeper(self) -> Self:

@@ -18,7 +18,7 @@ from adshift.features import Features
 from adshift.methods import storage
 from adshift.neighbors import Index, Metric, Neighbors, check_graph, hnsw_graph
 from adshift.parallel import map_ordered, share
-from adshift.params import Count, Fraction, NotNegative, Number, Section, Several
+from adshift.params import Count, Fraction, Layers, Neighbours, Number, Section, Smoothing
 from adshift.records import Predictions
 from adshift.resample import average_pool, bilinear
 
@@ -46,12 +46,12 @@ class Bank(Section):
         metric: of the search.
     """
 
-    layers: Several(Annotated[int, Field(ge=1)])  # type: ignore[valid-type]
-    pool: Annotated[Count, AfterValidator(_odd)]
-    stride: Count
-    projection: Count | None
+    layers: Layers
+    pool: Annotated[Count, Field(le=31), AfterValidator(_odd)]
+    stride: Annotated[Count, Field(le=32)]
+    projection: Annotated[Count, Field(le=4096)] | None
     coreset: Fraction
-    chunk_patches: Count | None
+    chunk_patches: Annotated[Count, Field(le=1_000_000_000)] | None
     metric: Metric
 
 
@@ -76,11 +76,11 @@ class Scoring(Section):
         smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged map.
     """
 
-    neighbours: Count
+    neighbours: Neighbours
     reweight: Reweight
     image_score: ImageScore
     top_percent: Annotated[Number, Field(gt=0, le=100)]
-    smoothing: NotNegative
+    smoothing: Smoothing
 
 
 class Score(Scoring):
@@ -90,7 +90,7 @@ class Score(Scoring):
         search_width: candidates that a search in the graph of `hnsw` keeps: more are slower and miss less.
     """
 
-    search_width: Count
+    search_width: Neighbours
 
 
 def warm_up() -> None:

@@ -4,18 +4,19 @@ Of the bank, K candidates are found by the distances that FAISS reads from table
 nearest of them take the place of the exact neighbours. `adshift.quantization` says how.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from adshift.errors import AdshiftError
 from adshift.methods import storage
 from adshift.methods.patchcore import Bank, MemoryBank, Scoring, channels_of
 from adshift.methods.patchcore import warm_up as warm_up_selection
-from adshift.params import Count
+from adshift.params import Count, Neighbours
 from adshift.quantization import Codes, QuantizedNeighbors, quantize
 
 
@@ -24,11 +25,12 @@ class Fit(Bank):
 
     Attributes:
         bytes: of a row's code, each for two parts of its dimensions.
-        opq: rotate the rows first, so that the parts need equally many bits. The rotation has D * D numbers.
     """
 
-    bytes: Count
-    opq: bool
+    # Models of earlier versions say it; rotated codes are refused.
+    retired: ClassVar[Mapping[str, Any]] = {"opq": False}
+
+    bytes: Annotated[Count, Field(le=2048)]
 
 
 class Score(Scoring):
@@ -40,8 +42,8 @@ class Score(Scoring):
             changes nothing.
     """
 
-    candidates: Count
-    refined: Count
+    candidates: Neighbours
+    refined: Neighbours
 
     @model_validator(mode="after")
     def _fewer(self) -> Self:
@@ -67,7 +69,7 @@ class PatchCorePQ(MemoryBank):
         self.settings = settings
 
     def _link(self) -> None:
-        self.codes = quantize(self.bank, self.settings.bytes, self.settings.opq, self.settings.metric)
+        self.codes = quantize(self.bank, self.settings.bytes, self.settings.metric)
 
     def _ready(self) -> None:
         _ = self.neighbors
@@ -85,7 +87,7 @@ class PatchCorePQ(MemoryBank):
 
     def save(self, folder: Path) -> None:
         """Write the model."""
-        arrays = {"codes": self.codes.codes, "codebooks": self.codes.codebooks, "rotation": self.codes.rotation}
+        arrays = {"codes": self.codes.codes, "codebooks": self.codes.codebooks}
         arrays["dimensions"] = np.array(self.codes.dimensions)
         storage.save(folder, "patchcore_pq", dict(self.settings), self.spec, arrays)
 
@@ -100,8 +102,8 @@ class PatchCorePQ(MemoryBank):
         model = cls(settings)
         model.spec = spec
         try:
-            model.codes = Codes(arrays["codes"], arrays["codebooks"], arrays["rotation"], int(arrays["dimensions"]))
-            model.codes.check(settings.bytes, settings.opq)
+            model.codes = Codes(arrays["codes"], arrays["codebooks"], int(arrays["dimensions"]))
+            model.codes.check(settings.bytes)
             if model.codes.dimensions != (width := channels_of(spec, settings.layers)):
                 raise ValueError(f"{model.codes.dimensions} dimensions, its layers have {width}")
         except (KeyError, TypeError, ValueError) as error:

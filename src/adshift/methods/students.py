@@ -10,16 +10,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from pydantic import Field
 
 from adshift.errors import AdshiftError
 from adshift.features import Features
 from adshift.methods import storage, training
 from adshift.parallel import map_ordered
-from adshift.params import Count, NotNegative, Positive, Section, Several
+from adshift.params import Batch, Epochs, Layers, LearningRate, Section, Smoothing
 from adshift.records import Predictions
 from adshift.resample import bilinear
 
@@ -37,10 +36,10 @@ class Fit(Section):
         learning_rate: of the stochastic gradient descent.
     """
 
-    layers: Several(Annotated[int, Field(ge=1)])  # type: ignore[valid-type]
-    epochs: Count
-    batch: Count
-    learning_rate: Positive
+    layers: Layers
+    epochs: Epochs
+    batch: Batch
+    learning_rate: LearningRate
 
 
 class Score(Section):
@@ -50,7 +49,7 @@ class Score(Section):
         smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged map; the papers have none.
     """
 
-    smoothing: NotNegative
+    smoothing: Smoothing
 
 
 def warm_up() -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+MACRO = "(mean)"  # stands for a class in tables: the mean of all. No class can be called so (`params.Name`).
+
 LABELS = {
     "patchcore": "PatchCore",
     "patchcore_pq": "PatchCore, quantized",
@@ -23,7 +25,7 @@ LABELS = {
     "unified_absolute": "Unified, one threshold",
     "clean_threshold_only": "Clean again, new threshold",
     "clean_full_adaptation": "Clean again, refit",
-    "macro": "mean of classes",
+    MACRO: "mean of classes",
     "image_auroc": "image AUROC",
     "image_auprc": "image AUPRC",
     "image_f1": "image F1",

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from adshift.errors import AdshiftError
-from adshift.report import ON_TEST, label, plots
-from adshift.report.tables import MACRO, Cell, Estimate, Table, read_csv
+from adshift.report import MACRO, ON_TEST, label, plots
+from adshift.report.tables import Cell, Estimate, Table, read_csv, with_means
 
 METRICS = ("image_auroc", "image_f1", "pixel_auroc", "pixel_best_f1_upper_bound", "pro", "aupimo")
 PLACES = ("results.csv", "metrics/tables/results.csv")  # in a folder of results, or in a project
@@ -44,7 +44,7 @@ def read(folder: Path, scenario: str) -> Run:
     methods: dict[str, dict[str, Estimate]] = {}
     name = folder.resolve().name
     try:
-        for row in read_csv(path):
+        for row in with_means(read_csv(path)):
             if (row["scenario"], row["class"]) == (scenario, MACRO):
                 metric = row["metric"].removesuffix(ON_TEST)
                 if metric != row["metric"] and not name.endswith(CHOSEN_ON_TEST):

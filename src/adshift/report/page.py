@@ -15,9 +15,9 @@ from pathlib import Path
 
 from adshift.metrics.bootstrap import LEVEL
 from adshift.parallel import map_ordered
-from adshift.report import label, payload, pictures, plots, tables
+from adshift.report import MACRO, label, payload, pictures, plots, tables
 from adshift.report.pictures import Album
-from adshift.report.tables import MACRO, Estimate, Results
+from adshift.report.tables import Estimate, Results
 from adshift.scenarios import SCENARIOS
 
 TEMPLATE, STYLE, SCRIPT = (Path(__file__).with_name(f"page.{kind}") for kind in ("html", "css", "js"))
@@ -76,7 +76,7 @@ def enough(required: float) -> int:
 
 
 def judgements(results: Results, required: float) -> dict[str, dict[str, dict[str, Judgement]]]:
-    """{method: {class or "macro": {scenario of `JUDGED`: judgement}}}.
+    """{method: {class or `MACRO`: {scenario of `JUDGED`: judgement}}}.
 
     Thresholds that were chosen on the test images show nothing: then every state is `unsure`.
     """

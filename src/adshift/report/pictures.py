@@ -296,10 +296,10 @@ def qualitative(album: Album, name: str, domain: str, images: Sequence[str], met
 
 
 def write(folder: Path, album: Album, shown: Shown, methods: Sequence[str]) -> None:
-    """Write samples.png and, a class, qualitative_CLASS.png and qualitative_CLASS_shift.png."""
+    """Write samples.png and, a class, qualitative_CLASS.png and qualitative_CLASS-shift.png."""
     folder.mkdir(parents=True, exist_ok=True)
     samples(album, shown).save(folder / "samples.png", compress_level=COMPRESSION)
     for (name, domain), images in shown.items():
-        ending = "" if domain == "clean" else f"_{domain}"
+        ending = "" if domain == "clean" else f"-{domain}"  # no class has a - in its name
         sheet = qualitative(album, name, domain, images, methods)
         sheet.save(folder / f"qualitative_{name}{ending}.png", compress_level=COMPRESSION)

@@ -7,7 +7,7 @@ normal or no defective image) is None; a macro average is the mean of the classe
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -20,12 +20,12 @@ from adshift.errors import AdshiftError
 from adshift.manifest import GOOD
 from adshift.methods import UNIFIED
 from adshift.metrics import bootstrap
-from adshift.report import ON_TEST, label
+from adshift.report import MACRO, ON_TEST, label
 from adshift.scenarios import DOMAINS, SCENARIOS, split_path
 from adshift.splits import read_all as read_splits
 from adshift.stage import read_json
 
-MACRO = "macro"
+PRINTED_MACRO = "macro"  # what published tables have for `MACRO`, and ours had
 IMAGE_METRICS = {
     "image_auroc": "auroc",
     "image_auprc": "auprc",
@@ -101,11 +101,11 @@ class Results:
     """Everything that was measured.
 
     Attributes:
-        values: {(method, scenario, class or "macro"): {metric: value}}, with threshold and counts for a class.
+        values: {(method, scenario, class or `MACRO`): {metric: value}}, with threshold and counts for a class.
         cross_class: {method: {threshold_of: {applied_to: false-positive rate}}}.
-        ablation: {class or "macro": {ratio: {metric: value, "rows": memory bank rows}}}.
+        ablation: {class or `MACRO`: {ratio: {metric: value, "rows": memory bank rows}}}.
         on: on which images thresholds were chosen, `val` or `test`.
-        replicates: {(method, scenario, class or "macro"): (metrics, B)}, rows as in `bootstrap.METRICS`; a resample of
+        replicates: {(method, scenario, class or `MACRO`): (metrics, B)}, rows as in `bootstrap.METRICS`; a resample of
             a class's test images is the same for every method.
     """
 
@@ -286,7 +286,7 @@ def _shown(cell: Cell, column: str) -> str:
         return _shown(cell.value, column) + ends
     if isinstance(cell, float):
         return format(cell, "+.3f" if column.endswith(SIGNED) else STYLES.get(column, ".3f"))
-    named = column in ("method", "than", "better", "scenario", "metric") or cell == MACRO
+    named = column in ("method", "than", "better", "scenario", "metric") or (column, cell) == ("class", MACRO)
     return label(cell) if named else str(cell)
 
 
@@ -302,7 +302,7 @@ def read_published(
     """
     if dataset != "mvtec" or set(classes) != STUDY_CLASSES or backbone != "resnet50" or on != "val":
         return {}
-    rows = read_csv(folder / "shift_study.csv")
+    rows = with_means(read_csv(folder / "shift_study.csv"))
     return {(row["scenario"], row["method"], row["class"], row["metric"]): float(row["value"]) for row in rows}
 
 
@@ -317,6 +317,12 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     except (OSError, ValueError, csv.Error) as error:
         raise AdshiftError(f"{path}: not readable ({error})", checksums.REMEDY) from None
     return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def with_means(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Rows with a class each, in which `MACRO` is the mean, also where it is still `PRINTED_MACRO`."""
+    ours = any(row["class"] == MACRO for row in rows)
+    return [{**row, "class": MACRO} if not ours and row["class"] == PRINTED_MACRO else {**row} for row in rows]
 
 
 def _beside(value: float | None, published: float | None) -> list[Cell]:

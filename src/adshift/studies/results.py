@@ -10,8 +10,8 @@ from typing import Any
 
 from adshift import checksums, provenance
 from adshift.errors import AdshiftError
-from adshift.report import label, plots, tables
-from adshift.report.tables import DIFFERENCE, MACRO, PUBLISHED, SPREAD, Cell
+from adshift.report import MACRO, label, plots, tables
+from adshift.report.tables import DIFFERENCE, PUBLISHED, SPREAD, Cell
 from adshift.scenarios import contamination_path
 from adshift.stage import output
 from adshift.studies.declare import CONTAMINATION, FOLDER, RESULT, Experiment, Label, Plot, Published, Study
@@ -41,7 +41,7 @@ def collect(study: Study, experiments: Sequence[Experiment], finished: Mapping[s
 def tidy(
     study: Study,
     experiment: Experiment,
-    measured: Iterable[Mapping[str, str]],
+    measured: Sequence[Mapping[str, str]],
     contamination: Mapping[str, Mapping[str, float]],
     published: Sequence[Mapping[str, str]],
 ) -> Rows:
@@ -55,7 +55,7 @@ def tidy(
         published: rows of the published table.
     """
     rows = []
-    for line in measured:
+    for line in tables.with_means(measured):
         row: dict[str, Any] = {"experiment": experiment.name, **experiment.columns}
         row |= {column: line[column] for column in RESULT}
         if study.contamination:
@@ -81,7 +81,12 @@ def look_up(where: Published | None, published: Sequence[Mapping[str, str]], row
     column = where.value if isinstance(where.value, str) else where.value.get(row["metric"])
     if column is None:
         return None
-    asked = {theirs: where.rename.get(ours, {}).get(str(row[ours]), row[ours]) for theirs, ours in where.match.items()}
+    asked = {}
+    for theirs, ours in where.match.items():
+        renamed = where.rename.get(ours, {})
+        asked[theirs] = renamed.get(str(row[ours]), row[ours])
+        if str(row[ours]) not in renamed and row[ours] in renamed.values():
+            return None  # their word for another of ours
     found = {
         line[column] for line in published if all(_same(line[theirs], value) for theirs, value in asked.items())
     } - {""}
@@ -116,7 +121,7 @@ def markdown(study: Study, rows: Rows, note: str) -> str:
     for metric in metrics:
         columns += [metric, *([metric + SPREAD] if spread else [])]
         columns += [metric + PUBLISHED, metric + DIFFERENCE] if beside[metric] else []
-    common = [f"{label(column)} {label(*values[column])}" for column in ids if column not in keys]
+    common = [f"{label(column)} {_text(column, *values[column])}" for column in ids if column not in keys]
     notes = [study.note.strip(), f"Throughout: {'; '.join(common)}." if common else "", note]
     text = tables.Table("study", study.title, tuple(columns), tuple(body), "\n\n".join(filter(None, notes)))
     return text.markdown()
@@ -125,6 +130,11 @@ def markdown(study: Study, rows: Rows, note: str) -> str:
 def _named(value: Cell) -> Cell:
     """A parameter's value as tables and plots have it."""
     return "not set" if value is None else value
+
+
+def _text(column: str, value: Cell) -> str:
+    """A value in words; a class keeps its name, which may be that of a method or a scenario."""
+    return str(value) if column == "class" and value != MACRO else label(_named(value))
 
 
 def _cells(found: Rows, spread: bool, beside: bool) -> list[Cell]:
@@ -168,10 +178,10 @@ def _points(plot: Plot, rows: Rows) -> Iterable[dict[str, Any]]:
             value = row["value" if source == "ours" else "published"]
             if value is not None:
                 yield {
-                    "x": label(_named(row[plot.x])),
-                    "y": label(_named(row[plot.y])) if plot.y else None,
-                    "series": label(_named(row[plot.series])) if plot.series else "",
-                    "panel": label(_named(row[plot.panel])) if plot.panel else "",
+                    "x": _text(plot.x, row[plot.x]),
+                    "y": _text(plot.y, row[plot.y]) if plot.y else None,
+                    "series": _text(plot.series, row[plot.series]) if plot.series else "",
+                    "panel": _text(plot.panel, row[plot.panel]) if plot.panel else "",
                     "metric": label(row["metric"]),
                     "source": source,
                     "value": value,
