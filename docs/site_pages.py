@@ -12,13 +12,11 @@ both directions are rewritten. On a git host the same links work as they stand.
 
 import argparse
 import ast
-import io
-import os
+import functools
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -183,7 +181,6 @@ def leaves(text: str) -> Iterator[tuple[str, str, str]]:
 
 def command_line() -> str:
     """What `--help` says, of every verb."""
-    os.environ["COLUMNS"] = "100"
     from adshift.cli import parser
 
     lines = ["# Command line", "", "`adshift VERB --help` prints the same. Every verb ends with 0 on success.", ""]
@@ -202,8 +199,7 @@ def verbs(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Argum
             yield from verbs(one)
 
 
-def help_of(parser: Any) -> str:
-    """The help's text."""
-    out = io.StringIO()
-    parser.print_help(out)
-    return out.getvalue().strip()
+def help_of(parser: argparse.ArgumentParser) -> str:
+    """The help's text, the same on a terminal of any width."""
+    parser.formatter_class = functools.partial(argparse.HelpFormatter, width=100)  # type: ignore[assignment]
+    return parser.format_help().strip()

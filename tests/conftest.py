@@ -3,9 +3,22 @@ from pathlib import Path
 import pytest
 
 import fake_run
+import isolation
 import trained
 
 ROOT = Path(__file__).parents[1]
+LONGEST = ("test_pipeline.py", "test_faults.py", "test_studies.py", "test_inference.py")
+
+# The first fixtures of their scopes, so that they look when all others have been torn down.
+left_by_session = pytest.fixture(scope="session", autouse=True)(isolation.check)
+left_by_module = pytest.fixture(scope="module", autouse=True)(isolation.check)
+left_by_test = pytest.fixture(autouse=True)(isolation.check)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest first, the others in random order: a long one at the end has one core to itself."""
+    names = [*LONGEST, ""]
+    items.sort(key=lambda item: names.index(item.path.name if item.path.name in LONGEST else ""))
 
 
 @pytest.fixture

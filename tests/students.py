@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from adshift.features import Features
+from adshift.parallel import torch_threads
 
 SIZE, LAYERS = (
     64,
@@ -15,12 +16,12 @@ PREPROCESSING = {"resize": SIZE, "crop": None, "mean": [0.485, 0.456, 0.406], "s
 
 
 @cache
+@torch_threads(1)
 def network(backbone: str) -> Any:
     """The frozen teacher, of random weights."""
     import timm
     import torch
 
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     modules = [stage["module"] for stage in timm.create_model(backbone).feature_info]
     indices = [modules.index(name) for name in LAYERS[backbone]]
@@ -43,6 +44,7 @@ def normalised(given: np.ndarray) -> Any:
     return torch.from_numpy(((given / np.float32(255) - mean) / std).transpose(0, 3, 1, 2).copy())
 
 
+@torch_threads(1)
 def features(given: np.ndarray, backbone: str = "resnet18", kept: bool = False) -> Features:
     """The teacher's maps of some images, and the images if they are kept."""
     maps = [m.permute(0, 2, 3, 1).contiguous().numpy() for m in network(backbone)(normalised(given))]

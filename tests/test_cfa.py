@@ -10,6 +10,7 @@ import pytest
 import students
 from adshift.errors import AdshiftError
 from adshift.methods.cfa import Cfa, Fit, Score, patches, soft_boundary
+from adshift.parallel import torch_threads
 
 FIT = Fit(
     layers=(1, 2, 3), neighbours=3, hard_negatives=3, radius=1e-5, epochs=3, batch=4, learning_rate=1e-3
@@ -57,12 +58,12 @@ def first_descriptor() -> tuple[Any, Any]:
     return layer.weight.detach(), layer.bias.detach()
 
 
+@torch_threads(1)
 def test_a_whole_training_is_anomalibs(theirs: Any, fitted: Cfa) -> None:
     """Same start, same batches: bank, loss, descriptor, maps and scores of both."""
     import torch
     from anomalib.models.image.cfa.loss import CfaLoss
 
-    torch.set_num_threads(1)
     conv, images = theirs.descriptor.layer.conv2d, students.normalised(students.images(TRAIN))
     conv.weight.data[:, :, 0, 0], conv.bias.data = first_descriptor()
     theirs.initialize_centroid([SimpleNamespace(image=images[i : i + 4]) for i in range(0, TRAIN, 4)])
@@ -129,10 +130,10 @@ def test_a_saved_model_predicts_the_same(tmp_path: Path, fitted: Cfa) -> None:
     )
 
 
+@torch_threads(1)
 def test_the_number_of_threads_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    torch.set_num_threads(1)
     train, test, found = *(students.features(students.images(count, seed=count)) for count in (10, 9)), []
     for threads in (1, 2):
         monkeypatch.setenv("ADSHIFT_THREADS", str(threads))

@@ -5,6 +5,7 @@ import pytest
 
 from adshift import bounds
 from adshift.neighbors import LINKS, Neighbors, check_graph, hnsw_graph
+from adshift.parallel import one_thread_below
 
 
 def rows(count: int, dimensions: int, seed: int = 0) -> np.ndarray:
@@ -136,9 +137,9 @@ def test_a_query_alone_finds_what_faiss_finds(width: int) -> None:
     bank, asked = clustered(3000, 0), clustered(200, 1)
     graph = Neighbors(bank, graph=hnsw_graph(bank, "euclidean"))
     coordinates, _ = graph.exact.bound(asked)
-    faiss.omp_set_num_threads(1)
     index = faiss.IndexHNSWFlat(coordinates.shape[1], LINKS)  # FAISS draws the same layers and links every time
-    index.add(graph.exact.coordinates)
+    with one_thread_below():
+        index.add(graph.exact.coordinates)
     index.hnsw.efSearch = width
     theirs = [set(row) for row in index.search(coordinates, width)[1].tolist()]
     ours = [set(graph.search(one[None], width, width=width)[1][0].tolist()) for one in asked]

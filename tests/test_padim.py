@@ -1,5 +1,6 @@
 """PaDiM fed from stored feature maps against anomalib's own path from image to score."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from adshift.errors import AdshiftError
 from adshift.features import Features
 from adshift.methods.gaussian import upper_triangles
 from adshift.methods.padim import Fit, Padim, Score
+from adshift.parallel import torch_threads
 from adshift.params import Features as Settings
 
 SETTINGS = Settings(
@@ -24,18 +26,16 @@ FIT, HOW = Fit(layers=(1, 2, 3), n_features=100), Score(smoothing=4.0)
 
 
 @pytest.fixture(scope="module")
-def backbone() -> Backbone:
+def backbone() -> Iterator[Backbone]:
     """One thread: convolutions on another number of threads differ in the last bits.
 
     The inverse covariances magnify that: anomalib's own maps differ by up to 4e-4 between 1 and 2 threads, or between
     memory layouts, of the same network. So its batch normalization is not folded away here: theirs is not.
     """
-    import torch
-
-    torch.set_num_threads(1)
     backbone = Backbone(SETTINGS)
     backbone.network = backbone.fused = cut(full_model(SETTINGS), SETTINGS.backbone, backbone.names)
-    return backbone
+    with torch_threads(1):
+        yield backbone
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from adshift.errors import AdshiftError
 from adshift.methods import training
 from adshift.methods.paste import Fit, PaSTe, Score, stages_behind
 from adshift.methods.students import distances
+from adshift.parallel import torch_threads
 
 FIT = Fit(shared=1, layers=(2, 3), epochs=6, batch=4, learning_rate=0.4)
 HOW = Score(smoothing=0.0)
@@ -86,10 +87,10 @@ def test_a_saved_model_predicts_the_same(tmp_path: Path, fitted: PaSTe) -> None:
 
 
 @pytest.mark.parametrize("backbone", list(students.LAYERS))
+@torch_threads(1)
 def test_the_number_of_threads_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str) -> None:
     import torch
 
-    torch.set_num_threads(1)
     train, test = (students.features(students.images(count, seed=count), backbone) for count in (8, 17))
     found = []
     for threads in (1, 2):

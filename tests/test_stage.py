@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import isolation
 from adshift import jobs, parallel, seeding, stage
 from adshift.errors import AdshiftError
 from adshift.records import Predictions
+from timing import END, fastest
 
 
 def test_an_output_appears_whole(tmp_path: Path) -> None:
@@ -65,15 +67,41 @@ def test_an_error_is_told_without_a_traceback(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_stage_and_leaves_nothing_half_written(tmp_path: Path, number: int) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(tmp_path / "out"), "wait"], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "ready\n"
-    start = time.monotonic()
-    process.send_signal(number)
-    assert process.wait(timeout=10) == 128 + number
-    assert time.monotonic() - start < 2
-    assert list(tmp_path.iterdir()) == []
+    def attempt() -> float:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(tmp_path / "out"), "wait"], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout.readline() == "ready\n"
+        start = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(timeout=END) == 128 + number
+        assert list(tmp_path.iterdir()) == []
+        return time.monotonic() - start
+
+    assert fastest(attempt, 2) < 2
+
+
+def test_a_stage_that_ends_leaves_the_process_as_it_was() -> None:
+    """Threads, handlers, wakeup descriptor, and the descriptors of the guard's pipe."""
+
+    def open_files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    def fails() -> None:
+        raise AdshiftError("no", "mend it")
+
+    def seen() -> None:
+        assert isolation.leftovers(before) and open_files() > files  # so that the comparison below sees a guard
+
+    before, files = isolation.snapshot(), open_files()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(isolation, "PATIENCE", 0.0)
+        stage.run(seen)
+    with pytest.raises(SystemExit):
+        stage.run(fails)
+    stage.run(lambda: None, watched=False)
+    assert isolation.leftovers(before) == []
+    assert open_files() == files
 
 
 def test_json_refuses_what_is_not_json(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from adshift.errors import AdshiftError
 from adshift.features import Features
 from adshift.manifest import Item
 from adshift.methods.stfpm import Fit, Score, Stfpm
+from adshift.parallel import torch_threads
 
 FIT, HOW = Fit(layers=(1, 2, 3), epochs=6, batch=4, learning_rate=0.4), Score(smoothing=0.0)
 
@@ -32,6 +33,7 @@ def fitted() -> Stfpm:
     return fit(given(10))
 
 
+@torch_threads(1)
 def test_maps_and_scores_are_anomalibs(fitted: Stfpm) -> None:
     """Its model with our student; its own constructor would fetch weights. The product is taken on our grid, 16 x 16.
 
@@ -42,7 +44,6 @@ def test_maps_and_scores_are_anomalibs(fitted: Stfpm) -> None:
     from anomalib.models.image.stfpm.anomaly_map import AnomalyMapGenerator
     from anomalib.models.image.stfpm.torch_model import STFPMModel
 
-    torch.set_num_threads(1)
     theirs = STFPMModel.__new__(STFPMModel)
     torch.nn.Module.__init__(theirs)
     theirs.tiler, theirs.anomaly_map_generator = None, AnomalyMapGenerator()
@@ -80,10 +81,10 @@ def test_a_saved_model_predicts_the_same(tmp_path: Path, fitted: Stfpm) -> None:
 
 
 @pytest.mark.parametrize("backbone", list(students.LAYERS))
+@torch_threads(1)
 def test_the_number_of_threads_changes_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backbone: str) -> None:
     import torch
 
-    torch.set_num_threads(1)
     train, test, found = given(8, 8, backbone), given(17, 17, backbone), []
     for threads in (1, 2):
         monkeypatch.setenv("ADSHIFT_THREADS", str(threads))

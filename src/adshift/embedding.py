@@ -12,10 +12,11 @@ from adshift.errors import AdshiftError
 from adshift.features import IMAGES
 from adshift.images import fit, load_image
 from adshift.manifest import Item
-from adshift.parallel import map_ordered
+from adshift.parallel import map_ordered, torch_threads
 from adshift.stage import write_json
 
 
+@torch_threads(1)
 def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str) -> None:
     """Write the feature maps of `items` as one array (N, H, W, C) a layer, and features.json; the images if asked for.
 
@@ -25,9 +26,6 @@ def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str) -> 
     Raises:
         AdshiftError: an image changed or cannot be read, or values overflow the stored type.
     """
-    import torch
-
-    torch.set_num_threads(1)
     settings = backbone.settings
     folder.mkdir(parents=True)
     size = settings.crop or settings.resize

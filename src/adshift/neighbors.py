@@ -107,10 +107,10 @@ def hnsw_graph(bank: np.ndarray, metric: Metric) -> dict[str, np.ndarray]:
 
     from adshift.bounds import Exact
 
-    faiss.omp_set_num_threads(1)
     coordinates = Exact(prepared(bank, metric)).coordinates
     index = faiss.IndexHNSWFlat(coordinates.shape[1], LINKS)
-    index.add(coordinates)
+    with one_thread_below():
+        index.add(coordinates)
     arrays = {name: faiss.vector_to_array(getattr(index.hnsw, name)) for name in ("levels", "offsets", "neighbors")}
     return {**arrays, "entry": np.array([index.hnsw.entry_point, index.hnsw.max_level])}
 

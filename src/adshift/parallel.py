@@ -7,7 +7,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -20,6 +20,8 @@ from tqdm import tqdm
 from adshift.errors import AdshiftError
 
 THREADED = {"faiss", "numba", "numpy", "scipy", "scipy.linalg", "sklearn", "torch"}  # they bring such libraries
+
+HELPER = "adshift-helper"  # begins the names of the threads that are kept
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -124,16 +126,19 @@ def in_slices(work: Callable[[slice], None], count: int, threads: int, run: int 
         return work(slice(0, count))
     step = -(-count // (threads * run)) * run
     first, *others = (slice(low, low + step) for low in range(0, count, step))
-    running = [_helpers().submit(work, part) for part in others]
-    work(first)
+    running = [_helpers(thread_count()).submit(work, part) for part in others]
+    try:
+        work(first)
+    finally:
+        wait(running)  # no part outlives the call
     for part in running:
         part.result()
 
 
 @cache
-def _helpers() -> ThreadPoolExecutor:
+def _helpers(threads: int) -> ThreadPoolExecutor:
     """Kept, since a thread's first touch of memory costs about as much as one image's search."""
-    return ThreadPoolExecutor(thread_count())
+    return ThreadPoolExecutor(threads, HELPER)
 
 
 def _results(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:

@@ -110,7 +110,6 @@ def quantize(bank: np.ndarray, size: int, metric: Metric) -> Codes:
             f"patchcore_pq: a bank of {len(bank)} rows is too small, {CENTROIDS} centroids are learned from it",
             "raise patchcore_pq.coreset, or use patchcore",
         )
-    faiss.omp_set_num_threads(1)
     rows = prepared(bank, metric)
     with one_thread_below():
         split = _dealt(rows, parts)

@@ -27,16 +27,13 @@ def run(main: Callable[[], None], *, watched: bool = True) -> None:
         watched: whether it is to end within seconds of a signal, and with the DVC that started it (`guard`). Without,
             SIGTERM and Ctrl-C unwind the stack, however long that takes.
     """
-    if watched:
-        guard.watch(_abandon)
-    else:
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        main()
-    except AdshiftError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with guard.watch(_abandon) if watched else guard.unwinding([signal.SIGTERM]):
+        try:
+            main()
+        except AdshiftError as error:
+            sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            sys.exit(130)
 
 
 def remove(path: Path) -> None:
@@ -51,7 +48,8 @@ def remove(path: Path) -> None:
 def output(path: Path | str) -> Iterator[Path]:
     """A temporary sibling to write to, renamed to `path` at the end and removed if the stage fails.
 
-    What a killed process left of its own is removed first. A stage whose DVC is gone renames nothing.
+    What a killed process left of its own is removed first. If the DVC process that started this stage has exited, the
+    output is discarded.
 
     Raises:
         AdshiftError: the disk is full.
@@ -75,8 +73,10 @@ def output(path: Path | str) -> Iterator[Path]:
             ) from None
         raise
     finally:
-        remove(temporary)
-        _unfinished.remove(temporary)
+        try:
+            remove(temporary)
+        finally:
+            _unfinished.remove(temporary)
 
 
 def _prefix(path: Path) -> str:

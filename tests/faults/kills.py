@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tiny import Project, plain
 
 KINDS = ("stage", "dvc", "group")
 SHELLS = ("/bin/bash", "/bin/sh")  # bash lets the stage take its place; dash waits between DVC and the stage
-ORPHAN = 2.0  # seconds that the orphan of a killed dvc may live
+ORPHAN = 2.0  # seconds that the orphan of a killed dvc may live, unless compiled code holds the interpreter's lock
 REMEDY = ("adshift", "repair")
 
 
@@ -40,13 +41,18 @@ def inject(bench: Any, args: argparse.Namespace) -> dict[str, Any]:
         entry["remedies"] = _complete(copy)
         entry["seconds_to_complete"] = round(time.monotonic() - start, 1)
         entry |= compare(reference, copy)
-        entry["survived"] &= entry["orphan_stopped"]
+        entry["survived"] &= entry["orphan_stopped"] and not entry["orphan_wrote"]
         entries.append(entry)
         print(f"kill {number + 1}/{count}: {entry}", flush=True)
         shutil.rmtree(copy.folder)
         if entry["remedies"]:
             _mend(fresh)
-    return {"injected": len(entries), "survived": sum(bool(entry["survived"]) for entry in entries), "entries": entries}
+    return {
+        "injected": len(entries),
+        "survived": sum(bool(entry["survived"]) for entry in entries),
+        "late_orphans": sum(entry["orphan_seconds"] > ORPHAN for entry in entries),
+        "entries": entries,
+    }
 
 
 def compare(reference: Project, project: Project) -> dict[str, Any]:
@@ -117,13 +123,26 @@ def _kill(project: Project, kind: str, shell: str, moment: float) -> dict[str, A
         for stage in stages:
             stage.kill()
     running.wait()
-    start = time.monotonic()
+    start, before = time.monotonic(), _outputs(project)
     # Until they have ended: psutil would wait until an init has noticed, which some do once in two seconds.
-    while (alive := any(guard.alive(stage.pid) for stage in stages)) and time.monotonic() - start < 10:
+    while (alive := any(guard.alive(stage.pid) for stage in stages)) and time.monotonic() - start < 60:
         time.sleep(0.02)
     entry["orphan_seconds"] = round(time.monotonic() - start, 1)
-    entry["orphan_stopped"] = not alive and entry["orphan_seconds"] <= ORPHAN
+    entry["orphan_stopped"] = not alive
+    after = _outputs(project)
+    entry["orphan_wrote"] = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
     return entry
+
+
+def _outputs(project: Project) -> dict[str, tuple[int, int]]:
+    """{output: its file's number and time}; what is still being written, under a temporary name, is none."""
+    found = {}
+    for top in ("data", "models", "metrics", "plots", "report", "timings"):
+        for path in (project.folder / top).rglob("*"):
+            with suppress(FileNotFoundError):  # removed meanwhile
+                if ".tmp-" not in str(path.relative_to(project.folder)) and path.is_file():
+                    found[str(path.relative_to(project.folder))] = (path.stat().st_ino, path.stat().st_mtime_ns)
+    return found
 
 
 def _stages(dvc: int) -> list[psutil.Process]:

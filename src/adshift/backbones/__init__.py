@@ -100,18 +100,18 @@ def full_model(settings: Settings) -> Any:
         model = untrained(settings.backbone)
         model.load_state_dict(named(read(weights.path), model.state_dict(), weights.path))
         return model
-    offline_if_unreachable()
-    import timm
+    with offline_if_unreachable():
+        import timm
 
-    _check_name(settings.backbone)
-    try:
-        return timm.create_model(settings.backbone, pretrained=True).eval()
-    except Exception as error:  # the hub's client raises many kinds
-        raise AdshiftError(
-            f"weights of {settings.backbone} could not be had from its hub ({type(error).__name__})",
-            f"connect to the network, or get a state dict of timm's {settings.backbone} (.pth or .safetensors)"
-            " and name it: features.weights: PATH",
-        ) from None
+        _check_name(settings.backbone)
+        try:
+            return timm.create_model(settings.backbone, pretrained=True).eval()
+        except Exception as error:  # the hub's client raises many kinds
+            raise AdshiftError(
+                f"weights of {settings.backbone} could not be had from its hub ({type(error).__name__})",
+                f"connect to the network, or get a state dict of timm's {settings.backbone} (.pth or .safetensors)"
+                " and name it: features.weights: PATH",
+            ) from None
 
 
 def cut(full: Any, backbone: str, names: Sequence[str]) -> Any:

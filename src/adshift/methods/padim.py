@@ -12,6 +12,7 @@ import numpy as np
 from adshift.features import Features
 from adshift.methods import gaussian
 from adshift.methods.gaussian import FullGaussians, chunks, upper_triangles
+from adshift.parallel import torch_threads
 
 Fit, Score = gaussian.Fit, gaussian.Score
 
@@ -33,6 +34,7 @@ class Padim(FullGaussians):
 
     name = "padim"
 
+    @torch_threads(1)  # sums in another order would change the model's bytes
     def fit(self, features: Features, generator: np.random.Generator) -> None:
         """Draw the channels and fit mean and inverse covariance of each position (PaDiM, section III-B).
 
@@ -45,7 +47,6 @@ class Padim(FullGaussians):
 
         self._draw(features, generator)
         names = [self.spec["layers"][level - 1]["name"] for level in self.settings.layers]
-        torch.set_num_threads(1)  # sums in another order would change the model's bytes
         # It never sees an image: its own network may be any of timm's, which need not have the one of the features.
         model = PadimModel("resnet18", ["layer1"], pre_trained=False, n_features=1)
         model.layers = names

@@ -17,7 +17,7 @@ import numpy as np
 from adshift.errors import AdshiftError
 from adshift.features import Features
 from adshift.methods import storage, training
-from adshift.parallel import map_ordered
+from adshift.parallel import map_ordered, torch_threads
 from adshift.params import Batch, Epochs, Layers, LearningRate, Section, Smoothing
 from adshift.records import Predictions
 from adshift.resample import bilinear
@@ -146,17 +146,15 @@ class Student(ABC):
             network = self._untrained()
         return training.restore(network, self.arrays).to(memory_format=torch.channels_last)
 
+    @torch_threads(1)  # the batches are spread over threads
     def predict(self, features: Features, how: Score) -> Predictions:
         """Distances of all layers multiplied (section 3.3); the image score is the largest of the enlarged map.
 
         Raises:
             AdshiftError: the features were made in another way than those that the student learned.
         """
-        import torch
-
         if dict(features.spec) != self.spec:
             raise AdshiftError("the features were made by another network than the model's", "run `dvc repro`")
-        torch.set_num_threads(1)  # the batches are spread over threads
         _ = self.student  # built once, not by each thread
         parts = [features[start : start + CHUNK] for start in range(0, len(features), CHUNK)]
         maps = np.concatenate(map_ordered(self._distances, parts, what=f"scoring with {self.name}", unit="batch"))

@@ -1,17 +1,22 @@
 """Vega-Lite specifications drawn by vl-convert, in a process of its own: it holds the interpreter's lock meanwhile.
 
 So threads that call it work side by side with those that make pictures. This file is that process's program, too.
+It uses the fonts inside vl-convert and none of the machine's, whose widths and shapes would change a chart's bytes.
 """
 
 import base64
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from threading import Lock
 from typing import Any
+
+FONTS = {"FONTCONFIG_FILE": str(Path(__file__).with_name("fonts.conf"))}  # part of the environment
 
 _lock = Lock()
 
@@ -45,7 +50,8 @@ def _asked(request: Mapping[str, Any]) -> bytes:
 @cache
 def _process() -> Any:
     """Started once, since its JavaScript takes half a second to start; it ends with the pipe, so with this process."""
-    return subprocess.Popen([sys.executable, "-I", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    command, environment = [sys.executable, "-I", __file__], {**os.environ, **FONTS}
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
 
 def _serve() -> None:

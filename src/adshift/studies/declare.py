@@ -12,7 +12,6 @@ import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -257,11 +256,11 @@ def expand(name: str, study: Study, roots: Mapping[str, str], code: str) -> list
     experiments = []
     for point in study.points or [Point()]:
         preset = point.preset or study.preset
+        # A preset's classes, looked up on disk, are often what a study then chooses from.
+        start = dict(_preset(preset, roots.get(presets.PRESETS[preset]["dataset.name"]))) if preset else {}
         for choice in itertools.product(*study.grid.values()):
             values = copy.deepcopy(base)
-            if preset:
-                # A preset's classes, looked up on disk, are often what a study then chooses from.
-                _set_all(values, dict(_preset(preset, roots.get(presets.PRESETS[preset]["dataset.name"]))), path)
+            _set_all(values, copy.deepcopy(start), path)
             _set_all(values, {**study.set, **point.set, **dict(zip(study.grid, choice, strict=True))}, path)
             _anchor(values)
             params.validate(values, path)
@@ -293,7 +292,6 @@ def code_identity() -> str:
     return git("rev-parse", *(f"HEAD:{place}" for place in CODE))
 
 
-@lru_cache
 def _preset(name: str, root: str | None) -> tuple[tuple[str, Any], ...]:
     dataset = presets.PRESETS[name]["dataset.name"]
     return tuple(presets.resolved(name, root or (None if dataset == "sample" else f"raw/{dataset}")).items())
