@@ -8,7 +8,7 @@ SETUP := $(VENV)/.done
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test browser bench faults fuzz mutants audit lint clean
+.PHONY: help setup repro test browser bench faults fuzz mutants audit docs build lint clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -52,8 +52,16 @@ audit: setup  ## pinned packages against known vulnerabilities, as far as a serv
 	@$(BIN)/python -c 'import pip_audit' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python pip-audit
 	@python tests/audit.py
 
+docs: setup  ## the documentation site in site/, links checked; to search it: python -m http.server --directory site
+	@NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet
+	@echo "the site: site/index.html"
+
+build: setup  ## source distribution and wheel in dist/, checked by twine
+	@$(BIN)/python -c 'import build, twine' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python build twine
+	@rm -rf dist && python -m build && twine check --strict dist/*
+
 lint: setup  ## ruff and mypy
 	@ruff check . && ruff format --check . && mypy
 
 clean:  ## remove the environment and all outputs (the DVC cache stays)
-	rm -rf $(VENV) mutants data models metrics plots report timings
+	rm -rf $(VENV) mutants data models metrics plots report timings site dist build

@@ -2,7 +2,7 @@
 
 python benchmarks/run.py [NAME ...]     make bench [ONLY=NAME]     all, or those named; the others' entries stay
 python benchmarks/run.py --markdown     the table of what is kept
-python benchmarks/run.py --docs         rewrite the tables in docs/performance.md from what is kept
+python benchmarks/run.py --docs         rewrite the tables in docs/benchmarks.md from what is kept
 
 A benchmark is a file bench_NAME.py with `run() -> {entry's name: entry}`; harness.py says what an entry holds.
 """
@@ -18,7 +18,7 @@ from harness import HERE, PROVENANCE, Entry, provenance
 
 NAMES = ("coreset", "fit_patchcore", "score", "image", "embed", "pixel_metrics", "knobs", "scale")
 RESULTS = HERE / "results" / "latest.json"
-PAGE = HERE.parent / "docs" / "performance.md"
+PAGE = HERE.parent / "docs" / "benchmarks.md"
 HEAD = ("benchmark", "ours", "peer", "peer / ours", "memory", "peer's", "target", "is", "met")
 TOLD = {"ours", "peer", "ratio", "memory", "targets", "extrapolated", "sizes", *PROVENANCE}  # not told as facts
 PATCHES = 784  # of an image
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Ours against the peers.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)}; all where none is named")
     parser.add_argument("--markdown", action="store_true", help="print the table of what is kept, run nothing")
-    parser.add_argument("--docs", action="store_true", help="rewrite the tables in docs/performance.md, run nothing")
+    parser.add_argument("--docs", action="store_true", help="rewrite the tables in docs/benchmarks.md, run nothing")
     chosen = parser.parse_args(arguments)
     unknown = [name for name in chosen.names if name not in NAMES]
     if unknown:

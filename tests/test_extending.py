@@ -1,4 +1,4 @@
-"""docs/extending.md, followed to the letter: its method and its data set are added to a copy, and the stages run."""
+"""CONTRIBUTING.md, followed to the letter: its method and its data set are added to a copy, and the stages run."""
 
 import json
 import re
@@ -12,15 +12,15 @@ from adshift.records import Predictions
 from adshift.stage import read_json
 from tiny import ROOT, Project, write_tree
 
-PAGE = (ROOT / "docs/extending.md").read_text()
+PAGE = (ROOT / "CONTRIBUTING.md").read_text()
 IMAGES = {"train": 6, "val": 3, "test": 4}
 
 
 def blocks(kind: str) -> dict[str, str]:
-    """{path: text} of the page's blocks of a kind."""
-    found = re.findall(rf"<!-- {kind}: (\S+) -->\n```\w+\n(.*?)```", PAGE, re.DOTALL)
+    """{path: text} of the page's blocks of a kind, without the indentation of the list that they stand in."""
+    found = re.findall(rf"(?ms)^( *)<!-- {kind}: (\S+) -->\n\1```\w+\n(.*?)^\1```", PAGE)
     assert found, kind
-    return dict(found)
+    return {path: re.sub(f"(?m)^{indent}", "", text) for indent, path, text in found}
 
 
 @pytest.fixture(scope="module")

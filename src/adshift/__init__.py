@@ -1,8 +1,12 @@
 """adshift: industrial visual anomaly detection under domain shift, as a DVC pipeline."""
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:  # for type checkers and the site; at run time `__getattr__` imports them at their first use
+    from adshift.inference import Model, Prediction, Region, load
+
+__all__ = ["Model", "Prediction", "Region", "__version__", "load"]
 __version__ = "0.1.0"
 
 # The network's and NumPy's threads take turns with ours. By default those that have nothing to do keep a core busy for

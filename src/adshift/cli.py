@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from adshift import __version__
 from adshift.errors import AdshiftError, shown
 from adshift.stage import run
 
@@ -56,8 +57,15 @@ def _drop_output() -> None:
 
 
 def _main() -> None:
-    parser = _Parser(prog="adshift", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    args = parser().parse_args()
+    args.work(args)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of every verb; the site's page on the command line is made from it."""
+    command = _Parser(prog="adshift", description=__doc__)
+    command.add_argument("--version", action="version", version=f"adshift {__version__}")
+    commands = command.add_subparsers(required=True, metavar="COMMAND")
 
     from adshift.presets import PRESETS
 
@@ -103,9 +111,7 @@ def _main() -> None:
 
     _add_export(commands)
     commands.add_parser("offline-plots", help="let `dvc plots show` work offline").set_defaults(work=_offline)
-
-    args = parser.parse_args()
-    args.work(args)
+    return command
 
 
 def _add_study(commands: Any) -> None:
