@@ -19,14 +19,14 @@ IMAGE = 784  # patches
 
 
 def ours(points: np.ndarray, ratio: float) -> np.ndarray:
-    from adshift.coreset import greedy, size_of
+    from adshift.search.coreset import greedy, size_of
 
     return greedy(points, size_of(ratio, len(points)), 0).indices
 
 
 def projected(points: np.ndarray, ratio: float) -> np.ndarray:
     """Ours in the projection of params.yaml, made as `PatchCore.fit` makes it, an image at a time."""
-    from adshift.coreset import projection
+    from adshift.search.coreset import projection
 
     target = patchcore()[0].settings.projection or points.shape[1]
     matrix = projection(points.shape[1], target, np.random.default_rng(0))
@@ -46,7 +46,7 @@ def peer(points: np.ndarray, ratio: float) -> np.ndarray:
 
 def compare(points: np.ndarray, what: str, contenders: dict[str, Any], ratio: float, rounds: int) -> dict[str, Entry]:
     """{contender: its entry against `peer`}."""
-    from adshift.coreset import covering_radius
+    from adshift.search.coreset import covering_radius
 
     calls = {name: (lambda pick=pick: pick(points, ratio)) for name, pick in {**contenders, "peer": peer}.items()}
     few = points[: max(2000, round(1 / ratio))]

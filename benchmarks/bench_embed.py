@@ -76,8 +76,8 @@ def timed(kind: str, files: list[str], folder: str) -> dict[str, Any]:
     """
     if kind == "plain":
         as_any_script()
-    from adshift import params
-    from adshift.parallel import keep_memory
+    from adshift.project import params
+    from adshift.runtime.parallel import keep_memory
 
     paths, target = [Path(file) for file in files], Path(folder)
     if kind in ("plain", "settled"):
@@ -85,7 +85,7 @@ def timed(kind: str, files: list[str], folder: str) -> dict[str, Any]:
             keep_memory()
         call = _plain(paths, params.load("features").features, target / "plain.npz")
     else:
-        from adshift.backbones import Backbone
+        from adshift.features.backbones import Backbone
 
         settings = params.load("features").features
         precision = "bfloat16" if kind == "bfloat16" else "float32"
@@ -104,7 +104,7 @@ def _memory(files: list[str], folder: Path, rounds: int) -> dict[str, Any]:
 
 def store(files: list[str], folder: str) -> dict[str, Any]:
     """For `alone`: embed some files."""
-    from adshift.backbones import Backbone
+    from adshift.features.backbones import Backbone
 
     network = Backbone(backbone("lite0", Path(folder).parent).settings.model_copy(update={"batch": BATCH}))
     network(np.zeros((1, 224, 224, 3), np.uint8))
@@ -115,8 +115,8 @@ def store(files: list[str], folder: str) -> dict[str, Any]:
 
 
 def _ours(files: list[Path], network: Any, folder: Path) -> Callable[[], None]:
-    from adshift.embedding import embed
-    from adshift.stage import remove
+    from adshift.features.extract import embed
+    from adshift.project.stage import remove
 
     rows = items(files)
 
@@ -131,7 +131,7 @@ def _plain(files: list[Path], settings: Any, target: Path) -> Callable[[], None]
     """Decode, resize, stack, forward with autograd off, keep in a list, save; the whole network, not channels-last."""
     import torch
 
-    from adshift.backbones import full_model, layers
+    from adshift.features.backbones import full_model, layers
 
     full = full_model(settings).eval()
     stages = [dict(full.named_modules())[layer] for layer in layers(settings)]

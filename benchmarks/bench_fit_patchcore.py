@@ -27,8 +27,8 @@ def run(images: int = 50, ratio: float = RATIO, rounds: int = 3) -> dict[str, En
     import torch
     from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
-    from adshift.features import Features
-    from adshift.methods.patchcore import warm_up
+    from adshift.detectors.patchcore import warm_up
+    from adshift.features.store import Features
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -71,8 +71,8 @@ def _compare(network: str, found: Pictures, folder: Path, rows: int, fitted: int
              ) -> dict[str, Entry]:  # fmt: skip
     import torch
 
-    from adshift.backbones import cut, full_model
-    from adshift.metrics.ranking import auroc
+    from adshift.evaluation.metrics.ranking import auroc
+    from adshift.features.backbones import cut, full_model
 
     folder.mkdir()
     net = backbone(network, folder)
@@ -128,7 +128,7 @@ def bare(network: str, kind: str, file: str, timed: int, folder: str) -> dict[st
     as_any_script()
     import torch
 
-    from adshift.backbones import cut, full_model, layers
+    from adshift.features.backbones import cut, full_model, layers
 
     settings = settings_of(network, Path(folder))
     full, names = full_model(settings), layers(settings)
@@ -158,12 +158,13 @@ def timms(full: Any, name: str, names: Sequence[str]) -> Any:
 
 def own(network: str, method: str, files: list[str], folder: str) -> dict[str, Any]:
     """For `alone`: seconds of an image end to end by the model of `method`, and its memory, in a warm process."""
-    from adshift import methods, params
+    from adshift.detectors import registry
+    from adshift.project import params
 
     net = backbone(network, Path(folder))
     kind = "padim" if method == "padim" else "patchcore"
-    detector = methods.detector_class(kind).load(Path(folder) / method)
-    how = methods.schemas(kind)["score"].within(dict(getattr(params.load(kind), kind)))
+    detector = registry.detector_class(kind).load(Path(folder) / method)
+    how = registry.schemas(kind)["score"].within(dict(getattr(params.load(kind), kind)))
     torch_threads()
     call = _each([Path(file) for file in files], lambda file: whole(file, net, detector, how))
     return warm(call, WARM, of=len(files))
@@ -171,8 +172,8 @@ def own(network: str, method: str, files: list[str], folder: str) -> dict[str, A
 
 def models(features: Any, rows: int, methods: tuple[str, ...]) -> dict[str, tuple[Any, Any]]:
     """{method: (detector, settings of scoring)}."""
-    from adshift import params
-    from adshift.methods.padim import Fit, Padim, Score
+    from adshift.detectors.padim import Fit, Padim, Score
+    from adshift.project import params
 
     exact, how = patchcore(index="exact")
     per_image = np.prod(exact.patches(features[:1]).shape[:3])
@@ -193,7 +194,7 @@ def models(features: Any, rows: int, methods: tuple[str, ...]) -> dict[str, tupl
 
 def whole(file: Path, net: Any, detector: Any, how: Any) -> tuple[float, np.ndarray]:
     """Image score and (S, S) anomaly map of a file."""
-    from adshift.features import Features
+    from adshift.features.store import Features
 
     levels = dict(enumerate(net(_read(file, net)[None]), start=1))
     found = detector.predict(Features.of([file.stem], levels, detector.spec), how)
@@ -206,7 +207,7 @@ def anomalibs(net: Any, detector: Any, how: Any) -> Callable[[Path], tuple[float
     from anomalib.models.image.padim.torch_model import PadimModel
     from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
-    from adshift.backbones import cut, full_model
+    from adshift.features.backbones import cut, full_model
 
     names = [net.names[level - 1] for level in detector.settings.layers]
     if hasattr(detector, "bank"):
@@ -233,7 +234,7 @@ def anomalibs(net: Any, detector: Any, how: Any) -> Callable[[Path], tuple[float
 
 def fit_image(file: Path, settings: Any) -> np.ndarray:
     """(S, S, 3) uint8, writable as torch wants it."""
-    from adshift.images import fit, read_image
+    from adshift.data.images import fit, read_image
 
     return fit(read_image(file), settings.resize, settings.crop).copy()
 

@@ -27,7 +27,7 @@ def scene(count: int, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ours(maps: np.ndarray, masks: np.ndarray) -> list[float]:
-    from adshift.metrics.pixel import pixel_metrics
+    from adshift.evaluation.metrics.pixel import pixel_metrics
 
     found = pixel_metrics(maps, masks, LIMIT)
     return [found.auroc or 0.0, found.auprc, found.best_f1_upper_bound, found.pro]

@@ -82,7 +82,7 @@ def run(
 
 def enlarge(features: Any, size: int, target: Path) -> int:
     """Store features of `size` patches made of real ones, the levels that PatchCore uses alone; returns the images."""
-    from adshift.stage import write_json
+    from adshift.project.stage import write_json
 
     levels = patchcore()[0].settings.layers
     layers = [features.spec["layers"][level - 1] for level in levels]
@@ -106,7 +106,7 @@ def enlarge(features: Any, size: int, target: Path) -> int:
 
 def fit(folder: str, picks: int, allowed: int | None = None) -> dict[str, Any]:
     """For `alone`: fit a model of the features in `folder`, and store it there."""
-    from adshift.methods.patchcore import warm_up
+    from adshift.detectors.patchcore import warm_up
 
     features, detector = _opened(folder, picks)
     warm_up()
@@ -120,7 +120,7 @@ def fit(folder: str, picks: int, allowed: int | None = None) -> dict[str, Any]:
 
 def score(folder: str, picks: int) -> dict[str, Any]:
     """For `alone`: score the features in `folder` with the model there."""
-    from adshift.methods.patchcore import PatchCore
+    from adshift.detectors.patchcore import PatchCore
 
     features, _ = _opened(folder, picks)
     detector, how = PatchCore.load(Path(folder) / "model"), patchcore()[1]
@@ -132,7 +132,7 @@ def score(folder: str, picks: int) -> dict[str, Any]:
 
 def _opened(folder: str, picks: int) -> tuple[Any, Any]:
     """The features stored there, and PatchCore that is to pick so many of their patches."""
-    from adshift.features import Features
+    from adshift.features.store import Features
 
     features = Features.open(Path(folder))
     layers = tuple(range(1, len(features.spec["layers"]) + 1))

@@ -91,7 +91,7 @@ def stage(features: Any, tests: Any, rows: int, rounds: int, facts: Mapping[str,
 
 def search(bank: np.ndarray, tests: Any, normal: int, rounds: int, facts: Mapping[str, Any]) -> dict[str, Entry]:
     """The graph of a large bank against exact search: time on a few images, AUROC on all; the first `normal` are so."""
-    from adshift.metrics.ranking import auroc
+    from adshift.evaluation.metrics.ranking import auroc
 
     (exact, how), (graph, _) = (_with(bank, tests, index) for index in ("exact", "hnsw"))
     start = time.perf_counter()

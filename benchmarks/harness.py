@@ -180,15 +180,15 @@ def entry(found: Mapping[str, Any], *targets: Mapping[str, Any], ours: str = "ou
 
 
 def provenance() -> dict[str, Any]:
-    """As `adshift.provenance`, with the peers' versions."""
-    from adshift import provenance as ours
+    """As `adshift.runtime.provenance`, with the peers' versions."""
+    from adshift.runtime import provenance as ours
 
     return ours.provenance(PACKAGES)
 
 
 def threads() -> int:
     """The threads that both sides get."""
-    from adshift.parallel import thread_count
+    from adshift.runtime.parallel import thread_count
 
     return thread_count()
 
@@ -212,7 +212,7 @@ def pictures(folder: Path, normal: int, defective: int = 0) -> Pictures:
     if len(good) >= normal and len(bad) >= defective:
         spread = [bad[i * len(bad) // defective] for i in range(defective)]  # of every kind of defect
         return Pictures(good[:normal], spread, "magnetic tiles")
-    from adshift.datasets import sample
+    from adshift.data.datasets import sample
 
     kinds = sample.CLASSES["carpet"][1]
     drawn = [("train", "good", index) for index in range(normal)]
@@ -229,7 +229,7 @@ def hazelnuts(folder: Path, count: int) -> Pictures:
     files = sorted(HAZELNUT.glob("*.png"))[:count]
     if len(files) == count:
         return Pictures(files, [], "mvtec_reduced hazelnut")
-    from adshift.datasets import sample
+    from adshift.data.datasets import sample
 
     files = [folder / f"{index:03}.png" for index in range(count)]
     for index, file in enumerate(files):
@@ -250,7 +250,7 @@ def settings_of(name: str, folder: Path) -> Any:
     The ResNet's weights are random (seed 0), written to `folder`, for benchmarks must run without a hub. It costs what
     a trained one costs, and its features are as many; they are not as good.
     """
-    from adshift import params
+    from adshift.project import params
 
     settings = params.load("features").features
     if name == "lite0":
@@ -269,7 +269,7 @@ def settings_of(name: str, folder: Path) -> Any:
 
 def backbone(name: str, folder: Path) -> Any:
     """The network of `settings_of`."""
-    from adshift.backbones import Backbone
+    from adshift.features.backbones import Backbone
 
     return Backbone(settings_of(name, folder))
 
@@ -282,8 +282,8 @@ def as_any_script() -> None:
 
 def embedded(files: Sequence[Path], network: Any, folder: Path) -> Any:
     """Features of some files, stored in `folder` as the pipeline stores them."""
-    from adshift.embedding import embed
-    from adshift.features import Features
+    from adshift.features.extract import embed
+    from adshift.features.store import Features
 
     embed(items(files), network, folder, what="embed")
     return Features.open(folder)
@@ -295,7 +295,7 @@ def embedded_apart(files: Sequence[Path], name: str, folder: Path) -> Any:
     A network's process keeps its memory (`keep_memory`), from which a peer beside it would gain several times its
     speed, and which the stages that fit and score do not have.
     """
-    from adshift.features import Features
+    from adshift.features.store import Features
 
     alone("harness:embed_files", [str(file) for file in files], name, str(folder))
     return Features.open(folder / name)
@@ -311,8 +311,8 @@ def items(files: Sequence[Path]) -> list[Any]:
     """Rows of a manifest for these files."""
     from PIL import Image
 
-    from adshift.images import sha256
-    from adshift.manifest import Item
+    from adshift.data.images import sha256
+    from adshift.data.manifest import Item
 
     found = []
     for file in files:
@@ -324,8 +324,8 @@ def items(files: Sequence[Path]) -> list[Any]:
 
 def patchcore(**changes: Any) -> tuple[Any, Any]:
     """PatchCore with params.yaml's settings but for `changes`, and its settings of scoring."""
-    from adshift import params
-    from adshift.methods.patchcore import Fit, PatchCore, Score
+    from adshift.detectors.patchcore import Fit, PatchCore, Score
+    from adshift.project import params
 
     section = {**dict(params.load("patchcore").patchcore), **changes}
     return PatchCore(Fit.within(section)), Score.within(section)

@@ -3,11 +3,12 @@
 import argparse
 import time
 
-from adshift import params, seeding
-from adshift.methods.patchcore import Fit, PatchCore, warm_up
-from adshift.paths import ablation_path
-from adshift.stage import output, run, write_json
-from adshift.stored_features import stored
+from adshift.detectors.patchcore import Fit, PatchCore, warm_up
+from adshift.features.stored_features import stored
+from adshift.project import params
+from adshift.project.paths import ablation_path
+from adshift.project.stage import output, run, write_json
+from adshift.runtime import seeding
 
 LEAVES = tuple(leaf for leaf in Fit.model_fields if leaf != "coreset")
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from adshift import params
+from adshift.project import params
+from adshift.project.stage import output, run, write_json
 from adshift.report import plots, tables
-from adshift.stage import output, run, write_json
 
 REFERENCE = Path("reference")
 

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from adshift import params, split_file, thresholds
-from adshift.stage import output, run, write_json
+from adshift.data import split_file
+from adshift.evaluation import thresholds
+from adshift.project import params
+from adshift.project.stage import output, run, write_json
 
 
 def main() -> None:

@@ -4,9 +4,10 @@ What is checked is written where stages depend on it as files: sections that man
 two, what a fit needs and what only its scoring needs.
 """
 
-from adshift import methods, params
-from adshift.checks import check
-from adshift.stage import output, run, write_json
+from adshift.detectors import registry
+from adshift.project import params
+from adshift.project.checks import check
+from adshift.project.stage import output, run, write_json
 
 
 def main() -> None:
@@ -15,7 +16,7 @@ def main() -> None:
     with output(params.SETTINGS) as folder:
         params.store(settings, folder)
         for method in settings.methods:
-            for part, values in methods.halves(method, dict(getattr(settings, method))).items():
+            for part, values in registry.halves(method, dict(getattr(settings, method))).items():
                 write_json(folder / method / f"{part}.json", values, checksum=True)
 
 

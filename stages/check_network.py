@@ -1,9 +1,9 @@
 """Check that the network can be built, layers and weights, before images are shifted and embedded with it."""
 
-from adshift import params
-from adshift.checks import check_network, network_record
-from adshift.paths import NETWORK
-from adshift.stage import run, write_json
+from adshift.project import params
+from adshift.project.checks import check_network, network_record
+from adshift.project.paths import NETWORK
+from adshift.project.stage import run, write_json
 
 
 def main() -> None:

@@ -2,10 +2,12 @@
 
 import argparse
 
-from adshift import embedding, manifest, params
-from adshift.backbones import Backbone
-from adshift.paths import DOMAINS, features_path
-from adshift.stage import output, run
+from adshift.data import manifest
+from adshift.features import extract
+from adshift.features.backbones import Backbone
+from adshift.project import params
+from adshift.project.paths import DOMAINS, features_path
+from adshift.project.stage import output, run
 
 
 def main() -> None:
@@ -17,7 +19,7 @@ def main() -> None:
     items = manifest.read(manifest.path_of(args.dataset, args.name, args.domain))
     backbone = Backbone(params.stored("features"))
     with output(features_path(args.dataset, args.name, args.domain)) as folder:
-        embedding.embed(items, backbone, folder, what=f"embedding {args.name}, {args.domain}")
+        extract.embed(items, backbone, folder, what=f"embedding {args.name}, {args.domain}")
 
 
 if __name__ == "__main__":

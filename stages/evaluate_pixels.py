@@ -2,8 +2,9 @@
 
 import argparse
 
-from adshift import params, pixel_level
-from adshift.stage import run, write_json
+from adshift.evaluation import pixel_level
+from adshift.project import params
+from adshift.project.stage import run, write_json
 
 
 def main() -> None:

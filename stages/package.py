@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from adshift import package, params
-from adshift.parallel import one_thread_below
-from adshift.stage import output, run
+from adshift.deploy import package
+from adshift.project import params
+from adshift.project.stage import output, run
+from adshift.runtime.parallel import one_thread_below
 
 
 def main() -> None:

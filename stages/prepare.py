@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
-from adshift import datasets, domains, manifest, params, versions
-from adshift.stage import output, run
+from adshift.data import datasets, manifest
+from adshift.data.shift import recorded
+from adshift.project import params
+from adshift.project.stage import output, run
+from adshift.runtime import versions
 
 
 def main() -> None:
@@ -16,7 +19,7 @@ def main() -> None:
         for name, items in found.items():
             clean = items
             if settings.shift.kind == "recorded":
-                clean, shifted = domains.assign(items, settings.shift.recorded, name)
+                clean, shifted = recorded.assign(items, settings.shift.recorded, name)
                 manifest.write(folder / name / manifest.recorded_path(dataset, name).name, shifted)
             manifest.write(folder / name / manifest.path_of(dataset, name, "clean").name, clean)
 

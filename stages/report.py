@@ -3,11 +3,11 @@
 from functools import partial
 from pathlib import Path
 
-from adshift import params
-from adshift.parallel import map_ordered
+from adshift.project import params
+from adshift.project.stage import output, read_json, run
 from adshift.report import page, pictures, plots, tables
-from adshift.stage import output, read_json, run
-from adshift.versions import IGNORED
+from adshift.runtime.parallel import map_ordered
+from adshift.runtime.versions import IGNORED
 
 REFERENCE = Path("reference")
 

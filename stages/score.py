@@ -4,27 +4,29 @@ import argparse
 import shutil
 from pathlib import Path
 
-from adshift import methods, params, versions
-from adshift.pairs import PAIRS
-from adshift.paths import model_path, scores_path
-from adshift.stage import output, run
-from adshift.stored_features import stored
+from adshift.detectors import registry
+from adshift.evaluation.pairs import PAIRS
+from adshift.features.stored_features import stored
+from adshift.project import params
+from adshift.project.paths import model_path, scores_path
+from adshift.project.stage import output, run
+from adshift.runtime import versions
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--method", required=True)
-    parser.add_argument("--model", required=True, help=f"class, or {methods.UNIFIED} for all classes pooled")
+    parser.add_argument("--model", required=True, help=f"class, or {registry.UNIFIED} for all classes pooled")
     parser.add_argument("--pairs", choices=PAIRS, nargs="+", default=PAIRS, help="domains of the model, of the images")
     args = parser.parse_args()
     dataset = args.dataset
     versions.check(f"methods/{args.method}")
-    names = params.load("classes").classes if args.model == methods.UNIFIED else [args.model]
+    names = params.load("classes").classes if args.model == registry.UNIFIED else [args.model]
     for domains in args.pairs:
         model, images = domains.split("-on-")
-        detector = methods.detector_class(args.method).load(model_path(dataset, args.method, args.model, model))
-        how = methods.settings(args.method, "score")
+        detector = registry.detector_class(args.method).load(model_path(dataset, args.method, args.model, model))
+        how = registry.settings(args.method, "score")
         scored: dict[tuple[str, ...], Path] = {}
         for part in ("val", "test"):
             paths = [scores_path(part, dataset, args.method, args.model, domains, name) for name in names]

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from adshift import params
-from adshift.methods.patchcore import PatchCore, Score
-from adshift.paths import ablation_path
-from adshift.stage import output, run, write_json
-from adshift.stored_features import stored
+from adshift.detectors.patchcore import PatchCore, Score
+from adshift.features.stored_features import stored
+from adshift.project import params
+from adshift.project.paths import ablation_path
+from adshift.project.stage import output, run, write_json
 
 
 def main() -> None:

@@ -2,8 +2,10 @@
 
 import argparse
 
-from adshift import manifest, params, shift
-from adshift.stage import output, run
+from adshift.data import manifest
+from adshift.data.shift import synthetic
+from adshift.project import params
+from adshift.project.stage import output, run
 
 
 def main() -> None:
@@ -19,7 +21,7 @@ def main() -> None:
             manifest.write(folder / final.name, manifest.read(manifest.recorded_path(dataset, name)))
         else:
             items = manifest.read(manifest.path_of(dataset, name, "clean"))
-            shift.shift_class(items, how, args.seed, name, folder, final.parent)
+            synthetic.shift_class(items, how, args.seed, name, folder, final.parent)
 
 
 if __name__ == "__main__":

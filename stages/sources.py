@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from adshift import sources
-from adshift.stage import output, run
+from adshift.project import sources
+from adshift.project.stage import output, run
 
 
 def main() -> None:

@@ -3,9 +3,10 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from adshift import contamination, manifest, params, split_file, splits
-from adshift.paths import contamination_path, split_path
-from adshift.stage import output, run, write_json
+from adshift.data import contamination, manifest, split_file, splits
+from adshift.project import params
+from adshift.project.paths import contamination_path, split_path
+from adshift.project.stage import output, run, write_json
 
 
 def main() -> None:

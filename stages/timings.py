@@ -1,8 +1,8 @@
 """How long each fit took: the only metrics that differ between two runs of the same inputs."""
 
-from adshift import params
+from adshift.project import params
+from adshift.project.stage import output, run
 from adshift.report import tables
-from adshift.stage import output, run
 
 
 def main() -> None:

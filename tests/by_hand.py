@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from adshift import manifest
-from adshift.manifest import Item
-from adshift.records import Predictions
+from adshift.data import manifest
+from adshift.data.manifest import Item
+from adshift.detectors.records import Predictions
 
 DATASET, METHODS, CLASSES = "set", ("padim", "patchcore"), ("bolt", "nut")
 SIDE = 4  # of the network's input, cut out of masks of 6 x 6 pixels

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from adshift import manifest
-from adshift.calibration import decide
-from adshift.manifest import Item
-from adshift.metrics import bootstrap
-from adshift.paths import scores_path, split_path
-from adshift.records import Predictions
-from adshift.scenarios import SCENARIOS
+from adshift.data import manifest
+from adshift.data.manifest import Item
+from adshift.detectors.records import Predictions
+from adshift.evaluation import intervals
+from adshift.evaluation.calibration import decide
+from adshift.evaluation.scenarios import SCENARIOS
+from adshift.project.paths import scores_path, split_path
 
 DATASET, CLASSES, METHODS, RATIOS = "sample", ("hazelnut", "carpet"), ("patchcore", "padim"), (0.01, 0.05, 0.1)
 RESAMPLES = 200
@@ -131,8 +131,8 @@ def _evaluation(folder, dataset, method, classes, names, labels, rng) -> None:
                 Predictions(tuple(names), scores, maps, SIZE, 1.0).save(path)
             scores = kept.setdefault(path, scores)
             threshold = 11.5 + (lifted if scenario.val == "shift" else 0)
-            drawn = bootstrap.Resamples.draw(int((~labels).sum()), int(labels.sum()), RESAMPLES, 42, name)
-            replicates[name, scenario.name] = bootstrap.replicates(scores, labels, threshold, drawn)
+            drawn = intervals.Resamples.draw(int((~labels).sum()), int(labels.sum()), RESAMPLES, 42, name)
+            replicates[name, scenario.name] = intervals.replicates(scores, labels, threshold, drawn)
             called = decide(scores, threshold)
             tp, fp = int((called & labels).sum()), int((called & ~labels).sum())
             fn, tn = int((~called & labels).sum()), int((~called & ~labels).sum())
@@ -160,7 +160,7 @@ def _evaluation(folder, dataset, method, classes, names, labels, rng) -> None:
             ]  # fmt: skip
         image["cross_class"][name] = {other: 0.1 if other == name else 0.6 for other in classes}
     _write_json(folder / "image" / f"{method}.json", image)
-    bootstrap.save(folder / "bootstrap" / f"{method}.npz", replicates)
+    intervals.save(folder / "bootstrap" / f"{method}.npz", replicates)
     _write_json(folder / "pixel" / f"{method}.json", pixel)
     for table, rows in tables.items():
         _write_csv(folder / "curves" / method / f"{table}.csv", rows)

@@ -38,8 +38,9 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 import malformed
-from adshift import images, params
+from adshift.data import images
 from adshift.errors import AdshiftError
+from adshift.project import params
 from malformed import encoded
 
 ROOT = Path(__file__).parents[1]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from adshift.features import Features
+from adshift.features.store import Features
 
 SHAPES = ((12, 12, 6), (6, 6, 8), (3, 3, 10))
 

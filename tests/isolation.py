@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from adshift import parallel
+from adshift.runtime import parallel
 
 PATIENCE = 5.0  # seconds that a thread or process which is about to end may take
 SIGNALS = {one.name: int(one) for one in signal.Signals if one not in (signal.SIGKILL, signal.SIGSTOP)}

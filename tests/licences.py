@@ -30,7 +30,7 @@ def weights() -> list[tuple[str, str, str, str]]:
     """(weights, where from, licence, by whose word) of the backbones that have usual layers."""
     import timm
 
-    from adshift.backbones import PACKAGED, STRIDES_4_8_16
+    from adshift.features.backbones import PACKAGED, STRIDES_4_8_16
 
     found = []
     for name in STRIDES_4_8_16:

@@ -19,18 +19,20 @@ from unittest import mock
 
 from ruamel.yaml import YAML
 
-from adshift import methods, params, sources, versions
-from adshift.stage import write_json
+from adshift.detectors import registry
+from adshift.project import params, sources
+from adshift.project.stage import write_json
+from adshift.runtime import versions
 
 ROOT = Path(__file__).parents[1]
 DOC = ROOT / "docs" / "staleness.md"
 CHECKS = {"check", "check_network"}  # their outputs never change, but for the settings that check writes
 COPIED = (
-    "dvc.yaml", "detectors", "params.yaml", "requirements.txt",
+    "dvc.yaml", "pipeline", "params.yaml", "requirements.txt",
     "stages", "src", "reference", ".dvcignore", ".dvc/plots",
 )  # fmt: skip
 Sets = tuple[set[str], set[str]]  # stages that are stale at once, and that may follow
-STORED = (*params.STORED, *methods.REGISTRY)  # sections of those settings
+STORED = (*params.STORED, *registry.REGISTRY)  # sections of those settings
 HEAD = """\
 # What a change re-runs
 
@@ -260,7 +262,7 @@ class Pipeline:
                 shutil.copy(source, folder / name)
         self.params = folder / "params.yaml"
         self.values = YAML(typ="safe").load(self.params.read_text())
-        self.values["methods"] = list(methods.REGISTRY)  # every detector's knobs, in use by default or not
+        self.values["methods"] = list(registry.REGISTRY)  # every detector's knobs, in use by default or not
         with self.params.open("w") as file:
             YAML().dump(self.values, file)
         self.text = self.params.read_text()
@@ -292,9 +294,9 @@ class Pipeline:
     def store_settings(self, section: str, values: dict[str, Any]) -> set[str]:
         """Write what the stage `check` writes, unchecked: any other value will do. Returns the changed files."""
         files = {params.SETTINGS / f"{section}.json": values}
-        if section in methods.REGISTRY:
-            halves = methods.halves(section, values)
-            files = {methods.settings_path(section, part): half for part, half in halves.items()}
+        if section in registry.REGISTRY:
+            halves = registry.halves(section, values)
+            files = {registry.settings_path(section, part): half for part, half in halves.items()}
         changed = set()
         for path, content in files.items():
             before = path.read_text() if path.exists() else ""

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from adshift.features import Features
-from adshift.parallel import torch_threads
+from adshift.features.store import Features
+from adshift.runtime.parallel import torch_threads
 
 SIZE, LAYERS = (
     64,

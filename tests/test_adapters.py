@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adshift import datasets, images
-from adshift.datasets import btad, mvtec, visa
+from adshift.data import datasets, images
+from adshift.data.datasets import btad, mvtec, visa
+from adshift.data.manifest import anomalous
 from adshift.errors import AdshiftError
-from adshift.manifest import anomalous
 
 SIZE = (8, 10)
 

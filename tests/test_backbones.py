@@ -9,18 +9,27 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from adshift import checks, sources
-from adshift.backbones import USUAL_LAYERS, Backbone, cut, families, find_weights, full_model, layers, untrained
-from adshift.backbones.cost import describe
-from adshift.backbones.mcunet import ARCHITECTURES
-from adshift.backbones.micronet import VARIANTS as MICRONETS
-from adshift.backbones.micronet import ShiftMax
-from adshift.backbones.phinet import VARIANTS as PHINETS
-from adshift.backbones.phinet import PhiNet, Variant
-from adshift.embedding import stored
 from adshift.errors import AdshiftError
-from adshift.params import Features as Settings
-from adshift.stage import write_json
+from adshift.features.backbones import (
+    USUAL_LAYERS,
+    Backbone,
+    cut,
+    families,
+    find_weights,
+    full_model,
+    layers,
+    untrained,
+)
+from adshift.features.backbones.cost import describe
+from adshift.features.backbones.edge.mcunet import ARCHITECTURES
+from adshift.features.backbones.edge.micronet import VARIANTS as MICRONETS
+from adshift.features.backbones.edge.micronet import ShiftMax
+from adshift.features.backbones.edge.phinet import VARIANTS as PHINETS
+from adshift.features.backbones.edge.phinet import PhiNet, Variant
+from adshift.features.extract import stored
+from adshift.project import checks, sources
+from adshift.project.params import Features as Settings
+from adshift.project.stage import write_json
 from tiny import ROOT
 
 
@@ -135,7 +144,7 @@ def test_finding_weights_imports_no_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys; import adshift.checks; assert not {'torch', 'timm'} & {*sys.modules}"
+    code = "import sys; import adshift.project.checks; assert not {'torch', 'timm'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert find_weights(settings()).path.is_file()
 
@@ -407,7 +416,9 @@ def test_the_embedding_depends_on_the_family_in_use_alone(monkeypatch: pytest.Mo
     found = {path.name for path in sources.closure(Path("stages/embed.py")) if path.parent.name == "backbones"}
     assert {"__init__.py", "folding.py", "fusing.py", "steps.py", "weights.py"} == found
     for name in ("mcunet", "micronet", "phinet"):
-        assert sources.closure(sources.roots()[f"backbones/{name}"]) == {Path(f"src/adshift/backbones/{name}.py")}
+        assert sources.closure(sources.roots()[f"backbones/{name}"]) == {
+            Path(f"src/adshift/features/backbones/{name}.py")
+        }
 
     monkeypatch.chdir(tmp_path)
     Path("weights.pth").write_bytes(b"some")

@@ -22,9 +22,11 @@ import pytest
 from PIL import Image
 
 import malformed
-from adshift import cli, images, methods
+from adshift import cli
+from adshift.data import images
+from adshift.detectors import registry
 from adshift.errors import AdshiftError
-from adshift.stage import run
+from adshift.project.stage import run
 from malformed import RGB, encoded
 from tiny import CLASSES, ROOT, write_tree
 
@@ -57,7 +59,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "params.yaml", folder)
     path = folder / "params.yaml"
     text = path.read_text()
-    for old, new in (("name: sample ", "name: mvtec "), ("root: src/adshift/datasets/sample.py", "root: raw"),
+    for old, new in (("name: sample ", "name: mvtec "), ("root: src/adshift/data/datasets/sample.py", "root: raw"),
                      ("classes: [hazelnut, carpet, zipper]", f"classes: [{CLASS}]")):  # fmt: skip
         assert text.count(old) == 1
         text = text.replace(old, new)
@@ -343,14 +345,14 @@ def test_names_that_look_odd_and_do_no_harm(project: Path) -> None:
     for name in names:
         shutil.copy(TRAINING, f"{BASE}/train/good/{name}.png")
     assert ended(stage("prepare")) == (0, "")
-    from adshift import manifest
+    from adshift.data import manifest
 
     found = {item.name for item in manifest.read(manifest.path_of("mvtec", CLASS, "clean"))}
     assert {f"train/good/{name}" for name in names} <= found
 
 
 def test_a_folder_that_may_not_be_looked_into(tmp_path_factory: pytest.TempPathFactory) -> None:
-    from adshift import datasets
+    from adshift.data import datasets
 
     class Closed(type(Path())):  # type: ignore[misc]
         def iterdir(self) -> Any:
@@ -493,7 +495,7 @@ SHAPES = {0: (32, 32, 3), 1: (8, 8, 24), 2: (4, 4, 40), 3: (2, 2, 112)}  # of th
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sound model of each method in a folder of its name."""
-    from adshift.features import Features
+    from adshift.features.store import Features
 
     folder, generator = tmp_path_factory.mktemp("models"), np.random.default_rng(0)
     maps = {level: generator.integers(0, 255, (5, *shape)).astype(np.uint8) for level, shape in SHAPES.items()}
@@ -502,10 +504,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "preprocessing": {"mean": [0.5] * 3, "std": [0.5] * 3}}  # fmt: skip
     features = Features.of([f"train/good/{i}" for i in range(5)], maps, spec)
     for method, settings in FIT.items():
-        detector = methods.detector_class(method)(methods.schemas(method)["fit"].of(settings))
+        detector = registry.detector_class(method)(registry.schemas(method)["fit"].of(settings))
         detector.fit(features, np.random.default_rng(1))
         detector.save(folder / method)
-        methods.detector_class(method).load(folder / method)
+        registry.detector_class(method).load(folder / method)
     return folder
 
 

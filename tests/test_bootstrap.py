@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from adshift.errors import AdshiftError
-from adshift.metrics import bootstrap
-from adshift.metrics.bootstrap import METRICS, Resamples, interval, replicates
-from adshift.metrics.image import image_metrics
+from adshift.evaluation import intervals
+from adshift.evaluation.intervals import METRICS, Resamples, interval, replicates
+from adshift.evaluation.metrics.image import image_metrics
 
 
 def images(normal: int = 23, defective: int = 31, seed: int = 0, gap: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -21,7 +21,7 @@ def images(normal: int = 23, defective: int = 31, seed: int = 0, gap: float = 1.
 def test_a_replicate_is_the_metrics_of_the_images_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     scores, labels = images()
     drawn = Resamples.draw(23, 31, 40, 42, "carpet")
-    monkeypatch.setattr(bootstrap, "BLOCK", 54 * 7)  # several blocks, the last one smaller
+    monkeypatch.setattr(intervals, "BLOCK", 54 * 7)  # several blocks, the last one smaller
     found = replicates(scores, labels, 0.5, drawn)
     for b in range(40):
         picked = np.r_[np.repeat(scores[~labels], drawn.normal[b]), np.repeat(scores[labels], drawn.defective[b])]
@@ -72,14 +72,14 @@ def test_resamples_of_other_images_are_refused() -> None:
 def test_replicates_survive_the_disk_and_damage_is_told(tmp_path: Path) -> None:
     found = {("carpet", "clean"): np.random.default_rng(0).random((len(METRICS), 10))}
     path = tmp_path / "a" / "bootstrap.npz"
-    bootstrap.save(path, found)
-    assert (bootstrap.load(path)["carpet", "clean"] == found["carpet", "clean"]).all()
+    intervals.save(path, found)
+    assert (intervals.load(path)["carpet", "clean"] == found["carpet", "clean"]).all()
     before = path.read_bytes()
-    bootstrap.save(path, found)
+    intervals.save(path, found)
     assert path.read_bytes() == before
     path.write_bytes(before[:100])
     with pytest.raises(AdshiftError, match=r"bootstrap\.npz"):
-        bootstrap.load(path)
-    bootstrap.save(path, {("carpet", "clean"): np.zeros((2, 10))})
+        intervals.load(path)
+    intervals.save(path, {("carpet", "clean"): np.zeros((2, 10))})
     with pytest.raises(AdshiftError, match="of other metrics"):
-        bootstrap.load(path)
+        intervals.load(path)

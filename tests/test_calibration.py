@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import settings as checks
 from hypothesis import strategies as st
 
-from adshift.calibration import Threshold, calibrate, decide
 from adshift.errors import AdshiftError
-from adshift.params import Calibrate
+from adshift.evaluation.calibration import Threshold, calibrate, decide
+from adshift.project.params import Calibrate
 
 
 def settings(rule: str = "f1_grid", steps: int = 1000, target_fpr: float = 0.05) -> Calibrate:

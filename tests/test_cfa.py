@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import students
+from adshift.detectors.cfa import Cfa, Fit, Score, patches, soft_boundary
 from adshift.errors import AdshiftError
-from adshift.methods.cfa import Cfa, Fit, Score, patches, soft_boundary
-from adshift.parallel import torch_threads
+from adshift.runtime.parallel import torch_threads
 
 FIT = Fit(
     layers=(1, 2, 3), neighbours=3, hard_negatives=3, radius=1e-5, epochs=3, batch=4, learning_rate=1e-3

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from adshift import checks, jobs, methods, params
+from adshift.detectors import registry
 from adshift.errors import AdshiftError
-from adshift.stage import write_json
+from adshift.project import checks, jobs, params
+from adshift.project.stage import write_json
 from tiny import CLASSES, ROOT, Project, write_tree
 
 PATCHES = 8 * 28 * 28  # of the 8 training images of a class, at stride 8 of 224 pixels
@@ -71,7 +72,7 @@ def test_stfpm_needs_stored_images(project: Project) -> None:
     checks.check()
 
 
-@pytest.mark.parametrize("method", [name for name in methods.REGISTRY if name != "patchcore"])
+@pytest.mark.parametrize("method", [name for name in registry.REGISTRY if name != "patchcore"])
 def test_a_level_that_is_not_there_is_told_of_a_method_in_use(project: Project, method: str) -> None:
     project.change(methods=["patchcore"], features__images=True, **{f"{method}__layers": [4]})
     checks.check()

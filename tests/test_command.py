@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from adshift import cli, repair
+from adshift import cli
+from adshift.project import repair
 
 ERRORS = {
     "a mistake of ours": (ValueError("of\nshapes \x1b[2J"), r"ValueError: of shapes \x1b[2J"),
@@ -68,7 +69,8 @@ def test_who_interrupts_gets_130(failing: pytest.MonkeyPatch, capsys: pytest.Cap
 
 PROGRAM = """
 import sys
-from adshift import cli, repair
+from adshift import cli
+from adshift.project import repair
 def work():
     {}
 repair.repair = work

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adshift import coreset, distances
-from adshift.coreset import SPARE, Coreset, covering_radius, greedy, greedy_in_chunks, projection, size_of
 from adshift.errors import AdshiftError
+from adshift.search import coreset, kernels
+from adshift.search.coreset import SPARE, Coreset, covering_radius, greedy, greedy_in_chunks, projection, size_of
 
 
 def plain(points: np.ndarray, count: int, start: int) -> tuple[np.ndarray, np.ndarray]:
@@ -165,8 +165,8 @@ def test_float32_rules_out_only_what_float64_would() -> None:
 def test_constants_cover_the_rounding_of_wide_features() -> None:
     """The bound behind LOOSE: a float32 sum of D squares errs by less than D * eps / 2, relatively."""
     wide = clustered(50, 4096)
-    rough = np.array([distances.rough(wide[0], point) for point in wide])
-    exactly = np.array([distances.exact(wide[0], point) for point in wide])
+    rough = np.array([kernels.rough(wide[0], point) for point in wide])
+    exactly = np.array([kernels.exact(wide[0], point) for point in wide])
     assert (np.abs(rough - exactly) <= exactly * 4096 * coreset.EPSILON / 2).all()
     assert 4096 * coreset.EPSILON / 2 < coreset.LOOSE - 1
     assert_plain(clustered(300, 4096), 60, 1)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adshift import datasets, images
-from adshift.datasets import magnetic_tile
+from adshift.data import datasets, images
+from adshift.data.datasets import magnetic_tile
 from adshift.errors import AdshiftError
 
 

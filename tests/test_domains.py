@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adshift import domains, manifest, params, presets, split_file, splits, stored_features
-from adshift.datasets import magnetic_tile
+from adshift.data import manifest, split_file, splits
+from adshift.data.datasets import magnetic_tile
+from adshift.data.manifest import Item
+from adshift.data.shift import recorded
 from adshift.errors import AdshiftError
-from adshift.manifest import Item
-from adshift.paths import DOMAINS, features_path, split_path
+from adshift.features import stored_features
+from adshift.project import params, presets
+from adshift.project.paths import DOMAINS, features_path, split_path
+from adshift.project.stage import write_json
 from adshift.report import pictures, tables
-from adshift.stage import write_json
 from tiny import ROOT, Project
 
 
@@ -29,7 +32,7 @@ def recorded_settings(pattern: str = r"exp(\d)", shifted: tuple[str, ...] = ("2"
 
 def test_each_image_belongs_to_the_domain_that_its_name_says() -> None:
     items = [item(f"exp{exposure}_num_{n}") for exposure in (1, 2, 3) for n in (2, 3)]
-    clean, shifted = domains.assign(items, recorded_settings(), "tile")
+    clean, shifted = recorded.assign(items, recorded_settings(), "tile")
     assert clean == items[:2] and shifted == items[2:]
 
 
@@ -43,7 +46,7 @@ def test_each_image_belongs_to_the_domain_that_its_name_says() -> None:
 )
 def test_what_cannot_be_assigned_is_named(stems: tuple[str, ...], shifted: tuple[str, ...], said: str) -> None:
     with pytest.raises(AdshiftError, match=said):
-        domains.assign([item(stem) for stem in stems], recorded_settings(shifted=shifted), "tile")
+        recorded.assign([item(stem) for stem in stems], recorded_settings(shifted=shifted), "tile")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +150,7 @@ def test_mistakes_are_told_before_any_image_is_opened(project: Project) -> None:
     project.change(shift__recorded__pattern=r"exp(\d)", shift__recorded__shifted=["4"], ablation__ratios=[1e-9])
     assert f"patches of tile, shift domain's {trained} training images" in check()
     project.change(
-        dataset__name="sample", dataset__root=str(ROOT / "src/adshift/datasets/sample.py"), classes=["carpet"]
+        dataset__name="sample", dataset__root=str(ROOT / "src/adshift/data/datasets/sample.py"), classes=["carpet"]
     )
     assert "sample is made here" in check()
 

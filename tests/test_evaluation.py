@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 
 import by_hand
-from adshift import evaluation, pixel_level, thresholds
+from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
-from adshift.metrics import bootstrap
-from adshift.params import Calibrate
-from adshift.paths import scores_path
-from adshift.records import Predictions
-from adshift.scenarios import SCENARIOS
+from adshift.evaluation import image_level, intervals, pixel_level, thresholds
+from adshift.evaluation.scenarios import SCENARIOS
+from adshift.project.params import Calibrate
+from adshift.project.paths import scores_path
 
 RULE = Calibrate(rule="f1_exact", steps=1000, target_fpr=0.05)
 NAMES = tuple(f"test/{kind}/{i}" for kind in ("cut", "good") for i in range(6))
@@ -44,7 +43,7 @@ def test_an_absolute_threshold_is_one_for_all_classes_from_their_pooled_scores(s
 
 def test_an_absolute_threshold_costs_what_pooling_costs(stored: None) -> None:
     chosen = thresholds.thresholds("set", "padim", CLASSES, RULE, "val")
-    found = evaluation.image_level("set", "padim", CLASSES, chosen, 42, 100)
+    found = image_level.image_level("set", "padim", CLASSES, chosen, 42, 100)
     rates = {
         (name, scenario): found["report"]["classes"][name][scenario]["specificity"]
         for name in CLASSES
@@ -57,9 +56,9 @@ def test_an_absolute_threshold_costs_what_pooling_costs(stored: None) -> None:
 
 def test_every_class_and_scenario_has_replicates(stored: None) -> None:
     chosen = thresholds.thresholds("set", "padim", CLASSES, RULE, "val")
-    found = evaluation.image_level("set", "padim", CLASSES, chosen, 42, 100)["replicates"]
+    found = image_level.image_level("set", "padim", CLASSES, chosen, 42, 100)["replicates"]
     assert set(found) == {(name, scenario.name) for name in CLASSES for scenario in SCENARIOS}
-    again = evaluation.image_level("set", "padim", CLASSES, chosen, 42, 100)["replicates"]
+    again = image_level.image_level("set", "padim", CLASSES, chosen, 42, 100)["replicates"]
     assert all((found[key] == again[key]).all() and found[key].shape == (7, 100) for key in found)
 
 
@@ -107,7 +106,7 @@ def test_thresholds_by_hand(written: None, method: str, rule: str, on: str) -> N
 @pytest.mark.parametrize("on", ["val", "test"])
 def test_image_metrics_by_hand(written: None, method: str, on: str) -> None:
     chosen = by_hand.thresholds(method, on=on)
-    report = evaluation.image_level(SET, method, by_hand.CLASSES, chosen, 42, 100)["report"]
+    report = image_level.image_level(SET, method, by_hand.CLASSES, chosen, 42, 100)["report"]
     assert set(report) == {"on", "classes", "cross_class"}
     assert report["on"] == on
     assert list(report["classes"]) == list(by_hand.CLASSES)
@@ -123,7 +122,7 @@ def test_image_metrics_by_hand(written: None, method: str, on: str) -> None:
 def test_the_cross_class_matrix_by_hand(written: None, method: str) -> None:
     """One class's own threshold of the unified model on the normal test images of another, by the same model."""
     chosen = by_hand.thresholds(method)
-    report = evaluation.image_level(SET, method, by_hand.CLASSES, chosen, 42, 100)["report"]
+    report = image_level.image_level(SET, method, by_hand.CLASSES, chosen, 42, 100)["report"]
     expected = {}
     for owner in by_hand.CLASSES:
         limit = chosen[owner]["unified"]["threshold"]
@@ -135,7 +134,7 @@ def test_the_cross_class_matrix_by_hand(written: None, method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_curves_and_scores_by_hand(written: None, method: str) -> None:
     chosen = by_hand.thresholds(method)
-    tables = evaluation.image_level(SET, method, by_hand.CLASSES, chosen, 42, 100)["tables"]
+    tables = image_level.image_level(SET, method, by_hand.CLASSES, chosen, 42, 100)["tables"]
     expected: dict[str, list[dict]] = {"roc": [], "pr": [], "scores": []}
     for name in by_hand.CLASSES:
         for scenario in by_hand.USES:
@@ -161,14 +160,14 @@ def test_curves_and_scores_by_hand(written: None, method: str) -> None:
 def test_replicates_are_of_the_scenarios_scores_and_threshold(written: None, method: str) -> None:
     """Of the class's own resamples; what a replicate is, test_bootstrap.py says."""
     chosen = by_hand.thresholds(method)
-    found = evaluation.image_level(SET, method, by_hand.CLASSES, chosen, 42, 100)["replicates"]
+    found = image_level.image_level(SET, method, by_hand.CLASSES, chosen, 42, 100)["replicates"]
     assert list(found) == [(name, scenario) for name in by_hand.CLASSES for scenario in by_hand.USES]
     for (name, scenario), values in found.items():
         normal, defective = by_hand.tested(method, scenario, name)
         labels = np.array([False] * len(normal) + [True] * len(defective))
-        drawn = bootstrap.Resamples.draw(len(normal), len(defective), 100, 42, name)
+        drawn = intervals.Resamples.draw(len(normal), len(defective), 100, 42, name)
         threshold = chosen[name][scenario]["threshold"]
-        expected = bootstrap.replicates(np.array(normal + defective, float), labels, threshold, drawn)
+        expected = intervals.replicates(np.array(normal + defective, float), labels, threshold, drawn)
         np.testing.assert_array_equal(values, expected)
 
 
@@ -211,7 +210,7 @@ def test_a_defect_without_a_pixel_is_no_normal_image(written: None) -> None:
 @pytest.mark.parametrize("on", ["val", "test"])
 def test_the_ablation_by_hand(written: None, on: str) -> None:
     """Thresholds come from validation scores, whatever `on` says of where these come from."""
-    found = evaluation.ablation(SET, by_hand.CLASSES, (0.1, 0.5), QUARTER["f1_exact"], on)
+    found = image_level.ablation(SET, by_hand.CLASSES, (0.1, 0.5), QUARTER["f1_exact"], on)
     assert list(found) == ["classes"]
     assert list(found["classes"]) == list(by_hand.CLASSES)
     for name in by_hand.CLASSES:
@@ -228,7 +227,7 @@ def test_ablation_scores_that_set_no_threshold_are_named(written: None) -> None:
         Path("data/scores/ablation/set/nut/val-0.5.npz")
     )
     with pytest.raises(AdshiftError, match=r"^data/scores/ablation/set/nut: validation scores: 1 normal and 0 "):
-        evaluation.ablation(SET, by_hand.CLASSES, (0.1, 0.5), RULE, "val")
+        image_level.ablation(SET, by_hand.CLASSES, (0.1, 0.5), RULE, "val")
 
 
 def test_the_progress_of_pixel_metrics_names_the_method_and_counts_sets(
@@ -240,6 +239,6 @@ def test_the_progress_of_pixel_metrics_names_the_method_and_counts_sets(
         told.append((how["desc"], how["total"], how["unit"]))
         return items
 
-    monkeypatch.setattr("adshift.parallel.tqdm", bar)
+    monkeypatch.setattr("adshift.runtime.parallel.tqdm", bar)
     pixel_level.pixel_level(SET, "padim", by_hand.CLASSES, 6, 4, 0.3)
     assert told == [("pixel metrics of padim", 10, "set")]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adshift import params
+from adshift.project import params
 
 ROOT = Path(__file__).parents[1]
 MEAN = "macro"  # what the column `class` says of a mean of classes

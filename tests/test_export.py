@@ -13,13 +13,15 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from adshift import export, methods, params
-from adshift.backbones import Backbone, from_spec
 from adshift.cli import _main
+from adshift.deploy import export
+from adshift.detectors import registry
+from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
-from adshift.features import Features
-from adshift.params import Features as Settings
-from adshift.records import Predictions
+from adshift.features.backbones import Backbone, from_spec
+from adshift.features.store import Features
+from adshift.project import params
+from adshift.project.params import Features as Settings
 from tiny import ROOT, texture
 
 SIDE = 64
@@ -69,8 +71,8 @@ def model(features: Any, folder: Path, method: str, **changes: Any) -> tuple[Any
     """A detector fitted on TRAIN, how it scores, and the model directory that it is saved in."""
     section = dict(getattr(params.load(method, path=ROOT / "params.yaml"), method))
     section |= {name: value for name, value in {**SMALL, **changes}.items() if name in section}
-    halves = methods.schemas(method)
-    detector = methods.detector_class(method)(halves["fit"].within(section))
+    halves = registry.schemas(method)
+    detector = registry.detector_class(method)(halves["fit"].within(section))
     detector.fit(features(TRAIN), np.random.default_rng(0))
     place = folder / method / "dots" / "clean"
     detector.save(place)
@@ -219,7 +221,7 @@ def test_features_are_read_in_front_of_the_rounding(features: Any, tmp_path: Pat
 
 
 def test_rounding_leaves_less_error_where_the_inputs_are() -> None:
-    from adshift.export.int8 import _round, _rounded
+    from adshift.deploy.export.int8 import _round, _rounded
 
     generator = np.random.default_rng(0)
     inputs = generator.normal(size=(2000, 4)) @ generator.normal(size=(4, 24)) + 0.1 * generator.normal(size=(2000, 24))
@@ -238,7 +240,7 @@ def test_rounding_leaves_less_error_where_the_inputs_are() -> None:
 
 
 def test_the_linear_map_undoes_a_linear_change() -> None:
-    from adshift.export.int8 import _least_squares
+    from adshift.deploy.export.int8 import _least_squares
 
     generator = np.random.default_rng(0)
     goal = generator.normal(size=(1000, 3)) * [1, 5, 0.2] + [0, 3, -1]

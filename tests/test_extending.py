@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adshift.manifest import Item
-from adshift.records import Predictions
-from adshift.stage import read_json
+from adshift.data.manifest import Item
+from adshift.detectors.records import Predictions
+from adshift.project.stage import read_json
 from tiny import ROOT, Project, write_tree
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
@@ -78,7 +78,7 @@ def test_the_methods_stages_run(stored: Project) -> None:
     stored.run("python", "stages/score.py", *which, "--pairs", "clean-on-clean")
 
     sources = read_json(stored.folder / "data/sources/methods/mean_patch.json")
-    assert {"src/adshift/methods/mean_patch.py", "src/adshift/features.py"} <= set(sources["files"])
+    assert {"src/adshift/detectors/mean_patch.py", "src/adshift/features/store.py"} <= set(sources["files"])
     assert read_json(stored.folder / "data/settings/mean_patch/fit.json") == {"layers": [2]}
     found = Predictions.load(stored.folder / "data/scores/test/mvtec/mean_patch/dots/clean-on-clean/dots.npz")
     assert len(found.names) == IMAGES["test"]
@@ -100,7 +100,7 @@ def test_a_misspelt_knob_of_the_method_is_told(stored: Project) -> None:
 
 
 def test_the_data_set_becomes_a_manifest(project: Project) -> None:
-    from adshift.manifest import read
+    from adshift.data.manifest import read
 
     write_tree(project.folder / "mvtec", ("dots",))
     old, new = project.folder / "mvtec/dots", project.folder / "raw/dots"

@@ -18,15 +18,17 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from adshift import checksums, datasets, guard, manifest, repair, split_file, stage
-from adshift.embedding import embed
+from adshift.data import datasets, manifest, split_file
+from adshift.data.manifest import Item
+from adshift.detectors import storage
+from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
-from adshift.features import Features
-from adshift.manifest import Item
-from adshift.methods import storage
-from adshift.metrics import bootstrap
-from adshift.records import Predictions
+from adshift.evaluation import intervals
+from adshift.features.extract import embed
+from adshift.features.store import Features
+from adshift.project import repair, stage
 from adshift.report.tables import read_csv
+from adshift.runtime import checksums, signals
 from timing import END, fastest
 from tiny import ROOT, flip, write_tree
 
@@ -35,7 +37,7 @@ LIMIT = 2.0  # seconds in which a stage ends after a signal, or after DVC's end
 WORK = """
 import sys, time
 from pathlib import Path
-from adshift.stage import output, run
+from adshift.project.stage import output, run
 
 def main():
     with output(Path(sys.argv[1])) as folder:
@@ -58,7 +60,7 @@ HELD = """
         ctypes.PyDLL(None).open(bytes(Path(sys.argv[1]).parents[1] / "hold"), 0)
 """
 POOL = """
-        from adshift.parallel import map_ordered
+        from adshift.runtime.parallel import map_ordered
         map_ordered(lambda item: time.sleep(3), range(8), what="work")
 """
 
@@ -113,7 +115,7 @@ def orphan(folder: Path, shell: str, busy: str) -> int:
 
 def seconds_until_gone(pid: int) -> float:
     begin = time.monotonic()
-    while guard.alive(pid):
+    while signals.alive(pid):
         assert time.monotonic() - begin < END
         time.sleep(0.05)
     return time.monotonic() - begin
@@ -150,8 +152,8 @@ def test_an_orphan_whose_code_held_the_interpreters_lock_writes_nothing_either(t
     os.mkfifo(tmp_path / "hold")
     pid = orphan(tmp_path, shell, HELD)
     assert start(tmp_path / "data" / "out", SLEEP, "two", "0").wait(timeout=END) == 0
-    time.sleep(2 * (guard.LOOK + guard.GRACE))
-    assert guard.alive(pid), "it did not hold the lock"
+    time.sleep(2 * (signals.LOOK + signals.GRACE))
+    assert signals.alive(pid), "it did not hold the lock"
     with (tmp_path / "hold").open("r+b", buffering=0):
         seconds_until_gone(pid)
     assert_second_wrote_alone(tmp_path)
@@ -159,27 +161,27 @@ def test_an_orphan_whose_code_held_the_interpreters_lock_writes_nothing_either(t
 
 def test_a_process_that_ended_is_not_alive_though_nobody_took_note() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
-    assert guard.alive(os.getpid())
+    assert signals.alive(os.getpid())
     os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
-    assert not guard.alive(ended.pid)
+    assert not signals.alive(ended.pid)
     ended.wait()
-    assert not guard.alive(ended.pid)
+    assert not signals.alive(ended.pid)
 
 
 def test_an_orphan_renames_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if DVC dies between two looks."""
-    monkeypatch.setattr(guard, "orphaned", lambda: True)
+    monkeypatch.setattr(signals, "orphaned", lambda: True)
     with pytest.raises(SystemExit), stage.output(tmp_path / "x") as path:
         path.write_text("late")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_stage_started_by_hand_outlives_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "_CHAIN", (-1,))
+    monkeypatch.setattr(signals, "_CHAIN", (-1,))
     monkeypatch.delenv("DVC_STAGE", raising=False)
-    assert not guard.orphaned()
+    assert not signals.orphaned()
     monkeypatch.setenv("DVC_STAGE", "fit")
-    assert guard.orphaned()
+    assert signals.orphaned()
 
 
 def test_what_a_killed_stage_left_is_removed_by_the_next(tmp_path: Path) -> None:
@@ -222,8 +224,8 @@ def test_a_full_disk_is_told_and_harms_nothing(tmp_path: Path, kind: str) -> Non
 import resource, sys
 from pathlib import Path
 import numpy as np
-from adshift.embedding import RowWriter
-from adshift.stage import output, run, write_json
+from adshift.features.extract import RowWriter
+from adshift.project.stage import output, run, write_json
 
 def main():
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -282,10 +284,10 @@ def write_model(folder: Path) -> None:
 def _diagonal() -> dict[str, Any]:
     from ruamel.yaml import YAML
 
-    from adshift import methods
+    from adshift.detectors import registry
 
     section = YAML(typ="safe").load((ROOT / "params.yaml").read_text())["padim_diagonal"]
-    return methods.halves("padim_diagonal", section)["fit"]
+    return registry.halves("padim_diagonal", section)["fit"]
 
 
 def read_model(folder: Path) -> Any:
@@ -304,7 +306,7 @@ def read_predictions(path: Path) -> Any:
 
 
 def read_replicates(path: Path) -> Any:
-    return {key: values.tobytes() for key, values in bootstrap.load(path).items()}
+    return {key: values.tobytes() for key, values in intervals.load(path).items()}
 
 
 KINDS: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Any]]] = {
@@ -325,7 +327,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Any]]] = {
     "curves": ("roc.csv", lambda path: checksums.write_table(path, ["fpr", "tpr"], [[0.25, 0.5], [1, 1]]), read_csv),
     "replicates": (
         "bootstrap.npz",
-        lambda path: bootstrap.save(path, {("dots", "clean"): np.arange(14.0).reshape(7, 2)}),
+        lambda path: intervals.save(path, {("dots", "clean"): np.arange(14.0).reshape(7, 2)}),
         read_replicates,
     ),
 }  # fmt: skip
@@ -391,8 +393,8 @@ class Repository:
         self.folder = folder / "project"
         (self.folder / ".dvc").mkdir(parents=True)
         shutil.copy(ROOT / ".dvc" / "config", self.folder / ".dvc" / "config")
-        (self.folder / "detectors").mkdir()
-        (self.folder / "detectors/dvc.yaml").write_text(
+        (self.folder / "pipeline").mkdir()
+        (self.folder / "pipeline/dvc.yaml").write_text(
             "stages:\n  fit:\n    wdir: ..\n    cmd: mkdir -p model && echo weights > model/a && echo 1 > one.txt\n"
             "    deps: [source.txt]\n    outs: [model, one.txt]\n"
         )
@@ -494,7 +496,9 @@ def test_a_lock_that_dvc_was_killed_in_is_set_aside(
 STUDY = """
 import os, sys
 from pathlib import Path
-from adshift import datasets, manifest, params, shift, split_file, splits
+from adshift.data import datasets, manifest, split_file, splits
+from adshift.project import params
+from adshift.data.shift import synthetic
 
 if sys.argv[1] == "backwards":
     listdir, iterdir = os.listdir, Path.iterdir
@@ -543,7 +547,7 @@ def test_memory_stays_below_a_limit_on_the_process(tmp_path: Path) -> None:
 import resource, sys
 from pathlib import Path
 import numpy as np
-from adshift.embedding import RowWriter
+from adshift.features.extract import RowWriter
 
 held = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (held + 150_000_000,) * 2)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from adshift.backbones import USUAL_LAYERS, cut, untrained
-from adshift.backbones.folding import fold
-from adshift.backbones.fusing import ACTIVATIONS, _Fused, fuse
+from adshift.features.backbones import USUAL_LAYERS, cut, untrained
+from adshift.features.backbones.folding import fold
+from adshift.features.backbones.fusing import ACTIVATIONS, _Fused, fuse
 
 
 def normalizations(network: torch.nn.Module) -> int:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import fuzz
-from adshift import images, params
+from adshift.data import images
+from adshift.project import params
 
 CASES = range(300)
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adshift import images
+from adshift.data import images
+from adshift.data.manifest import Item
 from adshift.errors import AdshiftError
-from adshift.manifest import Item
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (12, 20, 3), dtype=np.uint8)

@@ -18,16 +18,18 @@ from threadpoolctl import threadpool_info
 
 import adshift
 import trained
-from adshift import cli, inference, package, predict, pull, records
-from adshift.backbones import Backbone, from_spec
+from adshift import cli
+from adshift.data.images import fit, read_image
+from adshift.data.manifest import path_of, read
+from adshift.deploy import inference, package, predict, pull
+from adshift.deploy.inference import Geometry, Model
+from adshift.detectors import records
+from adshift.detectors.records import Predictions, Reference
 from adshift.errors import AdshiftError
-from adshift.images import fit, read_image
-from adshift.inference import Geometry, Model
-from adshift.manifest import path_of, read
-from adshift.pairs import pair
-from adshift.paths import scores_path
-from adshift.records import Predictions, Reference
-from adshift.stage import read_json
+from adshift.evaluation.pairs import pair
+from adshift.features.backbones import Backbone, from_spec
+from adshift.project.paths import scores_path
+from adshift.project.stage import read_json
 from tiny import ROOT, flip
 
 NAME = trained.NAMES[0]

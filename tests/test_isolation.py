@@ -33,14 +33,14 @@ LEAVES = {
     "torch": "torch.set_num_threads(torch.get_num_threads() + 1)",
     "gradients": "torch.set_grad_enabled(False)",
     "attribute": "guard.LOOK = 7",
-    "registry": "methods.REGISTRY['stray'] = 'adshift.methods.stray'",
+    "registry": "methods.REGISTRY['stray'] = 'adshift.detectors.stray'",
     "unfinished": "stage._unfinished.append('stray')",
 }
 KEEPS = {
     "monkeypatch": "patch.setenv('STRAY', '1'); patch.setattr(guard, 'LOOK', 7); patch.chdir('/')",
     "ended_thread": "threading.Thread(target=time.sleep, args=(0.05,), daemon=True).start()",
     "ended_child": "subprocess.run(['true'])",
-    "imported": "import adshift.presets",
+    "imported": "import adshift.project.presets",
     "stage": "stage.run(lambda: None)",
 }
 
@@ -52,7 +52,9 @@ def test_leftovers_fail_the_test_that_leaves_them(tmp_path: Path) -> None:
     lines = [
         "import os, resource, signal, subprocess, sys, threading, time",
         "import numpy as np, pytest, torch",
-        "from adshift import guard, methods, stage",
+        "from adshift.runtime import signals",
+        "from adshift.detectors import registry",
+        "from adshift.project import stage",
         "PIPE, KEPT = os.pipe(), []",
         "os.set_blocking(PIPE[1], False)",
         "@pytest.fixture\ndef patch(monkeypatch): return monkeypatch",

@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 import budgets
-from adshift import methods
+from adshift.detectors import registry
 from adshift.report import LABELS
 from tiny import ROOT
 
@@ -17,8 +17,8 @@ CODE = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from adshift import methods
-from adshift.features import Features
+from adshift.detectors import registry
+from adshift.features.store import Features
 
 name, folder, section = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
 halves = methods.halves(name, section)
@@ -48,7 +48,7 @@ def shipped() -> dict:
     return YAML(typ="safe").load((ROOT / "params.yaml").read_text())
 
 
-@pytest.mark.parametrize("method", list(methods.REGISTRY))
+@pytest.mark.parametrize("method", list(registry.REGISTRY))
 def test_a_fit_and_a_scoring_load_what_they_may(tmp_path: Path, shipped: dict, method: str) -> None:
     """In a process each, as stages are: the model goes from one to the other by its folder alone."""
     section = shipped[method] | ({"epochs": 1} if "epochs" in shipped[method] else {})
@@ -61,11 +61,13 @@ def test_a_fit_and_a_scoring_load_what_they_may(tmp_path: Path, shipped: dict, m
         assert set(json.loads(done.stdout)) <= allowed
 
 
-@pytest.mark.parametrize("method", list(methods.REGISTRY))
+@pytest.mark.parametrize("method", list(registry.REGISTRY))
 def test_names_agree(shipped: dict, method: str) -> None:
     """DVC finds a method's sources by its name; a section stands for it even where it is not in use."""
-    module = methods.REGISTRY[method].split(":")[0]
-    assert module == f"adshift.methods.{method}"
-    assert methods.schema(method)(**{key: tuple(v) if isinstance(v, list) else v for key, v in shipped[method].items()})
+    module = registry.REGISTRY[method].split(":")[0]
+    assert module == f"adshift.detectors.registry.{method}"
+    assert registry.schema(method)(
+        **{key: tuple(v) if isinstance(v, list) else v for key, v in shipped[method].items()}
+    )
     assert method in LABELS
-    assert "layers" in methods.schemas(method)["fit"].model_fields  # checks.py looks at them
+    assert "layers" in registry.schemas(method)["fit"].model_fields  # checks.py looks at them

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as peer
 
-from adshift.metrics.image import ImageMetrics, false_positive_rate, image_metrics
+from adshift.evaluation.metrics.image import ImageMetrics, false_positive_rate, image_metrics
 
 SCORES = np.array([0.1, 0.4, 0.5, 0.3, 0.5, 0.9], np.float32)
 ANOMALOUS = np.array([False, False, False, True, True, True])

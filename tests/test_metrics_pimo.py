@@ -8,8 +8,8 @@ import torch
 from anomalib.metrics import AUPIMO
 from scipy.ndimage import gaussian_filter
 
-from adshift.metrics.pimo import pimo
-from adshift.metrics.pixel import pixel_metrics
+from adshift.evaluation.metrics.pimo import pimo
+from adshift.evaluation.metrics.pixel import pixel_metrics
 
 
 def scene(seed: int, signal: float, normal: int = 10, defective: int = 4, side: int = 200):

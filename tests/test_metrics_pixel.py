@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.measure import label
 from sklearn import metrics as peer
 
-from adshift.metrics.pixel import PixelMetrics, pixel_metrics
+from adshift.evaluation.metrics.pixel import PixelMetrics, pixel_metrics
 
 
 def peer_pro(maps, masks, limit):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as peer
 from sklearn.exceptions import UndefinedMetricWarning
 
-from adshift.metrics import ranking
-from adshift.metrics.ranking import auprc, auroc, best_f1, pr_points, roc_points
+from adshift.evaluation.metrics import ranking
+from adshift.evaluation.metrics.ranking import auprc, auroc, best_f1, pr_points, roc_points
 
 EXACT = 1e-9
 
@@ -182,7 +182,7 @@ def test_thinned_curves_keep_their_ends_and_shape():
 
 
 def test_metrics_import_nothing_heavy():
-    code = "import sys, adshift.metrics.image, adshift.metrics.pixel; print(*sys.modules)"
+    code = "import sys, adshift.evaluation.metrics.image, adshift.evaluation.metrics.pixel; print(*sys.modules)"
     loaded = {*subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()}
-    assert "adshift.metrics.pro" in loaded
+    assert "adshift.evaluation.metrics.pro" in loaded
     assert not loaded & {"torch", "sklearn", "scipy", "numba", "pandas", "anomalib"}

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from adshift import cli, drift, monitoring
-from adshift.drift import ALPHA, features_p, look, needed, scores_p, set_aside, spent
+from adshift import cli
+from adshift.deploy import drift, monitoring
+from adshift.deploy.drift import ALPHA, features_p, look, needed, scores_p, set_aside, spent
+from adshift.detectors.records import Reference
 from adshift.errors import AdshiftError
-from adshift.records import Reference
 
 
 def sample(generator: np.random.Generator, count: int, place: float = 0.0, wide: float = 1.0, far: float = 0.0):
@@ -205,7 +206,7 @@ def model(tmp_path, monkeypatch) -> Path:
         numbers = np.array([float(path.stem) for path in paths], np.float32)
         return numbers, draw.normal(size=(len(paths), 4)).astype(np.float32)
 
-    monkeypatch.setattr("adshift.inference.load", lambda path: SimpleNamespace(score=score))
+    monkeypatch.setattr("adshift.deploy.inference.load", lambda path: SimpleNamespace(score=score))
     monkeypatch.chdir(tmp_path)
     return folder
 

@@ -11,11 +11,13 @@ from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
 import fake_run
-from adshift import datasets, methods, params
+from adshift.data import datasets
+from adshift.detectors import registry
 from adshift.errors import AdshiftError
+from adshift.evaluation.scenarios import SCENARIOS
+from adshift.project import params
 from adshift.report import compare, page, payload, pictures, plots, tables
 from adshift.report.tables import MACRO
-from adshift.scenarios import SCENARIOS
 from adshift.studies import declare, results
 from test_adapters import write_real_iad
 from test_domains import write_tiles
@@ -67,7 +69,7 @@ def test_a_class_may_be_called_so_and_the_mean_may_not() -> None:
     for word in (MACRO, ""):
         with pytest.raises(ValidationError):
             name.validate_python(word)
-    assert not {MACRO, tables.TIE, methods.UNIFIED, ""} & {*methods.REGISTRY}
+    assert not {MACRO, tables.TIE, registry.UNIFIED, ""} & {*registry.REGISTRY}
 
 
 def test_tables_keep_the_mean_and_the_class_apart(run: Path) -> None:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from adshift import bounds
-from adshift.neighbors import LINKS, Neighbors, check_graph, hnsw_graph
-from adshift.parallel import one_thread_below
+from adshift.runtime.parallel import one_thread_below
+from adshift.search import exact
+from adshift.search.neighbors import LINKS, Neighbors, check_graph, hnsw_graph
 
 
 def rows(count: int, dimensions: int, seed: int = 0) -> np.ndarray:
@@ -82,9 +82,9 @@ def clustered(count: int, seed: int) -> np.ndarray:
 def test_ruling_out_loses_nothing(panel: tuple[int, int], axes: int, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     import faiss
 
-    monkeypatch.setattr(bounds, "QUERIES", panel[0])
-    monkeypatch.setattr(bounds, "ROWS", panel[1])
-    monkeypatch.setattr(bounds, "AXES", axes)
+    monkeypatch.setattr(exact, "QUERIES", panel[0])
+    monkeypatch.setattr(exact, "ROWS", panel[1])
+    monkeypatch.setattr(exact, "AXES", axes)
     bank, asked = clustered(1003, 0), clustered(200, 1)
     distances, found = Neighbors(bank).search(asked, k)
     every = brute(bank, asked, "euclidean")
@@ -99,10 +99,10 @@ def test_ruling_out_loses_nothing(panel: tuple[int, int], axes: int, k: int, mon
 def test_few_distances_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The point of the bounds: without them every query meets every row."""
     met = []
-    settle = bounds._settle.py_func
+    settle = exact._settle.py_func
     counting = {**settle.__globals__, "rough": lambda a, b: met.append(1) or ((a - b) ** 2).sum()}
-    counting["insert"], counting["_near"] = bounds.insert.py_func, bounds._near.py_func
-    monkeypatch.setattr(bounds, "_settle", type(settle)(settle.__code__, counting))
+    counting["insert"], counting["_near"] = exact.insert.py_func, exact._near.py_func
+    monkeypatch.setattr(exact, "_settle", type(settle)(settle.__code__, counting))
     Neighbors(clustered(1003, 0)).search(clustered(50, 1), 3)
     assert 3 * 50 <= len(met) < 0.2 * 1003 * 50
 

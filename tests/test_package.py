@@ -15,15 +15,17 @@ from ruamel.yaml import YAML
 
 import budgets
 import trained
-from adshift import methods, package, params
+from adshift.data.images import sha256
+from adshift.data.manifest import anomalous
+from adshift.deploy import package
+from adshift.detectors import registry
+from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
-from adshift.features import Features
-from adshift.images import sha256
-from adshift.manifest import anomalous
-from adshift.pairs import pair
-from adshift.paths import features_path, model_path, scores_path
-from adshift.records import Predictions
-from adshift.stage import write_json
+from adshift.evaluation.pairs import pair
+from adshift.features.store import Features
+from adshift.project import params
+from adshift.project.paths import features_path, model_path, scores_path
+from adshift.project.stage import write_json
 from tiny import ROOT, flip
 
 NAME = trained.NAMES[0]
@@ -44,7 +46,7 @@ def test_every_model_is_whole(study: Path) -> None:
         assert len(places) == 5
         for model, domain in places:
             expected = set(package.FILES)
-            if domain == "shift" or model == methods.UNIFIED:
+            if domain == "shift" or model == registry.UNIFIED:
                 expected -= {"threshold-shift.json"}
             assert {path.name for path in folder(study, method, model, domain).iterdir()} == expected
 
@@ -227,7 +229,7 @@ def test_a_damaged_threshold_is_told_and_the_models_stay(study: Path) -> None:
 
 def test_it_starts_without_heavy_libraries() -> None:
     heavy = (*budgets.HEAVY, "scipy", "dvc")
-    code = f"import sys, adshift.package; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, adshift.deploy.package; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
 
@@ -235,7 +237,7 @@ def test_it_starts_without_heavy_libraries() -> None:
 def test_every_method_is_listed_as_an_artifact() -> None:
     listed = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["artifacts"]
     assert [entry["path"] for entry in listed.values()] == [
-        f"models/${{dataset.name}}/{method}" for method in methods.REGISTRY
+        f"models/${{dataset.name}}/{method}" for method in registry.REGISTRY
     ]
     assert all(entry["type"] == "model" and entry["desc"] and entry["labels"] for entry in listed.values())
 

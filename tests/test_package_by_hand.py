@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 import by_hand
-from adshift import package
-from adshift.calibration import Threshold
-from adshift.features import Features
-from adshift.methods import storage
-from adshift.params import Calibrate, Split
-from adshift.records import Predictions
+from adshift.deploy import package
+from adshift.detectors import storage
+from adshift.detectors.records import Predictions
+from adshift.evaluation.calibration import Threshold
+from adshift.features.store import Features
+from adshift.project.params import Calibrate, Split
 
 SPLIT = {
     "protocol": "study",

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adshift.backbones import Backbone, cut, full_model
-from adshift.distances import quadratic_forms
+from adshift.detectors.gaussian import upper_triangles
+from adshift.detectors.padim import Fit, Padim, Score
 from adshift.errors import AdshiftError
-from adshift.features import Features
-from adshift.methods.gaussian import upper_triangles
-from adshift.methods.padim import Fit, Padim, Score
-from adshift.parallel import torch_threads
-from adshift.params import Features as Settings
+from adshift.features.backbones import Backbone, cut, full_model
+from adshift.features.store import Features
+from adshift.project.params import Features as Settings
+from adshift.runtime.parallel import torch_threads
+from adshift.search.kernels import quadratic_forms
 
 SETTINGS = Settings(
     backbone="tf_efficientnet_lite0", weights=None, layers=None, resize=224, crop=None,

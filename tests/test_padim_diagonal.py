@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adshift.detectors.padim_diagonal import Fit, Moments, PadimDiagonal, Score
 from adshift.errors import AdshiftError
-from adshift.methods.padim_diagonal import Fit, Moments, PadimDiagonal, Score
 from gaussians import embedding, features
 
 FIT, HOW = Fit(layers=(1, 2, 3), n_features=15, regularisation=0.01), Score(smoothing=2.0)

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adshift.detectors import padim, padim_streaming
+from adshift.detectors.padim_streaming import Comoments, Fit, PadimStreaming, Score
 from adshift.errors import AdshiftError
-from adshift.features import Features
-from adshift.methods import padim, padim_streaming
-from adshift.methods.padim_streaming import Comoments, Fit, PadimStreaming, Score
+from adshift.features.store import Features
 from gaussians import embedding, features
 
 FIT, HOW = Fit(layers=(1, 2, 3), n_features=15, regularisation=0.01), Score(smoothing=2.0)

@@ -13,9 +13,9 @@ import scipy.stats
 from PIL import Image
 
 import fake_run
+from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
-from adshift.paths import scores_path
-from adshift.records import Predictions
+from adshift.project.paths import scores_path
 from adshift.report import page, payload, pictures, plots, tables
 from adshift.report.pictures import BY_NAME
 from adshift.report.tables import Estimate

@@ -8,8 +8,9 @@ import pytest
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
-from adshift import methods, params
+from adshift.detectors import registry
 from adshift.errors import AdshiftError
+from adshift.project import params
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 
@@ -128,8 +129,8 @@ def numbers(schema: Any, definitions: Any, path: str) -> Iterator[tuple[str, Map
 
 def all_numbers() -> list[tuple[str, Mapping[str, Any]]]:
     found = []
-    for section in (*params.SECTIONS, *methods.REGISTRY):
-        kind = methods.schema(section) if section in methods.REGISTRY else params.SECTIONS[section]
+    for section in (*params.SECTIONS, *registry.REGISTRY):
+        kind = registry.schema(section) if section in registry.REGISTRY else params.SECTIONS[section]
         schema = TypeAdapter(kind).json_schema()
         found += list(numbers(schema, schema.get("$defs", {}), section))
     return found

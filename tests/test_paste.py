@@ -7,11 +7,11 @@ import pytest
 from pydantic import ValidationError
 
 import students
+from adshift.detectors import training
+from adshift.detectors.paste import Fit, PaSTe, Score, stages_behind
+from adshift.detectors.students import distances
 from adshift.errors import AdshiftError
-from adshift.methods import training
-from adshift.methods.paste import Fit, PaSTe, Score, stages_behind
-from adshift.methods.students import distances
-from adshift.parallel import torch_threads
+from adshift.runtime.parallel import torch_threads
 
 FIT = Fit(shared=1, layers=(2, 3), epochs=6, batch=4, learning_rate=0.4)
 HOW = Score(smoothing=0.0)

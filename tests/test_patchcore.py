@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adshift.coreset import covering_radius
+from adshift.detectors import storage
+from adshift.detectors.patchcore import Fit, PatchCore, Score, softmax_weight
+from adshift.detectors.records import Predictions
+from adshift.detectors.registry import detector_class
 from adshift.errors import AdshiftError
-from adshift.features import Features
-from adshift.methods import detector_class, storage
-from adshift.methods.patchcore import Fit, PatchCore, Score, softmax_weight
-from adshift.records import Predictions
+from adshift.features.store import Features
+from adshift.search.coreset import covering_radius
 
 FIT: dict[str, Any] = {
     "layers": (2, 3), "pool": 3, "stride": 1, "projection": 8, "coreset": 0.2, "chunk_patches": None,

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adshift.detectors import patchcore, storage
+from adshift.detectors.patchcore_pq import Fit, PatchCorePQ, Score
+from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
-from adshift.features import Features
-from adshift.methods import patchcore, storage
-from adshift.methods.patchcore_pq import Fit, PatchCorePQ, Score
-from adshift.quantization import Codes, QuantizedNeighbors, quantize
-from adshift.records import Predictions
+from adshift.features.store import Features
+from adshift.search.quantized import Codes, QuantizedNeighbors, quantize
 from test_coreset import clustered
 from test_patchcore import FIT as EXACT
 from test_patchcore import features

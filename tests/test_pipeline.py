@@ -11,10 +11,11 @@ import pytest
 from ruamel.yaml import YAML
 
 import budgets
-from adshift import package, sources
-from adshift.paths import DOMAINS
+from adshift.deploy import package
+from adshift.project import sources
+from adshift.project.paths import DOMAINS
 from faults.damage import MADE_AGAIN, carried_over, reproduce_damaged
-from tiny import CLASSES, DETECTORS, Project, flip, plain, write_tree
+from tiny import CLASSES, PIPELINE, Project, flip, plain, write_tree
 
 PLUMBING = {str(path) for path in sources.PLUMBING}  # no output depends on these
 
@@ -236,7 +237,7 @@ def test_a_scoring_knob_refits_nothing(restored: Project) -> None:
 
 
 def test_a_changed_module_runs_what_imports_it(restored: Project) -> None:
-    module = restored.folder / "src/adshift/calibration.py"
+    module = restored.folder / "src/adshift/evaluation/calibration.py"
     module.write_text(module.read_text() + "\n")
     groups = {name.split("@")[0] for name in restored.ran(restored.dvc("repro"))}
     assert {"sources", "calibrate", "evaluate", "package"} <= groups
@@ -319,7 +320,7 @@ def test_a_summary_alone_is_shown(project: Project, tmp_path: Path) -> None:
     """In a clone that has pulled nothing, and after a change of code."""
     project.git("clone", "-q", str(project.folder), str(tmp_path / "clone"))
     clone = Project(tmp_path / "clone")
-    module = clone.folder / "src/adshift/calibration.py"
+    module = clone.folder / "src/adshift/evaluation/calibration.py"
     module.write_text(module.read_text() + "\n")
     assert clone.run("adshift", "summary").stdout == project.run("adshift", "summary").stdout
 
@@ -344,7 +345,7 @@ def test_a_new_class_runs_no_item_of_another(restored: Project) -> None:
     """One model of the new class is made and scored; of what is left to do, nothing is another class's."""
     restored.change(classes=list(CLASSES))
     wanted = f"patchcore-{CLASSES[2]}"
-    ran = restored.ran(restored.dvc("repro", f"{DETECTORS}:score@{wanted}"))
+    ran = restored.ran(restored.dvc("repro", f"{PIPELINE}:score@{wanted}"))
     assert ran == {
         "check", "prepare", "split", f"shift@{CLASSES[2]}", f"score@{wanted}",
         *(f"embed@{CLASSES[2]}-{domain}" for domain in DOMAINS), *(f"fit@{wanted}-{domain}" for domain in DOMAINS),

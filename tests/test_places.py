@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from adshift import places
+from adshift.data import image_files
+from adshift.data.image_files import Closed, Search
 from adshift.errors import AdshiftError
-from adshift.places import Closed, Search
 
 
 def tree(root: Path, *names: str) -> Path:
@@ -64,7 +64,7 @@ def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path) -> None:
         images, told, _ = found(where)
         assert (images, told) == ([] if where == shut else [f"{tmp_path}/1.png"], [shut]), where
     with pytest.raises(AdshiftError, match=r"sub/closed: cannot be looked at \(Permission denied\)\n  remedy: mend"):
-        places.images([str(tmp_path)])
+        image_files.images([str(tmp_path)])
 
 
 def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 from ruamel.yaml import YAML
 
 import fake_run
-from adshift import offline
+from adshift.evaluation.scenarios import SCENARIOS
+from adshift.project import offline
 from adshift.report import page, plots, tables
-from adshift.scenarios import SCENARIOS
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = ROOT / ".dvc" / "plots"

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from adshift import datasets, params, presets
+from adshift.data import datasets
 from adshift.errors import AdshiftError
+from adshift.project import params, presets
 from test_adapters import write_btad, write_mvtec_ad_2, write_real_iad, write_visa
 from tiny import ROOT, write_tree
 
@@ -18,7 +19,7 @@ from tiny import ROOT, write_tree
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with params.yaml, the sample's recipe and a tiny data set."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    shutil.copytree(ROOT / "src/adshift/datasets", tmp_path / "src/adshift/datasets")
+    shutil.copytree(ROOT / "src/adshift/data/datasets", tmp_path / "src/adshift/data/datasets")
     write_tree(tmp_path / "raw", ("dots", "waves"))
     monkeypatch.chdir(tmp_path)
     return tmp_path

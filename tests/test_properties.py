@@ -18,11 +18,13 @@ from ruamel.yaml import YAML
 from scipy.ndimage import binary_dilation, binary_erosion
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from adshift import params, shift, split_file, splits
-from adshift.coreset import greedy, greedy_in_chunks
+from adshift.data import split_file, splits
+from adshift.data.shift import synthetic
+from adshift.data.shift.synthetic import Affine, Crop, Draw
 from adshift.errors import AdshiftError
-from adshift.metrics.pixel import pixel_metrics
-from adshift.shift import Affine, Crop, Draw
+from adshift.evaluation.metrics.pixel import pixel_metrics
+from adshift.project import params
+from adshift.search.coreset import greedy, greedy_in_chunks
 from test_coreset import plain
 from test_splits import images as images_of
 from test_splits import settings as split_settings
@@ -162,7 +164,7 @@ def test_image_and_mask_agree_to_a_pixel(geometry: Any, border: Any, height: int
     mask = np.hypot(row - disc[0] * height, column - disc[1] * width) < disc[2] * min(height, width)
     image = np.repeat(np.where(mask, 255, 0).astype(np.uint8)[..., None], 3, axis=2)
     drawn = Draw(geometry=geometry, border=border)
-    seen, marked = shift.apply(image, drawn)[..., 0] > 127, shift.apply_mask(mask, drawn)
+    seen, marked = synthetic.apply(image, drawn)[..., 0] > 127, synthetic.apply_mask(mask, drawn)
     assert marked.dtype == bool and marked.shape == mask.shape == seen.shape
     around = np.ones((3, 3), bool)
     assert not (marked & ~binary_dilation(seen, around))[1:-1, 1:-1].any()

@@ -8,13 +8,15 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from adshift import evaluation, methods, split_file, splits, thresholds
-from adshift.manifest import Item, anomalous
-from adshift.params import Calibrate, Split
-from adshift.paths import features_path, scores_path, split_path
-from adshift.records import Predictions
-from adshift.scenarios import SCENARIOS
-from adshift.stage import write_json
+from adshift.data import split_file, splits
+from adshift.data.manifest import Item, anomalous
+from adshift.detectors import registry
+from adshift.detectors.records import Predictions
+from adshift.evaluation import image_level, thresholds
+from adshift.evaluation.scenarios import SCENARIOS
+from adshift.project.params import Calibrate, Split
+from adshift.project.paths import features_path, scores_path, split_path
+from adshift.project.stage import write_json
 from tiny import ROOT
 
 NAMES = [f"{part}/{i}" for part in ("test/cut", "test/good", "train/good") for i in range(10)]
@@ -50,8 +52,8 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec = importlib.util.spec_from_file_location("score", ROOT / "stages/score.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(methods, "detector_class", lambda _: Detector)
-    monkeypatch.setattr(methods, "settings", lambda *_: None)
+    monkeypatch.setattr(registry, "detector_class", lambda _: Detector)
+    monkeypatch.setattr(registry, "settings", lambda *_: None)
     monkeypatch.setattr(
         sys, "argv", ["score.py", "--dataset=set", "--method=padim", "--model=01", "--pairs=clean-on-clean"]
     )
@@ -90,10 +92,10 @@ def test_f1_at_a_threshold_chosen_on_test_is_the_upper_bound_and_says_so(
     rule = Calibrate(rule="f1_exact", steps=1000, target_fpr=0.05)
     for protocol, on in (("official", "test"), ("study", "val")):
         found = run(stage, protocol)
-        for module in (thresholds, evaluation):
+        for module in (thresholds, image_level):
             monkeypatch.setattr(module, "predictions", lambda part, *_, found=found: found[part])
         chosen = thresholds.thresholds("set", "padim", ["01"], rule, split_file.calibrated_on(protocol))
-        report = evaluation.image_level("set", "padim", ("01",), chosen, 42, 100)["report"]
+        report = image_level.image_level("set", "padim", ("01",), chosen, 42, 100)["report"]
         assert report["on"] == on
         assert {record["on"] for record in chosen["01"].values()} == {on}
         clean = report["classes"]["01"][SCENARIOS[0].name]

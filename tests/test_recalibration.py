@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from adshift import recalibration
-from adshift.calibration import calibrate, decide
+from adshift.deploy import recalibration
+from adshift.deploy.recalibration import chosen_rate, clopper_pearson, conformal, needed, recalibrate
 from adshift.errors import AdshiftError
-from adshift.params import Calibrate
-from adshift.recalibration import chosen_rate, clopper_pearson, conformal, needed, recalibrate
+from adshift.evaluation.calibration import calibrate, decide
+from adshift.project.params import Calibrate
 
 NONE = np.empty(0)
 

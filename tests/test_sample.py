@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from adshift import datasets, images
-from adshift.datasets import drawing, sample, scenes
+from adshift.data import datasets, images
+from adshift.data.datasets import drawing, sample, scenes
 from adshift.errors import AdshiftError
-from adshift.seeding import generator
+from adshift.runtime.seeding import generator
 
 RECIPE = sample.__file__
 BRUSHES = [brush for brush in (*scenes.NUT_DEFECTS.values(), *scenes.CARPET_DEFECTS.values(), scenes.ABRASION) if brush]

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import by_hand
-from adshift import pairs, paths
-from adshift.scenarios import SCENARIOS
+from adshift.evaluation import pairs
+from adshift.evaluation.scenarios import SCENARIOS
+from adshift.project import paths
 
 # name: domains of the training, validation and test images, one model for all classes, one threshold for all classes
 WRITTEN_OUT = {

@@ -9,11 +9,13 @@ import pytest
 from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from adshift import images, manifest, params, shift
+from adshift.data import images, manifest
+from adshift.data.manifest import Item
+from adshift.data.shift import synthetic
+from adshift.data.shift.synthetic import Affine, Blur, Color, Crop, Draw, Linear, Noise, Radial
 from adshift.errors import AdshiftError
-from adshift.manifest import Item
-from adshift.params import _validate
-from adshift.shift import Affine, Blur, Color, Crop, Draw, Linear, Noise, Radial
+from adshift.project import params
+from adshift.project.params import _validate
 
 SIDE = 96
 FAMILIES = ("geometry", "color", "illumination", "blur", "noise")
@@ -56,7 +58,7 @@ def picture(seed: int = 0, height: int = SIDE, width: int = SIDE) -> np.ndarray:
 
 
 def many(count: int = 400, **changes: object) -> list[Draw]:
-    return [shift.draw(settings(**changes), 42, "nut", f"test/good/{place}") for place in range(count)]
+    return [synthetic.draw(settings(**changes), 42, "nut", f"test/good/{place}") for place in range(count)]
 
 
 # What is drawn
@@ -125,7 +127,7 @@ def test_a_probability_changes_who_is_drawn_but_not_what() -> None:
 
 
 def test_the_draw_depends_on_seed_and_names() -> None:
-    draw = partial(shift.draw, settings())
+    draw = partial(synthetic.draw, settings())
     assert draw(42, "nut", "a") == draw(42, "nut", "a")
     assert (
         len({draw(*names).geometry for names in [(42, "nut", "a"), (43, "nut", "a"), (42, "nut", "b"), (42, "x", "a")]})
@@ -138,11 +140,11 @@ def test_a_geometry_that_loses_the_defect_is_drawn_again() -> None:
     mask[:6, :6] = True
     tries, lost = [], 0
     for place in range(100):
-        drawn = shift.draw(settings(geometry_translation=0.3), 42, "nut", str(place), mask=mask)
-        free = shift.draw(settings(geometry_translation=0.3), 42, "nut", str(place))
-        assert shift.kept_share(mask, drawn.geometry) >= 0.5
+        drawn = synthetic.draw(settings(geometry_translation=0.3), 42, "nut", str(place), mask=mask)
+        free = synthetic.draw(settings(geometry_translation=0.3), 42, "nut", str(place))
+        assert synthetic.kept_share(mask, drawn.geometry) >= 0.5
         assert (drawn.geometry == free.geometry) == (drawn.tries == 1)
-        lost += shift.kept_share(mask, free.geometry) < 0.5
+        lost += synthetic.kept_share(mask, free.geometry) < 0.5
         tries.append(drawn.tries)
     assert lost == sum(count > 1 for count in tries) > 20
 
@@ -151,23 +153,23 @@ def test_a_defect_that_no_geometry_keeps_is_kept_as_well_as_can_be() -> None:
     mask = np.zeros((SIDE, SIDE), bool)
     mask[0, 0] = mask[0, -1] = mask[-1, 0] = mask[-1, -1] = True
     # Twice the size: no corner stays.
-    drawn = shift.draw(settings(geometry_scale=[2, 2]), 42, "nut", "a", mask=mask)
-    assert drawn.tries == shift.TRIES
-    assert shift.kept_share(mask, drawn.geometry) == 0
-    assert shift.apply(picture(), drawn).shape == (SIDE, SIDE, 3)
+    drawn = synthetic.draw(settings(geometry_scale=[2, 2]), 42, "nut", "a", mask=mask)
+    assert drawn.tries == synthetic.TRIES
+    assert synthetic.kept_share(mask, drawn.geometry) == 0
+    assert synthetic.apply(picture(), drawn).shape == (SIDE, SIDE, 3)
     # Two to four times the size: a quarter to a sixteenth of the whole stays, and the most is taken.
     everywhere = np.ones((SIDE, SIDE), bool)
-    drawn = shift.draw(settings(geometry_scale=[2, 4]), 42, "nut", "a", mask=everywhere)
-    assert drawn.tries == shift.TRIES
-    assert shift.kept_share(everywhere, drawn.geometry) > 0.2
+    drawn = synthetic.draw(settings(geometry_scale=[2, 4]), 42, "nut", "a", mask=everywhere)
+    assert drawn.tries == synthetic.TRIES
+    assert synthetic.kept_share(everywhere, drawn.geometry) > 0.2
 
 
 def test_kept_share_counts_the_pixels_that_stay() -> None:
     mask = np.zeros((10, 20), bool)
     mask[:, :4] = True
     half = Affine(rotation=0.0, scale=1.0, shift_x=-0.1, shift_y=0.0)  # two columns to the left
-    assert shift.kept_share(mask, half) == 0.5
-    assert shift.kept_share(mask, None) == 1
+    assert synthetic.kept_share(mask, half) == 0.5
+    assert synthetic.kept_share(mask, None) == 1
 
 
 # Records
@@ -178,7 +180,7 @@ def test_a_record_brings_the_image_back_byte_for_byte() -> None:
     for drawn in [*many(12), *many(12, geometry_kind="resized_crop", border="wrap"), EVERYTHING]:
         again = Draw.from_dict(json.loads(json.dumps(drawn.to_dict())))
         assert again == drawn
-        assert np.array_equal(shift.apply(image, again), shift.apply(image, drawn))
+        assert np.array_equal(synthetic.apply(image, again), synthetic.apply(image, drawn))
 
 
 @pytest.mark.parametrize(
@@ -209,38 +211,38 @@ def test_an_identity_leaves_every_byte(drawn: Draw) -> None:
     every = np.arange(256, dtype=np.uint8)
     image = np.stack([np.tile(every, (64, 1)), picture(0, 64, 256)[..., 0], np.tile(every[::-1], (64, 1))], axis=-1)
     before = image.copy()
-    assert np.array_equal(shift.apply(image, drawn), image)
+    assert np.array_equal(synthetic.apply(image, drawn), image)
     assert np.array_equal(image, before)
     mask = image[..., 1] > 99
-    assert np.array_equal(shift.apply_mask(mask, drawn), mask)
+    assert np.array_equal(synthetic.apply_mask(mask, drawn), mask)
 
 
 def test_the_geometry_moves_as_it_says() -> None:
     image = np.zeros((40, 80, 3), np.uint8)
     image[20, 40] = 255
     move = Draw(geometry=Affine(rotation=0.0, scale=1.0, shift_x=0.125, shift_y=-0.25))
-    assert np.argwhere(shift.apply(image, move)[..., 0] == 255).tolist() == [[10, 50]]  # right, and up
+    assert np.argwhere(synthetic.apply(image, move)[..., 0] == 255).tolist() == [[10, 50]]  # right, and up
 
     image = np.zeros((41, 41, 3), np.uint8)
     image[20, 30] = 255  # to the right of the centre
     turn = Draw(geometry=Affine(rotation=90.0, scale=1.0, shift_x=0.0, shift_y=0.0))
-    assert np.argwhere(shift.apply(image, turn)[..., 0] > 250).tolist() == [[10, 20]]  # counter-clockwise: above it
+    assert np.argwhere(synthetic.apply(image, turn)[..., 0] > 250).tolist() == [[10, 20]]  # counter-clockwise: above it
     shrink = Draw(geometry=Affine(rotation=0.0, scale=0.5, shift_x=0.0, shift_y=0.0), border="constant")
-    assert np.argwhere(shift.apply(image, shrink)[..., 0] > 250).tolist() == [[20, 25]]
+    assert np.argwhere(synthetic.apply(image, shrink)[..., 0] > 250).tolist() == [[20, 25]]
 
 
 def test_a_crop_enlarges_its_box_to_the_image() -> None:
     image = np.zeros((8, 8, 3), np.uint8)
     image[:4, 4:] = 255  # the upper right quarter
     drawn = Draw(geometry=Crop(left=0.5, top=0.0, width=0.5, height=0.5), border="edge")
-    shifted = shift.apply(image, drawn)
+    shifted = synthetic.apply(image, drawn)
     assert (shifted[:7, 1:] == 255).all()
-    mask = shift.apply_mask(image[..., 0] > 0, drawn)
+    mask = synthetic.apply_mask(image[..., 0] > 0, drawn)
     assert mask.all()
 
     ramp = np.arange(0, 256, 32, dtype=np.uint8)[None, :, None] * np.ones((8, 1, 3), np.uint8)
     # The box's left edge is at 3.5 in pixel centres; the result's first pixel lies half of its own width further.
-    assert shift.apply(ramp, drawn)[4, :, 0].tolist()[:6] == [120, 136, 152, 168, 184, 200]
+    assert synthetic.apply(ramp, drawn)[4, :, 0].tolist()[:6] == [120, 136, 152, 168, 184, 200]
 
 
 @pytest.mark.parametrize("border", ["reflect", "edge", "wrap", "constant"])
@@ -251,7 +253,7 @@ def test_the_mask_goes_where_the_image_goes(kind: str, border: str) -> None:
     image = np.repeat(np.where(mask, 255, 0).astype(np.uint8)[..., None], 3, axis=2)
     for drawn in many(25, geometry_kind=kind, border=border):
         geometry = Draw(border=drawn.border, geometry=drawn.geometry)
-        seen, marked = shift.apply(image, geometry)[..., 0] > 127, shift.apply_mask(mask, geometry)
+        seen, marked = synthetic.apply(image, geometry)[..., 0] > 127, synthetic.apply_mask(mask, geometry)
         assert marked.dtype == bool and marked.shape == mask.shape
         assert marked.any()
         assert not (marked & ~binary_dilation(seen, iterations=1)).any()
@@ -262,7 +264,7 @@ def test_borders() -> None:
     image = np.full((50, 50, 3), 200, np.uint8)
     image[:, :5] = 100
     geometry = Affine(rotation=0.0, scale=1.0, shift_x=0.2, shift_y=0.0)  # uncovers ten columns at the left
-    left = {border: shift.apply(image, Draw(geometry=geometry, border=border))[25, :10, 0].tolist()
+    left = {border: synthetic.apply(image, Draw(geometry=geometry, border=border))[25, :10, 0].tolist()
             for border in ("reflect", "edge", "wrap", "constant")}  # fmt: skip
     assert left == {"reflect": [200] * 6 + [100] * 4, "edge": [100] * 10, "wrap": [200] * 10, "constant": [0] * 10}
 
@@ -270,9 +272,9 @@ def test_borders() -> None:
 def test_masks_meet_geometry_alone() -> None:
     mask = picture()[..., 0] > 200
     only = EVERYTHING.model_copy(update={"color": None, "illumination": None, "blur": None, "noise": None})
-    assert np.array_equal(shift.apply_mask(mask, EVERYTHING), shift.apply_mask(mask, only))
+    assert np.array_equal(synthetic.apply_mask(mask, EVERYTHING), synthetic.apply_mask(mask, only))
     rest = EVERYTHING.model_copy(update={"geometry": None})
-    assert np.array_equal(shift.apply_mask(mask, rest), mask)
+    assert np.array_equal(synthetic.apply_mask(mask, rest), mask)
 
 
 # Light and sensor
@@ -285,12 +287,12 @@ def test_color_and_blur_are_torchvisions() -> None:
     pixels = picture(3, 40, 50).astype(np.float32) / 255
     tensor = torch.from_numpy(pixels.transpose(2, 0, 1))
     for factors in [(0.7, 1.3, 0.8), (1.3, 0.7, 1.3), (1.0, 1.0, 1.2)]:
-        ours = shift.adjust_color(pixels, Color(brightness=factors[0], contrast=factors[1], saturation=factors[2]))
+        ours = synthetic.adjust_color(pixels, Color(brightness=factors[0], contrast=factors[1], saturation=factors[2]))
         theirs = functional.adjust_brightness(tensor, factors[0])
         theirs = functional.adjust_saturation(functional.adjust_contrast(theirs, factors[1]), factors[2])
         np.testing.assert_allclose(ours, theirs.numpy().transpose(1, 2, 0), atol=1e-6)
     for kernel, sigma in [(3, 0.1), (3, 2.0), (5, 0.7), (5, 2.0)]:
-        ours = shift.blur(pixels, Blur(kernel=kernel, sigma=sigma))
+        ours = synthetic.blur(pixels, Blur(kernel=kernel, sigma=sigma))
         theirs = functional.gaussian_blur(tensor, [kernel, kernel], [sigma, sigma])
         np.testing.assert_allclose(ours, theirs.numpy().transpose(1, 2, 0), atol=1e-6)
 
@@ -300,7 +302,7 @@ def test_color_and_blur_are_torchvisions() -> None:
 def test_a_linear_light_darkens_its_edge(shape: tuple[int, int], smoothing: float) -> None:
     darkest = {"left": np.s_[:, :1], "right": np.s_[:, -1:], "top": np.s_[:1], "bottom": np.s_[-1:]}
     for edge, place in darkest.items():
-        field = shift.light(Linear(strength=0.4, edge=edge, smoothing=smoothing), *shape)
+        field = synthetic.light(Linear(strength=0.4, edge=edge, smoothing=smoothing), *shape)
         assert field.shape == shape and field.dtype == np.float32
         assert (field.min(), field.max()) == pytest.approx((0.4, 1.0), abs=1e-6)
         np.testing.assert_allclose(field[place], 0.4, atol=1e-5)
@@ -311,7 +313,7 @@ def test_a_linear_light_darkens_its_edge(shape: tuple[int, int], smoothing: floa
 
 
 def test_a_radial_light_is_brightest_at_its_centre() -> None:
-    field = shift.light(Radial(strength=0.4, x=0.25, y=0.5, smoothing=0.0), 100, 200)
+    field = synthetic.light(Radial(strength=0.4, x=0.25, y=0.5, smoothing=0.0), 100, 200)
     assert np.hypot(*np.subtract(np.unravel_index(field.argmax(), field.shape), (49.5, 49.5))) < 3
     assert field[0, -1] == field.min() == pytest.approx(0.4)
     assert field.max() == pytest.approx(1, abs=1e-6)
@@ -327,13 +329,13 @@ def test_the_coarse_light_is_the_full_one() -> None:
     ]:
         smooth = gaussian_filter(ramp, 80, mode="reflect")
         full = 1 - 0.6 * (smooth - smooth.min()) / np.ptp(smooth)
-        assert np.abs(shift.light(drawn, 300, 400) - full).max() < 1 / 255
+        assert np.abs(synthetic.light(drawn, 300, 400) - full).max() < 1 / 255
 
 
 def test_smoothing_makes_the_light_smoother() -> None:
     def curvature(smoothing: float) -> float:
         return float(
-            np.abs(np.diff(shift.light(Radial(strength=0.4, x=0.5, y=0.5, smoothing=smoothing), 256, 256), 2)).max()
+            np.abs(np.diff(synthetic.light(Radial(strength=0.4, x=0.5, y=0.5, smoothing=smoothing), 256, 256), 2)).max()
         )
 
     assert curvature(80.0) < curvature(20.0) < curvature(0.0)
@@ -341,48 +343,48 @@ def test_smoothing_makes_the_light_smoother() -> None:
 
 def test_noise_has_its_strength_and_its_seed() -> None:
     grey = np.full((128, 128, 3), 128, np.uint8)
-    noisy = shift.apply(grey, Draw(noise=Noise(sigma=0.05, seed=1)))
+    noisy = synthetic.apply(grey, Draw(noise=Noise(sigma=0.05, seed=1)))
     assert (noisy.astype(float) - 128).std() / 255 == pytest.approx(0.05, rel=0.02)
     assert abs(noisy.astype(float).mean() - 128) < 0.3
-    assert not np.array_equal(noisy, shift.apply(grey, Draw(noise=Noise(sigma=0.05, seed=2))))
-    white = shift.apply(np.full((32, 32, 3), 255, np.uint8), Draw(noise=Noise(sigma=0.05, seed=1)))
+    assert not np.array_equal(noisy, synthetic.apply(grey, Draw(noise=Noise(sigma=0.05, seed=2))))
+    white = synthetic.apply(np.full((32, 32, 3), 255, np.uint8), Draw(noise=Noise(sigma=0.05, seed=1)))
     assert white.max() == 255 and 200 < white.min() < 250  # clipped, not wrapped around
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_family_acts_alone(family: str) -> None:
     image = picture()
-    alone = shift.apply(image, Draw(**{family: getattr(EVERYTHING, family)}))
+    alone = synthetic.apply(image, Draw(**{family: getattr(EVERYTHING, family)}))
     assert np.mean(alone != image) > 0.5
-    without = shift.apply(image, EVERYTHING.model_copy(update={family: None}))
-    assert np.mean(without != shift.apply(image, EVERYTHING)) > 0.5
+    without = synthetic.apply(image, EVERYTHING.model_copy(update={family: None}))
+    assert np.mean(without != synthetic.apply(image, EVERYTHING)) > 0.5
 
 
 def test_families_follow_their_order() -> None:
     image = picture()
     by_hand = image
     for family in FAMILIES:
-        by_hand = shift.apply(by_hand, Draw(**{family: getattr(EVERYTHING, family)}))
+        by_hand = synthetic.apply(by_hand, Draw(**{family: getattr(EVERYTHING, family)}))
     # Rounding between the steps costs some grey levels; another order costs far more.
-    off = np.abs(shift.apply(image, EVERYTHING).astype(int) - by_hand)
+    off = np.abs(synthetic.apply(image, EVERYTHING).astype(int) - by_hand)
     assert off.max() <= 4
     noise_first = image
     for family in FAMILIES[::-1]:
-        noise_first = shift.apply(noise_first, Draw(**{family: getattr(EVERYTHING, family)}))
-    assert np.abs(shift.apply(image, EVERYTHING).astype(int) - noise_first).max() > 20
+        noise_first = synthetic.apply(noise_first, Draw(**{family: getattr(EVERYTHING, family)}))
+    assert np.abs(synthetic.apply(image, EVERYTHING).astype(int) - noise_first).max() > 20
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1), (2, 3), (33, 77)])
 def test_small_and_oblong_images(shape: tuple[int, int]) -> None:
-    shifted = shift.apply(picture(0, *shape), EVERYTHING)
+    shifted = synthetic.apply(picture(0, *shape), EVERYTHING)
     assert shifted.shape == (*shape, 3) and shifted.dtype == np.uint8
-    assert shift.apply_mask(np.ones(shape, bool), EVERYTHING).all()
+    assert synthetic.apply_mask(np.ones(shape, bool), EVERYTHING).all()
 
 
 def test_other_arrays_are_refused() -> None:
     for image in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((4, 4, 4), np.uint8)):
         with pytest.raises(ValueError, match="expected"):
-            shift.apply(image, Draw())
+            synthetic.apply(image, Draw())
 
 
 @pytest.mark.parametrize(
@@ -421,7 +423,7 @@ def clean(tmp_path: Path) -> list[Item]:
 
 def test_a_class_is_rendered_recorded_and_listed(clean: list[Item], tmp_path: Path) -> None:
     build, final = tmp_path / "build", tmp_path / "final"
-    shifted = shift.shift_class(clean, settings(), 42, "nut", build, final)
+    shifted = synthetic.shift_class(clean, settings(), 42, "nut", build, final)
     build.rename(final)
 
     assert manifest.read(final / "manifest.csv") == shifted
@@ -430,18 +432,18 @@ def test_a_class_is_rendered_recorded_and_listed(clean: list[Item], tmp_path: Pa
     expected = {f"images/{item.name}.png" for item in clean} | {f"masks/{item.name}.png" for item in clean if item.mask}
     assert files == expected | {"draws.jsonl", "manifest.csv"}
 
-    draws = shift.read_draws(final / "draws.jsonl")
+    draws = synthetic.read_draws(final / "draws.jsonl")
     before = {item.name: item for item in clean}
     assert list(draws) == sorted(before)
     for item in shifted:
         old = before[item.name]
         assert (item.part, item.defect, item.width, item.height) == (old.part, old.defect, old.width, old.height)
         # load_* check the hashes and the place; the recorded draw makes the very image.
-        assert np.array_equal(images.load_image(item), shift.apply(images.load_image(old), draws[item.name]))
+        assert np.array_equal(images.load_image(item), synthetic.apply(images.load_image(old), draws[item.name]))
         assert bool(item.mask) == bool(old.mask)
         if item.mask:
             assert set(np.unique(Image.open(item.mask))) == {0, 255}
-            assert np.array_equal(images.load_mask(item), shift.apply_mask(images.load_mask(old), draws[item.name]))
+            assert np.array_equal(images.load_mask(item), synthetic.apply_mask(images.load_mask(old), draws[item.name]))
     kept = {record["name"]: record["kept"] for record in map(json.loads, (final / "draws.jsonl").open())}
     assert all((kept[name] is None) == (not before[name].mask) for name in before)
     assert all(0.5 <= share <= 1 for share in kept.values() if share is not None)
@@ -453,7 +455,7 @@ def test_threads_order_and_company_change_no_byte(
     def render(items: list[Item], threads: int) -> dict[str, bytes]:
         monkeypatch.setenv("ADSHIFT_THREADS", str(threads))
         out = tmp_path / f"{threads}-{len(items)}"
-        shift.shift_class(items, settings(), 42, "nut", out, Path("data/shift/x/nut"))
+        synthetic.shift_class(items, settings(), 42, "nut", out, Path("data/shift/x/nut"))
         return {
             path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()
         }
@@ -471,4 +473,4 @@ def test_damaged_draws_are_refused(tmp_path: Path, content: str) -> None:
     if content:
         path.write_text(content)
     with pytest.raises(AdshiftError):
-        shift.read_draws(path)
+        synthetic.read_draws(path)

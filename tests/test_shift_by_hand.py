@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adshift import images, manifest, params, shift
+from adshift.data import images, manifest
+from adshift.data.manifest import Item
+from adshift.data.shift import synthetic
+from adshift.data.shift.synthetic import Affine, Blur, Color, Crop, Draw, Linear, Noise, Radial
 from adshift.errors import AdshiftError
-from adshift.manifest import Item
-from adshift.params import validate
-from adshift.shift import Affine, Blur, Color, Crop, Draw, Linear, Noise, Radial
+from adshift.project import params
+from adshift.project.params import validate
 
 ROOT = Path(__file__).parents[1]
 BORDERS = ("reflect", "edge", "wrap", "constant")
@@ -310,7 +312,7 @@ def test_every_number_that_is_drawn(kind: str) -> None:
     chosen = settings(geometry_kind=kind, border="wrap")
     for seed, name, place in product((0, 42), ("nut", "screw"), range(20)):
         image = f"test/good/{place}"
-        agree(shift.draw(chosen, seed, name, image), drawn(chosen, seed, name, image))
+        agree(synthetic.draw(chosen, seed, name, image), drawn(chosen, seed, name, image))
     assert settings(border="edge") != chosen
 
 
@@ -318,7 +320,7 @@ def test_every_number_that_is_drawn(kind: str) -> None:
 def test_what_is_off_is_not_drawn(family: str) -> None:
     chosen = settings(**{f"{family}_enabled": False})
     for place in range(20):
-        agree(shift.draw(chosen, 7, "nut", str(place)), drawn(chosen, 7, "nut", str(place)))
+        agree(synthetic.draw(chosen, 7, "nut", str(place)), drawn(chosen, 7, "nut", str(place)))
 
 
 def test_a_probability_of_one_is_always_and_of_nought_never() -> None:
@@ -326,7 +328,7 @@ def test_a_probability_of_one_is_always_and_of_nought_never() -> None:
     always = settings(**{f"{family}_probability": 1.0 for family in families})
     never = settings(**{f"{family}_probability": 0.0 for family in families})
     for place in range(50):
-        found = shift.draw(always, 7, "nut", str(place)), shift.draw(never, 7, "nut", str(place))
+        found = synthetic.draw(always, 7, "nut", str(place)), synthetic.draw(never, 7, "nut", str(place))
         assert all(getattr(found[0], family) and not getattr(found[1], family) for family in families)
 
 
@@ -344,18 +346,18 @@ def test_the_geometry_that_a_defect_asks_for() -> None:
         changes = {"geometry_kind": kind, "geometry_scale": [0.9, 1.5], "geometry_translation": 0.3}
         chosen = settings(**changes, geometry_crop_area=[0.1, 0.5])
         image = f"test/{key}/{place}"
-        found = shift.draw(chosen, 3, "nut", image, mask=mask)
+        found = synthetic.draw(chosen, 3, "nut", image, mask=mask)
         agree(found, drawn(chosen, 3, "nut", image, mask))
         tries.add(found.tries)
         if key == "empty":
-            assert found == shift.draw(chosen, 3, "nut", image)
+            assert found == synthetic.draw(chosen, 3, "nut", image)
     assert tries > {1, 2, 20}
 
 
 def test_what_stays_in_the_picture() -> None:
     for seed, geometry in enumerate([TURNED, LARGER, CUT, None]):
         mask = picture(11, 17, seed)[..., 0] > 150
-        assert shift.kept_share(mask, geometry) == pytest.approx(kept(mask, geometry))
+        assert synthetic.kept_share(mask, geometry) == pytest.approx(kept(mask, geometry))
     # Half a pixel outside of the outer centres is the picture's edge: on its left and upper side still inside.
     for mask, x, y, share in [
         (np.eye(10, dtype=bool), -0.05, 0.0, 1.0), (np.eye(10, dtype=bool), 0.05, 0.0, 0.9),
@@ -363,7 +365,7 @@ def test_what_stays_in_the_picture() -> None:
         (np.eye(10, dtype=bool), -0.1, 0.1, 0.8),
     ]:  # fmt: skip
         geometry = Affine(rotation=0.0, scale=1.0, shift_x=x, shift_y=y)
-        assert shift.kept_share(mask, geometry) == share, (x, y)
+        assert synthetic.kept_share(mask, geometry) == share, (x, y)
 
 
 # What it does
@@ -374,14 +376,14 @@ def test_what_stays_in_the_picture() -> None:
 @pytest.mark.parametrize("shape", [(7, 11), (12, 5)])
 def test_every_pixel_of_a_warped_image_and_mask(shape: tuple[int, int], geometry: Affine | Crop, border: str) -> None:
     image, move = picture(*shape) // 2 + 100, Draw(border=border, geometry=geometry)  # a constant border is darker
-    found = shift.apply(image, move)
+    found = synthetic.apply(image, move)
     assert found.dtype == np.uint8 and found.shape == image.shape
     assert np.abs(found - shifted(image, move)).max() < 0.51
     mask = image[..., 1] > 170
-    moved = shift.apply_mask(mask, move)
+    moved = synthetic.apply_mask(mask, move)
     assert moved.dtype == bool
     assert np.array_equal(moved, warped(mask.astype(np.uint8), geometry, border, nearest=True) > 0)
-    full = shift.apply_mask(np.ones(shape, bool), move)
+    full = synthetic.apply_mask(np.ones(shape, bool), move)
     assert full.all() or border == "constant"
 
 
@@ -402,13 +404,13 @@ def test_every_pixel_of_a_warped_image_and_mask(shape: tuple[int, int], geometry
 )  # fmt: skip
 def test_every_pixel_of_a_shifted_image(drawn_by_hand: dict[str, Any]) -> None:
     image = picture(9, 13, 4)
-    found = shift.apply(image, Draw(**drawn_by_hand))
+    found = synthetic.apply(image, Draw(**drawn_by_hand))
     assert np.abs(found - shifted(image, Draw(**drawn_by_hand))).max() < 0.51
 
 
 @pytest.mark.parametrize("edge", ["left", "right", "top", "bottom"])
 def test_a_light_without_smoothing_falls_evenly(edge: str) -> None:
-    field = shift.light(Linear(strength=0.25, edge=edge, smoothing=0.0), 6, 11)
+    field = synthetic.light(Linear(strength=0.25, edge=edge, smoothing=0.0), 6, 11)
     along = np.linspace(0.25, 1, 11) if edge in ("left", "right") else np.linspace(0.25, 1, 6)
     along = along if edge in ("left", "top") else along[::-1]
     even = np.broadcast_to(along[None] if edge in ("left", "right") else along[:, None], (6, 11))
@@ -426,7 +428,7 @@ def test_a_light_without_smoothing_falls_evenly(edge: str) -> None:
     ],
 )
 def test_every_place_of_a_light(light: Linear | Radial, shape: tuple[int, int]) -> None:
-    found = shift.light(light, *shape)
+    found = synthetic.light(light, *shape)
     assert found.dtype == np.float32 and found.shape == shape
     across = shape[1] if getattr(light, "edge", "") == "right" else shape[0]
     if across == 1 and isinstance(light, Linear):  # one pixel across has nothing to fall from
@@ -436,14 +438,14 @@ def test_every_place_of_a_light(light: Linear | Radial, shape: tuple[int, int]) 
 
 
 def test_one_pixel_keeps_its_light() -> None:
-    assert shift.light(SPOT, 1, 1).tolist() == [[1.0]]
+    assert synthetic.light(SPOT, 1, 1).tolist() == [[1.0]]
 
 
 def test_rounding_is_to_the_nearest_grey_level_and_clipped() -> None:
     image = np.array([[[10, 100, 200]]], np.uint8)
     brighter = Color(brightness=1.26, contrast=1.0, saturation=1.0)
-    assert shift.apply(image, Draw(color=brighter)).tolist() == [[[13, 126, 252]]]  # of 12.6, 126.0, 252.0
-    assert shift.apply(image, Draw(color=brighter.model_copy(update={"brightness": 2.0}))).tolist() == [
+    assert synthetic.apply(image, Draw(color=brighter)).tolist() == [[[13, 126, 252]]]  # of 12.6, 126.0, 252.0
+    assert synthetic.apply(image, Draw(color=brighter.model_copy(update={"brightness": 2.0}))).tolist() == [
         [[20, 200, 255]]
     ]
 
@@ -454,7 +456,9 @@ def test_an_image_is_worked_on_in_single_precision() -> None:
     one, most, strength = np.float32(255), np.float32(1), np.float32(0.05)
     noise = np.random.default_rng(9).standard_normal(image.shape, dtype=np.float32)
     values = np.minimum(np.maximum(image.astype(np.float32) / one + strength * noise, 0 * most), most) * one
-    assert np.array_equal(shift.apply(image, Draw(noise=Noise(sigma=0.05, seed=9))), values.round().astype(np.uint8))
+    assert np.array_equal(
+        synthetic.apply(image, Draw(noise=Noise(sigma=0.05, seed=9))), values.round().astype(np.uint8)
+    )
     double = np.clip(image / 255 + 0.05 * noise.astype(np.float64), 0, 1) * 255
     assert not np.array_equal(double.round().astype(np.uint8), values.round().astype(np.uint8))
 
@@ -484,7 +488,7 @@ def clean(tmp_path: Path) -> list[Item]:
 @pytest.mark.parametrize("border", BORDERS)
 def test_every_byte_of_a_shifted_class(clean: list[Item], tmp_path: Path, border: str) -> None:
     chosen, out, final = settings(border=border), tmp_path / "new" / "out", Path("data/shift/x/nut")
-    listed = shift.shift_class(clean, chosen, 5, "nut", out, final)
+    listed = synthetic.shift_class(clean, chosen, 5, "nut", out, final)
     assert manifest.read(out / "manifest.csv") == listed
     records = [json.loads(line) for line in (out / "draws.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [record["name"] for record in records] == sorted(item.name for item in clean)
@@ -523,21 +527,23 @@ def test_every_byte_of_a_shifted_class(clean: list[Item], tmp_path: Path, border
 
 def test_a_class_is_shifted_into_a_folder_that_is_there(clean: list[Item], tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    first, again = (shift.shift_class(clean, settings(), 5, "nut", tmp_path / "out", Path("there")) for _ in range(2))
+    first, again = (
+        synthetic.shift_class(clean, settings(), 5, "nut", tmp_path / "out", Path("there")) for _ in range(2)
+    )
     assert first == again
-    other = shift.shift_class(clean, settings(), 5, "screw", tmp_path / "other", Path("there"))
+    other = synthetic.shift_class(clean, settings(), 5, "screw", tmp_path / "other", Path("there"))
     assert not {item.sha256 for item in first} & {item.sha256 for item in other}
 
 
 def test_a_class_without_images_has_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out, seen, spread = tmp_path / "a" / "b", [], shift.map_ordered
+    out, seen, spread = tmp_path / "a" / "b", [], synthetic.map_ordered
 
     def watched(work: Any, items: Any, **how: Any) -> Any:
         seen.append(how)
         return spread(work, items, **how)
 
-    monkeypatch.setattr(shift, "map_ordered", watched)
-    assert shift.shift_class([], settings(), 5, "nut", out, Path("there")) == []
+    monkeypatch.setattr(synthetic, "map_ordered", watched)
+    assert synthetic.shift_class([], settings(), 5, "nut", out, Path("there")) == []
     assert (out / "draws.jsonl").read_bytes() == b""
     assert manifest.read(out / "manifest.csv") == []
     assert seen == [{"what": "shift nut"}]  # what a progress bar says
@@ -555,7 +561,7 @@ def test_a_record_has_every_number(tmp_path: Path) -> None:
     }  # fmt: skip
     path = tmp_path / "draws.jsonl"
     path.write_text("".join(json.dumps({"name": name, "draw": made.to_dict()}) + "\n" for name in ("b", "a")))
-    assert shift.read_draws(path) == {"b": made, "a": made}
+    assert synthetic.read_draws(path) == {"b": made, "a": made}
 
 
 BREAKS: list[tuple[str, dict[str, Any], Callable[[], dict[str, Any]]]] = [
@@ -587,7 +593,7 @@ def test_a_number_that_nothing_draws_is_refused(
     path = tmp_path / "draws.jsonl"
     path.write_text(json.dumps({"name": "a", "draw": broken}) + "\n")
     with pytest.raises(AdshiftError, match="damaged"):
-        shift.read_draws(path)
+        synthetic.read_draws(path)
 
 
 @pytest.mark.parametrize("content", [None, b"{", b'{"draw": {}}\n', b"[]\n", b'{"name": "a"}\n', b'"\xff"\n'])
@@ -596,7 +602,7 @@ def test_draws_that_cannot_be_read_name_their_file(tmp_path: Path, content: byte
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(AdshiftError) as error:
-        shift.read_draws(path)
+        synthetic.read_draws(path)
     assert error.value.what.startswith(f"{path}: not readable draws (") and error.value.what.endswith(")")
     assert error.value.remedy == "run `dvc repro`"
 
@@ -604,13 +610,13 @@ def test_draws_that_cannot_be_read_name_their_file(tmp_path: Path, content: byte
 @pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((2, 3, 4), np.uint8)])
 def test_an_array_of_another_kind_is_named(image: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"^image \(.*\) (uint8|float64): expected \(H, W, 3\) uint8$"):
-        shift.apply(image, Draw())
+        synthetic.apply(image, Draw())
 
 
 def test_the_arrays_that_are_given_stay_as_they_are() -> None:
     image, mask = picture(8, 8), picture(8, 8)[..., 0] > 99
     kept_image, kept_mask = image.copy(), mask.copy()
-    shift.apply(image, Draw(geometry=CUT, color=TINT, illumination=SPOT, noise=Noise(sigma=0.1, seed=1)))
+    synthetic.apply(image, Draw(geometry=CUT, color=TINT, illumination=SPOT, noise=Noise(sigma=0.1, seed=1)))
     for move in (Draw(), Draw(geometry=CUT)):
-        shift.apply_mask(mask, move)[:] = False
+        synthetic.apply_mask(mask, move)[:] = False
     assert np.array_equal(image, kept_image) and np.array_equal(mask, kept_mask)

@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from adshift import datasets, methods, sources
+from adshift.data import datasets
+from adshift.data.images import sha256
+from adshift.detectors import registry
 from adshift.errors import AdshiftError
-from adshift.images import sha256
+from adshift.project import sources
 from tiny import ROOT
 
-NEAREST = {"methods/nearest.py", "deep.py", "alone.py"}
+NEAREST = {"detectors/nearest.py", "deep.py", "alone.py"}
 PACK = {"pack/__init__.py", "pack/inner.py", "pack/page.html"}
 DEEPER = {"pack/deeper/__init__.py", "pack/deeper/leaf.py"}
-FAMILY = {"methods/family/__init__.py", "methods/family/base.py", "methods/family/other.py"}
+FAMILY = {"detectors/family/__init__.py", "detectors/family/base.py", "detectors/family/other.py"}
+FOLDER = {"data/datasets/__init__.py", "data/datasets/folder.py", "data/datasets/other.py"}
 
 
 METHODS = ("nearest", "beside", "above", "names", "far")
@@ -25,36 +28,38 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small tree of scripts and modules that import one another in every way there is."""
     monkeypatch.chdir(tmp_path)
     files = {
-        "stages/one.py": "import numpy\nfrom adshift import alone, params\nfrom adshift.stage import run",
+        "stages/one.py": "import numpy\nfrom adshift import alone\nfrom adshift.project import params, stage",
         "stages/two.py": "def main():\n    from adshift.pack.inner import thing",
         "src/adshift/__init__.py": "",
-        "src/adshift/params.py": "import adshift.unseen",
-        "src/adshift/stage.py": "",
+        "src/adshift/project/params.py": "import adshift.unseen",
+        "src/adshift/project/stage.py": "",
         "src/adshift/unseen.py": "",
         "src/adshift/alone.py": "import adshift.deep as d",
         "src/adshift/deep.py": "from adshift import alone",
         "src/adshift/pack/__init__.py": "",
         "src/adshift/pack/inner.py": "",
         "src/adshift/pack/page.html": "",
-        "src/adshift/datasets/__init__.py": "",
-        "src/adshift/datasets/folder.py": "from adshift.datasets import other",
-        "src/adshift/datasets/other.py": "",
-        "src/adshift/methods/__init__.py": "import adshift.unseen",
-        "src/adshift/methods/nearest.py": "from adshift import methods, deep",
-        "src/adshift/methods/beside.py": "from .nearest import thing",
-        "src/adshift/methods/above.py": "def fit():\n    from ..pack import inner as i\n    from ..alone import thing",
-        "src/adshift/methods/names.py": "from . import nearest\nfrom .. import pack",
+        "src/adshift/data/datasets/__init__.py": "",
+        "src/adshift/data/datasets/folder.py": "from adshift.data.datasets import other",
+        "src/adshift/data/datasets/other.py": "",
+        "src/adshift/detectors/registry.py": "import adshift.unseen",
+        "src/adshift/detectors/nearest.py": "from adshift.detectors import registry; from adshift import deep",
+        "src/adshift/detectors/beside.py": "from .nearest import thing",
+        "src/adshift/detectors/above.py": (
+            "def fit():\n    from ..pack import inner as i\n    from ..alone import thing"
+        ),
+        "src/adshift/detectors/names.py": "from . import nearest\nfrom .. import pack",
         "src/adshift/pack/deeper/__init__.py": "from .leaf import thing\nfrom ..inner import thing",
-        "src/adshift/pack/deeper/leaf.py": "from ...methods.family.base import thing",
-        "src/adshift/methods/family/__init__.py": "",
-        "src/adshift/methods/family/base.py": "from . import other\nfrom .. import nearest",
-        "src/adshift/methods/family/other.py": "",
-        "src/adshift/methods/far.py": "from ..pack.deeper import thing",
-        "src/adshift/methods/helper.py": "",
+        "src/adshift/pack/deeper/leaf.py": "from ...detectors.family.base import thing",
+        "src/adshift/detectors/family/__init__.py": "",
+        "src/adshift/detectors/family/base.py": "from . import other\nfrom .. import nearest",
+        "src/adshift/detectors/family/other.py": "",
+        "src/adshift/detectors/far.py": "from ..pack.deeper import thing",
+        "src/adshift/detectors/helper.py": "",
     }
     monkeypatch.setattr(sources, "REGISTRIES", {
-        "datasets": {"folder": "adshift.datasets.folder"},
-        "methods": {name: f"adshift.methods.{name}:Class" for name in METHODS},
+        "datasets": {"folder": "adshift.data.datasets.folder"},
+        "methods": {name: f"adshift.detectors.{name}:Class" for name in METHODS},
     })  # fmt: skip
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -72,12 +77,12 @@ def written(name: str) -> set[str]:
     [
         ("stages/one", {"stages/one.py", "alone.py", "deep.py"}),  # a cycle; plumbing is left out, and what it imports
         ("stages/two", {"stages/two.py", "pack/__init__.py", "pack/inner.py", "pack/page.html"}),
-        ("datasets/folder", {"datasets/__init__.py", "datasets/folder.py", "datasets/other.py"}),
-        ("methods/nearest", {"methods/nearest.py", "deep.py", "alone.py"}),
-        ("methods/beside", {"methods/beside.py", *NEAREST}),
-        ("methods/above", {"methods/above.py", *PACK, "alone.py", "deep.py"}),
-        ("methods/names", {"methods/names.py", *NEAREST, "pack/__init__.py", "pack/page.html"}),
-        ("methods/far", {"methods/far.py", *PACK, *DEEPER, *FAMILY, *NEAREST}),
+        ("datasets/folder", FOLDER),
+        ("methods/nearest", {"detectors/nearest.py", "deep.py", "alone.py"}),
+        ("methods/beside", {"detectors/beside.py", *NEAREST}),
+        ("methods/above", {"detectors/above.py", *PACK, "alone.py", "deep.py"}),
+        ("methods/names", {"detectors/names.py", *NEAREST, "pack/__init__.py", "pack/page.html"}),
+        ("methods/far", {"detectors/far.py", *PACK, *DEEPER, *FAMILY, *NEAREST}),
     ],
 )
 def test_imports_are_followed(project: Path, name: str, files: set[str]) -> None:
@@ -128,7 +133,8 @@ LOADERS = ("importlib", "runpy", "pkgutil", "imp", "zipimport")
 RUNNERS = ("__import__", "exec", "eval", "compile")
 # A registry's modules are roots of their own; a package of weights is none of ours; the last one resolves names.
 DYNAMIC = {
-    "methods/__init__.py", "datasets/__init__.py", "backbones/families.py", "backbones/weights.py", "sources.py",
+    "detectors/registry.py", "data/datasets/__init__.py", "features/backbones/families.py",
+    "features/backbones/weights.py", "project/sources.py",
 }  # fmt: skip
 
 
@@ -170,8 +176,8 @@ def test_what_runs_nothing_is_none() -> None:
 
 def test_a_registry_names_its_own_files() -> None:
     """Which `sources` takes for roots."""
-    assert all(place.split(":")[0] == f"adshift.methods.{name}" for name, place in methods.REGISTRY.items())
-    assert all(place == f"adshift.datasets.{name}" for name, place in datasets.REGISTRY.items())
+    assert all(place.split(":")[0] == f"adshift.detectors.{name}" for name, place in registry.REGISTRY.items())
+    assert all(place == f"adshift.data.datasets.{name}" for name, place in datasets.REGISTRY.items())
 
 
 CODE = '''"""Doc."""
@@ -258,8 +264,8 @@ def test_the_roots_of_the_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     sources.write(tmp_path)
     listed = json.loads((tmp_path / "stages/fit.json").read_text())["files"]
     assert listed["stages/fit.py"] == sources.digest(Path("stages/fit.py"))
-    assert "src/adshift/features.py" in listed
-    assert "src/adshift/coreset.py" in json.loads((tmp_path / "methods/patchcore.json").read_text())["files"]
+    assert "src/adshift/features/store.py" in listed
+    assert "src/adshift/search/coreset.py" in json.loads((tmp_path / "methods/patchcore.json").read_text())["files"]
     written = {path.stem for path in (tmp_path / "methods").iterdir()}
-    assert written == set(methods.REGISTRY)
+    assert written == set(registry.REGISTRY)
     assert json.loads((tmp_path / "stages/sources.json").read_text())["packages"] == {}  # else it could refuse to run

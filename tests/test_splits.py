@@ -17,11 +17,12 @@ from hypothesis import settings as checks
 from hypothesis import strategies as st
 from PIL import Image
 
-from adshift import checksums, contamination, split_file, splits
+from adshift.data import contamination, split_file, splits
+from adshift.data.images import sha256
+from adshift.data.manifest import Item
 from adshift.errors import AdshiftError
-from adshift.images import sha256
-from adshift.manifest import Item
-from adshift.params import Split
+from adshift.project.params import Split
+from adshift.runtime import checksums
 from tiny import ROOT, Project, write_tree
 
 TABLE = Path(__file__).parents[1] / "reference" / "shift_study_splits.csv"

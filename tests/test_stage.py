@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import isolation
-from adshift import jobs, parallel, seeding, stage
+from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
-from adshift.records import Predictions
+from adshift.project import jobs, stage
+from adshift.runtime import parallel, seeding
 from timing import END, fastest
 
 
@@ -42,7 +43,7 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from adshift.errors import AdshiftError
-from adshift.stage import output, run
+from adshift.project.stage import output, run
 
 def main():
     with output(Path(sys.argv[1])) as path:
@@ -126,7 +127,7 @@ def test_results_keep_the_items_order(monkeypatch: pytest.MonkeyPatch, threads: 
 
 FAULTS = """
 import resource, sys, threading
-from adshift.parallel import keep_memory
+from adshift.runtime.parallel import keep_memory
 
 def touch():
     block = bytearray(b"x") * 2**25

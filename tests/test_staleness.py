@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import staleness
-from adshift import repair
+from adshift.project import repair
 from adshift.studies import declare
 
 # Whose domain an image is in: prepare and split look at these.
@@ -27,43 +27,44 @@ SCORES = {"score", "score_unified"}
 ABLATION = {"ablate", "score_ablation"}
 CHECKS = {"check", "check_network"}
 TABLES = {"aggregate", "report", "timings"}
+SCENARIO_STAGES = {"calibrate", "evaluate", "evaluate_pixels", *TABLES, "package"}
 BANKS = ("patchcore", "patchcore_pq")
 GAUSSIANS = ("padim", "padim_streaming", "padim_diagonal")
 STUDENTS = ("paste", "stfpm")
 
 # {edit: stages that are stale at once}, by what the stages import. What is edited in code makes `sources` stale too.
 STALE: dict[tuple[str, str], set[str]] = {
-    ("comment", "src/adshift/seeding.py"): set(),
-    ("comment", "src/adshift/splits.py"): set(),
+    ("comment", "src/adshift/runtime/seeding.py"): set(),
+    ("comment", "src/adshift/data/splits.py"): set(),
     ("comment", "stages/fit.py"): set(),
-    ("docstring", "src/adshift/images.py"): set(),
-    ("layout", "src/adshift/distances.py"): set(),
-    ("function body", "src/adshift/params.py"): set(),
-    ("function body", "src/adshift/seeding.py"): {
+    ("docstring", "src/adshift/data/images.py"): set(),
+    ("layout", "src/adshift/search/kernels.py"): set(),
+    ("function body", "src/adshift/project/params.py"): set(),
+    ("function body", "src/adshift/runtime/seeding.py"): {
         *CHECKS, "prepare", "split", "shift", *FITS, "ablate", "evaluate", *TABLES, "package",
     },
-    ("function body", "src/adshift/images.py"): {
+    ("function body", "src/adshift/data/images.py"): {
         *CHECKS, "prepare", "split", "shift", "embed", "evaluate_pixels", "package", "report",
     },
-    ("renamed local", "src/adshift/distances.py"): {*of(*BANKS, *GAUSSIANS, "cfa"), *ABLATION},
-    ("function body", "src/adshift/datasets/sample.py"): {"check", "prepare"},
-    ("function body", "src/adshift/splits.py"): {*CHECKS, "split"},
-    ("renamed local", "src/adshift/split_file.py"): {
+    ("renamed local", "src/adshift/search/kernels.py"): {*of(*BANKS, *GAUSSIANS, "cfa"), *ABLATION},
+    ("function body", "src/adshift/data/datasets/sample.py"): {"check", "prepare"},
+    ("function body", "src/adshift/data/splits.py"): {*CHECKS, "split"},
+    ("renamed local", "src/adshift/data/split_file.py"): {
         *CHECKS, "split", *FITS, *SCORES, *ABLATION, "calibrate", "evaluate", *TABLES, "package",
     },
-    ("constant", "src/adshift/features.py"): {"check", *FITS, *SCORES, *ABLATION, "package"},
-    ("function body", "src/adshift/backbones/folding.py"): {*CHECKS, "embed", "package"},
-    ("function body", "src/adshift/backbones/mcunet.py"): {"check_network"},  # the one in use is timm's
-    ("constant", "src/adshift/coreset.py"): {*of(*BANKS), *ABLATION},
-    ("function body", "src/adshift/methods/padim.py"): of("padim"),
-    ("renamed local", "src/adshift/methods/training.py"): of(*STUDENTS, "cfa"),
-    ("function body", "src/adshift/scenarios.py"): {"calibrate", "evaluate", "evaluate_pixels", *TABLES, "package"},
-    ("function body", "src/adshift/calibration.py"): {"calibrate", "evaluate", *TABLES, "package"},
-    ("constant", "src/adshift/metrics/pro.py"): {"evaluate_pixels"},
-    ("function body", "src/adshift/metrics/bootstrap.py"): {"evaluate", *TABLES},
+    ("constant", "src/adshift/features/store.py"): {"check", *FITS, *SCORES, *ABLATION, "package"},
+    ("function body", "src/adshift/features/backbones/folding.py"): {*CHECKS, "embed", "package"},
+    ("function body", "src/adshift/features/backbones/edge/mcunet.py"): {"check_network"},  # the one in use is timm's
+    ("constant", "src/adshift/search/coreset.py"): {*of(*BANKS), *ABLATION},
+    ("function body", "src/adshift/detectors/padim.py"): of("padim"),
+    ("renamed local", "src/adshift/detectors/training.py"): of(*STUDENTS, "cfa"),
+    ("function body", "src/adshift/evaluation/scenarios.py"): SCENARIO_STAGES,
+    ("function body", "src/adshift/evaluation/calibration.py"): {"calibrate", "evaluate", *TABLES, "package"},
+    ("constant", "src/adshift/evaluation/metrics/pro.py"): {"evaluate_pixels"},
+    ("function body", "src/adshift/evaluation/intervals.py"): {"evaluate", *TABLES},
     ("renamed local", "src/adshift/report/page.py"): {"report"},
     ("template", "src/adshift/report/page.html"): {"report"},
-    ("function body", "src/adshift/package.py"): {"package"},
+    ("function body", "src/adshift/deploy/package.py"): {"package"},
     ("function body", "stages/score.py"): SCORES,
     ("version", "torch"): {*CHECKS, "embed", *of(*BANKS, "padim", *STUDENTS, "cfa"), *ABLATION},
     ("version", "timm"): {*CHECKS, "embed", *of(*STUDENTS)},
@@ -131,7 +132,9 @@ def test_every_edit_of_the_docs_is_expected() -> None:
     assert set(staleness.EDITS) == set(STALE)
 
 
-@pytest.mark.parametrize("edit", [("comment", "src/adshift/seeding.py"), ("constant", "src/adshift/metrics/pro.py")])
+@pytest.mark.parametrize(
+    "edit", [("comment", "src/adshift/runtime/seeding.py"), ("constant", "src/adshift/evaluation/metrics/pro.py")]
+)
 def test_dvc_finds_the_same_stages_after_an_edit(
     pipeline: staleness.Pipeline, code: Code, edit: tuple[str, str]
 ) -> None:

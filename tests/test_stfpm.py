@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 import students
-from adshift import embedding, images
+from adshift.data import images
+from adshift.data.manifest import Item
+from adshift.detectors.stfpm import Fit, Score, Stfpm
 from adshift.errors import AdshiftError
-from adshift.features import Features
-from adshift.manifest import Item
-from adshift.methods.stfpm import Fit, Score, Stfpm
-from adshift.parallel import torch_threads
+from adshift.features import extract
+from adshift.features.store import Features
+from adshift.runtime.parallel import torch_threads
 
 FIT, HOW = Fit(layers=(1, 2, 3), epochs=6, batch=4, learning_rate=0.4), Score(smoothing=0.0)
 
@@ -121,7 +122,7 @@ def test_stored_images_are_the_networks_input(tmp_path: Path, kept: bool) -> Non
         def __call__(self, batch: np.ndarray) -> list[np.ndarray]:
             return [batch[:, ::2, ::2].astype(np.float32)]
 
-    embedding.embed(items, Tiny(), tmp_path / "features", what="tiny")  # type: ignore[arg-type]
+    extract.embed(items, Tiny(), tmp_path / "features", what="tiny")  # type: ignore[arg-type]
     found = Features.open(tmp_path / "features").take([3, 0])
     expected = np.stack([images.fit(images.load_image(items[index]), 40, 32) for index in (3, 0)])
     np.testing.assert_array_equal(found.maps(1), expected[:, ::2, ::2])

@@ -15,11 +15,14 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from adshift import guard, methods, params, shift
+from adshift.data.shift import synthetic
+from adshift.detectors import registry
 from adshift.errors import AdshiftError
+from adshift.project import params
 from adshift.report import plots
+from adshift.runtime import signals
 from adshift.studies import command, declare, queue, results
-from tiny import CLASSES, DETECTORS, ROOT, Project, write_tree
+from tiny import CLASSES, PIPELINE, ROOT, Project, write_tree
 
 STUDIES = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))
 SMALL: dict[str, Any] = {
@@ -42,7 +45,7 @@ PUBLISHED = {
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """params.yaml, the sample's recipe and the shipped studies, as the working directory."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    shutil.copytree(ROOT / "src/adshift/datasets", tmp_path / "src/adshift/datasets")
+    shutil.copytree(ROOT / "src/adshift/data/datasets", tmp_path / "src/adshift/data/datasets")
     shutil.copytree(ROOT / "studies", tmp_path / "studies", ignore=shutil.ignore_patterns("results"))
     (tmp_path / "reference").symlink_to(ROOT / "reference")
     monkeypatch.chdir(tmp_path)
@@ -175,7 +178,7 @@ def test_a_setting_that_cannot_be(folder: Path, change: str, said: str) -> None:
 @pytest.mark.parametrize("name", [name for name in STUDIES if name != "xai"])  # which needs three data sets
 def test_what_is_shipped_is_sound(folder: Path, name: str) -> None:
     study = declare.read(name)
-    if name == "pq" and "patchcore_pq" not in methods.REGISTRY:
+    if name == "pq" and "patchcore_pq" not in registry.REGISTRY:
         pytest.skip("the method is not there")
     found = expand(study)
     assert len({one.name for one in found}) == len(found) > 1
@@ -215,7 +218,9 @@ def test_which_drift_hurts_switches_every_family_alone(folder: Path) -> None:
     for one in expand(study):
         values = params.read()
         declare._set_all(values, one.changes, Path("drift"))
-        drawn = [shift.draw(params.validate(values, Path("drift")).shift, 1, "x", str(place)) for place in range(20)]
+        drawn = [
+            synthetic.draw(params.validate(values, Path("drift")).shift, 1, "x", str(place)) for place in range(20)
+        ]
         moves = {
             "rotation": any(draw.geometry.rotation for draw in drawn),  # type: ignore[union-attr]
             "scale": any(draw.geometry.scale != 1 for draw in drawn),  # type: ignore[union-attr]
@@ -576,7 +581,7 @@ def test_a_study_runs_through_dvcs_queue(tmp_path: Path, monkeypatch: pytest.Mon
     assert "PaDiM, diagonal" in (tmp_path / "studies/results/small/small.md").read_text()
     (last,) = {row["experiment"] for row in rows if row["rule"] == "f1_exact"}
     log = project.dvc("queue", "logs", last)
-    assert "Running stage 'calibrate'" in log and f"Running stage '{DETECTORS}:embed@" not in log
+    assert "Running stage 'calibrate'" in log and f"Running stage '{PIPELINE}:embed@" not in log
     assert json.loads((tmp_path / "metrics/summary.json").read_text()) == json.loads(
         (ROOT / "metrics/summary.json").read_text()
     )  # the workspace is left as it was
@@ -589,6 +594,6 @@ def test_what_a_command_leaves_running_is_not_waited_for() -> None:
     """`dvc queue start` leaves workers that hold its output open."""
     left = int(queue._run("sh", "-c", "sleep 60 & echo $!"))
     try:
-        assert guard.alive(left)
+        assert signals.alive(left)
     finally:
         os.kill(left, signal.SIGKILL)

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 import fake_run
-from adshift import checksums
 from adshift.errors import AdshiftError
-from adshift.paths import split_path
+from adshift.evaluation.scenarios import SCENARIOS
+from adshift.project.paths import split_path
 from adshift.report import plots, tables
-from adshift.scenarios import SCENARIOS
+from adshift.runtime import checksums
 
 STUDY = ("hazelnut", "carpet", "zipper")
 

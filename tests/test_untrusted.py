@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import torch
 
-from adshift import fetch, manifest
-from adshift.backbones import weights
+from adshift.data import download, manifest
+from adshift.data.manifest import Item
 from adshift.errors import AdshiftError
-from adshift.features import Features
-from adshift.manifest import Item
+from adshift.features.backbones import weights
+from adshift.features.store import Features
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for folder in ("src", "stages") for path in (ROOT / folder).rglob("*.py"))
@@ -138,27 +138,27 @@ def test_archives_with_names_that_mean_harm(tmp_path: Path, kind: str, names: tu
     with pytest.raises(
         AdshiftError, match=r"nothing was unpacked\n  remedy: do not trust|cannot be unpacked.*\n.*anew"
     ):
-        fetch.unpack(archive, tmp_path / "set")
+        download.unpack(archive, tmp_path / "set")
     assert [path.name for path in tmp_path.iterdir()] == [kind]
     assert not (tmp_path.parent / "evil").exists()
 
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_archives_that_unfold_to_much_more(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "RATIO_FROM", 2**20)
+    monkeypatch.setattr(download, "RATIO_FROM", 2**20)
     archive = MAKERS[kind](tmp_path / kind, "bomb", data=bytes(50 * 2**20))
     with pytest.raises(AdshiftError, match="is one too many: 1 files of 52428800 bytes; nothing was unpacked"):
-        fetch.unpack(archive, tmp_path / "set")
+        download.unpack(archive, tmp_path / "set")
     assert [path.name for path in tmp_path.iterdir()] == [kind]
-    monkeypatch.setattr(fetch, "RATIO_FROM", 2**30)
-    fetch.unpack(archive, tmp_path / "set")  # small things may be as empty as they like
+    monkeypatch.setattr(download, "RATIO_FROM", 2**30)
+    download.unpack(archive, tmp_path / "set")  # small things may be as empty as they like
 
 
 @pytest.mark.parametrize("kind", MAKERS)
 def test_archives_of_too_many_files(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "MOST_MEMBERS", 3)
+    monkeypatch.setattr(download, "MOST_MEMBERS", 3)
     with pytest.raises(AdshiftError, match="is one too many: 4 files"):
-        fetch.unpack(MAKERS[kind](tmp_path / kind, *"abcd"), tmp_path / "set")
+        download.unpack(MAKERS[kind](tmp_path / kind, *"abcd"), tmp_path / "set")
 
 
 def test_a_zip_that_lies_about_a_size(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_zip_that_lies_about_a_size(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "a.zip", "bomb", data=bytes(10**6))
     archive.write_bytes(archive.read_bytes().replace((10**6).to_bytes(4, "little"), (1).to_bytes(4, "little")))
     with pytest.raises(AdshiftError, match="cannot be unpacked"):
-        fetch.unpack(archive, tmp_path / "set")
+        download.unpack(archive, tmp_path / "set")
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
 

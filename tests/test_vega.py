@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from adshift import guard
 from adshift.report import vega
+from adshift.runtime import signals
 
 SPEC = {
     "data": {"values": [{"a": 1, "b": 2}, {"a": 2, "b": 4}]},
@@ -86,6 +86,6 @@ def test_it_ends_with_the_one_who_asks() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     until = time.monotonic() + 60
-    while guard.alive(int(done.stdout)):
+    while signals.alive(int(done.stdout)):
         assert time.monotonic() < until
         time.sleep(0.01)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from adshift import sources, versions
 from adshift.errors import AdshiftError
-from adshift.stage import read_json, run
+from adshift.project import sources
+from adshift.project.stage import read_json, run
+from adshift.runtime import versions
 from tiny import ROOT, Project
 
 
@@ -17,12 +18,12 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]
     """{package: version}, in place of what is installed, in a project of two scripts for which `sources` has run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ADSHIFT_IGNORE_VERSIONS", raising=False)
-    monkeypatch.setattr(sources, "REGISTRIES", {"methods": {"nearest": "adshift.methods.nearest:Nearest"}})
+    monkeypatch.setattr(sources, "REGISTRIES", {"methods": {"nearest": "adshift.detectors.nearest:Nearest"}})
     files = {
         "stages/fit.py": "import adshift.bottom",
         "stages/table.py": "import csv",
         "src/adshift/bottom.py": "def f():\n    from numpy.linalg import norm",
-        "src/adshift/methods/nearest.py": "import faiss.contrib, os",
+        "src/adshift/detectors/nearest.py": "import faiss.contrib, os",
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +151,7 @@ stages:
 FIT = """
 from pathlib import Path
 import numpy
-from adshift.stage import run
+from adshift.project.stage import run
 if __name__ == "__main__":
     run(lambda: Path("fitted.txt").write_text(numpy.__name__))
 """

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from adshift import repair
+from adshift.project import repair
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("dots", "rings", "waves")
-DETECTORS = "detectors/dvc.yaml"  # in front of the names of its stages, where DVC speaks
+PIPELINE = "pipeline/dvc.yaml"  # in front of the names of its stages, where DVC speaks
 
 
 def texture(kind: str, generator: np.random.Generator) -> np.ndarray:
@@ -73,7 +73,7 @@ def flip(file: Path, *, seen: bool = False) -> None:
 
 def plain(address: str) -> str:
     """A stage's name, without the file that it is in."""
-    return address.removeprefix(f"{DETECTORS}:")
+    return address.removeprefix(f"{PIPELINE}:")
 
 
 class Project:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from adshift.pairs import PAIRS
-from adshift.paths import DOMAINS
-from adshift.presets import apply
+from adshift.evaluation.pairs import PAIRS
+from adshift.project.paths import DOMAINS
+from adshift.project.presets import apply
 from tiny import CLASSES, ROOT, write_tree
 
 NAMES = CLASSES[:2]

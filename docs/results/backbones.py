@@ -12,7 +12,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from adshift.backbones.cost import WARM_UP, profiles, row
+from adshift.features.backbones.cost import WARM_UP, profiles, row
 
 HERE = Path(__file__).parent
 

@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 from embedded import arguments, embedded, write
 
-from adshift import params, seeding
-from adshift.coreset import covering_radius
-from adshift.features import Features
-from adshift.methods.patchcore import Fit, PatchCore, Score, warm_up
-from adshift.metrics.ranking import Ranked
+from adshift.detectors.patchcore import Fit, PatchCore, Score, warm_up
+from adshift.evaluation.metrics.ranking import Ranked
+from adshift.features.store import Features
+from adshift.project import params
+from adshift.runtime import seeding
+from adshift.search.coreset import covering_radius
 
 RATIOS, CHUNKS = (0.01, 0.05), (None, 2, 5, 10, 25)  # a chunk is so many parts of all patches
 

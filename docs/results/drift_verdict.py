@@ -31,16 +31,22 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from adshift import drift, embedding, manifest, methods, params, seeding, shift, split_file
-from adshift.backbones import Backbone
-from adshift.datasets import sample
-from adshift.features import Features
-from adshift.images import sha256
-from adshift.metrics import bootstrap
-from adshift.pairs import pair
-from adshift.paths import DOMAINS, features_path, model_path, scores_path, split_path
-from adshift.records import Predictions, Reference
-from adshift.stage import read_json
+from adshift.data import manifest, split_file
+from adshift.data.datasets import sample
+from adshift.data.images import sha256
+from adshift.data.shift import synthetic
+from adshift.deploy import drift
+from adshift.detectors import registry
+from adshift.detectors.records import Predictions, Reference
+from adshift.evaluation import intervals
+from adshift.evaluation.pairs import pair
+from adshift.features import extract
+from adshift.features.backbones import Backbone
+from adshift.features.store import Features
+from adshift.project import params
+from adshift.project.paths import DOMAINS, features_path, model_path, scores_path, split_path
+from adshift.project.stage import read_json
+from adshift.runtime import seeding
 
 FRESH = 150
 SIZES = (10, 30, 100)
@@ -113,10 +119,10 @@ def made(name: str, settings: Any, folder: Path) -> dict[str, Features]:
         place = f"test/{manifest.GOOD}/{number:03}"
         height, width = pixels.shape[:2]
         items.append(manifest.Item(place, "test", manifest.GOOD, str(path), "", sha256(path), "", width, height))
-    moved = shift.shift_class(items, settings.shift, settings.seed, name, folder / "moved", folder / "moved")
+    moved = synthetic.shift_class(items, settings.shift, settings.seed, name, folder / "moved", folder / "moved")
     backbone, found = Backbone(settings.features), {}
     for domain, images in (("clean", items), ("shift", moved)):
-        embedding.embed(images, backbone, folder / domain, what=f"embedding {name}, {domain}")
+        extract.embed(images, backbone, folder / domain, what=f"embedding {name}, {domain}")
         found[domain] = Features.open(folder / domain)
     return found
 
@@ -132,8 +138,8 @@ def pool(dataset: str, method: str, name: str, domain: str, fresh: Features | No
     more = [features.select(unused)] if unused else []
     more += [fresh] if fresh is not None else []
     if more:
-        detector = methods.detector_class(method).load(model_path(dataset, method, name, "clean"))
-        how = methods.settings(method, "score")
+        detector = registry.detector_class(method).load(model_path(dataset, method, name, "clean"))
+        how = registry.settings(method, "score")
         for images in more:
             parts.append(Pool(images.names, detector.predict(images, how).scores, drift.pooled(images)))
     return sum(parts[1:], parts[0])
@@ -177,9 +183,9 @@ def scenario_figures(dataset: str, method: str, name: str) -> dict[str, Any]:
     """What the study's scenarios say of the shift, and which verdict that makes right."""
     folder = Path("data/evaluation") / dataset
     figures = read_json(folder / "image" / f"{method}.json")["classes"][name]
-    drawn_again = bootstrap.load(folder / "bootstrap" / f"{method}.npz")
+    drawn_again = intervals.load(folder / "bootstrap" / f"{method}.npz")
     refitted, kept = (drawn_again[name, f"shift_{how}"] for how in ("full_adaptation", "threshold_only"))
-    low, gain = (dict(zip(bootstrap.METRICS, bootstrap.interval(values)[0], strict=True))
+    low, gain = (dict(zip(intervals.METRICS, intervals.interval(values)[0], strict=True))
                  for values in (refitted, refitted - kept))  # fmt: skip
     only, refit = figures["shift_threshold_only"], figures["shift_full_adaptation"]
     found = {"auroc": figures["clean"]["auroc"], "auroc_shift": only["auroc"], "auroc_refit": refit["auroc"]}

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from adshift import datasets, embedding, params, seeding
-from adshift.backbones import Backbone
-from adshift.features import Features
-from adshift.images import fit, load_mask
+from adshift.data import datasets
+from adshift.data.images import fit, load_mask
+from adshift.features import extract
+from adshift.features.backbones import Backbone
+from adshift.features.store import Features
+from adshift.project import params
+from adshift.runtime import seeding
 
 
 def embedded(
@@ -30,7 +33,7 @@ def embedded(
     settings = params.load("features").features.model_copy(update={"images": True})  # stfpm sees them
     stored = folder / f"{dataset}-{name}-{train}-{test}"
     if not stored.exists():
-        embedding.embed(chosen, Backbone(settings), stored, what=f"embedding {name}")
+        extract.embed(chosen, Backbone(settings), stored, what=f"embedding {name}")
     features = Features.open(stored)
     fitting = sum(item.part == "train" for item in chosen)
     return features[:fitting], features[fitting:], np.array([item.anomalous for item in chosen[fitting:]])

@@ -30,12 +30,17 @@ import onnxruntime
 import torch
 from PIL import Image
 
-from adshift import datasets, embedding, export, methods, params, seeding
-from adshift.backbones import Backbone
-from adshift.features import Features
-from adshift.images import fit, load_image
-from adshift.manifest import Item
-from adshift.metrics.ranking import Ranked
+from adshift.data import datasets
+from adshift.data.images import fit, load_image
+from adshift.data.manifest import Item
+from adshift.deploy import export
+from adshift.detectors import registry
+from adshift.evaluation.metrics.ranking import Ranked
+from adshift.features import extract
+from adshift.features.backbones import Backbone
+from adshift.features.store import Features
+from adshift.project import params
+from adshift.runtime import seeding
 
 HERE = Path(__file__).parent
 SETS = (("mvtec", "mvtec_reduced", "hazelnut"), ("mvtec", "mvtec_reduced", "transistor"),
@@ -71,7 +76,7 @@ def rows(adapter: str, root: Path, name: str, folder: Path) -> Iterator[dict[str
     backbone = Backbone(settings)
     stored = {}
     for part, items in (("train", train), ("test", test)):
-        embedding.embed(items, backbone, folder / part, what=f"embedding {name}")
+        extract.embed(items, backbone, folder / part, what=f"embedding {name}")
         stored[part] = Features.open(folder / part)
     images = np.stack([fit(load_image(item), settings.resize, settings.crop) for item in test])
     bad = np.array([item.anomalous for item in test])
@@ -82,8 +87,8 @@ def rows(adapter: str, root: Path, name: str, folder: Path) -> Iterator[dict[str
     for method in METHODS:
         section = dict(getattr(params.load(method), method))
         section |= {"candidates": 10**6} if method == "patchcore_pq" else {}
-        halves = methods.schemas(method)
-        detector, how = methods.detector_class(method)(halves["fit"].within(section)), halves["score"].within(section)
+        halves = registry.schemas(method)
+        detector, how = registry.detector_class(method)(halves["fit"].within(section)), halves["score"].within(section)
         detector.fit(stored["train"], seeding.generator(42, "export", method))
         detector.save(folder / method / name / "clean")
         expected = detector.predict(stored["test"], how).scores

@@ -24,9 +24,11 @@ from typing import Any
 
 from embedded import arguments, embedded, masks, write
 
-from adshift import methods, params, provenance, seeding
-from adshift.metrics.pixel import pixel_metrics
-from adshift.metrics.ranking import auroc
+from adshift.detectors import registry
+from adshift.evaluation.metrics.pixel import pixel_metrics
+from adshift.evaluation.metrics.ranking import auroc
+from adshift.project import params
+from adshift.runtime import provenance, seeding
 
 METHODS = ("patchcore", "patchcore_pq", "padim", "padim_streaming", "padim_diagonal", "stfpm", "paste", "cfa")
 ROUNDS = {"stfpm": 1, "paste": 1, "cfa": 1}  # they train for minutes
@@ -53,19 +55,19 @@ def alone(method: str, dataset: str, root: str, name: str, folder: str) -> dict[
     """A method's row."""
     train, test, bad = embedded(dataset, root, name, TRAIN, TEST, Path(folder))
     section = dict(getattr(params.load(method), method))
-    halves = {half: schema.within(section) for half, schema in methods.schemas(method).items()}
-    methods.warm_up(method)
+    halves = {half: schema.within(section) for half, schema in registry.schemas(method).items()}
+    registry.warm_up(method)
     fits, scores, peaks = [], [], []
     with tempfile.TemporaryDirectory() as temporary:
         for number in range(ROUNDS.get(method, 3)):
             model = Path(temporary) / str(number)
             watch, start = Watch(), time.perf_counter()
-            detector = methods.detector_class(method)(halves["fit"])
+            detector = registry.detector_class(method)(halves["fit"])
             detector.fit(train, seeding.generator(42, "methods"))
             detector.save(model)
             fits.append(time.perf_counter() - start)
             peaks.append(watch.stop())
-            detector = methods.detector_class(method).load(model)
+            detector = registry.detector_class(method).load(model)
             detector.predict(test[:2], halves["score"])
             start = time.perf_counter()
             found = detector.predict(test, halves["score"])

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 from embedded import arguments, embedded, write
 
-from adshift import params, seeding
-from adshift.features import Features
-from adshift.methods import patchcore, patchcore_pq
-from adshift.metrics.ranking import Ranked
-from adshift.quantization import quantize
+from adshift.detectors import patchcore, patchcore_pq
+from adshift.evaluation.metrics.ranking import Ranked
+from adshift.features.store import Features
+from adshift.project import params
+from adshift.runtime import seeding
+from adshift.search.quantized import quantize
 
 BANKS = (0.02, 0.15)  # coreset ratios
 CODES = (12, 16, 24, 32, 38)  # bytes

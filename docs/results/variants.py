@@ -18,19 +18,20 @@ from typing import Any
 
 import numpy as np
 
-from adshift import manifest, params
-from adshift.calibration import calibrate
-from adshift.images import fit, load_mask
-from adshift.methods import UNIFIED
-from adshift.methods.patchcore import PatchCore, Score
-from adshift.metrics.image import false_positive_rate, image_metrics
-from adshift.metrics.pixel import pixel_metrics
-from adshift.paths import model_path
-from adshift.records import Predictions
+from adshift.data import manifest
+from adshift.data.images import fit, load_mask
+from adshift.detectors.patchcore import PatchCore, Score
+from adshift.detectors.records import Predictions
+from adshift.detectors.registry import UNIFIED
+from adshift.evaluation.calibration import calibrate
+from adshift.evaluation.metrics.image import false_positive_rate, image_metrics
+from adshift.evaluation.metrics.pixel import pixel_metrics
+from adshift.evaluation.scenarios import SCENARIOS
+from adshift.evaluation.stored_predictions import predictions
+from adshift.features.stored_features import stored
+from adshift.project import params
+from adshift.project.paths import model_path
 from adshift.report import MACRO
-from adshift.scenarios import SCENARIOS
-from adshift.stored_features import stored
-from adshift.stored_predictions import predictions
 
 REWEIGHT = ("softmax", "original", "none")
 IMAGE = ("auroc", "auprc", "f1", "accuracy", "recall", "specificity")

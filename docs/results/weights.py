@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from adshift import manifest, params
-from adshift.images import fit, load_mask
-from adshift.methods.patchcore import PatchCore, softmax_weight
-from adshift.metrics.ranking import Ranked
-from adshift.paths import model_path
-from adshift.stored_features import stored
+from adshift.data import manifest
+from adshift.data.images import fit, load_mask
+from adshift.detectors.patchcore import PatchCore, softmax_weight
+from adshift.evaluation.metrics.ranking import Ranked
+from adshift.features.stored_features import stored
+from adshift.project import params
+from adshift.project.paths import model_path
 
 K = 9  # the default of patchcore.neighbours
 

@@ -20,15 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from adshift import manifest, params, seeding
-from adshift.backbones import Backbone
-from adshift.features import Features
-from adshift.images import fit, load_image, load_mask
-from adshift.manifest import Item
-from adshift.methods import padim, patchcore
-from adshift.metrics.pixel import pixel_metrics
-from adshift.metrics.ranking import Ranked
-from adshift.paths import features_path
+from adshift.data import manifest
+from adshift.data.images import fit, load_image, load_mask
+from adshift.data.manifest import Item
+from adshift.detectors import padim, patchcore
+from adshift.evaluation.metrics.pixel import pixel_metrics
+from adshift.evaluation.metrics.ranking import Ranked
+from adshift.features.backbones import Backbone
+from adshift.features.store import Features
+from adshift.project import params
+from adshift.project.paths import features_path
+from adshift.runtime import seeding
 
 KEYS = ("seed", "dataset.name", "classes", "features", "patchcore", "padim")
 REWEIGHT = ("softmax", "original", "none")

@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and the site; at run time `__getattr__` imports them at their first use
-    from adshift.inference import Model, Prediction, Region, load
+    from adshift.deploy.inference import Model, Prediction, Region, load
 
 __all__ = ["Model", "Prediction", "Region", "__version__", "load"]
 __version__ = "0.1.0"
@@ -14,12 +14,12 @@ __version__ = "0.1.0"
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # 2^4 cycles
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
-_LAZY = ("Model", "Prediction", "Region", "load")  # of adshift.inference: `import adshift` itself stays cheap
+_LAZY = ("Model", "Prediction", "Region", "load")  # of adshift.deploy.inference: `import adshift` itself stays cheap
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        from adshift import inference
+        from adshift.deploy import inference
 
         return getattr(inference, name)
     raise AttributeError(f"module 'adshift' has no attribute {name!r}")

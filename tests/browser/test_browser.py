@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import fake_run
-from adshift.calibration import decide
-from adshift.manifest import anomalous
+from adshift.data.manifest import anomalous
+from adshift.evaluation.calibration import decide
+from adshift.evaluation.scenarios import SCENARIOS
 from adshift.report import payload
 from adshift.report.pictures import BY_NAME
-from adshift.scenarios import SCENARIOS
 
 SAMPLE = Path(__file__).parents[2] / "report" / "index.html"
 COUNTS = ("tn", "fp", "fn", "tp")

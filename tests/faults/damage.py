@@ -18,9 +18,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from adshift import repair
+from adshift.project import repair
 from faults.kills import compare, size
-from tiny import DETECTORS, Project, flip
+from tiny import PIPELINE, Project, flip
 
 MADE_AGAIN, TOLD = "made again", "told"
 WORKERS = 3  # copies of the project in which files are damaged side by side
@@ -228,7 +228,7 @@ def _owner(project: Project, name: str) -> str:
     """Address of the stage that a file is an output of."""
     places = {out["path"]: stage for stage, entry in project.locked().items() for out in entry.get("outs", [])}
     stage = next(stage for place, stage in places.items() if name == place or name.startswith(f"{place}/"))
-    return stage if f"  {stage}:" in (project.folder / "dvc.lock").read_text().splitlines() else f"{DETECTORS}:{stage}"
+    return stage if f"  {stage}:" in (project.folder / "dvc.lock").read_text().splitlines() else f"{PIPELINE}:{stage}"
 
 
 def _locks(project: Project) -> list[bytes]:

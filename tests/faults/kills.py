@@ -17,7 +17,8 @@ from typing import Any
 
 import psutil
 
-from adshift import guard, repair
+from adshift.project import repair
+from adshift.runtime import signals
 from tiny import Project, plain
 
 KINDS = ("stage", "dvc", "group")
@@ -125,7 +126,7 @@ def _kill(project: Project, kind: str, shell: str, moment: float) -> dict[str, A
     running.wait()
     start, before = time.monotonic(), _outputs(project)
     # Until they have ended: psutil would wait until an init has noticed, which some do once in two seconds.
-    while (alive := any(guard.alive(stage.pid) for stage in stages)) and time.monotonic() - start < 60:
+    while (alive := any(signals.alive(stage.pid) for stage in stages)) and time.monotonic() - start < 60:
         time.sleep(0.02)
     entry["orphan_seconds"] = round(time.monotonic() - start, 1)
     entry["orphan_stopped"] = not alive

@@ -16,8 +16,9 @@ PER_IMAGE = 8_000  # bytes that an image may cost: its row of the manifest, its 
 SCRIPT = """
 import json, resource, sys
 from pathlib import Path
-from adshift import datasets, manifest, params, split_file, splits
-from adshift.stage import output
+from adshift.data import datasets, manifest, split_file, splits
+from adshift.project import params
+from adshift.project.stage import output
 
 kind, root, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 if kind == "prepare and split":
@@ -27,8 +28,8 @@ if kind == "prepare and split":
     split_file.write(Path(root) / "split.csv", {"both": roles})
     assert len(roles) == count
 else:
-    from adshift import embedding
-    from adshift.backbones import Backbone
+    from adshift.features import extract
+    from adshift.features.backbones import Backbone
     items = manifest.read(Path(root) / "manifest.csv")[:count]
     settings = params.load("features").features.model_copy(update={"resize": 32, "crop": None})
     embedding.embed(items, Backbone(settings), Path(root) / f"features-{count}", what="embed")

@@ -6,7 +6,7 @@ import subprocess
 import time
 from typing import Any
 
-from adshift import repair
+from adshift.project import repair
 from faults.kills import compare
 from tiny import Project
 

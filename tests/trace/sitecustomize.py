@@ -21,7 +21,7 @@ if "ADSHIFT_TRACE" in os.environ and "DVC_STAGE" in os.environ:
             read.add(args[0])
         elif event == "os.link":
             read.add(os.fspath(args[0]))
-        elif event == "adshift.params":
+        elif event == "adshift.project.params":
             params.update(args[0])
 
     def report() -> None:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from adshift.metrics.bootstrap import LEVEL
-from adshift.parallel import map_ordered
+from adshift.evaluation.intervals import LEVEL
+from adshift.evaluation.scenarios import SCENARIOS
 from adshift.report import MACRO, label, payload, pictures, plots, tables
 from adshift.report.pictures import Album
 from adshift.report.tables import Estimate, Results
-from adshift.scenarios import SCENARIOS
+from adshift.runtime.parallel import map_ordered
 
 TEMPLATE, STYLE, SCRIPT = (Path(__file__).with_name(f"page.{kind}") for kind in ("html", "css", "js"))
 

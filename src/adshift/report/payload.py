@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from adshift.calibration import decide
+from adshift.data.images import load_image, load_mask
+from adshift.data.manifest import anomalous
 from adshift.errors import AdshiftError
-from adshift.images import load_image, load_mask
-from adshift.manifest import anomalous
-from adshift.paths import DOMAINS
+from adshift.evaluation.calibration import decide
+from adshift.evaluation.scenarios import SCENARIOS, Scenario
+from adshift.project.paths import DOMAINS
 from adshift.report import label, pictures
 from adshift.report.pictures import Album, Shown
 from adshift.report.tables import Results
-from adshift.scenarios import SCENARIOS, Scenario
 
 SIDE = 256  # pixels at most, of a stored picture
 FIGURES = ("image_f1", "specificity", "recall", "precision", "accuracy")  # that follow from a threshold

@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from adshift.images import fit, load_image, load_mask
-from adshift.manifest import GOOD, Item, anomalous, path_of, read
-from adshift.pairs import pair
-from adshift.paths import DOMAINS, scores_path, split_path
-from adshift.records import Predictions
+from adshift.data.images import fit, load_image, load_mask
+from adshift.data.manifest import GOOD, Item, anomalous, path_of, read
+from adshift.data.split_file import names_of
+from adshift.data.split_file import read as read_split
+from adshift.detectors.records import Predictions
+from adshift.detectors.resample import bilinear, gaussian
+from adshift.evaluation.pairs import pair
+from adshift.evaluation.scenarios import SCENARIOS, Scenario
+from adshift.project.paths import DOMAINS, scores_path, split_path
 from adshift.report import label
-from adshift.resample import bilinear, gaussian
-from adshift.scenarios import SCENARIOS, Scenario
-from adshift.split_file import names_of
-from adshift.split_file import read as read_split
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 Shown = dict[tuple[str, str], list[str]]  # {(class, domain): names of test images}

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from adshift.evaluation.scenarios import SCENARIOS
 from adshift.report import vega
 from adshift.report.tables import COUNTS, METRICS, Results, evaluation_path, plain, read_csv
-from adshift.scenarios import SCENARIOS
 
 TEMPLATES = Path(".dvc/plots")
 Rows = list[dict[str, Any]]

@@ -15,16 +15,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adshift import checksums
+from adshift.data.manifest import GOOD
+from adshift.data.split_file import read_all as read_splits
+from adshift.detectors.registry import UNIFIED
 from adshift.errors import AdshiftError
-from adshift.manifest import GOOD
-from adshift.methods import UNIFIED
-from adshift.metrics import bootstrap
-from adshift.paths import DOMAINS, split_path
+from adshift.evaluation import intervals
+from adshift.evaluation.scenarios import SCENARIOS
+from adshift.project.paths import DOMAINS, split_path
+from adshift.project.stage import read_json
 from adshift.report import MACRO, ON_TEST, label
-from adshift.scenarios import SCENARIOS
-from adshift.split_file import read_all as read_splits
-from adshift.stage import read_json
+from adshift.runtime import checksums
 
 PRINTED_MACRO = "macro"  # what published tables have for `MACRO`, and ours had
 IMAGE_METRICS = {
@@ -47,7 +47,7 @@ PIXEL_METRICS = {
 METRICS = (*IMAGE_METRICS, *PIXEL_METRICS)
 THRESHOLDED = ("image_f1", "accuracy", "precision", "recall", "specificity")
 BOOTSTRAPPED = {
-    name: bootstrap.METRICS.index(IMAGE_METRICS[name]) for name in ("image_auroc", "image_auprc", *THRESHOLDED)
+    name: intervals.METRICS.index(IMAGE_METRICS[name]) for name in ("image_auroc", "image_auprc", *THRESHOLDED)
 }
 COMPARED = ("image_auroc", "image_f1", "specificity")  # in the tables of differences that a reader sees
 TIE = "tie"
@@ -136,7 +136,7 @@ class Results:
         if metric not in BOOTSTRAPPED or value is None:
             return Estimate(value, None, None)
         if key not in self._ends:
-            self._ends[key] = bootstrap.interval(self.replicates[key])
+            self._ends[key] = intervals.interval(self.replicates[key])
         return Estimate(value, *_ends(self._ends[key][:, BOOTSTRAPPED[metric]]))
 
     def difference(self, one: tuple[str, str], other: tuple[str, str], name: str, metric: str) -> Estimate:
@@ -146,7 +146,7 @@ class Results:
             return Estimate(None, None, None)
         row = BOOTSTRAPPED[metric]
         moved = self.replicates[*one, name][row] - self.replicates[*other, name][row]
-        return Estimate(values[0] - values[1], *_ends(bootstrap.interval(moved)))  # type: ignore[operator]
+        return Estimate(values[0] - values[1], *_ends(intervals.interval(moved)))  # type: ignore[operator]
 
 
 def _ends(found: np.ndarray) -> list[float | None]:
@@ -170,7 +170,7 @@ def collect(dataset: str, classes: Sequence[str], methods: Sequence[str], ratios
             place = f"{root}, {method}"
             image, pixel = (read_json(root / level / f"{method}.json") for level in ("image", "pixel"))
             chosen_on.add(image["on"])
-            drawn = bootstrap.load(root / "bootstrap" / f"{method}.npz")
+            drawn = intervals.load(root / "bootstrap" / f"{method}.npz")
             for scenario in SCENARIOS:
                 for name in classes:
                     by_image, by_pixel = image["classes"][name][scenario.name], pixel[name][scenario.pixels]

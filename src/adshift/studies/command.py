@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from adshift.data.registry import DATASETS
 from adshift.errors import AdshiftError
-from adshift.registry import DATASETS
 from adshift.studies import declare, queue, results
 
 
@@ -55,7 +55,7 @@ def roots_of(name: str, declared: declare.Study, given: Sequence[str]) -> dict[s
     Raises:
         AdshiftError: a data set is unknown, or a folder's is not said.
     """
-    from adshift.presets import PRESETS
+    from adshift.project.presets import PRESETS
 
     used = {
         PRESETS[preset]["dataset.name"]

@@ -17,13 +17,13 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from adshift import params, presets
 from adshift.errors import AdshiftError
+from adshift.project import params, presets
 from adshift.report import ON_TEST
 from adshift.report.tables import COUNTS, METRICS, THRESHOLDED
 
 FOLDER = Path("studies")
-CODE = ("dvc.yaml", "detectors/dvc.yaml", "src/adshift", "stages")  # what an experiment runs
+CODE = ("dvc.yaml", "pipeline/dvc.yaml", "src/adshift", "stages")  # what an experiment runs
 ALL_METRICS = {*METRICS, *(name + ON_TEST for name in THRESHOLDED), "threshold", *COUNTS}
 CONTAMINATION = ("defective_images", "defective_pixels")  # shares of the training set, columns on request
 RESULT = ("method", "scenario", "class")  # columns of what was measured, after those of the settings

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adshift import checksums, provenance
 from adshift.errors import AdshiftError
-from adshift.paths import contamination_path
+from adshift.project.paths import contamination_path
+from adshift.project.stage import output
 from adshift.report import MACRO, label, plots, tables
 from adshift.report.tables import DIFFERENCE, PUBLISHED, SPREAD, Cell
-from adshift.stage import output
+from adshift.runtime import checksums, provenance
 from adshift.studies.declare import CONTAMINATION, FOLDER, RESULT, Experiment, Label, Plot, Published, Study
 
 RESULTS = FOLDER / "results"

@@ -1,0 +1,68 @@
+"""The `adshift` command: what DVC has no word for. One file a group of verbs."""
+
+import argparse
+import os
+import sys
+import traceback
+from typing import Any
+
+from adshift import __version__
+from adshift.errors import shown
+from adshift.project.stage import run
+
+UNFORESEEN = 2  # exit code: 1 is an answer of some commands, and bad input of the others
+
+
+class _Parser(argparse.ArgumentParser):
+    """A command's parser, and those of its commands: all know --debug."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS,
+            help="show the traceback of an error that was not foreseen; so does ADSHIFT_DEBUG=1",
+        )  # fmt: skip
+
+
+def main() -> None:
+    """Entry point. An error that nobody foresaw ends with `UNFORESEEN`, never with what could be an answer."""
+    try:
+        try:
+            run(_main, watched=False)
+        finally:
+            sys.stdout.flush()  # now, when it can still be told that it does not arrive
+    except BrokenPipeError:  # whoever read along has left
+        _drop_output()
+        sys.exit(UNFORESEEN)
+    except Exception as error:
+        if "--debug" in sys.argv or os.environ.get("ADSHIFT_DEBUG", "0") not in ("", "0"):
+            traceback.print_exc()
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        print(f"error: not foreseen: {shown(told)}; please report it, with what --debug shows", file=sys.stderr)
+        _drop_output()
+        sys.exit(UNFORESEEN)
+
+
+def _drop_output() -> None:
+    """Send what was not written yet nowhere, if it cannot arrive: Python would try again, and end with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _main() -> None:
+    args = parser().parse_args()
+    args.work(args)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of every verb; the site's page on the command line is made from it."""
+    from adshift.cli import model, project, study
+
+    command = _Parser(prog="adshift", description="The `adshift` command: what DVC has no word for.")
+    command.add_argument("--version", action="version", version=f"adshift {__version__}")
+    commands = command.add_subparsers(required=True, metavar="COMMAND")
+    for group in (project, model, study):
+        group.add(commands)
+    return command

@@ -1,0 +1,112 @@
+"""Verbs of the project: preset, fetch, check, repro, summary, repair, offline-plots."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from adshift.errors import AdshiftError
+
+SHOWN = 5  # changes that an error names
+
+
+def add(commands: Any) -> None:
+    """Add these verbs to the command."""
+    from adshift.data.download import SOURCES
+    from adshift.project.presets import PRESETS
+
+    preset = commands.add_parser("preset", help="rewrite params.yaml for a study, comments kept")
+    preset.add_argument("name", choices=PRESETS)
+    preset.add_argument("--data-root", metavar="DIR", help="folder of the raw data")
+    preset.set_defaults(work=_preset)
+
+    fetch = commands.add_parser("fetch", help="download a data set, or say how to get it and check what lies there")
+    fetch.add_argument("name", choices=SOURCES)
+    fetch.add_argument("--to", metavar="DIR", type=Path, help="its folder; raw/NAME if not given")
+    fetch.set_defaults(work=_fetch)
+
+    repro = commands.add_parser("repro", help="dvc repro, independent stages side by side")
+    repro.add_argument("--jobs", type=int, default=1, metavar="N", help="stages at once")
+    repro.set_defaults(work=_repro)
+
+    check = commands.add_parser("check", help="check params.yaml, the data and the weights")
+    check.set_defaults(work=_check)
+    repair = commands.add_parser("repair", help="remove outputs and cache objects that are not what dvc.lock says")
+    repair.set_defaults(work=_repair)
+
+    summary = commands.add_parser(
+        "summary", help="print metrics/summary.json as a table",
+        epilog="Ends with 1, and prints no figure, if parameters or data have changed since. Code is not compared.",
+    )  # fmt: skip
+    summary.set_defaults(work=_summary)
+    offline = commands.add_parser("offline-plots", help="let `dvc plots show` work offline")
+    offline.set_defaults(work=_offline)
+
+
+def _preset(args: argparse.Namespace) -> None:
+    from adshift.project.presets import apply
+
+    for key, value in apply(args.name, args.data_root).items():
+        print(f"{key}: {'' if value is None else value}")
+    print("params.yaml rewritten; now: dvc repro")
+
+
+def _fetch(args: argparse.Namespace) -> None:
+    from adshift.data.download import fetch, report
+
+    root = fetch(args.name, args.to)
+    for line in report(args.name, root):
+        print(line)
+
+
+def _repro(args: argparse.Namespace) -> None:
+    from adshift.project.jobs import repro
+
+    if code := repro(args.jobs):
+        sys.exit(code)
+
+
+def _check(args: argparse.Namespace) -> None:
+    from adshift.project.checks import check
+    from adshift.runtime import versions
+
+    check()
+    if lines := versions.changes():
+        print(*lines, "`adshift repro` takes it up", sep="\n")
+    print("params.yaml, data set and weights: fine")
+
+
+def _repair(args: argparse.Namespace) -> None:
+    from adshift.project.repair import repair
+
+    for line in repair() or ["nothing is damaged"]:
+        print(line)
+
+
+def _summary(args: argparse.Namespace) -> None:
+    path = Path("metrics/summary.json")
+    if not path.is_file():
+        raise AdshiftError(f"{path}: not there", "run `dvc repro` first")
+    from adshift.runtime.provenance import changed_since
+
+    if changed := changed_since("aggregate"):
+        more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+        what = (
+            f"{path}: its figures came from other parameters or data; changed since: {', '.join(changed[:SHOWN])}{more}"
+        )
+        raise AdshiftError(what, "`dvc repro` makes those of params.yaml as it is now")
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    columns = list(dict.fromkeys(key for method in summary.values() for metrics in method.values() for key in metrics))
+    widths = {column: max(14, len(column) + 2) for column in columns}
+    print(f"{'method':<12}{'scenario':<24}" + "".join(f"{column:>{widths[column]}}" for column in columns))
+    for method, scenarios in summary.items():
+        for scenario, metrics in scenarios.items():
+            cells = {column: "-" if metrics[column] is None else f"{metrics[column]:.3f}" for column in columns}
+            print(f"{method:<12}{scenario:<24}" + "".join(f"{cell:>{widths[key]}}" for key, cell in cells.items()))
+
+
+def _offline(args: argparse.Namespace) -> None:
+    from adshift.project.offline import install
+
+    install()

@@ -1,0 +1,81 @@
+"""Verbs of studies and comparisons: study, compare, backbones."""
+
+import argparse
+from math import prod
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Add these verbs to the command."""
+    from adshift.project.presets import PRESETS
+
+    backbones = commands.add_parser("backbones", help="what backbones cost: parameters, multiply-adds, bytes, time")
+    backbones.add_argument("names", nargs="*", metavar="NAME", help="default: all that have usual layers")
+    backbones.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the timed network")
+    backbones.set_defaults(work=_backbones)
+
+    study = commands.add_parser("study", help="grids of experiments: list them, run one, write its table")
+    verbs = study.add_subparsers(required=True, metavar="VERB")
+    verbs.add_parser("list", help="studies that are declared").set_defaults(work=_list_studies)
+    for verb, told in (("run", "run what is missing of one, then write its table"), ("table", "write what there is")):
+        one = verbs.add_parser(verb, help=told)
+        one.add_argument("name", metavar="NAME", help="of studies/NAME.yaml")
+        one.add_argument("--preset", choices=PRESETS, help="in place of the study's own; results go to NAME-PRESET")
+        one.add_argument(
+            "--data-root", metavar="[DATASET=]DIR", action="append", default=[],
+            help="folder of the raw data, raw/DATASET if not given; repeat it for several data sets",
+        )  # fmt: skip
+        one.add_argument(
+            "-S", "--set-param", metavar="KEY=VALUE", action="append", default=[], help="a parameter for all of it"
+        )
+        one.set_defaults(work=_study, jobs=None)
+        if verb == "run":
+            one.add_argument("--jobs", type=int, default=1, metavar="N", help="experiments at once")
+
+    compare = commands.add_parser("compare", help="several runs and published figures in one table and a radar chart")
+    compare.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="a project, or a folder with results.csv")
+    compare.add_argument("--scenario", default="clean", help="clean if not given")
+    compare.add_argument("--to", metavar="DIR", type=Path, default=Path("comparison"), help="where to write")
+    compare.set_defaults(work=_compare)
+
+
+def _list_studies(args: argparse.Namespace) -> None:
+    from adshift.studies import declare
+
+    for name in declare.names():
+        study = declare.read(name)
+        count = max(1, len(study.points)) * prod(len(values) for values in study.grid.values())
+        print(f"{name:<20}{count:>4}  {study.title}")
+
+
+def _study(args: argparse.Namespace) -> None:
+    from adshift.studies import command
+
+    command.study(args.name, args.preset, args.data_root, args.set_param, args.jobs)
+
+
+def _backbones(args: argparse.Namespace) -> None:
+    from adshift.features.backbones.cost import profiles
+
+    for index, profile in enumerate(profiles(args.names, threads=args.threads)):
+        if index == 0:
+            print("up to the deepest layer kept (and the whole network); one image, random weights")
+            print(f"{'backbone':<36}{'pixels':>6}{'params, M':>16}{'madds, M':>18}{'MB':>16}{'ms':>9}")
+        pairs = [
+            f"{getattr(profile.cut, name) / 1e6:.{digits}f} ({getattr(profile.whole, name) / 1e6:.{digits}f})"
+            for name, digits in (("parameters", 2), ("multiply_adds", 1), ("bytes", 1))
+        ]
+        print(
+            f"{profile.backbone:<36}{profile.size:>6}{pairs[0]:>16}{pairs[1]:>18}{pairs[2]:>16}"
+            f"{1000 * profile.seconds:>9.1f}",
+            flush=True,
+        )
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from adshift.report import compare
+
+    runs = [compare.read(folder, args.scenario) for folder in args.folders]
+    print(compare.write(args.to, runs, Path("reference")).markdown())
+    print(f"written to {args.to}: comparison.md, comparison.csv, radar.png")

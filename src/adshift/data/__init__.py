@@ -1,0 +1,1 @@
+"""Images, manifests, splits, data sets and the shifted domain."""

@@ -1,0 +1,32 @@
+"""How much of a training set is defective, in images and in pixels (the thesis, 4: c(X))."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from adshift.data.images import load_mask
+from adshift.data.manifest import Item
+
+
+@dataclass(frozen=True)
+class Contamination:
+    """What of a training set is defective.
+
+    Attributes:
+        images: in the training set; defective: those of them that are.
+        share: defective / images, in [0, 1].
+        pixels: c(X), the share of all pixels of the training images that their masks mark, in [0, 1].
+    """
+
+    images: int
+    defective: int
+    share: float
+    pixels: float
+
+
+def measure(items: list[Item], roles: Mapping[str, str]) -> Contamination:
+    """Measure it; reads the masks of the defective training images."""
+    trained = [item for item in items if roles[item.name] == "train"]
+    defective = [item for item in trained if item.anomalous]
+    marked = sum(int(load_mask(item).sum()) for item in defective)
+    every = sum(item.width * item.height for item in trained)
+    return Contamination(len(trained), len(defective), len(defective) / len(trained), marked / every)

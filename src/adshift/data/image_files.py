@@ -1,0 +1,219 @@
+"""Image files at the places that someone names: what `predict`, `recalibrate`, `drift` and int8's calibration look at.
+
+A folder means all that lies below it: symbolic links to folders are followed, and each real folder is read once, so
+that a loop of links ends. What cannot be looked at is a `Closed` place, never passed over in silence. Files that are no
+images by name, and hidden files and folders, are counted.
+"""
+
+import os
+import stat
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from glob import has_magic
+from pathlib import Path
+
+from adshift.data.images import SUFFIXES
+from adshift.errors import AdshiftError, shown
+
+HIDDEN = "hidden"
+SHOWN = 8  # kinds of files passed over, in one line
+
+
+@dataclass(frozen=True)
+class Closed:
+    """A folder or link that cannot be looked at: an image may lie behind it.
+
+    Attributes:
+        path: as it was found.
+        error: why, and the remedy.
+    """
+
+    path: str
+    error: AdshiftError
+
+    @classmethod
+    def of(cls, path: str, error: OSError) -> "Closed":
+        told = f"{path}: cannot be looked at ({error.strerror or error})"
+        return cls(path, AdshiftError(told, "mend its rights or the link, or leave it out"))
+
+
+Found = str | Closed
+
+
+class Search:
+    """A search at several places.
+
+    Attributes:
+        passed: how many files were passed over, by suffix; hidden files and folders are `HIDDEN`.
+    """
+
+    def __init__(self) -> None:
+        self.passed: Counter[str] = Counter()
+
+    def at(self, places: Iterable[str], lines: Iterable[str] = ()) -> Iterator[Found]:
+        """Images in order: files as they are, folders to the bottom, patterns, `-` for `lines`.
+
+        What is neither file, folder nor pattern is passed on, to fail by its name.
+        """
+        for place in places:
+            if place == "-":
+                yield from filter(None, (line.rstrip("\r\n") for line in lines))
+            elif os.path.isdir(place):  # noqa: PTH112  (false for a name that is too long, where Path's own raises)
+                yield from _in_order(_Walk(self.passed).folder(place))
+            elif has_magic(place) and not os.path.lexists(place):
+                yield from _in_order(_Walk(self.passed).pattern(place)) or [place]
+            else:
+                yield place
+
+    def told(self) -> str:
+        """What was passed over, in a line; empty if nothing was."""
+        kinds = [f"{count} {kind}" for kind, count in self.passed.most_common(SHOWN)]
+        if more := len(self.passed) - len(kinds):
+            kinds.append(f"{more} more kinds")
+        return f"passed over, no images by name: {self.passed.total()} ({', '.join(kinds)})" if kinds else ""
+
+
+def images(places: Iterable[str]) -> list[Path]:
+    """Images at these places, each once, sorted, for work that needs all of them.
+
+    What was passed over is told on standard error.
+
+    Raises:
+        AdshiftError: a place is not there or cannot be looked at, or there is no image.
+    """
+    search, places = Search(), list(places)
+    found = list(search.at(places))
+    remedy = "give an image, a folder or a pattern"
+    for one in found:
+        if isinstance(one, Closed):
+            raise one.error
+    paths = sorted({Path(one) for one in found if isinstance(one, str)})
+    if missing := [path for path in paths if not os.path.exists(path)]:  # noqa: PTH110
+        raise AdshiftError(f"{missing[0]}: not there", remedy)
+    if not paths:
+        told = f"; {search.told()}" if search.passed else ""
+        raise AdshiftError(f"{' '.join(places)}: no image that is read here ({' '.join(SUFFIXES)}){told}", remedy)
+    if search.passed:
+        print(shown(search.told()), file=sys.stderr)
+    return paths
+
+
+def _in_order(found: Iterable[Found]) -> list[Found]:
+    return sorted(found, key=lambda one: one.path if isinstance(one, Closed) else one)
+
+
+class _Walk:
+    """What lies at one place. Each real folder is read to the bottom once, each file given once."""
+
+    def __init__(self, passed: Counter[str]) -> None:
+        self.passed = passed
+        self.read: set[tuple[int, int]] = set()  # folders, by device and inode
+        self.given: set[tuple[tuple[int, int], str]] = set()  # files, by folder and name
+
+    def folder(self, path: str) -> Iterator[Found]:
+        """All images below a folder."""
+        waiting = [path]
+        while waiting:
+            top = waiting.pop()
+            try:
+                key = _key(top)
+                names = [] if key in self.read else _entries(top)
+            except OSError as error:
+                yield Closed.of(top, error)
+                continue
+            self.read.add(key)
+            for name in names:
+                path = os.path.join(top, name)  # noqa: PTH118
+                if name.startswith("."):
+                    self.passed[HIDDEN] += 1
+                    continue
+                is_folder, closed = _looked_at(path)
+                if is_folder:
+                    waiting.append(path)
+                elif closed:
+                    yield closed
+                else:
+                    yield from self._file(path, name, key)
+
+    def pattern(self, pattern: str) -> Iterator[Found]:
+        """All images that a pattern names, or that lie below the folders that it names."""
+        parts = Path(pattern).parts
+        plain = next(number for number, part in enumerate(parts) if has_magic(part))
+        yield from self._matches(str(Path(*parts[:plain])) if plain else "", parts[plain:], set())
+
+    def _matches(self, top: str, parts: tuple[str, ...], through: set[tuple[int, int]]) -> Iterator[Found]:
+        """What `parts` name in the folder `top`; `through` are the folders that the `**` at their front led to."""
+        part, rest = parts[0], parts[1:]
+        try:
+            key = _key(top or os.curdir)
+            names = _entries(top or os.curdir) if has_magic(part) else [part]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            yield Closed.of(top, error)
+            return
+        anywhere = part == "**"
+        if anywhere and not rest:
+            yield from self.folder(top or os.curdir)
+            return
+        if anywhere and key in through:
+            return
+        if anywhere:
+            through.add(key)
+            yield from self._matches(top, rest, set())
+        for name in (one for one in names if one == part or _names(part, one)):
+            path = os.path.join(top, name)  # noqa: PTH118
+            is_folder, closed = _looked_at(path)
+            if closed:
+                yield closed
+            elif is_folder and anywhere:
+                yield from self._matches(path, parts, through)
+            elif is_folder and rest:
+                yield from self._matches(path, rest, set())
+            elif is_folder:
+                yield from self.folder(path)
+            elif not rest and os.path.lexists(path):
+                yield from self._file(path, name, key)
+
+    def _file(self, path: str, name: str, folder: tuple[int, int]) -> Iterator[Found]:
+        if (folder, name) in self.given:
+            return
+        self.given.add((folder, name))
+        if _is_image(name):
+            yield path
+        else:
+            self.passed[Path(name).suffix.lower() or "without suffix"] += 1
+
+
+def _names(part: str, name: str) -> bool:
+    """Whether a pattern's part names an entry: a hidden one only if it begins with a dot itself, as in a shell."""
+    return fnmatch(name, part) and (part.startswith(".") or not name.startswith("."))
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def _key(folder: str) -> tuple[int, int]:
+    found = os.stat(folder)  # noqa: PTH116
+    return found.st_dev, found.st_ino
+
+
+def _entries(folder: str) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries)
+
+
+def _looked_at(path: str) -> tuple[bool, Closed | None]:
+    """Whether it is a folder, or a link to one; and why that cannot be told.
+
+    Not so of an image by name, which its reader tells, nor of what is not there.
+    """
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode), None  # noqa: PTH116
+    except OSError as error:
+        gone = isinstance(error, FileNotFoundError | NotADirectoryError) and not os.path.islink(path)  # noqa: PTH114
+        return False, None if gone or _is_image(path) else Closed.of(path, error)

@@ -1,0 +1,1 @@
+"""The shifted domain: synthetic (MVTec-Shift) or as it was recorded."""

@@ -1,0 +1,1 @@
+"""Model directories and their use away from the study."""

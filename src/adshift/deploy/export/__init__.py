@@ -1,0 +1,210 @@
+"""A fitted detector as one ONNX graph: image in, score and anomaly map out, without Python where it runs.
+
+The graph holds preprocessing, backbone, search and map. Resizing and cropping come before it: Pillow's bilinear filter
+rounds to bytes between its two passes, which no operator of ONNX does, so an image resized in the graph would not be
+the one that the model learned from. The file's metadata say what has to come before.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from adshift import __version__
+from adshift.detectors import registry
+from adshift.errors import AdshiftError
+from adshift.evaluation import threshold_file
+from adshift.project.stage import output, read_json
+from adshift.runtime.checksums import MODEL_REMEDY
+
+Dtype = Literal["float32", "float16", "int8"]
+DTYPES: tuple[str, ...] = get_args(Dtype)
+OPSETS = range(18, 24)
+INPUTS = ("uint8", "float32")
+LAYOUTS = ("NHWC", "NCHW")
+BATCH = 2  # of the traced example: 1 would be taken for a constant
+
+
+def _patchcore(detector: Any, how: Any) -> Any:
+    from adshift.deploy.export import banks
+
+    return banks.patchcore(detector, how)
+
+
+def _patchcore_pq(detector: Any, how: Any) -> Any:
+    from adshift.deploy.export import banks
+
+    return banks.patchcore_pq(detector, how)
+
+
+def _full(detector: Any, how: Any) -> Any:
+    from adshift.deploy.export import gaussians
+
+    return gaussians.FullHead(detector, how)
+
+
+def _diagonal(detector: Any, how: Any) -> Any:
+    from adshift.deploy.export import gaussians
+
+    return gaussians.DiagonalHead(detector, how)
+
+
+# Method: what makes its head, a torch module, of the fitted detector and its settings of scoring.
+HEADS: dict[str, Callable[[Any, Any], Any]] = {
+    "patchcore": _patchcore,
+    "patchcore_pq": _patchcore_pq,
+    "padim": _full,
+    "padim_streaming": _full,
+    "padim_diagonal": _diagonal,
+}
+
+
+def export(
+    folder: Path,
+    how: Any,
+    to: Path,
+    *,
+    opset: int = 18,
+    dtype: Dtype = "float32",
+    pixels: Literal["uint8", "float32"] = "uint8",
+    layout: Literal["NHWC", "NCHW"] = "NHWC",
+    calibrate: Path | None = None,
+    weights: Path | None = None,
+) -> dict[str, str]:
+    """Write a model directory as one ONNX file: `image` to `score` (N,) and `map` (N, S, S), float32, any batch N.
+
+    Args:
+        folder: the model directory.
+        how: settings of scoring, the method's `Score`.
+        to: the file.
+        opset: of ONNX's operators, one of OPSETS.
+        dtype: float32; float16, large constants kept in half the bytes and computed with in float32; int8, half of the
+            backbone's layers in 8 bits, the search in float32.
+        pixels: of the input, 0 to 255 or 0 to 1.
+        layout: of the input.
+        calibrate: for int8, a folder of normal images that show which values are usual.
+        weights: the backbone's file, if it came from one.
+
+    Returns:
+        The metadata written into the file.
+
+    Raises:
+        AdshiftError: no sound model, a method without a graph, other weights than recorded, no image to calibrate
+            with, or a package that is missing.
+    """
+    _check(opset, dtype, pixels, layout, calibrate)
+    method = method_of(folder)
+    detector = registry.detector_class(method).load(folder)
+    from adshift.features.backbones import from_spec
+
+    if detector.spec.get("precision", "float32") != "float32":
+        raise AdshiftError(
+            f"{folder}: its features were computed in {detector.spec['precision']}, a graph computes in float32",
+            "fit the model with features.precision: float32",
+        )
+    backbone = from_spec(detector.spec, weights)  # which checks what follows reads
+    metadata = {**_metadata(folder, detector, how), "dtype": dtype, "input": f"{pixels} {layout} RGB"}
+    from adshift.deploy.export import files, graph
+
+    head = HEADS[method](detector, how)
+    network = graph.Graph(backbone, head, detector.spec, pixels, layout, adjusted=dtype == "int8").eval()
+    model = files.traced(network, _example(detector.spec["size"], pixels, layout), opset)
+    if dtype == "int8":
+        from adshift.deploy.export import int8
+
+        assert calibrate  # `_check` saw to it
+        normal = int8.images(calibrate, detector.spec["preprocessing"])
+        model, metadata["calibration_images"] = int8.quantized(model, normal, pixels, layout), str(len(normal))
+    if dtype == "float16":
+        files.halve(model)
+    files.describe(model, metadata)
+    with output(to) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+    return metadata
+
+
+def method_of(folder: Path) -> str:
+    """Which method's model a directory holds.
+
+    Raises:
+        AdshiftError: none, or one that has no graph.
+    """
+    if not (folder / "model.json").is_file():
+        raise AdshiftError(f"{folder}: no model directory, model.json is not there", "name one, or `dvc pull` it")
+    record = read_json(folder / "model.json")
+    method = record.get("method") if isinstance(record, dict) else None
+    if not isinstance(method, str) or method not in HEADS:
+        raise AdshiftError(
+            f"{folder}: a model of {method or 'no known method'}, which has no graph",
+            f"these can be exported: {', '.join(HEADS)}",
+        )
+    return method
+
+
+def scoring(method: str, folder: Path, params: Path) -> Any:
+    """The method's settings of scoring: the model directory's, or of one as `fit` leaves it, those of a params.yaml.
+
+    Raises:
+        AdshiftError: the file is missing, or has no such section or a mistake in it.
+    """
+    if (folder / "score.json").is_file():
+        return registry.settings(method, "score", folder / "score.json", MODEL_REMEDY)
+    from adshift.project.params import load
+
+    section = getattr(load(method, path=params), method)
+    return registry.schemas(method)["score"].within(dict(section))
+
+
+def _check(opset: int, dtype: str, pixels: str, layout: str, calibrate: Path | None) -> None:
+    for name, value, known in (("dtype", dtype, DTYPES), ("input", pixels, INPUTS), ("layout", layout, LAYOUTS)):
+        if value not in known:
+            raise AdshiftError(f"export: {name} {value} is unknown", f"choose from {', '.join(known)}")
+    if opset not in OPSETS:
+        raise AdshiftError(f"export: opset {opset} is not supported", f"choose {OPSETS[0]} to {OPSETS[-1]}")
+    if (dtype == "int8") != (calibrate is not None):
+        raise AdshiftError(
+            "export: int8 needs normal images to calibrate with, and nothing else does", "--dtype int8 --calibrate DIR"
+        )
+
+
+def _example(size: int, pixels: str, layout: str) -> Any:
+    import torch
+
+    shape = (BATCH, size, size, 3) if layout == "NHWC" else (BATCH, 3, size, size)
+    return torch.zeros(shape, dtype=getattr(torch, pixels))
+
+
+def _metadata(folder: Path, detector: Any, how: Any) -> dict[str, str]:
+    """What whoever runs the graph has to know, and where it came from; values are text, JSON where they have parts."""
+    spec = detector.spec
+    crop = spec["preprocessing"]["crop"]
+    side = spec["preprocessing"]["resize"]
+    before = f"resize to {side} x {side} pixels (Pillow, bilinear, antialiased)"
+    found = {
+        "adshift_version": __version__,
+        "method": method_of(folder),
+        "class": folder.resolve().parent.name,  # models/DATASET/METHOD/CLASS/DOMAIN
+        "domain": folder.resolve().name,
+        "size": str(spec["size"]),
+        "before": before + (f", then cut the centre of {crop} x {crop} pixels out" if crop else ""),
+        "preprocessing": _json(spec["preprocessing"]),
+        "settings": _json(dict(detector.settings)),
+        "scoring": _json(dict(how)),
+        "backbone": spec["backbone"],
+        "weights_sha256": spec["weights"]["sha256"],
+        "model_sha256": hashlib.sha256((folder / "model.json").read_bytes()).hexdigest(),
+    }
+    return found | dict(_threshold(folder / "threshold.json"))
+
+
+def _threshold(path: Path) -> Iterator[tuple[str, str]]:
+    if not path.is_file():
+        return
+    record = threshold_file.read(path)
+    yield "threshold", repr(record.threshold)
+    yield "threshold_rule", record.rule or ""
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True)

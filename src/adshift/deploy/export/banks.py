@@ -1,0 +1,179 @@
+"""PatchCore's heads, over a bank of rows or of codes: what `adshift.detectors.patchcore` computes, as a graph.
+
+The bank's mean is taken off rows and queries, which changes no distance: what is left is short, so that |x|^2 - 2 q'x
+loses few digits. It finds the K nearest rows; their distances are then computed as differences, as Python does.
+
+Notation: N images, P = H x W positions of the first layer used, D dimensions, B rows of the bank, K neighbours.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from adshift.deploy.export.graph import Constant, Enlarge
+from adshift.detectors.patchcore import MemoryBank, PatchCore, Scoring
+from adshift.detectors.patchcore import Score as PatchCoreScore
+from adshift.detectors.patchcore_pq import PatchCorePQ
+from adshift.detectors.patchcore_pq import Score as PatchCorePQScore
+from adshift.detectors.resample import average_pool, bilinear
+from adshift.search.neighbors import prepared
+from adshift.search.quantized import CENTROIDS, Codes
+
+
+class Patches(nn.Module):
+    """Maps of all layers to patches (N, P, D): `MemoryBank.patches`.
+
+    Attributes:
+        grid: H, W.
+    """
+
+    def __init__(self, settings: Any, spec: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.levels = settings.layers
+        grid: tuple[int, ...] = ()
+        self.rows, self.columns = nn.ModuleList(), nn.ModuleList()
+        for level in self.levels:
+            sides = spec["layers"][level - 1]["shape"][:2]
+            pool = [average_pool(side, settings.pool, settings.stride) for side in sides]
+            grid = grid or (len(pool[0]), len(pool[1]))
+            rows, columns = (bilinear(len(matrix), side) @ matrix for matrix, side in zip(pool, grid, strict=True))
+            self.rows.append(Constant(rows))
+            self.columns.append(Constant(columns.T))
+        self.grid = grid
+
+    def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        parts = [
+            rows() @ maps[level - 1] @ columns()
+            for level, rows, columns in zip(self.levels, self.rows, self.columns, strict=True)
+        ]
+        return torch.cat(parts, dim=1).flatten(2).transpose(1, 2)
+
+
+class Bank(nn.Module, ABC):
+    """Rows that patches are compared with, both as `fit_in` makes them."""
+
+    def __init__(self, metric: str) -> None:
+        super().__init__()
+        self.metric = metric
+
+    @abstractmethod
+    def rows(self) -> torch.Tensor:
+        """(B, D)."""
+
+    @abstractmethod
+    def fit_in(self, patches: torch.Tensor) -> torch.Tensor:
+        """Patches (N, P, D) as the rows are."""
+
+    def _prepared(self, patches: torch.Tensor) -> torch.Tensor:
+        if self.metric == "euclidean":
+            return patches
+        norms = patches.square().sum(-1, keepdim=True).sqrt()
+        return patches / torch.where(norms > 0, norms, 1.0)
+
+    def search(self, queries: torch.Tensor, rows: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Distances to and indices of the K nearest of the rows to queries (N, P, D), nearest first: (N, P, K) each."""
+        rough = rows.square().sum(-1) - 2 * (queries @ rows.T)
+        found = rough.topk(k, dim=-1, largest=False).indices
+        distances, order = self.measure(queries, rows[found])
+        return distances, found.gather(-1, order)
+
+    def measure(self, queries: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Distances of queries (..., D) to rows (..., K, D), nearest first, and that order: (..., K) each."""
+        squared = (queries.unsqueeze(-2) - rows).square().sum(-1)
+        near, order = squared.topk(squared.shape[-1], dim=-1, largest=False)
+        return near.sqrt() if self.metric == "euclidean" else near / 2, order
+
+
+class Rows(Bank):
+    """The bank as it is."""
+
+    def __init__(self, bank: np.ndarray, metric: Any) -> None:
+        super().__init__(metric)
+        bank = prepared(bank, metric)
+        mean = bank.mean(axis=0)
+        self.bank, self.mean = Constant(bank - mean), Constant(mean)
+
+    def rows(self) -> torch.Tensor:
+        return self.bank()
+
+    def fit_in(self, patches: torch.Tensor) -> torch.Tensor:
+        return self._prepared(patches) - self.mean()
+
+
+class Decompressed(Bank):
+    """A bank of codes, decompressed by the graph. Patches are dealt out to parts, the rows are not."""
+
+    def __init__(self, codes: Codes, metric: Any) -> None:
+        super().__init__(metric)
+        self.codes = Constant(codes.codes)
+        parts, _, width = codes.codebooks.shape
+        self.codebooks = Constant(codes.codebooks.reshape(parts * CENTROIDS, width))
+        self.first = Constant(np.arange(parts) * CENTROIDS)
+        self.halves = Constant(np.stack([np.arange(256) % CENTROIDS, np.arange(256) // CENTROIDS], axis=1))  # of a byte
+        # Where each column of the parts comes from, 0 for a column of zeros.
+        numbered = np.arange(1, codes.dimensions + 1, dtype=np.float32)[None]
+        self.dealt = Constant(codes.split(numbered)[0].astype(np.int64))
+        self.mean = Constant(np.zeros(parts * width, np.float32))
+        with torch.no_grad():
+            self.mean.value += self.rows().mean(0)
+
+    def rows(self) -> torch.Tensor:
+        chosen = self.halves()[self.codes().long()].flatten(1) + self.first()
+        rows = self.codebooks()[chosen].flatten(1)
+        return self._prepared(rows) - self.mean()
+
+    def fit_in(self, patches: torch.Tensor) -> torch.Tensor:
+        padded = nn.functional.pad(self._prepared(patches), (1, 0))
+        return padded.index_select(-1, self.dealt()) - self.mean()
+
+
+class BankHead(nn.Module):
+    """Scores and maps by distances to a bank: `MemoryBank.predict`."""
+
+    def __init__(self, detector: MemoryBank, bank: Bank, how: Scoring, most: int) -> None:
+        """`most`: rows that a search finds at most."""
+        super().__init__()
+        self.patches, self.bank, self.how = Patches(detector.settings, detector.spec), bank, how
+        self.k = min(how.neighbours, most)
+        height, width = self.patches.grid
+        self.largest = max(1, round(height * width * how.top_percent / 100)) if how.image_score == "top_mean" else 1
+        self.enlarge = Enlarge(height, width, detector.spec["size"], how.smoothing)
+
+    def forward(self, maps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        bank, queries = self.bank.rows(), self.bank.fit_in(self.patches(maps))
+        softmax = self.how.reweight == "softmax"
+        distances, found = self.bank.search(queries, bank, self.k if softmax else 1)
+        patch_scores = distances[..., 0]
+        if softmax and self.k > 1:
+            rest = (distances[..., :1] - distances[..., 1:]).exp().sum(-1)
+            patch_scores = patch_scores * (rest / (1 + rest))
+        scores = patch_scores.topk(self.largest, dim=1).values.mean(1)
+        if self.how.reweight == "original" and self.k > 1:
+            scores = scores * self._paper_weight(queries, bank, found, patch_scores)
+        return scores, self.enlarge(patch_scores.unflatten(1, self.patches.grid))
+
+    def _paper_weight(
+        self, queries: torch.Tensor, bank: torch.Tensor, found: torch.Tensor, patch_scores: torch.Tensor
+    ) -> torch.Tensor:
+        """Equation 7, of the farthest patch of each image: (N,)."""
+        farthest = patch_scores.argmax(1)[:, None, None]
+        patch = queries.gather(1, farthest.expand(-1, -1, queries.shape[-1]))
+        nearest = bank[found.gather(1, farthest).squeeze(-1)]
+        _, around = self.bank.search(nearest, bank, self.k)
+        distances, _ = self.bank.measure(patch, bank[around])
+        return (1 - 1 / (distances - distances[..., :1]).exp().sum(-1)).squeeze(1)
+
+
+def patchcore(detector: PatchCore, how: PatchCoreScore) -> nn.Module:
+    """PatchCore's; a graph of `hnsw` is left behind, its bank is searched exactly."""
+    return BankHead(detector, Rows(detector.bank, detector.settings.metric), how, len(detector.bank))
+
+
+def patchcore_pq(detector: PatchCorePQ, how: PatchCorePQScore) -> nn.Module:
+    """PatchCore-PQ's, all rows being candidates: its first phase, FAISS's tables, has no operator in ONNX."""
+    most = min(how.refined, len(detector.codes.codes))
+    return BankHead(detector, Decompressed(detector.codes, detector.settings.metric), how, most)

@@ -1,0 +1,87 @@
+"""From an image to score and anomaly map: what every exported graph shares.
+
+Notation: N images, S side of the network's input, H x W positions and C channels of a layer.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from adshift.detectors.resample import bilinear, gaussian
+from adshift.features.backbones import Backbone
+
+Pixels = Literal["uint8", "float32"]
+Layout = Literal["NHWC", "NCHW"]
+
+
+class Constant(nn.Module):
+    """An array that the graph carries along."""
+
+    value: torch.Tensor
+
+    def __init__(self, array: np.ndarray) -> None:
+        super().__init__()
+        self.register_buffer("value", torch.from_numpy(np.ascontiguousarray(array)))
+
+    def forward(self) -> torch.Tensor:
+        return self.value
+
+
+class Enlarge(nn.Module):
+    """(N, H, W) to (N, S, S), smoothed: `adshift.detectors.resample.enlarge`."""
+
+    def __init__(self, height: int, width: int, size: int, smoothing: float) -> None:
+        super().__init__()
+        blur = gaussian(size, float(smoothing))
+        self.rows, self.columns = Constant(blur @ bilinear(height, size)), Constant((blur @ bilinear(width, size)).T)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return self.rows() @ maps @ self.columns()
+
+
+class Graph(nn.Module):
+    """Preprocessing, backbone and a detector's head.
+
+    Args:
+        backbone: gives the network, mean and standard deviation.
+        head: a list of maps (N, C, H, W), one a layer, to scores (N,) and anomaly maps (N, S, S), float32.
+        spec: how the features were made.
+        pixels: uint8 in 0 to 255, or float32 in 0 to 1.
+        layout: of the images.
+        adjusted: put a linear map of its channels, the identity, behind each layer.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: nn.Module,
+        spec: Mapping[str, Any],
+        pixels: Pixels,
+        layout: Layout,
+        adjusted: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network, self.head, self.layout = backbone.network, head, layout
+        self.scale = 255.0 if pixels == "uint8" else 1.0
+        self.mean, self.std = Constant(backbone.mean.numpy()), Constant(backbone.std.numpy())
+        self.rounded = spec["dtype"] == "float16"
+        channels = [layer["shape"][-1] for layer in spec["layers"]] if adjusted else []
+        self.adjust = nn.ModuleList(_identity(count) for count in channels)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.layout == "NHWC":
+            image = image.permute(0, 3, 1, 2)
+        found = self.network((image.float() / self.scale - self.mean()) / self.std())
+        found = [adjust(maps) for adjust, maps in zip(self.adjust, found, strict=True)] if self.adjust else found
+        # The model learned from features as they are stored, so they are rounded here too.
+        scores, maps = self.head([maps.half().float() if self.rounded else maps for maps in found])
+        return scores, maps
+
+
+def _identity(channels: int) -> nn.Module:
+    layer = nn.Conv2d(channels, channels, 1, bias=False)
+    nn.init.dirac_(layer.weight)
+    return layer.requires_grad_(False)

@@ -1,0 +1,222 @@
+"""The backbone's convolutions in 8 bits: static quantization by onnxruntime, calibrated with normal images.
+
+Distances to a bank, or in standard deviations, feel small changes of the features. So the search stays in float32, and
+the first half of the convolutions: they hold few of the weights, and every later layer inherits their rounding. The
+others' 8 bits are made the best of: pointwise convolutions, which hold nearly all weights, are rounded with a view to
+their inputs; features are read as they come, not as the next convolution reads them; and a linear map of each layer's
+channels brings the quantized features of the calibration images as near to the exact ones as it can.
+"""
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from adshift.errors import AdshiftError
+
+SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter says which module a node came from
+MOST = 64  # images; ranges hardly change after some dozens
+EXACT = 0.46  # share of the convolutions, the first ones, that stay in float32: EfficientNet-Lite0's up to its layer 2
+DAMPING = 0.01  # of the inputs' mean square, added to each channel's: none makes up for others at any price
+RIDGE = 1e-3  # of each channel's variance: keeps the linear map near the identity
+
+
+def images(folder: Path, preprocessing: Mapping[str, Any]) -> np.ndarray:
+    """At most MOST images of a folder, evenly spread over their names: (N, S, S, 3) uint8.
+
+    Raises:
+        AdshiftError: there is none, or one cannot be read.
+    """
+    from adshift.data import image_files
+    from adshift.data.images import fit, read_image
+
+    if not folder.is_dir():
+        raise AdshiftError(f"{folder}: no image to calibrate with", "name a folder of normal images")
+    files = image_files.images([str(folder)])
+    chosen = [files[index] for index in np.unique(np.linspace(0, len(files) - 1, MOST).astype(int))]
+    return np.stack([fit(read_image(file), preprocessing["resize"], preprocessing["crop"]) for file in chosen])
+
+
+def quantized(model: onnx.ModelProto, normal: np.ndarray, pixels: str, layout: str) -> onnx.ModelProto:
+    """The model with its backbone's nodes quantized: 8-bit activations, 8-bit weights by output channel.
+
+    Args:
+        model: traced with `Graph(..., adjusted=True)`.
+        normal: images (N, S, S, 3) uint8.
+        pixels, layout: of the model's input.
+
+    Raises:
+        AdshiftError: onnxruntime is not installed.
+    """
+    try:
+        from onnxruntime import quantization
+    except ModuleNotFoundError:
+        raise AdshiftError(
+            "export: int8 needs onnxruntime, which is not installed", "pip install onnxruntime"
+        ) from None
+
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self) -> None:
+            self.batches = _batches(normal, pixels, layout)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self.batches, None)
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        plain, result = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"
+        onnx.save(model, plain)
+        quantization.quantize_static(
+            plain, result, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+            nodes_to_quantize=_later_nodes(model), activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )  # fmt: skip
+        found = onnx.load(result)
+    _round(found, model, _batches(normal, pixels, layout))
+    _read_exactly(found)
+    _adjust(found, model, _batches(normal, pixels, layout))
+    return found
+
+
+def _later_nodes(model: onnx.ModelProto) -> list[str]:
+    """Names of the backbone's nodes behind its first EXACT convolutions."""
+    nodes = [
+        node
+        for node in model.graph.node
+        if any(prop.key == SCOPES and "'network'" in prop.value for prop in node.metadata_props)
+    ]
+    last = EXACT * sum(node.op_type == "Conv" for node in nodes)
+    seen, later = 0, []
+    for node in nodes:
+        seen += node.op_type == "Conv"
+        if seen > last:
+            later.append(node.name)
+    return later
+
+
+def _round(model: onnx.ModelProto, exact: onnx.ModelProto, batches: Iterator[dict[str, np.ndarray]]) -> None:
+    """Set the 8-bit weights of the pointwise convolutions, of one group, by their inputs' second moments."""
+    arrays = {tensor.name: tensor for tensor in model.graph.initializer}
+    weights = {tensor.name: tensor for tensor in exact.graph.initializer}
+    inputs, moments = {}, {}
+    for node in exact.graph.node:
+        if node.op_type == "Conv" and f"{node.input[1]}_quantized" in arrays:
+            channels, *kernel = weights[node.input[1]].dims[1:]
+            if kernel == [1, 1] and all(entry.i == 1 for entry in node.attribute if entry.name == "group"):
+                inputs[node.input[1]], moments[node.input[1]] = node.input[0], np.zeros((channels, channels))
+    if not inputs:
+        return
+    found = _features(exact, list(inputs.values()))
+    for batch in batches:
+        for name, maps in zip(inputs, found(batch), strict=True):
+            rows = np.moveaxis(maps, 1, -1).reshape(-1, maps.shape[1]).astype(np.float64)
+            moments[name] += rows.T @ rows
+    for name, square in moments.items():
+        weight = numpy_helper.to_array(weights[name])
+        scale = numpy_helper.to_array(arrays[f"{name}_scale"])
+        steps = _rounded(weight[:, :, 0, 0] / scale[:, None], square).reshape(weight.shape)
+        arrays[f"{name}_quantized"].CopyFrom(numpy_helper.from_array(steps, f"{name}_quantized"))
+
+
+def _rounded(weight: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """Weights (O, I), in steps, as int8: GPTQ (Frantar et al., ICLR 2023, algorithm 1, without its blocks).
+
+    Input channels are rounded one after another, and those that follow make up for the error as well as they can.
+
+    Args:
+        weight: (O, I) float, in steps of 8 bits.
+        square: (I, I), the inputs' second moments.
+    """
+    damped = square + (DAMPING * np.trace(square) / len(square) + 1e-12) * np.eye(len(square))
+    factor = np.linalg.cholesky(np.linalg.inv(damped)).T
+    left, found = weight.astype(np.float64), np.zeros(weight.shape, np.int8)
+    for channel in range(len(square)):
+        found[:, channel] = np.clip(np.round(left[:, channel]), -127, 127)
+        error = (left[:, channel] - found[:, channel]) / factor[channel, channel]
+        left[:, channel:] -= np.outer(error, factor[channel, channel:])
+    return found
+
+
+def _read_exactly(model: onnx.ModelProto) -> None:
+    """Let the linear maps read the features in front of the rounding that the next convolution needs."""
+    made = {name: node for node in model.graph.node for name in node.output}
+    for node in _linear_maps(model).values():
+        rounded = made[node.input[0]]
+        if rounded.op_type == "DequantizeLinear":
+            node.input[0] = made[rounded.input[0]].input[0]
+
+
+def _adjust(model: onnx.ModelProto, exact: onnx.ModelProto, batches: Iterator[dict[str, np.ndarray]]) -> None:
+    """Set the weights of the linear maps by least squares over all positions of all calibration images."""
+    maps, theirs = _linear_maps(model), _linear_maps(exact)
+    quantized_features = _features(model, [node.input[0] for node in maps.values()])
+    exact_features = _features(exact, [theirs[name].input[0] for name in maps])
+    moments: dict[str, Any] = dict.fromkeys(maps, 0)
+    for batch in batches:
+        for name, ours, goal in zip(maps, quantized_features(batch), exact_features(batch), strict=True):
+            both = np.moveaxis(np.concatenate([ours, goal], axis=1), 1, -1).reshape(-1, 2 * ours.shape[1])
+            rows = np.append(both.astype(np.float64), np.ones((len(both), 1)), axis=1)
+            moments[name] = moments[name] + rows.T @ rows
+    arrays = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name, node in maps.items():
+        weight, bias = _least_squares(moments[name])
+        arrays[name].CopyFrom(numpy_helper.from_array(weight[:, :, None, None].astype(np.float32), name))
+        model.graph.initializer.append(numpy_helper.from_array(bias.astype(np.float32), f"{name}.bias"))
+        node.input.append(f"{name}.bias")
+
+
+def _least_squares(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weight (C, C) and bias (C,) of goal = weight @ ours + bias, from the sums of products of (ours, goal, 1)."""
+    channels = len(moments) // 2
+    ours, goal = slice(0, channels), slice(channels, 2 * channels)
+    mean = moments[-1] / moments[-1, -1]
+    centred = moments - np.outer(mean, mean) * moments[-1, -1]
+    square = centred[ours, ours]
+    ridge = np.diag(RIDGE * np.diag(square) + 1e-9 * np.trace(square) / channels + 1e-12)
+    # What is left to explain is what quantization changed: with no data at all the map is the identity.
+    weight = np.eye(channels) + np.linalg.solve(square + ridge, centred[ours, goal] - square).T
+    return weight, mean[goal] - weight @ mean[ours]
+
+
+def _linear_maps(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    return {
+        node.input[1]: node
+        for node in model.graph.node
+        if node.op_type == "Conv" and node.input[1].startswith("adjust.")
+    }
+
+
+def _features(model: onnx.ModelProto, names: list[str]) -> Any:
+    """A function from an input to the tensors `names` of a model."""
+    import onnxruntime
+
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    del probe.graph.output[:]
+    probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return lambda batch: session.run(None, batch)
+
+
+def _batches(normal: np.ndarray, pixels: str, layout: str) -> Iterator[dict[str, np.ndarray]]:
+    for image in normal:
+        batch = image[None] if layout == "NHWC" else np.ascontiguousarray(image[None].transpose(0, 3, 1, 2))
+        yield {"image": batch if pixels == "uint8" else (batch / np.float32(255))}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without onnxruntime's advice to fold batch normalization first, which is done."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,451 @@
+"""Models in use: load a model directory, look at images.
+
+    model = adshift.load("models/sample/patchcore/hazelnut/clean")
+    for found in model.predict(["part-1.png", "part-2.png"]):
+        print(found.name, found.score, found.anomalous)
+
+Every image goes through the network alone, as the pipeline decodes, resizes, crops and rounds it, so its score depends
+neither on the images beside it nor on the number of threads. Several images share the threads; one has them all, unless
+a bit of the network's maps would then differ, which is tried when a model is loaded. The pipeline's own scores come
+from batches of `features.batch` images: the network's sums then differ in the last bits, scores by about 1e-5 of their
+value.
+
+Notation: N images, H x W pixels of one, S side of the network's input, V validation images, D channels of all layers.
+"""
+
+import io
+import math
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from adshift.data.images import decode_image, fit, read_image
+from adshift.deploy import package, pull
+from adshift.detectors import registry
+from adshift.detectors.records import Predictions, Reference
+from adshift.errors import AdshiftError
+from adshift.evaluation import threshold_file
+from adshift.evaluation.calibration import decide
+from adshift.features.backbones import Backbone, from_spec
+from adshift.features.extract import stored
+from adshift.features.store import Features
+from adshift.runtime.checksums import MODEL_REMEDY as REMEDY
+from adshift.runtime.parallel import map_ordered, silent, thread_count, torch_threads
+
+__all__ = ["Geometry", "Input", "Model", "Prediction", "Reference", "Region", "load"]
+
+BATCH = 16  # images in memory together
+
+Picture = str | Path | Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How an image became the network's input: squeezed to a square, whose centre was cut out (`images.fit`).
+
+    Attributes:
+        height, width: of the image, in pixels.
+        resize: side of the square.
+        size: S, side of what was cut out; equal to `resize` where nothing was.
+    """
+
+    height: int
+    width: int
+    resize: int
+    size: int
+
+    @property
+    def start(self) -> int:
+        """First row and column of the square that is seen."""
+        return round((self.resize - self.size) / 2)
+
+    def box(self, top: int, left: int, bottom: int, right: int) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) in the image's pixels, ends excluded, of rows and columns of the input."""
+        across, down = self.width / self.resize, self.height / self.resize
+        return (
+            math.floor((left + self.start) * across),
+            math.floor((top + self.start) * down),
+            min(math.ceil((right + self.start) * across), self.width),
+            min(math.ceil((bottom + self.start) * down), self.height),
+        )
+
+    def enlarge(self, values: np.ndarray, height: int = 0, width: int = 0) -> np.ndarray:
+        """An (S, S) mask or map laid over the image; what the network did not see is false, or the smallest value.
+
+        Args:
+            values: bool (nearest) or float32 (bilinear).
+            height, width: of the result; the image's if not given.
+        """
+        mask = values.dtype == bool
+        square = np.full((self.resize, self.resize), False if mask else values.min(), dtype=values.dtype)
+        square[self.start : self.start + self.size, self.start : self.start + self.size] = values
+        picture = Image.fromarray(square.astype(np.uint8) if mask else square.astype(np.float32))
+        method = Image.Resampling.NEAREST if mask else Image.Resampling.BILINEAR
+        return np.asarray(picture.resize((width or self.width, height or self.height), method)).astype(values.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """An image as the network sees it.
+
+    Attributes:
+        name: its path, or what stands for it.
+        pixels: (S, S, 3) uint8 RGB.
+        geometry: how it came from the image.
+        seconds: it took to read.
+    """
+
+    name: str
+    pixels: np.ndarray
+    geometry: Geometry
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected part of an image that is anomalous.
+
+    Attributes:
+        box: (left, top, right, bottom) in the image's pixels, right and bottom excluded.
+        area: in the image's pixels.
+        peak: largest value of the anomaly map in it.
+    """
+
+    box: tuple[int, int, int, int]
+    area: float
+    peak: float
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says of an image.
+
+    Attributes:
+        name: the image's path, or `image K` for what came without one.
+        score: raw, the larger the more anomalous.
+        threshold: score from which on an image is anomalous.
+        anomalous: the verdict.
+        anomaly_map: (S, S) float32, in the geometry of the network's input.
+        map_threshold: value of the map from which on a place is anomalous, see `Model.map_threshold`.
+        seconds: to read it, and its share of what network and scoring took for the images looked at together.
+        regions: of `mask`, largest peak first; none for a normal image.
+        geometry: from the image to the network's input.
+    """
+
+    name: str
+    score: float
+    threshold: float
+    anomalous: bool
+    anomaly_map: np.ndarray
+    map_threshold: float
+    seconds: float
+    regions: tuple[Region, ...]
+    geometry: Geometry
+
+    def mask(self) -> np.ndarray:
+        """(H, W) bool, true where the image is anomalous; all false for a normal one."""
+        return self.geometry.enlarge(_mask(self.anomaly_map, self.map_threshold, self.anomalous))
+
+
+def load(
+    model: str | Path,
+    *,
+    threshold: float | str | Path | None = None,
+    class_name: str | None = None,
+    weights: str | Path | None = None,
+    cache: str | Path | None = None,
+) -> "Model":
+    """A model from its directory, or by reference.
+
+    Args:
+        model: a model directory, or `REPO#METHOD/CLASS/DOMAIN@REV` (`adshift.deploy.pull`).
+        threshold: a score, or a threshold file (of the model directory if it does not exist as a path); the model's
+            `threshold.json` if not given.
+        class_name: whose threshold a unified model uses; the one for all classes if not given.
+        weights: file of the backbone's weights, for a model whose backbone got them from a file.
+        cache: where models fetched by reference are kept.
+
+    Raises:
+        AdshiftError: a file is missing or damaged, the backbone's weights are others than those it was fitted with, or
+            the reference leads nowhere.
+    """
+    folder = pull.fetch(str(model), cache) if pull.is_reference(str(model)) else Path(model)
+    return Model(folder, threshold=threshold, class_name=class_name, weights=weights)
+
+
+class Model:
+    """A fitted detector with its backbone and threshold. Threads may share one: their calls take turns.
+
+    Attributes:
+        folder: its directory.
+        method: its detector's name.
+        backbone: the frozen network.
+        detector: of `adshift.detectors.registry`.
+        how: settings of the scoring.
+        spec: how features are made.
+        threshold: score from which on an image is anomalous; may be set.
+        map_ratio: peak of an anomaly map over the image's score, the median over validation images.
+        class_name: whose threshold it is, where a unified model has one a class.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        threshold: float | str | Path | None = None,
+        class_name: str | None = None,
+        weights: str | Path | None = None,
+    ) -> None:
+        """Read a model directory; arguments and errors as of `load`."""
+        self.folder = Path(folder).absolute()  # the reference is read later, wherever the caller is then
+        about = _record(self.folder / "model.json")
+        method, spec = about.get("method"), about.get("features")
+        if not isinstance(method, str) or method not in registry.REGISTRY or not isinstance(spec, dict):
+            raise AdshiftError(f"{self.folder / 'model.json'}: no model of adshift", REMEDY)
+        self.method, self.spec = method, spec
+        self.class_name = class_name
+        self.threshold, self.map_ratio = self._threshold(threshold)
+        self.how = registry.settings(self.method, "score", self.folder / "score.json", REMEDY)
+        self.detector = registry.detector_class(self.method).load(self.folder)
+        self.backbone: Backbone = from_spec(self.spec, weights)
+        self._lock = threading.Lock()
+        self._check_shapes()
+
+    @property
+    def map_threshold(self) -> float:
+        """Value of an anomaly map from which on a place is anomalous.
+
+        The threshold of image scores in the scale of maps. Where a score is its map's peak, as in PaDiM, they are the
+        same; PatchCore takes scores before it smooths the map, and maps peak lower by a share that validation images
+        tell (`map_ratio`). So a new threshold for images is one for places too.
+        """
+        return self.threshold * self.map_ratio
+
+    @cached_property
+    def reference(self) -> Reference:
+        """Validation normals of the model's own domain.
+
+        Raises:
+            AdshiftError: reference.npz is missing or damaged.
+        """
+        return Reference.load(self.folder / "reference.npz")
+
+    def read(self, image: Picture, name: str = "image") -> Input:
+        """An image as the network sees it; `predict` does this itself where it is given no Input.
+
+        Args:
+            image: a path, a PIL image, or an (H, W, 3) uint8 RGB array.
+            name: of an image that is no path.
+
+        Raises:
+            AdshiftError: it cannot be read.
+        """
+        start = time.perf_counter()
+        if isinstance(image, str | Path):
+            pixels, name = read_image(image), str(image)
+        elif isinstance(image, Image.Image):
+            pixels = _decoded(image, name)
+        else:
+            pixels = image
+            if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+                raise AdshiftError(f"{name}: {found}", "give a path, a PIL image or an (H, W, 3) uint8 RGB array")
+            if not image.size:
+                raise AdshiftError(f"{name}: has no pixel", "give an image")
+        settings = self.backbone.settings
+        geometry = Geometry(pixels.shape[0], pixels.shape[1], settings.resize, settings.crop or settings.resize)
+        return Input(name, fit(pixels, settings.resize, settings.crop), geometry, time.perf_counter() - start)
+
+    def predict(self, images: Iterable[Picture | Input], batch: int = BATCH) -> list[Prediction]:
+        """What the model says of images, in their order.
+
+        Args:
+            images: paths, PIL images, (H, W, 3) uint8 RGB arrays, or what `read` made of them, in any mixture.
+            batch: so many are in memory together.
+
+        Raises:
+            AdshiftError: an image cannot be read, or its features overflow; none is then predicted.
+        """
+        return list(self.stream(images, batch))
+
+    def stream(self, images: Iterable[Picture | Input], batch: int = BATCH) -> Iterator[Prediction]:
+        """As `predict`, one after the other: for more images than fit in memory."""
+        threshold, limit = self.threshold, self.map_threshold
+        for part, seconds, found, _ in self._batches(images, batch):
+            with self._alone():  # it limits the libraries' threads, which two calls at once would not give back
+                maps = found.full_maps()
+            rows = zip(part, found.scores, maps, decide(found.scores, threshold), strict=True)
+            for image, score, anomaly_map, anomalous in rows:
+                regions = _regions(anomaly_map, limit, bool(anomalous), image.geometry)
+                yield Prediction(
+                    image.name, float(score), threshold, bool(anomalous), anomaly_map, limit, image.seconds + seconds,
+                    regions, image.geometry,
+                )  # fmt: skip
+
+    def score(self, images: Iterable[Picture | Input], batch: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (N,) and features averaged over positions (N, D) of images, both float32, comparable to `reference`.
+
+        Raises:
+            AdshiftError: as `predict`.
+        """
+        channels = sum(layer["shape"][-1] for layer in self.spec["layers"])
+        scores, features = [np.empty(0, np.float32)], [np.empty((0, channels), np.float32)]
+        for _, _, found, maps in self._batches(images, batch):
+            scores.append(found.scores)
+            features.append(package.pooled(maps))
+        return np.concatenate(scores), np.concatenate(features)
+
+    def _batches(
+        self, images: Iterable[Picture | Input], batch: int
+    ) -> Iterator[tuple[Sequence[Input], float, Predictions, Features]]:
+        """Per batch: its images, seconds an image once read, what the detector says, their features."""
+        if batch < 1:
+            raise AdshiftError(f"batch {batch}", "at least 1")
+        if isinstance(images, str | Path | Image.Image | np.ndarray):
+            images = [images]
+        numbered = enumerate(images)
+        while some := list(islice(numbered, batch)):
+            with self._alone():
+                part = map_ordered(self._input, some, what="reading")
+                start = time.perf_counter()
+                features = self._features(part)
+                found = self.detector.predict(features, self.how)
+            yield part, (time.perf_counter() - start) / len(part), found, features
+
+    def _input(self, numbered: tuple[int, Picture | Input]) -> Input:
+        number, image = numbered
+        return image if isinstance(image, Input) else self.read(image, f"image {number}")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One call at a time, which has all processors; the libraries below use one thread for an image each.
+
+        As the pipeline: sums in another order would be other features.
+        """
+        with self._lock, silent(), torch_threads(1):
+            yield
+
+    def _features(self, images: Sequence[Input]) -> Features:
+        """Feature maps of the stored type, as the pipeline's."""
+        if len(images) == 1:
+            with torch_threads(self._threads):
+                maps = [self._maps(images[0])]
+        else:
+            maps = map_ordered(self._maps, images, what="network")
+        arrays = {level: np.stack(rows) for level, rows in enumerate(zip(*maps, strict=True), start=1)}
+        if "images" in self.spec:
+            arrays[0] = np.stack([image.pixels for image in images])
+        return Features.of((image.name for image in images), arrays, self.spec)
+
+    def _maps(self, image: Input) -> list[np.ndarray]:
+        maps = self.backbone(np.stack([image.pixels]))
+        return [stored(level[0], self.spec["dtype"], image.name) for level in maps]
+
+    def _threads_of_one(self, size: int) -> int:
+        """All, if the network then makes the same maps of noise, to the bit, as on one; else one."""
+        noise = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
+        found = []
+        for threads in (1, thread_count()):
+            with torch_threads(threads):
+                found.append(self.backbone(noise))
+        return thread_count() if all(map(np.array_equal, *found)) else 1
+
+    def _check_shapes(self) -> None:
+        """One black image through everything: what does not fit together is told now, and the first image is fast."""
+        settings = self.backbone.settings
+        size = settings.crop or settings.resize
+        black = np.zeros((size, size, 3), np.uint8)
+        expected = [tuple(layer.get("shape", ())) for layer in self.spec["layers"]]
+        with self._alone():
+            shapes = [maps.shape[1:] for maps in self.backbone(black[None])]
+            if shapes != expected or self.spec.get("size") != size:
+                raise AdshiftError(
+                    f"{self.folder / 'model.json'}: features of {expected}, the network makes {shapes}", REMEDY
+                )
+            self._threads = self._threads_of_one(size)
+            image = Input("black", black, Geometry(size, size, size, size))
+            try:
+                self.detector.predict(self._features([image]), self.how).full_maps()
+            except AdshiftError:
+                raise
+            except Exception as error:  # arrays of shapes that do not belong together fail anywhere
+                told = " ".join(str(error).split())
+                raise AdshiftError(f"{self.folder}: arrays do not fit together ({told})", REMEDY) from None
+
+    def _threshold(self, given: float | str | Path | None) -> tuple[float, float]:
+        """The threshold and the ratio of maps to scores."""
+        own = self.folder / "threshold.json"
+        if isinstance(given, int | float):
+            record = threshold_file.given(given)
+        else:
+            path = own if given is None else Path(given)
+            path = path if path.is_file() or path.parent != Path() else self.folder / path
+            record = threshold_file.read(path)
+            if self.class_name is not None:
+                record = record.of_class(self.class_name, path)
+        ratio = record.map_ratio
+        if ratio is None and own.is_file():
+            ratio = threshold_file.read(own).map_ratio
+        return record.threshold, 1.0 if ratio is None else ratio
+
+
+def _record(path: Path) -> dict[str, Any]:
+    from adshift.project.stage import read_json
+
+    if not path.is_file():
+        raise AdshiftError(
+            f"{path}: not there", "name a model directory (docs/models.md), or REPO#METHOD/CLASS/DOMAIN@REV"
+        )
+    try:
+        record = read_json(path)
+    except AdshiftError as error:
+        raise AdshiftError(error.what, REMEDY) from None
+    if not isinstance(record, dict):
+        raise AdshiftError(f"{path}: holds {type(record).__name__}, not an object", REMEDY)
+    return record
+
+
+def _decoded(image: Image.Image, name: str) -> np.ndarray:
+    """A PIL image as the pipeline reads a file of it."""
+    buffer = io.BytesIO()
+    try:
+        image.save(buffer, "TIFF", compression=None, save_all=False)
+    except Exception as error:  # Pillow reads a file late, and its readers trip in many ways
+        raise AdshiftError(f"{name}: cannot be read ({error})", "convert it to RGB") from None
+    return decode_image(buffer.getvalue(), name)
+
+
+def _mask(anomaly_map: np.ndarray, limit: float, anomalous: bool) -> np.ndarray:
+    """(S, S) bool: where the map reaches `limit`, of an anomalous image at least its peak, of a normal one nothing.
+
+    So that what is shown never contradicts the verdict.
+    """
+    if not anomalous:
+        return np.zeros(anomaly_map.shape, dtype=bool)
+    return anomaly_map >= min(limit, float(anomaly_map.max()))
+
+
+def _regions(anomaly_map: np.ndarray, limit: float, anomalous: bool, geometry: Geometry) -> tuple[Region, ...]:
+    """Connected parts, pixels that touch at a corner included, largest peak first."""
+    if not anomalous:
+        return ()
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(_mask(anomaly_map, limit, anomalous), np.ones((3, 3)))
+    pixel = geometry.width * geometry.height / geometry.resize**2
+    found = []
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        inside = labels[rows, columns] == number
+        box = geometry.box(rows.start, columns.start, rows.stop, columns.stop)
+        peak = anomaly_map[rows, columns][inside].max()
+        found.append(Region(box, float(inside.sum()) * pixel, float(peak)))
+    return tuple(sorted(found, key=lambda region: (-region.peak, region.box)))

@@ -1,0 +1,128 @@
+"""What `adshift recalibrate` and `adshift drift` do: a model, images and files around the statistics beside this.
+
+A model directory holds threshold.json and reference.npz, the normal validation images as the model sees them. A
+recalibration adds threshold-NAME.json and reference-NAME.npz, the normal images that it was given, and changes neither.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adshift.data.image_files import images
+from adshift.deploy import recalibration
+from adshift.deploy.drift import DEFECTS, look
+from adshift.deploy.recalibration import CONFORMAL, reference_path, threshold_path
+from adshift.detectors.records import Reference
+from adshift.errors import AdshiftError
+from adshift.evaluation import threshold_file
+from adshift.evaluation.calibration import decide
+from adshift.evaluation.threshold_file import Recalibration
+from adshift.runtime.checksums import MODEL_REMEDY
+
+TARGET_FPR = 0.05  # where normal images alone are given and no rate
+REMEDIES = {
+    "fine": "nothing to do",
+    "recalibrate": "set a new threshold: adshift recalibrate MODEL --normal DIR",
+    "refit": "a new threshold will hardly do: fit the model on images of today",
+}
+
+
+def recalibrate(
+    folder: Path, normal: str, anomalous: str | None, target_fpr: float | None, name: str | None
+) -> tuple[Path, Recalibration]:
+    """Write a new threshold beside the model in `folder`, and the normal images' reference; the new threshold's path.
+
+    Raises:
+        AdshiftError: no model directory, no or too few images, or a name that is taken.
+    """
+    own = _existing(folder) / "threshold.json"
+    old = threshold_file.read(own)
+    if old.rule is None:
+        raise AdshiftError(f"{own}: does not say its rule", MODEL_REMEDY)
+    name = recalibration.checked_name(folder, name) if name is not None else recalibration.next_name(folder)
+    if target_fpr is None and (anomalous is None or old.rule not in ("f1_grid", "f1_exact")):
+        target_fpr = TARGET_FPR
+    good, bad = (images([place]) if place is not None else [] for place in (normal, anomalous))
+    if target_fpr is not None:
+        recalibration.enough(len(good), target_fpr)  # told before the model is loaded
+
+    from adshift.deploy import inference
+
+    model = inference.load(folder)
+    scores, features = model.score(good)
+    defective = model.score(bad)[0] if bad else np.empty(0)
+    found = recalibration.recalibrate(scores, defective, old.threshold, target_fpr, old.rule)
+    used = {"normal_images": [path.name for path in good], "anomalous_images": [path.name for path in bad]}
+    more = {**used, "name": name, "reference": reference_path(folder, name).name}
+    record = Recalibration.of(found.to_dict() | more).to_dict()
+    recalibration.create(reference_path(folder, name), Reference(scores, features).save)
+    text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    path = threshold_path(folder, name)
+    recalibration.create(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    return path, found
+
+
+def told(found: Recalibration) -> list[str]:
+    """A recalibration for people, a line each."""
+    percent = round(100 * recalibration.CONFIDENCE)
+    how = "of normal images to come, expected" if found.rule == CONFORMAL else "of normal images to come"
+    lines = [
+        f"{found.normal} normal and {found.anomalous} anomalous images, rule {found.rule}",
+        f"{'':<12}{'threshold':>12}{'false alarms':>16}{'recall':>9}   on these images",
+    ]
+    for when, effect in (("before", found.before), ("after", found.after)):
+        alarms = f"{effect.fp}/{effect.fp + effect.tn}"
+        recall = "-" if effect.recall is None else f"{effect.recall:.3f}"
+        lines.append(f"{when:<12}{effect.threshold:>12.5g}{alarms:>16}{recall:>9}")
+    for when, text, rate in (
+        ("before", "of normal images today", found.before_fpr),
+        ("after", how, found.expected_fpr),
+    ):
+        interval = f"{percent} % interval {rate.low:.3f} to {rate.high:.3f}"
+        lines.append(f"{when}: false-positive rate {text}: {rate.value:.3f} ({interval})")
+    return lines
+
+
+def drift(
+    folder: Path, places: Iterable[str], number: int = 1, defects: float = DEFECTS, threshold: str | None = None
+) -> dict[str, Any]:
+    """What a look at recent images found, see `adshift.deploy.drift.Drift`, the share of alarms, and the reasons.
+
+    `threshold` is a recalibration's file beside the model, or its NAME: its images are then the reference.
+
+    Raises:
+        AdshiftError: no model directory, no or too few images, or one that cannot be read.
+    """
+    _existing(folder)
+    files = folder / "threshold.json", folder / "reference.npz"
+    if threshold is not None:
+        name = Path(threshold).name.removeprefix("threshold-").removesuffix(".json")
+        files = threshold_path(folder, name), reference_path(folder, name)
+    limit, reference = threshold_file.read(files[0]).threshold, Reference.load(files[1])
+    paths = images(places)
+
+    from adshift.deploy import inference
+
+    scores, features = inference.load(folder).score(paths)
+    found = look(reference, scores, features, number, defects)
+    alarms = float(decide(scores, limit).mean())
+    return {**found.to_dict(), "alarms": alarms, "reasons": found.reasons, "remedy": REMEDIES[found.verdict]}
+
+
+def verdict(found: Mapping[str, Any]) -> list[str]:
+    """A look for people, a line each."""
+    return [
+        f"{found['verdict']}: {found['remedy']}",
+        *(f"  {reason}" for reason in found["reasons"]),
+        f"  look {found['look']}: {found['images']} images beside {found['reference']} reference images; at most "
+        f"{found['set_aside']} taken for defective; {100 * found['alarms']:.0f} % are above the threshold",
+    ]
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise AdshiftError(f"{folder}: no model directory", "pull the model first")
+    return folder

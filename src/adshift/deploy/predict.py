@@ -1,0 +1,207 @@
+"""`adshift predict`: a model on images, for people and for machines.
+
+A file or folder that cannot be read is told on standard error and in the records, and the others go on.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from adshift.data.image_files import Closed, Found, Search
+from adshift.data.images import SUFFIXES, read_image
+from adshift.deploy.inference import Input, Model, Prediction
+from adshift.errors import AdshiftError, shown
+from adshift.report import pictures
+from adshift.runtime.parallel import map_ordered, progress, silent
+
+RECORDS = "predictions.jsonl"
+SIDE = 1024  # pixels, of an overlay's longer side at most
+
+NORMAL, ANOMALOUS, FAILED = 0, 1, 2  # exit codes
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to write beside the scores.
+
+    Attributes:
+        out: folder of the records and pictures, None for none.
+        overlays, masks: pictures in `out`.
+        boxes: boxes of anomalous regions in the records.
+        json: records on standard output in place of lines for people.
+    """
+
+    out: Path | None = None
+    overlays: bool = False
+    masks: bool = False
+    boxes: bool = False
+    json: bool = False
+
+
+def predict(model: Model, places: Iterable[str], wanted: Wanted, batch: int, lines: Iterable[str] = ()) -> int:
+    """Look at images and print, or write, what the model says; the exit code.
+
+    Args:
+        model: any.
+        places: files, folders, patterns, `-` for `lines` (`adshift.data.image_files`).
+        wanted: what to write.
+        batch: images in memory together.
+        lines: paths, a line each, read as they come.
+
+    Raises:
+        AdshiftError: the folder `out` cannot be written.
+    """
+    places, search = list(places), Search()
+    images: Iterable[Found] = search.at(places, lines)
+    if "-" not in places:
+        images = list(images)
+    total = len(images) if isinstance(images, list) else None
+    counts = {NORMAL: 0, ANOMALOUS: 0, FAILED: 0}
+    with ExitStack() as stack:
+        file = None
+        if wanted.out is not None:
+            _make(wanted.out, wanted)
+            file = stack.enter_context((wanted.out / RECORDS).open("w", encoding="utf-8"))
+        found = progress(_predictions(model, images, batch), what="predicting", total=total)
+        for number, (name, one) in enumerate(found, start=1):
+            picture = f"{number:06}-{_safe(Path(name).stem)}.png"
+            record = {"image": name} | _described(one, wanted, picture)
+            if "error" in record:
+                counts[FAILED] += 1
+                _print(f"error: {shown(record['error'])}", sys.stderr)
+            else:
+                counts[ANOMALOUS if record["anomalous"] else NORMAL] += 1
+            line = json.dumps(record)
+            if wanted.json:
+                _print(line, sys.stdout)
+            elif "error" not in record:
+                _print(_line(record), sys.stdout)
+            if file:
+                file.write(line + "\n")
+                file.flush()  # whoever kills a long run keeps what was found
+    if search.passed:
+        _print(shown(search.told()), sys.stderr)
+    if not sum(counts.values()):
+        raise AdshiftError("no image", f"name files, or folders and patterns with {', '.join(SUFFIXES)}")
+    if not wanted.json and sum(counts.values()) > 1:
+        _print(f"{counts[NORMAL]} normal, {counts[ANOMALOUS]} anomalous, {counts[FAILED]} failed", sys.stderr)
+    return FAILED if counts[FAILED] else ANOMALOUS if counts[ANOMALOUS] else NORMAL
+
+
+def _predictions(model: Model, images: Iterable[Found], batch: int) -> Iterator[tuple[str, Prediction | AdshiftError]]:
+    """(name, what the model says or why it cannot), in order, read and predicted a batch at a time."""
+    waiting = iter(images)
+
+    def read(one: Found) -> Input | AdshiftError:
+        return one.error if isinstance(one, Closed) else _attempt(lambda: model.read(one))
+
+    while found := list(islice(waiting, batch)):
+        with silent():
+            inputs = map_ordered(read, found, what="reading")
+        sound = [one for one in inputs if isinstance(one, Input)]
+        results: Iterator[Prediction | AdshiftError]
+        try:
+            results = iter(model.predict(sound, batch))
+        except AdshiftError:  # one of them: each alone, then
+            results = iter([_attempt(lambda one=one: model.predict([one])[0]) for one in sound])  # type: ignore[misc]
+        for place, one in zip(found, inputs, strict=True):
+            name = place.path if isinstance(place, Closed) else place
+            yield name, one if isinstance(one, AdshiftError) else next(results)
+
+
+def _attempt(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except AdshiftError as error:
+        return error
+
+
+def _described(one: Prediction | AdshiftError, wanted: Wanted, picture: str) -> dict[str, Any]:
+    """What the record says beside the name; the pictures are written."""
+    try:
+        if isinstance(one, AdshiftError):
+            raise one
+        return _record(one, wanted) | _pictures(one, wanted, picture)
+    except AdshiftError as error:
+        return {"error": error.what}
+
+
+def _record(one: Prediction, wanted: Wanted) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "score": one.score,
+        "threshold": one.threshold,
+        "anomalous": one.anomalous,
+        "seconds": round(one.seconds, 4),
+    }
+    if wanted.boxes:
+        record["map_threshold"] = one.map_threshold
+        record["boxes"] = [
+            {"box": region.box, "area": round(region.area, 1), "peak": region.peak} for region in one.regions
+        ]
+    return record
+
+
+def _line(record: dict[str, Any]) -> str:
+    verdict = "anomalous" if record["anomalous"] else "normal"
+    values = f"{record['score']:10.4f} {record['threshold']:10.4f} {verdict:<9} {1000 * record['seconds']:7.1f} ms"
+    boxes = "".join(f"  [{','.join(map(str, region['box']))}]" for region in record.get("boxes", ()))
+    return f"{values}  {shown(record['image'])}{boxes}"
+
+
+def _safe(stem: str) -> str:
+    """What a file's name may keep of another's: nothing that leads elsewhere, is markup, or too long."""
+    return re.sub(r"[^\w.-]+", "_", stem, flags=re.ASCII).strip("._-")[:80] or "image"
+
+
+def _make(out: Path, wanted: Wanted) -> None:
+    try:
+        for folder in (out, *(out / name for name in ("overlays", "masks") if getattr(wanted, name))):
+            folder.mkdir(parents=True, exist_ok=True)
+        (out / RECORDS).touch()
+    except OSError as error:
+        raise AdshiftError(f"{out}: cannot be written ({error.strerror})", "name another folder: --out DIR") from None
+
+
+def _pictures(one: Prediction, wanted: Wanted, name: str) -> dict[str, str]:
+    """Write the pictures; {kind: path within `out`}. A name has the image's number, so that none meets another's."""
+    made: dict[str, str] = {}
+    if wanted.out is not None and wanted.masks:
+        made["mask"] = f"masks/{name}"
+        Image.fromarray(one.mask().astype(np.uint8) * 255).save(wanted.out / made["mask"])
+    if wanted.out is not None and wanted.overlays:
+        made["overlay"] = f"overlays/{name}"
+        Image.fromarray(overlay(one)).save(wanted.out / made["overlay"])
+    return made
+
+
+def overlay(one: Prediction) -> np.ndarray:
+    """(h, w, 3) uint8: the anomaly map over the image, anomalous regions outlined; at most SIDE pixels a side.
+
+    The threshold has the middle of the colours, so that a normal image does not glow.
+    """
+    image = Image.fromarray(read_image(one.name))
+    image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
+    heat = one.geometry.enlarge(one.anomaly_map, image.height, image.width)
+    empty = np.empty(0)
+    scale = pictures.scale_of(empty, empty, one.map_threshold / one.threshold if one.threshold else 1.0, one.threshold)
+    mixed = pictures.blend(np.asarray(image), scale.positions(heat), "cubehelix")
+    mask = Image.fromarray(one.mask().astype(np.uint8)).resize(image.size, Image.Resampling.NEAREST)
+    mixed[pictures.outline(np.asarray(mask) > 0)] = pictures.FOUND
+    return mixed
+
+
+def _print(line: str, file: Any) -> None:
+    """A line that leaves the progress bar whole, written at once for whoever reads along."""
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=file):
+        print(line, file=file, flush=True)

@@ -1,0 +1,192 @@
+"""CFA (Lee et al., 2022): patch features moved by a small trained layer towards a memory bank of mean normal ones.
+
+Only that layer, the descriptor, is trained, on stored feature maps; scoring is NumPy and a nearest-neighbour search.
+tests/test_cfa.py holds both against anomalib's CfaModel, whose gamma_c and gamma_d, which shrink the bank, are 1 here.
+
+Notation: N images, P = H x W positions of the first layer used, D channels of all layers used, K neighbours.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from adshift.detectors import storage, training
+from adshift.detectors.records import Predictions
+from adshift.detectors.resample import average_pool, bilinear
+from adshift.errors import AdshiftError
+from adshift.features.store import Features
+from adshift.project.params import Batch, Epochs, Layers, LearningRate, Neighbours, Number, Section, Smoothing
+from adshift.runtime.parallel import map_ordered
+from adshift.search.neighbors import Neighbors
+
+warm_up = training.warm_up
+
+CHUNK = 8  # images at once: bounds memory
+MARGIN = 0.1  # the paper's alpha
+SCALE, DECAY = 1000, 5e-4  # of the loss and of the weights, as in the authors' code
+
+
+class Fit(Section):
+    """What the descriptor and the bank depend on.
+
+    Attributes:
+        layers: levels of the features; the first one gives the grid. A step costs P^2.
+        neighbours: K nearest rows of the bank that attract a patch, and that score it.
+        hard_negatives: rows beyond them that repel it.
+        radius: of the hyperspheres round the rows: what lies within is attracted no more.
+        epochs: passes over the training images.
+        batch: images a step.
+        learning_rate: of AdamW.
+    """
+
+    layers: Layers
+    neighbours: Neighbours
+    hard_negatives: Neighbours
+    radius: Annotated[Number, Field(ge=0, le=1000)]
+    epochs: Epochs
+    batch: Batch
+    learning_rate: LearningRate
+
+
+class Score(Section):
+    """What the scores depend on beyond the model.
+
+    Attributes:
+        smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged map.
+    """
+
+    smoothing: Smoothing
+
+
+def patches(features: Features, layers: tuple[int, ...]) -> np.ndarray:
+    """(N, H, W, D + 2) float32: 3 x 3 means of all layers on the first one's grid, then row and column in [-1, 1]."""
+    height, width = features.maps(layers[0]).shape[1:3]
+    parts = []
+    for level in layers:
+        maps = features.maps(level)
+        count, high, wide, channels = maps.shape
+        # Averaging and enlarging are linear: along each side, one small matrix does both.
+        rows, columns = (bilinear(n, side) @ average_pool(n, 3, 1) for n, side in ((high, height), (wide, width)))
+        tall = rows @ maps.reshape(count, high, wide * channels)
+        parts.append(columns @ tall.reshape(count, height, wide, channels))
+    coordinates = np.stack(
+        np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in (height, width)), indexing="ij"), -1
+    )
+    parts.append(np.broadcast_to(coordinates, (len(features), *coordinates.shape)))
+    return np.concatenate(parts, axis=-1)
+
+
+def soft_boundary(squares: Any, settings: Fit) -> Any:
+    """Attraction and repulsion by squared distances (..., K + hard negatives), nearest first: the paper's loss."""
+    radius = settings.radius**2
+    attraction = (squares[..., : settings.neighbours] - radius).clamp(min=0).mean()
+    # The authors' code, and anomalib's, counts the repelling rows from the number of hard negatives, not from K.
+    repulsion = (radius - squares[..., settings.hard_negatives :] - MARGIN).clamp(min=0).mean()
+    return (attraction + repulsion) * SCALE
+
+
+class Cfa:
+    """Distance of a patch, as the descriptor sees it, to the memory bank.
+
+    Attributes:
+        weight, bias: of the descriptor, (D, D + 2) and (D,) float32.
+        bank: (P, D) float32, the mean of the training images as the untrained descriptor sees them.
+        history: mean loss in each epoch of the fit.
+    """
+
+    def __init__(self, settings: Fit) -> None:
+        self.settings = settings
+
+    def fit(self, features: Features, generator: np.random.Generator) -> None:
+        """Make the bank and train the descriptor.
+
+        Raises:
+            AdshiftError: no image, a level that is not there, or fewer positions than neighbours are asked for.
+        """
+        import torch
+
+        if not len(features):
+            raise AdshiftError("CFA got no training image", "check the split")
+        settings, self.spec = self.settings, dict(features.spec)
+        wanted = settings.neighbours + settings.hard_negatives
+        with training.reproducible(generator):
+            mean = torch.from_numpy(self._mean(features))
+            if len(mean) < wanted:
+                raise AdshiftError(f"cfa: {wanted} neighbours of {len(mean)} positions", "lower cfa.neighbours")
+            descriptor = torch.nn.Linear(mean.shape[1], mean.shape[1] - 2)
+            bank = descriptor(mean).detach()  # the mean of what a linear map gives is what it gives of the mean
+            optimizer = torch.optim.AdamW(
+                descriptor.parameters(), settings.learning_rate, weight_decay=DECAY, amsgrad=True
+            )
+
+            def loss(part: Features) -> Any:
+                points = descriptor(torch.from_numpy(patches(part, settings.layers)).flatten(0, 2))
+                with torch.no_grad():  # which rows are near decides the gradient, how they were found does not
+                    nearest = torch.cdist(points, bank).topk(wanted, largest=False).indices
+                return soft_boundary((points[:, None] - bank[nearest]).square().sum(-1), settings)
+
+            self.history = training.descend(
+                descriptor, optimizer, loss, features, generator, epochs=settings.epochs, batch=settings.batch
+            )
+        self.weight, self.bias = (value.detach().numpy().copy() for value in (descriptor.weight, descriptor.bias))
+        self.bank = bank.numpy()
+
+    def _mean(self, features: Features) -> np.ndarray:
+        """Mean patches of all images: (P, D + 2) float32."""
+        total: Any = 0
+        for start in range(0, len(features), CHUNK):
+            total = total + patches(features[start : start + CHUNK], self.settings.layers).sum(0, dtype=np.float64)
+        return (total / len(features)).reshape(-1, total.shape[-1]).astype(np.float32)
+
+    @cached_property
+    def neighbors(self) -> Neighbors:
+        """The index of the bank, built when something is searched."""
+        return Neighbors(self.bank, "euclidean")
+
+    def predict(self, features: Features, how: Score) -> Predictions:
+        """Weighted distance of every patch to its nearest row; the image score is the smoothed map's maximum.
+
+        Raises:
+            AdshiftError: the features were made in another way than those that the model came from.
+        """
+        if dict(features.spec) != self.spec:
+            raise AdshiftError("the features were made by another network than the model's", "run `dvc repro`")
+        images = [features[image : image + 1] for image in range(len(features))]
+        _ = self.neighbors  # built once, not by each thread
+        maps = np.concatenate(map_ordered(self._distances, images, what="scoring with CFA"))
+        return Predictions.of_maps(features.names, maps, self.spec["size"], how.smoothing)
+
+    def _distances(self, image: Features) -> np.ndarray:
+        """(1, H, W) float32: the nearest distance times its share in the softmin of the K nearest."""
+        found = patches(image, self.settings.layers)
+        points = found.reshape(-1, found.shape[-1]) @ self.weight.T + self.bias
+        distances, _ = self.neighbors.search(points, self.settings.neighbours)
+        scores = distances[:, 0] / np.exp(distances[:, :1] - distances).sum(1)
+        return scores.reshape(found.shape[:3])
+
+    def save(self, folder: Path) -> None:
+        """Write the model."""
+        arrays = {"weight": self.weight, "bias": self.bias, "bank": self.bank}
+        storage.save(folder, "cfa", dict(self.settings), self.spec, arrays)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Cfa":
+        """Read what `save` wrote.
+
+        Raises:
+            AdshiftError: the folder holds no sound CFA model.
+        """
+        settings, spec, arrays = storage.load(folder, "cfa")
+        width = sum(spec["layers"][level - 1]["shape"][-1] for level in settings.layers)
+        height, wide, _ = spec["layers"][settings.layers[0] - 1]["shape"]
+        storage.demand(folder, arrays, {
+            "weight": ("float32", (width, width + 2)),
+            "bias": ("float32", (width,)),
+            "bank": ("float32", (height * wide, width)),
+        })  # fmt: skip
+        model = cls(settings)
+        model.spec, model.weight, model.bias, model.bank = spec, arrays["weight"], arrays["bias"], arrays["bank"]
+        return model

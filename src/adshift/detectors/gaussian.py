@@ -1,0 +1,204 @@
+"""What the detectors of PaDiM's family (Defard et al., 2021) share: channels, grid, scoring; the full Gaussian's model.
+
+The embedding of a position is the drawn channels of all layers, deeper layers repeated to the first one's grid.
+
+Notation: N images, P = H x W positions of the first layer used, D random channels.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+from pydantic import Field
+
+from adshift.detectors import storage
+from adshift.detectors.records import Predictions
+from adshift.errors import AdshiftError
+from adshift.features.store import Features
+from adshift.project.params import Count, Layers, Section, Smoothing
+from adshift.runtime.parallel import in_slices, map_ordered, share
+
+CHUNK = 8  # images at once: bounds memory
+
+
+class Fit(Section):
+    """What the Gaussians depend on.
+
+    Attributes:
+        layers: levels of the features, shallow to deep.
+        n_features: D, channels drawn at random from all of them.
+    """
+
+    layers: Layers
+    n_features: Annotated[Count, Field(le=4096)]
+
+
+class Score(Section):
+    """What the scores depend on beyond the Gaussians.
+
+    Attributes:
+        smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged map; anomalib's is 4.
+    """
+
+    smoothing: Smoothing
+
+
+def chunks(features: Features) -> Iterator[Features]:
+    """The images in order, at most CHUNK together."""
+    return (features[start : start + CHUNK] for start in range(0, len(features), CHUNK))
+
+
+def nearest(size_in: int, size_out: int) -> np.ndarray:
+    """(size_out,) indices that repeat `size_in` positions to `size_out`, as torch's interpolate(nearest)."""
+    return np.arange(size_out) * size_in // size_out
+
+
+def upper_triangles(matrices: np.ndarray) -> np.ndarray:
+    """(N, D (D + 1) / 2): the upper triangles of matrices (N, D, D), row by row."""
+    return np.ascontiguousarray(matrices[:, *np.triu_indices(matrices.shape[1])])
+
+
+class Gaussians(ABC):
+    """A Gaussian a position over randomly chosen channels; the score is the distance from its mean.
+
+    Attributes:
+        name: of the method.
+        settings: of the fit.
+        spec: how the features were made.
+        channels: (D,) drawn ones, counted over all layers used.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+
+    def _draw(self, features: Features, generator: np.random.Generator) -> None:
+        """Draw the channels (section III-A).
+
+        Raises:
+            AdshiftError: fewer than two images, a level that is not there, or more channels asked for than there are.
+        """
+        if len(features) < 2:
+            raise AdshiftError(f"PaDiM needs at least 2 training images, not {len(features)}", "add normal images")
+        self.spec = dict(features.spec)
+        channels = sum(features[:1].maps(level).shape[-1] for level in self.settings.layers)
+        if self.settings.n_features > channels:
+            raise AdshiftError(
+                f"{self.name}.n_features: {self.settings.n_features} of {channels} channels", f"at most {channels}"
+            )
+        self.channels = generator.permutation(channels)[: self.settings.n_features]
+
+    def _shape(self, level: int) -> tuple[int, int, int]:
+        """Height, width and channels of a level."""
+        height, width, channels = self.spec["layers"][level - 1]["shape"]
+        return height, width, channels
+
+    def _drawn(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Per level: (level, which of the D channels are its own, their numbers within the level)."""
+        first = 0
+        for level in self.settings.layers:
+            count = self._shape(level)[-1]
+            own = (self.channels >= first) & (self.channels < first + count)
+            yield level, own, self.channels[own] - first
+            first += count
+
+    def _check_channels(self, folder: Path, channels: np.ndarray) -> None:
+        """Refuse channels that the layers do not have, or have once.
+
+        Raises:
+            AdshiftError: naming the folder of the model.
+        """
+        total = sum(self._shape(level)[-1] for level in self.settings.layers)
+        storage.demand_that(storage.distinct(channels, total), folder, f"channels are not {len(channels)} of {total}")
+
+    def predict(self, features: Features, how: Score) -> Predictions:
+        """Distance of every position from its mean; the image score is the smoothed map's maximum (section III-C)."""
+        parts = list(chunks(features))
+        distances = partial(self._distances, threads=share(len(parts)))
+        maps = np.concatenate(map_ordered(distances, parts, what=f"scoring with {self.name}", unit="batch"))
+        return Predictions.of_maps(features.names, maps, self.spec["size"], how.smoothing)
+
+    @abstractmethod
+    def _distances(self, features: Features, threads: int) -> np.ndarray:
+        """(N, H, W) float32."""
+
+
+class FullGaussians(Gaussians):
+    """Gaussians with a full covariance matrix; the distance is Mahalanobis'.
+
+    Attributes:
+        mean: (P, D) float32.
+        triangles: (P, D (D + 1) / 2) float32, the upper triangles of the inverse covariances, row by row: all that is
+            read of these matrices, and reading them is what takes the time.
+    """
+
+    mean: np.ndarray
+    triangles: np.ndarray
+
+    @property
+    def inverse_covariance(self) -> np.ndarray:
+        """(P, D, D) float32, symmetric, made anew."""
+        upper = np.triu_indices(self.mean.shape[1])
+        full = np.empty((*self.mean.shape, self.mean.shape[1]), np.float32)
+        full[:, *upper] = full[:, *upper[::-1]] = self.triangles
+        return full
+
+    def embed(self, features: Features) -> np.ndarray:
+        """(P, N, D) float32: deeper layers repeated to the first one's grid (nearest), the drawn channels alone."""
+        height, width, _ = self._shape(self.settings.layers[0])
+        embedding = np.empty((height * width, len(features), self.settings.n_features), np.float32)
+        for level, own, channels in self._drawn():
+            high, wide, _ = self._shape(level)
+            rows, columns = nearest(high, height), nearest(wide, width)
+            chosen = features.maps(level).take(channels, 3).take(rows, 1).take(columns, 2)
+            embedding[..., own] = chosen.transpose(1, 2, 0, 3).reshape(height * width, len(features), -1)
+        return embedding
+
+    def _distances(self, features: Features, threads: int) -> np.ndarray:
+        """PaDiM, equation 2."""
+        from adshift.search.kernels import quadratic_forms  # compiled code, which reading params.yaml spares
+
+        height, width, _ = self._shape(self.settings.layers[0])
+        delta = self.embed(features) - self.mean[:, None]
+        squared = np.empty(delta.shape[:2], np.float32)
+
+        def work(part: slice) -> None:
+            quadratic_forms(delta[part], self.triangles[part], squared[part])
+
+        in_slices(work, len(delta), threads)
+        return np.sqrt(np.maximum(squared, 0)).T.reshape(-1, height, width)
+
+    def save(self, folder: Path) -> None:
+        """Write the model."""
+        # Of the symmetric inverse covariances, the upper triangles.
+        arrays = {"channels": self.channels, "mean": self.mean, "inverse_covariance": self.triangles}
+        storage.save(folder, self.name, dict(self.settings), self.spec, arrays)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            AdshiftError: the folder holds no sound model of this method.
+        """
+        settings, spec, arrays = storage.load(folder, cls.name)
+        model, count = cls(settings), settings.n_features
+        model.spec = spec
+        height, width, _ = model._shape(settings.layers[0])
+        storage.demand(folder, arrays, {
+            "channels": ("int64", (count,)),
+            "mean": ("float32", (height * width, count)),
+            "inverse_covariance": ("float32", (height * width, count * (count + 1) // 2)),
+        })  # fmt: skip
+        model._check_channels(folder, arrays["channels"])
+        first = np.arange(count)  # where each row of the upper triangles begins: on the diagonal
+        diagonal = arrays["inverse_covariance"][:, first * count - first * (first - 1) // 2]
+        storage.demand_that((diagonal > 0).all(), folder, "inverse_covariance has a variance that is not positive")
+        model.channels, model.mean, model.triangles = (
+            arrays["channels"], arrays["mean"], arrays["inverse_covariance"]
+        )  # fmt: skip
+        return model

@@ -1,0 +1,128 @@
+"""PaDiM with a diagonal covariance: mean and variance of every channel at every position, in one pass, NumPy alone.
+
+Without covariances the layers no longer meet until their squared distances are added. So each is kept at its own
+resolution, where PaDiM repeats the deeper ones to the first one's grid: the same distances from a smaller model.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from adshift.detectors import gaussian, storage
+from adshift.detectors.gaussian import Gaussians, chunks, nearest
+from adshift.features.store import Features
+from adshift.project.params import Regularisation
+from adshift.runtime.parallel import progress
+
+Score = gaussian.Score
+
+
+class Fit(gaussian.Fit):
+    """What the Gaussians depend on.
+
+    Attributes:
+        layers: levels of the features, shallow to deep.
+        n_features: D, channels drawn at random from all of them.
+        regularisation: added to every variance; PaDiM adds 0.01 to the covariance's diagonal.
+    """
+
+    regularisation: Regularisation
+
+
+def warm_up() -> None:
+    """Nothing: `fit` needs no more than what is loaded."""
+
+
+class Moments:
+    """Count, mean and sum of squared deviations over the first axis of batches, merged exactly (Chan et al., 1983).
+
+    Attributes:
+        count: rows seen.
+        mean, squares: of a row's shape, float64.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = self.squares = np.zeros(())
+
+    def add(self, batch: np.ndarray) -> None:
+        """Take in (n, ...) more rows."""
+        batch = batch.astype(np.float64)
+        mean, total = batch.mean(0), self.count + len(batch)
+        delta = mean - self.mean
+        self.mean = self.mean + delta * (len(batch) / total)
+        self.squares = self.squares + ((batch - mean) ** 2).sum(0) + delta**2 * (self.count * len(batch) / total)
+        self.count = total
+
+    def variance(self) -> np.ndarray:
+        """Unbiased, as that of PaDiM's covariance."""
+        return self.squares / (self.count - 1)
+
+
+class PadimDiagonal(Gaussians):
+    """A Gaussian a position and channel; the score is the distance in standard deviations.
+
+    Attributes:
+        mean, inverse_deviation: per level (height, width, its drawn channels) float32.
+    """
+
+    name = "padim_diagonal"
+
+    def fit(self, features: Features, generator: np.random.Generator) -> None:
+        """Draw the channels as PaDiM does and take in the images in one pass.
+
+        Raises:
+            AdshiftError: fewer than two images, or more channels asked for than there are.
+        """
+        self._draw(features, generator)
+        moments = {level: Moments() for level in self.settings.layers}
+        for part in progress(chunks(features), what="mean and variance", unit="batch"):
+            for level, _, channels in self._drawn():
+                moments[level].add(part.maps(level).take(channels, axis=-1))
+        self.mean, self.inverse_deviation = {}, {}
+        for level, found in moments.items():
+            deviation = np.sqrt(found.variance() + self.settings.regularisation)
+            self.mean[level], self.inverse_deviation[level] = (
+                found.mean.astype(np.float32),
+                (1 / deviation).astype(np.float32),
+            )
+
+    def _distances(self, features: Features, threads: int) -> np.ndarray:
+        """sqrt(sum over channels of (x - mean)^2 / variance): PaDiM, equation 2, with a diagonal covariance."""
+        height, width, _ = self._shape(self.settings.layers[0])
+        squared = np.zeros((len(features), height, width), np.float32)
+        for level, _, channels in self._drawn():
+            scaled = (features.maps(level).take(channels, axis=-1) - self.mean[level]) * self.inverse_deviation[level]
+            own = np.einsum("nhwd,nhwd->nhw", scaled, scaled)
+            squared += own[:, nearest(own.shape[1], height)][:, :, nearest(own.shape[2], width)]
+        return np.sqrt(squared)
+
+    def save(self, folder: Path) -> None:
+        """Write the model."""
+        arrays = {"channels": self.channels}
+        for level in self.settings.layers:
+            arrays |= {f"mean{level}": self.mean[level], f"inverse_deviation{level}": self.inverse_deviation[level]}
+        storage.save(folder, self.name, dict(self.settings), self.spec, arrays)
+
+    @classmethod
+    def load(cls, folder: Path) -> "PadimDiagonal":
+        """Read what `save` wrote.
+
+        Raises:
+            AdshiftError: the folder holds no sound model of this method.
+        """
+        settings, spec, arrays = storage.load(folder, cls.name)
+        model = cls(settings)
+        model.spec, model.channels = spec, arrays.get("channels", np.empty(0, np.int64))
+        wanted: dict[str, tuple[str, storage.Shape]] = {"channels": ("int64", (settings.n_features,))}
+        for level, own, _ in model._drawn():
+            shape = (*model._shape(level)[:2], int(own.sum()))
+            wanted |= {f"mean{level}": ("float32", shape), f"inverse_deviation{level}": ("float32", shape)}
+        storage.demand(folder, arrays, wanted)
+        model._check_channels(folder, model.channels)
+        for level in settings.layers:
+            positive = (arrays[f"inverse_deviation{level}"] > 0).all()
+            storage.demand_that(positive, folder, f"inverse_deviation{level} is not positive")
+        model.mean = {level: arrays[f"mean{level}"] for level in settings.layers}
+        model.inverse_deviation = {level: arrays[f"inverse_deviation{level}"] for level in settings.layers}
+        return model

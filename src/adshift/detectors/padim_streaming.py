@@ -1,0 +1,122 @@
+"""PaDiM with its full covariance in one pass over the images, NumPy alone; model and scores are PaDiM's.
+
+Images are taken in batch by batch (Chan et al., 1983), so that memory does not grow with their number. The sums over
+all P positions, 8 P D^2 bytes, are the largest thing held: where they would exceed LIMIT, the positions are worked off
+in blocks, with one pass over the stored features for each.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from adshift.detectors import gaussian
+from adshift.detectors.gaussian import FullGaussians, upper_triangles
+from adshift.features.store import Features
+from adshift.project.params import Regularisation
+from adshift.runtime.parallel import map_ordered
+
+LIMIT = 256 * 2**20  # bytes: 3136 positions of 100 channels fit in
+BATCH = 32  # images merged at once: every batch reads and writes all sums
+TILE = 64  # positions worked on together, so that what is made of them stays in the processor's cache
+
+Score = gaussian.Score
+
+
+class Fit(gaussian.Fit):
+    """What the Gaussians depend on.
+
+    Attributes:
+        layers: levels of the features, shallow to deep.
+        n_features: D, channels drawn at random from all of them.
+        regularisation: added to the covariance's diagonal; PaDiM's is 0.01.
+    """
+
+    regularisation: Regularisation
+
+
+def warm_up() -> None:
+    """Nothing: `fit` needs no more than what is loaded."""
+
+
+class Comoments:
+    """Count, means and sums of products of deviations of P positions, merged batch by batch.
+
+    Attributes:
+        count: images seen.
+        mean: (P, D) float64.
+        products: (P, D, D) float64.
+    """
+
+    def __init__(self, positions: int, channels: int) -> None:
+        self.count = 0
+        self.mean = np.zeros((positions, channels))
+        self.products = np.zeros((positions, channels, channels))
+
+    def tiles(self) -> list[slice]:
+        return [slice(start, start + TILE) for start in range(0, len(self.mean), TILE)]
+
+    def add(self, batch: np.ndarray) -> None:
+        """Take in n more images: (P, n, D)."""
+        more = batch.shape[1]
+        total = self.count + more
+
+        def merge(tile: slice) -> None:
+            rows = batch[tile].astype(np.float64)
+            mean = rows.mean(1)
+            delta = mean - self.mean[tile]
+            # Both terms of the update in one product: the shift of the mean is one more row.
+            shift = delta * np.sqrt(self.count * more / total)
+            rows = np.concatenate([rows - mean[:, None], shift[:, None]], axis=1)
+            self.products[tile] += rows.transpose(0, 2, 1) @ rows
+            self.mean[tile] += delta * (more / total)
+
+        map_ordered(merge, self.tiles(), what="covariance", unit="tile")
+        self.count = total
+
+    def covariance(self, tile: slice = slice(None)) -> np.ndarray:
+        """Unbiased covariance of some positions: (p, D, D) float64."""
+        return self.products[tile] / (self.count - 1)
+
+
+def comoments(batches: Iterable[np.ndarray], positions: int, channels: int) -> Comoments:
+    """Those of all batches (P, n, D)."""
+    found = Comoments(positions, channels)
+    for batch in batches:
+        found.add(batch)
+    return found
+
+
+class PadimStreaming(FullGaussians):
+    """A Gaussian a position over randomly chosen channels; the score is the Mahalanobis distance."""
+
+    name = "padim_streaming"
+
+    def fit(self, features: Features, generator: np.random.Generator) -> None:
+        """Draw the channels as PaDiM does and take in the images batch by batch (PaDiM, section III-B).
+
+        Raises:
+            AdshiftError: fewer than two images, a level that is not there, or more channels asked for than there are.
+        """
+        self._draw(features, generator)
+        height, width, _ = self._shape(self.settings.layers[0])
+        positions, channels = height * width, self.settings.n_features
+        self.mean = np.empty((positions, channels), np.float32)
+        self.triangles = np.empty((positions, channels * (channels + 1) // 2), np.float32)
+        size = max(1, LIMIT // (8 * channels**2))
+        for start in range(0, positions, size):
+            self._fit(features, slice(start, min(start + size, positions)))
+
+    def _fit(self, features: Features, block: slice) -> None:
+        """The Gaussians of a block of positions."""
+        batches = (features[start : start + BATCH] for start in range(0, len(features), BATCH))
+        parts = (self.embed(part)[block] for part in batches)
+        found = comoments(parts, block.stop - block.start, self.settings.n_features)
+        self.mean[block] = found.mean
+        into = self.triangles[block]
+        ridge = self.settings.regularisation * np.eye(self.settings.n_features)
+
+        def invert(tile: slice) -> None:
+            inverse = np.linalg.inv(found.covariance(tile) + ridge)
+            into[tile] = upper_triangles((inverse + inverse.transpose(0, 2, 1)) / 2)
+
+        map_ordered(invert, found.tiles(), what="inverses", unit="tile")

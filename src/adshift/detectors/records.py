@@ -1,0 +1,141 @@
+"""What a detector says of some images: the records of predictions and of what they are held against.
+
+Notation: N images, h x w anomaly map, S side of the network's input in pixels, V reference images.
+"""
+
+import math
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from adshift.detectors.resample import enlarge
+from adshift.errors import AdshiftError
+from adshift.runtime.checksums import MODEL_REMEDY, REMEDY
+
+Record = TypeVar("Record")
+
+CHUNK = 8  # maps enlarged at once: bounds memory
+MOST_REFERENCE = 2**30  # bytes of an array of reference images; a hundred thousand of ResNet-50's take 700 MB
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Raw scores, never scaled or clamped.
+
+    Attributes:
+        names: N image names.
+        scores: (N,) float32, the larger the more anomalous.
+        maps: (N, h, w) float32 anomaly maps at the detector's own resolution.
+        size: S; maps are enlarged to (S, S).
+        smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged maps, 0 for none.
+    """
+
+    names: tuple[str, ...]
+    scores: np.ndarray
+    maps: np.ndarray
+    size: int
+    smoothing: float
+
+    def __post_init__(self) -> None:
+        if not len(self.names) == len(self.scores) == len(self.maps):
+            raise ValueError(f"{len(self.names)} names, {len(self.scores)} scores, {len(self.maps)} maps")
+        if not np.isfinite(self.scores).all() or not np.isfinite(self.maps).all():
+            raise AdshiftError("a score or an anomaly map is not finite", "fit the model again with `dvc repro`")
+
+    @classmethod
+    def of_maps(cls, names: tuple[str, ...], maps: np.ndarray, size: int, smoothing: float) -> "Predictions":
+        """Those of a detector whose image score is the largest value of the enlarged and smoothed map."""
+        parts = [maps[start : start + CHUNK] for start in range(0, len(maps), CHUNK)]
+        scores = np.concatenate([enlarge(part, size, smoothing).max((1, 2)) for part in parts])
+        return cls(names, scores, maps, size, smoothing)
+
+    def full_maps(self) -> np.ndarray:
+        """Anomaly maps in the geometry of the network's input: (N, S, S) float32."""
+        return enlarge(self.maps, self.size, self.smoothing)
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, names=np.array(self.names), scores=self.scores, maps=self.maps,
+                 size=self.size, smoothing=self.smoothing)  # fmt: skip
+
+    @classmethod
+    def load(cls, path: Path) -> "Predictions":
+        """Read what `save` wrote.
+
+        Raises:
+            AdshiftError: the file is missing or damaged.
+        """
+
+        def of(file: Mapping[str, np.ndarray]) -> "Predictions":
+            return cls(tuple(file["names"].tolist()), file["scores"], file["maps"],
+                       int(file["size"]), float(file["smoothing"]))  # fmt: skip
+
+        return _read(path, of, "readable scores", REMEDY)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Normal images that a model was not fitted on, as it sees them: kept with it, to tell drift by.
+
+    Attributes:
+        scores: (V,) float32 raw scores.
+        features: (V, D) float32, feature maps averaged over positions, all layers side by side.
+    """
+
+    scores: np.ndarray
+    features: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.scores.ndim != 1 or self.features.ndim != 2 or len(self.scores) != len(self.features):
+            raise ValueError(f"scores {self.scores.shape}, features {self.features.shape}: expected (V,), (V, D)")
+        if not np.isfinite(self.scores).all() or not np.isfinite(self.features).all():
+            raise ValueError("a score or a feature is not finite")
+
+    @classmethod
+    def load(cls, path: Path) -> "Reference":
+        """Read what `save`, or the pipeline, wrote.
+
+        Raises:
+            AdshiftError: the file is missing or damaged.
+        """
+
+        def of(file: Mapping[str, np.ndarray]) -> "Reference":
+            _check_headers(path, {"scores": 1, "features": 2})
+            return cls(file["scores"], file["features"])
+
+        return _read(path, of, "a readable reference", MODEL_REMEDY)
+
+    def save(self, path: Path) -> None:
+        np.savez(path, scores=self.scores.astype(np.float32), features=self.features.astype(np.float32))
+
+
+def _check_headers(path: Path, dimensions: Mapping[str, int]) -> None:
+    """Refuse arrays that are not float32 of so many dimensions and at most MOST_REFERENCE bytes, before one is made.
+
+    Raises:
+        KeyError, ValueError: what is wrong.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for name, expected in dimensions.items():
+            with archive.open(f"{name}.npy") as file:
+                version = np.lib.format.read_magic(file)
+                if version != (1, 0):  # what NumPy writes of a plain array
+                    raise ValueError(f"{name} has a header of version {version}")
+                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            if dtype != np.float32 or len(shape) != expected or min(shape) < 0:
+                raise ValueError(f"{name}: {dtype} {shape}, expected float32 of {expected} dimensions")
+            if math.prod(shape) * dtype.itemsize > MOST_REFERENCE:
+                raise ValueError(f"{name}: {shape} takes more than {MOST_REFERENCE} bytes")
+
+
+def _read(path: Path, of: Callable[[Mapping[str, np.ndarray]], Record], what: str, remedy: str) -> Record:
+    """A record of the arrays in a file; whatever is wrong with it is told as an error."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return of(file)
+    except Exception as error:  # a damaged archive makes its readers trip in many ways; its parts have checksums
+        raise AdshiftError(f"{path}: not {what} ({error})", remedy) from None

@@ -1,0 +1,59 @@
+"""Bilinear enlargement, average pooling and Gaussian smoothing as small matrices.
+
+Each of them is linear and separable, so on an H x W map it is `A @ map @ B.T`, and a chain of them is one product of
+matrices. It agrees with torch's interpolate(bilinear, align_corners=False), avg_pool2d and anomalib's GaussianBlur2d to
+float32 rounding (tests/test_resample.py).
+"""
+
+from functools import cache
+
+import numpy as np
+
+from adshift.runtime.parallel import one_thread_below
+
+
+@cache
+def bilinear(size_in: int, size_out: int) -> np.ndarray:
+    """(size_out, size_in) float32: linear interpolation between pixel centres, edges repeated."""
+    centre = np.clip((np.arange(size_out) + 0.5) * size_in / size_out - 0.5, 0, size_in - 1)
+    low = np.minimum(centre.astype(int), max(size_in - 2, 0))
+    weight = centre - low
+    matrix = np.zeros((size_out, size_in))
+    matrix[np.arange(size_out), low] = 1 - weight
+    matrix[np.arange(size_out), np.minimum(low + 1, size_in - 1)] += weight
+    return matrix.astype(np.float32)
+
+
+@cache
+def average_pool(size_in: int, window: int, stride: int) -> np.ndarray:
+    """(size_out, size_in) float32: mean of `window` neighbours, zeros beyond the edge counted, as PatchCore does."""
+    starts = np.arange(0, size_in + 2 * (window // 2) - window + 1, stride) - window // 2
+    offset = np.arange(size_in)[None] - starts[:, None]
+    return ((offset >= 0) & (offset < window)).astype(np.float32) / window
+
+
+@cache
+def gaussian(size: int, sigma: float) -> np.ndarray:
+    """(size, size) float32: Gaussian of `sigma` pixels, cut at 4 sigma, mirrored at the edge pixels."""
+    radius = int(4 * sigma + 0.5)
+    if radius == 0:
+        return np.eye(size, dtype=np.float32)
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    source = np.arange(size)[:, None] + np.arange(-radius, radius + 1)[None]
+    period = max(2 * (size - 1), 1)
+    source = np.abs((source + size - 1) % period - (size - 1)) if size > 1 else np.zeros_like(source)
+    matrix = np.zeros((size, size))
+    np.add.at(matrix, (np.arange(size)[:, None], source), kernel / kernel.sum())
+    return matrix.astype(np.float32)
+
+
+def enlarge(maps: np.ndarray, size: int, smoothing: float) -> np.ndarray:
+    """Anomaly maps (N, h, w) at the network's input size, smoothed: (N, size, size) float32.
+
+    On one thread: such small products gain little from two, and where NumPy was loaded before this package, OpenBLAS's
+    threads would then keep the cores from the next image's network for 25 ms.
+    """
+    with one_thread_below():
+        blur = gaussian(size, float(smoothing))
+        rows, columns = (blur @ bilinear(side, size) for side in maps.shape[1:])
+        return rows @ maps.astype(np.float32) @ columns.T

@@ -1,0 +1,34 @@
+"""STFPM (Wang et al., 2021): a whole student network that sees the images, untrained at first, beside its teacher.
+
+The one detector that needs images and not only features of them: `features.images` keeps them beside those.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from adshift.detectors import students, training
+from adshift.features.store import Features
+
+Fit, Score = students.Fit, students.Score
+warm_up = students.warm_up
+
+
+class Stfpm(students.Student):
+    """A student of the backbone's architecture, cut at the layers that it is to match."""
+
+    name = "stfpm"
+
+    def _untrained(self) -> Any:
+        import timm
+
+        backbone, layers = self.spec["backbone"], self.spec["layers"]
+        stages: Any = timm.create_model(backbone, pretrained=False).feature_info
+        known = [stage["module"] for stage in stages]
+        indices = [known.index(layers[level - 1]["name"]) for level in self.settings.layers]
+        return timm.create_model(backbone, pretrained=False, features_only=True, out_indices=indices)
+
+    def _seen(self, features: Features) -> Any:
+        """The backbone's input: (N, 3, S, S) float32."""
+        mean, std = (np.array(self.spec["preprocessing"][key], np.float32) for key in ("mean", "std"))
+        return training.tensor((features.images() / np.float32(255) - mean) / std)

@@ -1,0 +1,1 @@
+"""Scenarios, thresholds, metrics and their intervals."""

@@ -1,0 +1,140 @@
+"""How far image-level metrics would move with other test images: bootstrap replicates and percentile intervals.
+
+Normal and defective images are drawn apart, with replacement, as many as there are, so that no resample lacks a kind
+(Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 and 8). Models and thresholds stay as they
+are: what another split or seed would do is not in the interval. Two detectors see the same resamples of the same
+images, so the replicates of their difference are differences of replicates.
+
+Notation: B resamples, N normal and P defective images; a resample is how often each image was drawn.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from adshift.errors import AdshiftError
+from adshift.evaluation.calibration import decide
+from adshift.evaluation.metrics.image import RATES
+from adshift.runtime import seeding
+from adshift.runtime.checksums import REMEDY
+
+METRICS = ("auroc", "auprc", *RATES)
+LEVEL = 0.95  # how often an interval is to cover the value on the images' population
+BLOCK = 1 << 21  # counts looked at together: bounds memory
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """B resamples of test images, in the order of their names.
+
+    Attributes:
+        normal: (B, N) uint16, how often each normal image was drawn; rows sum to N.
+        defective: (B, P) uint16, the same of defective images.
+    """
+
+    normal: np.ndarray
+    defective: np.ndarray
+
+    @classmethod
+    def draw(cls, normal: int, defective: int, count: int, seed: int, name: str) -> "Resamples":
+        """`count` resamples for the class `name`; neither detector nor scenario has a part in them."""
+        sizes = {"normal": normal, "defective": defective}
+        return cls(*(_counts(size, count, seeding.generator(seed, "bootstrap", name, kind))
+                     for kind, size in sizes.items()))  # fmt: skip
+
+
+def _counts(size: int, count: int, generator: np.random.Generator) -> np.ndarray:
+    drawn = generator.integers(0, max(size, 1), (count, size)) + size * np.arange(count)[:, None]
+    return np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size).astype(np.uint16)
+
+
+def replicates(scores: np.ndarray, anomalous: np.ndarray, threshold: float, resamples: Resamples) -> np.ndarray:
+    """Image-level metrics of every resample, as `image_metrics` has them of the images themselves.
+
+    Args:
+        scores: (N + P,) raw scores, images in the order of their names.
+        anomalous: (N + P,) bool.
+        threshold: score from which on an image is predicted anomalous.
+        resamples: of these images.
+
+    Returns:
+        (metrics, B) float64, rows as in `METRICS`; AUROC is NaN where images are of one kind only.
+
+    Raises:
+        ValueError: the resamples are of other numbers of images.
+    """
+    scores, anomalous = np.asarray(scores, np.float64), np.asarray(anomalous)
+    normal, defective = scores[~anomalous], scores[anomalous]
+    if (len(normal), len(defective)) != (resamples.normal.shape[1], resamples.defective.shape[1]):
+        raise ValueError(f"{len(normal)} normal and {len(defective)} defective images, resamples of other numbers")
+    step = max(1, BLOCK // max(len(scores), 1))
+    starts = range(0, len(resamples.normal), step)
+    parts = [(resamples.normal[start : start + step], resamples.defective[start : start + step]) for start in starts]
+    return np.concatenate([_metrics(normal, defective, threshold, *part) for part in parts], axis=1)
+
+
+def _metrics(
+    normal: np.ndarray, defective: np.ndarray, threshold: float, drawn_normal: np.ndarray, drawn_defective: np.ndarray
+) -> np.ndarray:
+    """(metrics, b) of b resamples: `metrics.ranking` with every image counted as often as it was drawn."""
+    down_normal, down = np.argsort(-normal, kind="stable"), np.argsort(-defective, kind="stable")
+    fp_upto, tp_upto = _cumulated(drawn_normal[:, down_normal]), _cumulated(drawn_defective[:, down])
+    ordered, ordered_normal = -defective[down], -normal[down_normal]
+    fp = fp_upto[:, np.searchsorted(ordered_normal, ordered, side="right")]  # normal images >= each defective score
+    fp_above = fp_upto[:, np.searchsorted(ordered_normal, ordered, side="left")]
+    tp = tp_upto[:, np.searchsorted(ordered, ordered, side="right")]
+    weights = drawn_defective[:, down].astype(np.int64)
+    pairs = 2 * len(normal) * len(defective)
+    auroc = 1 - (weights * (fp + fp_above)).sum(1) / pairs if pairs else np.full(len(weights), np.nan)
+    auprc = (weights * (tp / np.maximum(tp + fp, 1))).sum(1) / max(len(defective), 1)
+
+    tp = drawn_defective[:, decide(defective, threshold)].sum(1, dtype=np.int64)
+    fp = drawn_normal[:, decide(normal, threshold)].sum(1, dtype=np.int64)
+    fn, tn = len(defective) - tp, len(normal) - fp
+    rates = {
+        "f1": _quotient(2 * tp, 2 * tp + fp + fn),
+        "accuracy": _quotient(tp + tn, tp + tn + fp + fn),
+        "precision": _quotient(tp, tp + fp),
+        "recall": _quotient(tp, tp + fn),
+        "specificity": _quotient(tn, tn + fp),
+    }
+    return np.stack([auroc, np.minimum(auprc, 1.0), *(rates[name] for name in RATES)])
+
+
+def _cumulated(drawn: np.ndarray) -> np.ndarray:
+    """(b, n + 1) int64: how many were drawn among the first 0, 1, ... n images."""
+    return np.pad(np.cumsum(drawn, axis=1, dtype=np.int64), ((0, 0), (1, 0)))
+
+
+def _quotient(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.where(whole > 0, part / np.maximum(whole, 1), 0.0)
+
+
+def interval(values: np.ndarray) -> np.ndarray:
+    """Percentile intervals of (..., B) replicates: (2, ...) lower and upper ends, NaN where a replicate is."""
+    tail = (1 - LEVEL) / 2
+    return np.quantile(values, [tail, 1 - tail], axis=-1)
+
+
+def save(path: Path, found: dict[tuple[str, str], np.ndarray]) -> None:
+    """Write the replicates {(class, scenario): (metrics, B)} of a detector."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        np.savez(file, **{"/".join(key): values for key, values in found.items()})  # type: ignore[arg-type]
+
+
+def load(path: Path) -> dict[tuple[str, str], np.ndarray]:
+    """Read what `save` wrote.
+
+    Raises:
+        AdshiftError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {(key.split("/")[0], key.split("/")[1]): file[key] for key in file.files}
+    except Exception as error:  # a damaged archive makes its readers trip in many ways; its parts have checksums
+        raise AdshiftError(f"{path}: not readable replicates ({error})", REMEDY) from None
+    if any(values.ndim != 2 or len(values) != len(METRICS) for values in found.values()):
+        raise AdshiftError(f"{path}: replicates of other metrics", "run `dvc repro evaluate`")
+    return found

@@ -1,0 +1,149 @@
+"""What a threshold file of a model directory says: declared once, checked wherever one is written or read.
+
+`threshold.json` and `threshold-shift.json` come with a model, `threshold-NAME.json` from a recalibration.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from adshift.errors import AdshiftError, in_line
+from adshift.project.params import Number, Probability, Section
+from adshift.project.stage import read_json
+from adshift.runtime.checksums import MODEL_REMEDY
+
+LARGEST = 1e30  # of a score, far from the end of float32's range
+RATIOS = 1e-9, 1e9  # of `map_ratio`; PatchCore's lie between 0.2 and 1
+MOST = 10**9  # images
+
+ScoreValue = Annotated[Number, Field(ge=-LARGEST, le=LARGEST)]
+Ratio = Annotated[Number, Field(ge=RATIOS[0], le=RATIOS[1])]
+Images = Annotated[int, Field(ge=0, le=MOST)]
+Text = Annotated[str, Field(max_length=1000)]
+
+
+class Rate(Section):
+    """A rate in [0, 1] with its interval."""
+
+    value: Probability
+    low: Probability
+    high: Probability
+
+
+class Effect(Section):
+    """What a threshold does on the images of a recalibration.
+
+    Attributes:
+        threshold: score from which on an image is anomalous.
+        fp, tn, tp, fn: counts of images.
+        fpr: false positives' share of the normal images.
+        recall: true positives' share of the anomalous images, or None where there are none.
+    """
+
+    threshold: ScoreValue
+    fp: Images
+    tn: Images
+    tp: Images
+    fn: Images
+    fpr: Probability
+    recall: Probability | None
+
+
+class Record(Section):
+    """A threshold, and what came with it. Whoever writes a file by hand needs the threshold alone.
+
+    Attributes:
+        threshold: score from which on an image is anomalous.
+        rule: how it was found: one of `adshift.evaluation.calibration`, or `conformal`.
+        val, on: domain and part of the images that set it; `test` under the official protocol.
+        normal, anomalous: how many images set it.
+        map_ratio: times the threshold: where on a map a defect begins.
+        classes: of a unified model, each class's own.
+    """
+
+    threshold: ScoreValue
+    rule: Literal["f1_grid", "f1_exact", "target_fpr", "conformal"] | None = None
+    val: Literal["clean", "shift"] | None = None
+    on: Literal["val", "test"] | None = None
+    normal: Images | None = None
+    anomalous: Images | None = None
+    map_ratio: Ratio | None = None
+    classes: dict[str, "Record"] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for JSON: those that were given."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def of_class(self, name: str, path: Path) -> "Record":
+        """The threshold of a class.
+
+        Raises:
+            AdshiftError: there is none.
+        """
+        if self.classes is None:
+            what = f"{path}: has no thresholds a class"
+            raise AdshiftError(what, "leave the class out: only unified models have them")
+        if name not in self.classes:
+            raise AdshiftError(f"{path}: no threshold of {name}", f"choose from {', '.join(self.classes)}")
+        return self.classes[name]
+
+
+class Recalibration(Record):
+    """A new threshold and its evidence.
+
+    Attributes:
+        target_fpr: the rate that was asked for; None under an F1 rule.
+        expected_fpr: of normal images to come, see `recalibration.conformal` and `recalibration.chosen_rate`.
+        before, after: what the old and the new threshold do on these images. `before` is an estimate of what the old
+            one does today, its interval in `before_fpr`; `after` is no estimate, as these images set the threshold.
+        before_fpr: the old threshold's false-positive rate today, with its Clopper-Pearson interval.
+        confidence: of every interval.
+        normal_images, anomalous_images: their files' names.
+        name: of the recalibration.
+        reference: file of the normal images as the model sees them.
+    """
+
+    target_fpr: Probability | None
+    expected_fpr: Rate
+    before_fpr: Rate
+    before: Effect
+    after: Effect
+    confidence: Probability
+    normal_images: tuple[Text, ...] = ()
+    anomalous_images: tuple[Text, ...] = ()
+    name: Text = ""
+    reference: Text = ""
+
+
+def given(value: Any) -> Record:
+    """A threshold that someone gives as a number.
+
+    Raises:
+        AdshiftError: it is none, or out of range.
+    """
+    try:
+        return Record(threshold=value)
+    except ValidationError:
+        raise AdshiftError(f"threshold {value}", f"give a number from {-LARGEST:g} to {LARGEST:g}") from None
+
+
+def read(path: Path) -> Record:
+    """A threshold file.
+
+    Raises:
+        AdshiftError: it is missing or damaged, or a value is of another type or out of range.
+    """
+    if not path.is_file():
+        raise AdshiftError(
+            f"{path}: not there", "name a model directory (docs/models.md), or REPO#METHOD/CLASS/DOMAIN@REV"
+        )
+    values = read_json(path, MODEL_REMEDY)
+    try:
+        if not isinstance(values, Mapping):
+            raise ValueError(f"holds {type(values).__name__}, not an object")
+        kind = Recalibration if "before" in values else Record
+        return kind.of(values)
+    except (OverflowError, RecursionError, ValueError) as error:
+        raise AdshiftError(f"{path}: holds no threshold ({in_line(error)})", MODEL_REMEDY) from None

@@ -1,0 +1,32 @@
+"""From validation scores to thresholds, scenario by scenario."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+
+from adshift.data.manifest import anomalous
+from adshift.evaluation.calibration import calibrate
+from adshift.evaluation.scenarios import SCENARIOS
+from adshift.evaluation.stored_predictions import predictions
+from adshift.project.params import Calibrate
+
+
+def thresholds(
+    dataset: str, method: str, classes: Iterable[str], settings: Calibrate, on: Literal["val", "test"]
+) -> dict[str, dict[str, Any]]:
+    """{class: {scenario: threshold}} from validation scores alone; `on` says which images these are.
+
+    A scenario with an absolute threshold has the same for every class, and what it does on all of them together.
+    """
+    classes = tuple(classes)
+    result: dict[str, dict[str, Any]] = {name: {} for name in classes}
+    for scenario in SCENARIOS:
+        for group in [classes] if scenario.absolute else [(name,) for name in classes]:
+            sets = [predictions("val", dataset, method, scenario, name) for name in group]
+            scores = np.concatenate([found.scores for found in sets])
+            labels = anomalous(image for found in sets for image in found.names)
+            threshold = calibrate(scores, labels, settings, on)
+            for name in group:
+                result[name][scenario.name] = threshold.to_dict()
+    return result

@@ -1,0 +1,1 @@
+"""Backbones and feature maps: the only room that runs a network."""

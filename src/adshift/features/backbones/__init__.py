@@ -1,0 +1,266 @@
+"""Frozen pretrained networks, cut at named layers: any of timm's, and the families in this folder.
+
+Other modules import from here alone. No name of a family's file is a library's.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adshift.errors import AdshiftError
+from adshift.features.backbones import families
+from adshift.features.backbones.folding import fold
+from adshift.features.backbones.weights import PACKAGED, Weights, find_weights, named, offline_if_unreachable, read
+from adshift.project.params import Features as Settings
+from adshift.runtime.parallel import keep_memory
+
+__all__ = [
+    "PACKAGED",
+    "STRIDES_4_8_16",
+    "USUAL_LAYERS",
+    "Backbone",
+    "Weights",
+    "cut",
+    "find_weights",
+    "from_spec",
+    "full_model",
+    "layers",
+    "untrained",
+    "usual_layers",
+]
+
+# timm's with three layers, shallow to deep, at strides 4, 8 and 16: what the papers call layers 1, 2 and 3.
+STRIDES_4_8_16 = {
+    **dict.fromkeys(PACKAGED, ("blocks.1", "blocks.2", "blocks.4")),
+    **dict.fromkeys(("resnet18", "resnet50", "wide_resnet50_2"), ("layer1", "layer2", "layer3")),
+    "mobilenetv2_100": ("blocks.1", "blocks.2", "blocks.4"),
+}
+USUAL_LAYERS = {**STRIDES_4_8_16, **{name: family.layers for family in families.FAMILIES for name in family.files}}
+
+
+def layers(settings: Settings) -> tuple[str, ...]:
+    """Names of the layers to keep.
+
+    Raises:
+        AdshiftError: none are named, and the backbone has no usual ones.
+    """
+    return tuple(settings.layers or usual_layers(settings.backbone))
+
+
+def usual_layers(backbone: str) -> tuple[str, ...]:
+    """Names of the layers that are kept where none are named.
+
+    Raises:
+        AdshiftError: the backbone has no usual ones.
+    """
+    if backbone not in USUAL_LAYERS:
+        raise AdshiftError(
+            f"params.yaml: features.layers is empty, and {backbone} has no usual layers",
+            f"name three layers of it; usual ones are known for {', '.join(USUAL_LAYERS)}",
+        )
+    return USUAL_LAYERS[backbone]
+
+
+def _check_name(name: str) -> None:
+    import timm
+
+    if not families.of(name) and not timm.is_model(name):
+        near = ", ".join(timm.list_models(f"*{name[:8]}*")[:5])
+        raise AdshiftError(
+            f"features.backbone: timm has no {name}, nor is it one of ours",
+            f"ours: {', '.join(families.names())}; timm's near it: {near or 'see timm.list_models()'}",
+        )
+
+
+def untrained(name: str) -> Any:
+    """The whole network in evaluation mode, its weights drawn at random.
+
+    Raises:
+        AdshiftError: unknown backbone.
+    """
+    _check_name(name)
+    if family := families.of(name):
+        return family.build(name).eval()
+    import timm
+
+    return timm.create_model(name, pretrained=False).eval()
+
+
+def full_model(settings: Settings) -> Any:
+    """The whole pretrained network, in evaluation mode.
+
+    Raises:
+        AdshiftError: unknown backbone, unreadable weights, or a hub that cannot be reached.
+    """
+    weights = find_weights(settings)
+    if weights.path is not None:
+        model = untrained(settings.backbone)
+        model.load_state_dict(named(read(weights.path), model.state_dict(), weights.path))
+        return model
+    with offline_if_unreachable():
+        import timm
+
+        _check_name(settings.backbone)
+        try:
+            return timm.create_model(settings.backbone, pretrained=True).eval()
+        except Exception as error:  # the hub's client raises many kinds
+            raise AdshiftError(
+                f"weights of {settings.backbone} could not be had from its hub ({type(error).__name__})",
+                f"connect to the network, or get a state dict of timm's {settings.backbone} (.pth or .safetensors)"
+                " and name it: features.weights: PATH",
+            ) from None
+
+
+def cut(full: Any, backbone: str, names: Sequence[str]) -> Any:
+    """The whole network `full` up to the deepest layer kept: (N, 3, S, S) to a list of maps (N, C, H, W), one a layer.
+
+    Raises:
+        AdshiftError: the backbone does not have a layer, or they are out of order.
+    """
+    ours = families.of(backbone) is not None
+    known = list(full.steps()) if ours else [stage["module"] for stage in full.feature_info]
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise AdshiftError(f"features.layers: {backbone} has no {missing[0]}", f"choose from {', '.join(known)}")
+    indices = sorted(known.index(name) for name in names)
+    if [known[index] for index in indices] != list(names):
+        raise AdshiftError("features.layers: not from shallow to deep", f"order them as in {', '.join(known)}")
+    if ours:
+        from adshift.features.backbones.steps import Cut
+
+        network: Any = Cut(full.steps(), names)
+    else:
+        network = _cut_timms(full, backbone, indices)
+    return _channels_last(network.eval())
+
+
+def _channels_last(network: Any) -> Any:
+    """Its convolutions are several times as fast on a CPU, and the maps are stored that way anyway."""
+    import torch
+
+    return network.requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def _cut_timms(full: Any, name: str, indices: list[int]) -> Any:
+    import timm
+
+    network: Any = timm.create_model(name, features_only=True, out_indices=indices, pretrained=False)
+    last = full.feature_info[indices[-1]]["module"]
+    if hasattr(network, "blocks") and last.startswith("blocks."):  # timm would run all of them, whichever are kept
+        network.blocks = network.blocks[: int(last.removeprefix("blocks.")) + 1]
+    # timm flattens some networks (stages.0 becomes stages_0) and wraps others (model.stages.0).
+    state = full.state_dict()
+    flat = {key.replace(".", "_", 1): value for key, value in state.items()}
+    wrapped = {f"model.{key}": value for key, value in state.items()}
+    outcome = network.load_state_dict({**flat, **wrapped, **state}, strict=False)
+    if outcome.missing_keys:
+        raise AdshiftError(
+            f"features.backbone: {name} cannot be cut at its layers ({outcome.missing_keys[0]} is lost)",
+            f"use another, such as {', '.join(STRIDES_4_8_16)}",
+        )
+    return network
+
+
+class Backbone:
+    """A frozen network that maps images to feature maps.
+
+    Attributes:
+        settings: what it was built from, with the preprocessing that it expects.
+        names: the layers kept, shallow to deep.
+        network: (N, 3, S, S) normalized to a list of maps (N, C, H, W); its batch normalization is folded away.
+        fused: the same as it is run here, which cannot be exported.
+        record: backbone, source and hash of its weights, layers' names: what made a feature.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Build the network and load its weights.
+
+        Raises:
+            AdshiftError: as `full_model` and `cut`, or a precision that the processor does not have.
+        """
+        keep_memory()
+        full = full_model(settings)
+
+        import torch
+
+        from adshift.features.backbones.fusing import fuse
+
+        self.settings = settings
+        self.names = layers(settings)
+        self.dtype = getattr(torch, settings.precision)
+        if self.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            raise AdshiftError("features.precision: bfloat16 is not a type of this processor", "set float32")
+        self.network = _channels_last(fold(cut(full, settings.backbone, self.names)))
+        self.fused = fuse(self.network).to(self.dtype)
+        self.network.to(self.dtype)
+        self.mean = torch.tensor(settings.mean).view(1, 3, 1, 1)
+        self.std = torch.tensor(settings.std).view(1, 3, 1, 1)
+        weights = find_weights(settings)
+        self.record: dict[str, Any] = {
+            "backbone": settings.backbone,
+            "layers": list(self.names),
+            "precision": settings.precision,
+            "weights": {"source": weights.source, "sha256": _digest(full.state_dict())},
+        }
+
+    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+        """Feature maps of a batch.
+
+        Args:
+            images: (N, S, S, 3) uint8 RGB.
+
+        Returns:
+            Per layer (N, H, W, C) float32.
+        """
+        import torch
+
+        with torch.inference_mode():
+            # The NHWC bytes seen as NCHW are channels-last already.
+            batch = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255).sub_(self.mean).div_(self.std)
+            found = self.fused(batch.to(self.dtype))
+            return [maps.float().permute(0, 2, 3, 1).contiguous().numpy() for maps in found]
+
+
+def from_spec(spec: Mapping[str, Any], weights: Path | str | None = None) -> Backbone:
+    """The network that made a model's features, from the model's `spec`; it refuses any other weights.
+
+    Args:
+        spec: as features.json and model.json have it.
+        weights: the file that holds the weights, for a model whose backbone got them from one.
+
+    Raises:
+        AdshiftError: the spec is damaged, or the weights cannot be had or are others than those recorded.
+    """
+    try:
+        kept = {key: spec[key] for key in ("backbone", "precision", "dtype")} | dict(spec["preprocessing"])
+        names = [layer["name"] for layer in spec["layers"]]
+        source, expected = str(spec["weights"]["source"]), spec["weights"]["sha256"]
+        chosen = {"weights": str(weights) if weights else None, "images": "images" in spec, "batch": 1}
+        settings = Settings.of({**kept, "layers": names, **chosen})
+    except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
+        told = " ".join(str(error).split())
+        raise AdshiftError(f"what the model says of its features is damaged ({told})", "fetch it again") from None
+    if weights is None and source.startswith("file "):
+        what = f"weights of {settings.backbone}: the model's came from a {source}, which is not kept with it"
+        raise AdshiftError(what, "name that file: weights=PATH, or --weights PATH")
+    backbone = Backbone(settings)
+    found = backbone.record["weights"]
+    if found["sha256"] != expected:
+        raise AdshiftError(
+            f"weights of {settings.backbone}: those of {found['source']} have sha256 {found['sha256'][:12]}..., the "
+            f"model was fitted with {source}, {str(expected)[:12]}...",
+            "install or name the weights that it was fitted with",
+        )
+    return backbone
+
+
+def _digest(state: dict[str, Any]) -> str:
+    """SHA-256 over names and values of a state dict, the same whichever file they came in."""
+    digest = hashlib.sha256()
+    for name, value in state.items():
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    return digest.hexdigest()

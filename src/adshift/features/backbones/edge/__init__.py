@@ -1,0 +1,1 @@
+"""Networks for small devices, with their authors' checkpoints."""

@@ -1,0 +1,185 @@
+"""Feature maps of a frozen backbone: on disk one memory-mapped array a layer, in hand a lazy selection of images.
+
+Every image of every layer has a checksum in features.json, looked at when its rows are first read: nothing is read for
+the check alone.
+
+Notation: N images, H x W positions, C channels of a layer; level 1 is the shallowest layer kept.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from adshift.errors import AdshiftError
+from adshift.project.stage import read_json
+from adshift.runtime import checksums
+
+LARGEST, MOST_CHANNELS, MOST_LAYERS = 2048, 65536, 100  # pixels a side, as params.yaml allows; no network has more
+
+
+class Rows:
+    """A memory-mapped array whose rows are checked when they are first read.
+
+    Attributes:
+        file: where it lies.
+        array: (N, ...).
+        expected: checksum of each row; none where they were not stored.
+    """
+
+    def __init__(self, file: Path, array: np.ndarray, expected: Sequence[int] | None) -> None:
+        self.file, self.array, self.expected = file, array, expected
+        self._seen = bytearray(len(array))
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """A row.
+
+        Raises:
+            AdshiftError: its bytes are not those that were written.
+        """
+        values: np.ndarray = self.array[row]
+        if self.expected is not None and not self._seen[row]:
+            if checksums.of(np.ascontiguousarray(values)) != self.expected[row]:
+                raise AdshiftError(f"{self.file}: damaged in row {row}", checksums.REMEDY)
+            self._seen[row] = 1
+        return values
+
+
+@dataclass(frozen=True)
+class Features:
+    """Feature maps of some images, read when asked for.
+
+    Attributes:
+        names: N image names, in order.
+        spec: how the maps were made: backbone, weights, preprocessing, layers, network input `size`.
+        rows: per image, the arrays or `Rows` {level: (M, H, W, C)} it lies in and its row there; level 0 is the
+            images themselves, (M, S, S, 3) uint8, where they are kept.
+    """
+
+    names: tuple[str, ...]
+    spec: Mapping[str, Any]
+    rows: tuple[tuple[Mapping[int, np.ndarray | Rows], int], ...]
+
+    @classmethod
+    def of(cls, names: Iterable[str], arrays: Mapping[int, np.ndarray | Rows], spec: Mapping[str, Any]) -> "Features":
+        """All rows of in-memory or memory-mapped arrays {level: (N, H, W, C)}."""
+        names = tuple(names)
+        if any(len(array) != len(names) for array in arrays.values()):
+            raise ValueError(f"{len(names)} names, arrays of {[len(array) for array in arrays.values()]} rows")
+        return cls(names, spec, tuple((arrays, row) for row in range(len(names))))
+
+    @classmethod
+    def open(cls, folder: Path) -> "Features":
+        """A stored set, memory-mapped.
+
+        Raises:
+            AdshiftError: a file is missing, damaged or of another shape than recorded.
+        """
+        spec = read_json(folder / "features.json")
+        try:
+            names, expected = spec.pop("names"), spec.pop("checksums", {})
+            check_spec(spec)
+            files = {level: (layer["file"], layer["shape"]) for level, layer in enumerate(spec["layers"], start=1)}
+            if "images" in spec:
+                files[0] = spec["images"], (spec["size"], spec["size"], 3)
+            if wrong := [file for file, _ in files.values() if PurePath(file).name != file]:
+                raise ValueError(f"{wrong[0]!a} is no name of a file in this folder")
+            if not all(isinstance(name, str) for name in names):
+                raise ValueError("names that are no text")
+            if any(len(sums) != len(names) for sums in expected.values()):
+                raise ValueError("checksums of other images")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            what = f"{folder / 'features.json'}: not how features were made ({error!r})"
+            raise AdshiftError(what, checksums.REMEDY) from None
+        arrays: dict[int, np.ndarray | Rows] = {}
+        for level, (file, shape) in files.items():
+            try:
+                array = np.load(folder / file, mmap_mode="r", allow_pickle=False)
+            except Exception as error:  # NumPy reads the header as a Python literal, which trips in many ways
+                raise AdshiftError(f"{folder / file}: not readable ({error})", checksums.REMEDY) from None
+            expected_type = spec.get("dtype", array.dtype) if level else np.uint8
+            known = array.dtype in (np.uint8, np.float16, np.float32)
+            if array.shape != (len(names), *shape) or array.dtype != expected_type or not known:
+                raise AdshiftError(f"{folder / file}: {array.dtype} {array.shape}, not as written", checksums.REMEDY)
+            arrays[level] = Rows(folder / file, array, expected.get(file))
+        return cls.of(names, arrays, spec)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, part: slice) -> "Features":
+        return Features(self.names[part], self.spec, self.rows[part])
+
+    def take(self, places: Iterable[int]) -> "Features":
+        """The images at these places, in this order."""
+        places = tuple(places)
+        return Features(tuple(self.names[i] for i in places), self.spec, tuple(self.rows[i] for i in places))
+
+    def __add__(self, other: "Features") -> "Features":
+        """Both sets of images in one, for a unified model."""
+        if self.spec != other.spec:
+            raise AdshiftError("features of two classes were made by different networks", "run `dvc repro`")
+        return Features(self.names + other.names, self.spec, self.rows + other.rows)
+
+    def select(self, names: Iterable[str]) -> "Features":
+        """The images of these names, in this order.
+
+        Raises:
+            AdshiftError: a name is not among them.
+        """
+        place = {name: index for index, name in enumerate(self.names)}
+        names = tuple(names)
+        missing = [name for name in names if name not in place]
+        if missing:
+            raise AdshiftError(f"no features of {missing[0]} ({len(missing)} images)", "run `dvc repro`")
+        return Features(names, self.spec, tuple(self.rows[place[name]] for name in names))
+
+    def maps(self, level: int) -> np.ndarray:
+        """Feature maps of one layer: (N, H, W, C) float32, in memory.
+
+        Raises:
+            AdshiftError: there is no such level.
+        """
+        if level < 1 or level not in self.rows[0][0]:
+            count = len(self.rows[0][0].keys() - {0})
+            raise AdshiftError(f"level {level} of the features, which have {count}", "mend `layers` in params.yaml")
+        return np.stack([arrays[level][row] for arrays, row in self.rows]).astype(np.float32)
+
+    def images(self) -> np.ndarray:
+        """The network's inputs: (N, S, S, 3) uint8 RGB, in memory.
+
+        Raises:
+            AdshiftError: they were not kept.
+        """
+        if 0 not in self.rows[0][0]:
+            raise AdshiftError("the features were stored without the images", "set features.images: true")
+        return np.stack([arrays[0][row] for arrays, row in self.rows])
+
+
+def check_spec(spec: Mapping[str, Any]) -> None:
+    """Refuse a record of how features were made that no network can stand behind, before anything is made to measure.
+
+    Raises:
+        KeyError, TypeError, ValueError: it lacks a part, or a size is absurd.
+    """
+    size, layers, backbone = spec["size"], spec["layers"], spec.get("backbone", "")
+    if not _whole(size, LARGEST):
+        raise ValueError(f"size {size!r}: expected 1 to {LARGEST} pixels")
+    if not re.fullmatch(r"[\w.-]*", backbone):  # timm would look for some names in a hub, and run what it finds there
+        raise ValueError(f"backbone {backbone!a}: expected letters, digits and _ . -")
+    if not isinstance(layers, list) or not 1 <= len(layers) <= MOST_LAYERS:
+        raise ValueError(f"layers: expected a list of 1 to {MOST_LAYERS}")
+    for layer in layers:
+        height, width, channels = layer["shape"]
+        if not (_whole(height, LARGEST) and _whole(width, LARGEST) and _whole(channels, MOST_CHANNELS)):
+            raise ValueError(f"a layer of shape {layer['shape']}")
+
+
+def _whole(value: Any, most: int) -> bool:
+    return type(value) is int and 1 <= value <= most

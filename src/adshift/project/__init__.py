@@ -1,0 +1,1 @@
+"""Parameters, checks, presets and stages of the DVC project."""

@@ -1,0 +1,120 @@
+"""What can be known to be wrong before any work starts."""
+
+import hashlib
+from collections.abc import Mapping
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from adshift.data import datasets, split_file, splits
+from adshift.data.images import sha256
+from adshift.errors import AdshiftError
+from adshift.features.backbones import PACKAGED, STRIDES_4_8_16, Backbone, families, find_weights, layers
+from adshift.project import params
+from adshift.project.paths import NETWORK
+from adshift.project.stage import read_json
+from adshift.runtime.versions import SOURCES
+
+
+def check() -> Any:
+    """Check params.yaml whole, the data set's layout, and that the weights are at hand.
+
+    Returns:
+        every parameter, as `params.load_all` has them.
+
+    Raises:
+        AdshiftError: naming what is wrong and the remedy.
+    """
+    settings = params.load_all()
+    normal = datasets.check(settings.dataset.name, settings.dataset.root, settings.classes)
+    if settings.shift.kind == "recorded":
+        normal = datasets.domains(
+            settings.dataset.name, settings.dataset.root, settings.classes, settings.shift.recorded
+        )
+    kept = len(layers(settings.features))
+    for method in dict.fromkeys([*settings.methods, "patchcore"]):  # the ablation is PatchCore's, whatever the methods
+        asked = max(getattr(settings, method).layers)
+        if asked > kept:
+            raise AdshiftError(
+                f"params.yaml: {method}.layers: level {asked}, but features.layers names {kept}", f"at most {kept}"
+            )
+    if "stfpm" in settings.methods and not settings.features.images:
+        raise AdshiftError("params.yaml: stfpm trains on images, which features.images does not keep", "set it to true")
+    if settings.features.crop and settings.features.crop > settings.features.resize:
+        raise AdshiftError("params.yaml: features.crop is larger than features.resize", "crop at most what was resized")
+    if split_file.calibrated_on(settings.split.protocol) == "test" and settings.calibrate.rule == "target_fpr":
+        raise AdshiftError(
+            "params.yaml: calibrate.rule: target_fpr looks at validation images, split.protocol: official has none",
+            "f1_exact or f1_grid give the upper bound that the protocol is about; or set split.protocol: study",
+        )
+    _check_coreset(settings, normal)
+    find_weights(settings.features)
+    check_weights(settings.features)
+    return settings
+
+
+def network_record(settings: params.Features) -> dict[str, Any]:
+    """What the stage check_network writes, so that another network makes features stale.
+
+    Of a file of weights its hash. Of a network that timm does not have the layers and the hash of the family's code:
+    what embeds depends on no family, since it imports the one in use by name.
+    """
+    record: dict[str, Any] = {"ok": True}
+    if family := families.of(settings.backbone):
+        root = f"backbones/{family.name}"
+        record |= {"layers": list(layers(settings)), "code": {root: sha256(SOURCES / f"{root}.json")}}
+    if settings.weights:
+        record |= _weights_record(settings.weights)
+    return record
+
+
+def _weights_record(weights: str) -> dict[str, str]:
+    with Path(weights).open("rb") as file:
+        return {"weights": weights, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def check_weights(settings: params.Features) -> None:
+    """DVC does not see the file that features.weights names: look whether it is still the one that was used.
+
+    Raises:
+        AdshiftError: it has another content under the same name.
+    """
+    if not settings.weights or not NETWORK.is_file():
+        return
+    used = read_json(NETWORK)
+    if used.get("weights") == settings.weights and not used.items() >= _weights_record(settings.weights).items():
+        raise AdshiftError(
+            f"features.weights: {settings.weights} changed since features were made with it",
+            "`dvc repro --force --single-item check_network` takes the new one, then `dvc repro`; or restore the file",
+        )
+
+
+def check_network(settings: params.Features) -> None:
+    """Build the network once if it is not the usual one of a package, fetching its weights: seconds, before minutes.
+
+    Raises:
+        AdshiftError: a backbone or a layer that is not there, or weights that cannot be had or do not fit.
+    """
+    if settings.backbone not in PACKAGED or settings.weights or settings.layers:
+        Backbone(settings)
+
+
+def _check_coreset(settings: Any, normal: Mapping[str, Mapping[str, int]]) -> None:
+    """Refuse a coreset ratio that selects nothing of a class's patches, at most one a pixel of an unknown layer."""
+    features = settings.features
+    known = not features.layers and features.backbone in STRIDES_4_8_16
+    name = min(normal, key=lambda one: normal[one]["train"])
+    images = splits.training_count(settings.split, normal[name])
+    ratios = [("ablation.ratios", settings.patchcore, ratio) for ratio in settings.ablation.ratios]
+    banks = [("patchcore", settings.patchcore)]
+    if "patchcore_pq" in settings.methods:
+        banks.append(("patchcore_pq", settings.patchcore_pq))
+    for key, bank, ratio in [*((f"{method}.coreset", bank, bank.coreset) for method, bank in banks), *ratios]:
+        stride = 2 ** (bank.layers[0] + 1) if known else 1
+        side = ceil(ceil((features.crop or features.resize) / stride) / bank.stride)
+        if images and ratio * images * side**2 + 1e-9 < 1:  # as `coreset.size_of` rounds; no image: split says so
+            raise AdshiftError(
+                f"params.yaml: {key}: {ratio} selects none of the {images * side**2} patches of {name}'s {images} "
+                "training images",
+                f"raise {key}",
+            )

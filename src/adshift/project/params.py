@@ -1,0 +1,394 @@
+"""params.yaml as typed, validated objects. Unknown keys, wrong types and values out of range are errors.
+
+A stage asks for the keys that it declares in dvc.yaml and gets an object that holds no other, so it cannot read a
+parameter that DVC does not know about.
+"""
+
+import json
+import math
+import re
+import reprlib
+import sys
+from collections.abc import Iterable, Mapping
+from itertools import accumulate
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+
+from adshift.data.registry import DATASETS
+from adshift.detectors import registry
+from adshift.errors import AdshiftError
+from adshift.project.stage import read_json, write_json
+
+FILE = Path("params.yaml")
+SETTINGS = Path("data/settings")  # where the stage `check` writes sections that are dependencies as files
+STORED = ("features", "shift")
+
+# No study comes near these limits. They keep a file that means harm from taking the memory or the stack.
+MOST_BYTES = 1_000_000
+MOST_VALUES, DEEPEST = 10_000, 20  # with every alias unfolded
+LONGEST_TEXT, LARGEST_WHOLE = 1000, 2**53
+SHOWN = 10  # problems of a section in one message
+PLAIN = (str, int, float, bool, type(None))
+
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = 80
+
+
+def _float(value: object) -> object:
+    """YAML's 1 is a float where a float is meant; true, "1" and nan are not."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must be finite")
+    return value
+
+
+def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"the lower end {pair[0]} lies above the upper end {pair[1]}")
+    return pair
+
+
+def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("an entry stands twice")
+    return values
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("must be odd")
+    return value
+
+
+def _one_group(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+    if groups != 1:
+        raise ValueError(f"{pattern!r} has {groups} groups, expected one, in parentheses")
+    return pattern
+
+
+def _name(value: str) -> str:
+    if len(value) > 100:  # it becomes a folder's and a file's name
+        raise ValueError(f"{len(value)} characters, at most 100")
+    if value == registry.UNIFIED or not value.replace("_", "").isalnum():
+        raise ValueError(f"{value!r}: letters, digits and _ only, and not {registry.UNIFIED!r}, which is reserved")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_float)]
+Fraction = Annotated[Number, Field(gt=0, le=1)]
+Probability = Annotated[Number, Field(ge=0, le=1)]
+Factor = Annotated[Number, Field(ge=0.01, le=100)]  # 1 changes nothing
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, AfterValidator(_name)]
+
+
+def Range(kind: Any) -> Any:  # noqa: N802  (a type, as pydantic's conlist)
+    return Annotated[tuple[kind, kind], AfterValidator(_ordered)]
+
+
+def Several(kind: Any, most: int = 100) -> Any:  # noqa: N802
+    return Annotated[tuple[kind, ...], Field(min_length=1, max_length=most), AfterValidator(_unique)]
+
+
+# What several methods have in their sections.
+Layers = Several(Annotated[int, Field(ge=1, le=16)], 16)
+Smoothing = Annotated[Number, Field(ge=0, le=100)]  # pixels; a Gaussian reaches over four of them, either way
+Neighbours = Annotated[Count, Field(le=10_000)]
+Epochs = Annotated[Count, Field(le=10_000)]
+Batch = Annotated[Count, Field(le=1024)]
+LearningRate = Annotated[Number, Field(gt=0, le=100)]
+Regularisation = Annotated[Number, Field(ge=1e-6, le=1000)]
+
+
+class Section(BaseModel):
+    """A part of params.yaml: every key is required, none is unknown, types are not converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    # Keys of earlier versions, and the one value under which what they chose is what this version does.
+    retired: ClassVar[Mapping[str, Any]] = {}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """From values read from JSON, where a tuple is a list."""
+        known = {key: value for key, value in values.items() if key not in cls.retired or value != cls.retired[key]}
+        return cls.model_validate_json(json.dumps(known))
+
+    @classmethod
+    def within(cls, values: Mapping[str, Any]) -> Self:
+        """From the part of a larger section that this one knows."""
+        return cls(**{name: values[name] for name in cls.model_fields})
+
+
+class Dataset(Section):
+    name: Literal[tuple(DATASETS)]  # type: ignore[valid-type]
+    root: Annotated[str, Field(min_length=1)]
+
+
+class Split(Section):
+    protocol: Literal["study", "official"]
+    train_fraction: Annotated[Number, Field(gt=0, lt=1)]
+    val_defect_fraction: Annotated[Number, Field(gt=0, lt=1)]
+    max_train: Annotated[Count, Field(le=1_000_000)] | None
+    contamination: Annotated[Number, Field(ge=0, lt=1)]
+
+
+class Geometry(Section):
+    kind: Literal["affine", "resized_crop", "none"]
+    rotation: Range(Annotated[Number, Field(ge=-180, le=180)])  # type: ignore[valid-type]  # degrees
+    scale: Range(Factor)  # type: ignore[valid-type]
+    translation: Annotated[Number, Field(ge=0, lt=1)]
+    crop_area: Range(Annotated[Number, Field(ge=0.01, le=1)])  # type: ignore[valid-type]
+    crop_aspect: Range(Factor)  # type: ignore[valid-type]
+
+
+class Color(Section):
+    enabled: bool
+    brightness: Range(Factor)  # type: ignore[valid-type]
+    contrast: Range(Factor)  # type: ignore[valid-type]
+    saturation: Range(Factor)  # type: ignore[valid-type]
+
+
+class Blur(Section):
+    enabled: bool
+    probability: Probability
+    kernels: Several(Annotated[int, Field(ge=3, le=99), AfterValidator(_odd)])  # type: ignore[valid-type]
+    sigma: Range(Annotated[Number, Field(ge=0.01, le=100)])  # type: ignore[valid-type]
+
+
+class Noise(Section):
+    enabled: bool
+    probability: Probability
+    sigma: Range(Fraction)  # type: ignore[valid-type]
+
+
+class Illumination(Section):
+    enabled: bool
+    probability: Probability
+    kinds: Several(Literal["linear", "radial"])  # type: ignore[valid-type]
+    strength: Range(Fraction)  # type: ignore[valid-type]
+    smoothing: Annotated[Number, Field(ge=0, le=1000)]
+
+
+class Recorded(Section):
+    pattern: Annotated[str, AfterValidator(_one_group)]
+    shifted: Several(str, 1000)  # type: ignore[valid-type]
+
+
+class Shift(Section):
+    kind: Literal["synthetic", "recorded"]
+    recorded: Recorded
+    border: Literal["reflect", "edge", "wrap", "constant"]
+    geometry: Geometry
+    color: Color
+    blur: Blur
+    noise: Noise
+    illumination: Illumination
+
+
+Mean = Annotated[Number, Field(ge=-10, le=10)]  # of images on [0, 1]
+Deviation = Annotated[Number, Field(ge=0.001, le=10)]
+
+
+class Features(Section):
+    backbone: Annotated[str, Field(min_length=1)]
+    weights: str | None
+    layers: Several(str, 16) | None  # type: ignore[valid-type]
+    resize: Annotated[int, Field(ge=32, le=2048)]
+    crop: Annotated[int, Field(ge=32, le=2048)] | None
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Deviation, Deviation, Deviation]
+    precision: Literal["float32", "bfloat16"]
+    dtype: Literal["float16", "float32"]
+    images: bool
+    batch: Batch
+
+
+class Calibrate(Section):
+    rule: Literal["f1_grid", "f1_exact", "target_fpr"]
+    steps: Annotated[int, Field(ge=2, le=1_000_000)]
+    target_fpr: Annotated[Number, Field(ge=0, lt=1)]
+
+
+class Evaluate(Section):
+    pro_limit: Fraction
+    bootstrap: Annotated[int, Field(ge=100, le=100_000)]
+
+
+class Ablation(Section):
+    ratios: Several(Fraction)  # type: ignore[valid-type]
+
+
+class Report(Section):
+    rows: Annotated[Count, Field(le=100)]
+    pictures: Annotated[Count, Field(le=100_000)]
+    required: Annotated[Number, Field(gt=0, lt=1)]
+    colours: Literal["cubehelix", "jet"]
+    scale: Literal["class", "image"]
+
+
+SECTIONS: dict[str, Any] = {
+    "seed": Annotated[int, Field(ge=0, lt=2**32)],
+    "dataset": Dataset,
+    "classes": Several(Name, 1000),
+    "methods": Several(Literal[tuple(registry.REGISTRY)]),
+    "split": Split,
+    "shift": Shift,
+    "features": Features,
+    "calibrate": Calibrate,
+    "evaluate": Evaluate,
+    "ablation": Ablation,
+    "report": Report,
+}
+
+
+def _schema(section: str) -> Any:
+    return registry.schema(section) if section in registry.REGISTRY else SECTIONS[section]
+
+
+def read(path: Path = FILE) -> dict[str, Any]:
+    """params.yaml as plain values, read as YAML 1.2 like DVC does.
+
+    Raises:
+        AdshiftError: it is missing, no YAML, no mapping, or holds what is no plain value of a sensible size.
+    """
+    try:
+        values = YAML(typ="safe", pure=True).load(_text(path))
+    except Exception as error:  # ruamel.yaml trips in many ways over what its grammar lets pass, such as the month 13
+        told = "nested too deep" if isinstance(error, RecursionError) else error
+        raise AdshiftError(f"{path}: cannot be read: {told}", "mend it, or `git checkout params.yaml`") from None
+    if not isinstance(values, dict):
+        raise AdshiftError(f"{path}: expected sections, found {type(values).__name__}", "`git checkout params.yaml`")
+    _check_plain(values, path)
+    return values
+
+
+def _text(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"larger than {MOST_BYTES} bytes")
+    text = content.decode("utf-8")
+    brackets = accumulate(1 if one in "[{" else -1 for one in re.findall(r"[][{}]", text))
+    if max(brackets, default=0) > 5 * DEEPEST:  # the parser would take seconds
+        raise ValueError("nested too deep")
+    if re.search("^%", text, re.MULTILINE):
+        raise ValueError("a line begins with %: YAML's directives could change what the numbers mean")
+    return text
+
+
+def _check_plain(values: dict[Any, Any], path: Path) -> None:
+    """Refuse what no parameter is: sets, dates, bytes, huge numbers and texts, trees that unfold from few aliases."""
+    pending: list[tuple[str, Any, int]] = [(str(key), value, 1) for key, value in values.items()]
+    seen, problem = 0, ""
+    while pending and not problem:
+        key, value, depth = pending.pop()
+        seen += 1
+        if seen > MOST_VALUES or depth > DEEPEST:
+            problem = f"more than {MOST_VALUES} values or {DEEPEST} levels, aliases unfolded"
+        elif isinstance(value, dict):
+            pending += [(f"{key}.{name}", inner, depth + 1) for name, inner in value.items()]
+        elif isinstance(value, list):
+            pending += [(f"{key}.{place}", inner, depth + 1) for place, inner in enumerate(value)]
+        elif type(value) not in PLAIN:
+            problem = (
+                f"a {type(value).__name__} ({_brief.repr(value)}) is no number, text, truth value, list or mapping"
+            )
+        elif isinstance(value, str) and len(value) > LONGEST_TEXT:
+            problem = f"a text of {len(value)} characters, at most {LONGEST_TEXT}"
+        elif type(value) is int and abs(value) > LARGEST_WHOLE:
+            problem = f"{_brief.repr(value)} is too large a number"
+    if problem:
+        raise AdshiftError(f"{path}: {key[:200]}: {problem}", f"mend {path}; its comments say what is allowed")
+
+
+def _validate(section: str, value: Any, path: Path) -> Any:
+    try:
+        # Lists of the YAML file are the tuples of the schema; strict mode would refuse them.
+        return TypeAdapter(_schema(section)).validate_python(_tuples(value), strict=True)
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors():
+            key = ".".join([section, *(str(part) for part in problem["loc"])])
+            found = "" if problem["type"] == "missing" else f" (found {_brief.repr(problem['input'])})"
+            problems.append(f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}{found}")
+        if len(problems) > SHOWN:
+            problems[SHOWN:] = [f"and {len(problems) - SHOWN} more"]
+        raise AdshiftError(
+            f"{path}: " + "; ".join(problems), f"mend {path}; its comments say what is allowed"
+        ) from None
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(entry) for key, entry in value.items()}
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
+
+
+def load(*keys: str, path: Path = FILE) -> Any:
+    """The parameters `keys` (dotted for a leaf) and no others, validated.
+
+    Raises:
+        AdshiftError: naming every key that is missing, unknown, of a wrong type or out of range.
+    """
+    sys.audit("adshift.project.params", keys)
+    return _pick(read(path), keys, path)
+
+
+def _pick(values: Mapping[str, Any], keys: Iterable[str], path: Path) -> Any:
+    result = SimpleNamespace()
+    for key in keys:
+        section, *leaf = key.split(".")
+        if section not in values:
+            raise AdshiftError(f"{path}: the key {section} is missing", f"compare with `git show HEAD:{path}`")
+        value, place = _validate(section, values[section], path), result
+        for name in [section, *leaf][:-1]:
+            if not hasattr(place, name):
+                setattr(place, name, SimpleNamespace())
+            place = getattr(place, name)
+        for name in leaf:
+            value = getattr(value, name)
+        setattr(place, [section, *leaf][-1], value)
+    return result
+
+
+def store(settings: Any, folder: Path) -> None:
+    """Write the sections of `STORED` into a folder: what runs for many items depends on one file, where each would
+    repeat the section in dvc.lock, which DVC reads and writes whole at every stage.
+    """
+    for section in STORED:
+        write_json(folder / f"{section}.json", getattr(settings, section).model_dump(mode="json"), checksum=True)
+
+
+def stored(section: str) -> Any:
+    """A section of `STORED`, as the stage `check` wrote it.
+
+    Raises:
+        AdshiftError: it is missing or damaged.
+    """
+    path = SETTINGS / f"{section}.json"
+    return _validate(section, read_json(path), path)
+
+
+def load_all(path: Path = FILE) -> Any:
+    """Every parameter, validated, unknown sections refused."""
+    sys.audit("adshift.project.params", (*SECTIONS, *registry.REGISTRY))
+    return validate(read(path), path)
+
+
+def validate(values: Mapping[str, Any], path: Path) -> Any:
+    """The same of plain values, as `read` gives them; `path` is named in errors."""
+    known = {*SECTIONS, *registry.REGISTRY}
+    unknown = [str(key)[:80] for key in values if key not in known][:SHOWN]
+    if unknown:
+        raise AdshiftError(f"{path}: unknown: {', '.join(unknown)}", f"known are {', '.join(sorted(known))}")
+    return _pick(values, known, path)

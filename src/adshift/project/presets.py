@@ -1,0 +1,159 @@
+"""Presets: what params.yaml says for a data set or a study."""
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+from adshift.data import datasets
+from adshift.errors import AdshiftError
+from adshift.project.params import FILE, load_all
+
+SAMPLE_ROOT = "src/adshift/data/datasets/sample.py"
+
+# The shift study's settings (3.3, 3.4, 4), which every preset starts from; a backbone of its own in front.
+COMMON: dict[str, Any] = {
+    "seed": 42,
+    "methods": ["patchcore", "padim"],
+    "split.protocol": "study",
+    "split.train_fraction": 0.8,
+    "split.val_defect_fraction": 0.3,
+    "split.max_train": None,
+    "shift.kind": "synthetic",
+    "shift.recorded.pattern": r"exp(\d)",
+    "shift.recorded.shifted": ["4", "5", "6"],
+    "split.contamination": 0.0,
+    "features.backbone": "tf_efficientnet_lite0",
+    "features.layers": None,
+    "features.weights": None,
+    "features.resize": 224,
+    "features.crop": None,
+    "patchcore.layers": [2, 3],
+    "patchcore.projection": 128,
+    "patchcore.coreset": 0.05,
+    "patchcore.neighbours": 9,
+    "padim.layers": [1, 2, 3],
+    "padim.n_features": 100,
+    "calibrate.rule": "f1_grid",
+    "calibrate.steps": 1000,
+    "evaluate.pro_limit": 0.3,
+    "report.colours": "cubehelix",
+    "report.scale": "class",
+}
+
+# "Explainable Deep Learning for Visual Anomaly Detection in Industrial Monitoring Systems": PaDiM on official splits,
+# 256 pixels cut to 224, F1 maximised on the test set, overlays in jet with a scale of each image's own.
+XAI: dict[str, Any] = {
+    "methods": ["padim"],
+    "split.protocol": "official",
+    "features.backbone": "resnet18",
+    "features.resize": 256,
+    "features.crop": 224,
+    "calibrate.rule": "f1_exact",
+    "report.colours": "jet",
+    "report.scale": "image",
+}
+
+# What each sets beside COMMON; classes: None stands for all that lie under the data root.
+PRESETS: dict[str, dict[str, Any]] = {
+    "sample": {"dataset.name": "sample", "classes": ["hazelnut", "carpet", "zipper"]},
+    "shift_study": {
+        "dataset.name": "mvtec",
+        "classes": ["hazelnut", "carpet", "zipper"],
+        "features.backbone": "resnet50",
+    },
+    "mvtec": {"dataset.name": "mvtec", "classes": None},
+    "mvtec_ad_2": {"dataset.name": "mvtec_ad_2", "classes": None},
+    "visa": {"dataset.name": "visa", "classes": None},
+    "btad": {"dataset.name": "btad", "classes": None},
+    "real_iad": {"dataset.name": "real_iad", "classes": None},
+    "magnetic_tile": {"dataset.name": "magnetic_tile", "classes": None},
+    "magnetic_tile_recorded": {  # six exposures, dark to bright; the brighter half is shifted
+        "dataset.name": "magnetic_tile",
+        "classes": None,
+        "shift.kind": "recorded",
+    },
+    "xai_mvtec": {**XAI, "dataset.name": "mvtec", "classes": ["bottle", "cable", "hazelnut"]},  # table 1
+    "xai_wide": {  # table 2, its second row
+        **XAI,
+        "dataset.name": "mvtec",
+        "classes": ["bottle"],
+        "features.backbone": "wide_resnet50_2",
+        "padim.n_features": 256,
+    },
+    "xai_visa": {**XAI, "dataset.name": "visa", "classes": ["candle", "pcb1", "cashew"]},  # table 3
+    "xai_btad": {**XAI, "dataset.name": "btad", "classes": ["01", "02", "03"]},  # table 4
+}
+
+
+def values_of(name: str) -> dict[str, Any]:
+    """What a preset sets, dotted; the same keys for each, so that one can follow another."""
+    return {**COMMON, **PRESETS[name]}
+
+
+def resolved(name: str, data_root: str | None) -> dict[str, Any]:
+    """What a preset sets for the data under a root, dotted, its classes found there.
+
+    Raises:
+        AdshiftError: the root is missing or does not hold what the preset needs.
+    """
+    values = values_of(name)
+    if name == "sample":
+        if data_root is not None:
+            raise AdshiftError(f"--data-root {data_root}: the sample's images are made here", "leave --data-root out")
+        values["dataset.root"] = SAMPLE_ROOT
+    elif data_root is None:
+        raise AdshiftError(f"preset {name}: which images?", f"adshift preset {name} --data-root DIR")
+    else:
+        values["dataset.root"] = data_root
+    if values["classes"] is None:
+        values["classes"] = datasets.classes_under(values["dataset.name"], values["dataset.root"])
+    datasets.check(values["dataset.name"], values["dataset.root"], tuple(values["classes"]))
+    return values
+
+
+def apply(name: str, data_root: str | None, path: Path = FILE) -> dict[str, Any]:
+    """Rewrite params.yaml for a preset, its comments and all other values kept.
+
+    Args:
+        name: of the preset.
+        data_root: folder of the raw data; not for the sample, which is made.
+        path: of params.yaml.
+
+    Returns:
+        The keys set, dotted, and their values.
+
+    Raises:
+        AdshiftError: the root is missing or does not hold what the preset needs; params.yaml is then unchanged.
+    """
+    values = resolved(name, data_root)
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width = True, 4096
+    yaml.representer.add_representer(
+        type(None), lambda dumper, _: dumper.represent_scalar("tag:yaml.org,2002:null", "")
+    )
+    load_all(path)
+    document = yaml.load(path.read_text(encoding="utf-8"))
+    for key, value in values.items():
+        _set(document, key.split("."), value)
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("w", encoding="utf-8") as file:
+        yaml.dump(document, file)
+    try:
+        load_all(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return values
+
+
+def _set(document: CommentedMap, key: list[str], value: Any) -> None:
+    for part in key[:-1]:
+        document = document[part]
+    if isinstance(value, list):
+        old, value = document[key[-1]], CommentedSeq(value)
+        value.fa.set_flow_style()
+        if isinstance(old, CommentedSeq):
+            value.ca.comment = old.ca.comment  # the comment behind a list belongs to the list
+    document[key[-1]] = value

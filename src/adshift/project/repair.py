@@ -1,0 +1,135 @@
+"""What is damaged among the pipeline's outputs and in DVC's cache, found by content and removed.
+
+DVC looks at a file's content once; later it trusts the file's time and size, and a write-protected cache object for
+good. So a byte that flipped on the disk stays unseen, and `dvc checkout` may bring it back. Everything that the two
+files dvc.lock name is read here and compared with the hashes there. What is not as it was is removed, the object in the
+cache too where it is damaged, so that `dvc repro` restores the one from the other, or makes both again.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from adshift.errors import AdshiftError
+
+LOCKS = (Path("dvc.lock"), Path("pipeline/dvc.lock"))
+CACHE = "files/md5"
+
+
+def locks() -> list[str]:
+    """Set aside what a killed DVC left half-written and cannot read any more; says what.
+
+    Without a dvc.lock the next `dvc repro` takes up what its run cache knows, which is most. DVC writes under its own
+    lock, which is taken here, so that a file that is being written at the moment is not mistaken.
+
+    Raises:
+        AdshiftError: another DVC is at work.
+    """
+    kinds = (*((lock, _is_lock) for lock in LOCKS), (Path(".dvc/tmp/rwlock"), _is_json))
+    told = []
+    if any(path.is_file() and not readable(path) for path, readable in kinds):
+        with _nobody_else():
+            for path, readable in kinds:
+                if path.is_file() and not readable(path):
+                    path.replace(path.with_name(f"{path.name}.damaged"))
+                    told.append(f"{path}: half-written, set aside as {path.name}.damaged")
+    return told
+
+
+@contextmanager
+def _nobody_else() -> Iterator[None]:
+    """While no other DVC reads or writes its files, which it does not while a stage runs."""
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo, repo.lock:
+            yield
+    except LockError:
+        raise AdshiftError("another DVC is at work here", "wait until it has ended, then run it again") from None
+
+
+def repair() -> list[str]:
+    """Remove damaged outputs and cache objects; says which, in the order of `LOCKS`.
+
+    An output that changed since its dvc.lock was written counts as damaged too, so not while a run is going on.
+
+    Raises:
+        AdshiftError: this is no DVC project, or another DVC is at work.
+    """
+    if not Path(".dvc").is_dir():
+        raise AdshiftError(f"{Path.cwd()}: no DVC project", "go to the folder of params.yaml")
+    told, cache = locks(), _cache()
+    for path, md5 in _outputs():
+        _remove_damaged(_object(cache, md5), md5.removesuffix(".dir"), told)
+        for file, expected in _files(cache, path, md5):
+            _remove_damaged(file, expected, told)
+            if file != path:
+                _remove_damaged(_object(cache, expected), expected, told)
+    return told
+
+
+def _remove_damaged(file: Path, expected: str, told: list[str]) -> None:
+    if file.is_file() and _md5(file) != expected:
+        file.unlink()
+        told.append(f"{file}: damaged, removed")
+
+
+def _outputs() -> list[tuple[Path, str]]:
+    """Outputs and their hashes; where the root's lock still names one of a stage that moved, the other's counts."""
+    stages = [stage for lock in LOCKS if lock.is_file() for stage in _read_lock(lock).get("stages", {}).values()]
+    outs = {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", ()) if "md5" in out}
+    return [(Path(path), md5) for path, md5 in outs.items()]
+
+
+def _files(cache: Path, path: Path, md5: str) -> Iterator[tuple[Path, str]]:
+    """Files of an output, each with its hash; of a folder, as its listing in the cache has them, if that is there."""
+    if not md5.endswith(".dir"):
+        yield path, md5
+    elif (listing := _object(cache, md5)).is_file():
+        for entry in json.loads(listing.read_text(encoding="utf-8")):
+            yield path / entry["relpath"], entry["md5"]
+
+
+def _cache() -> Path:
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        return Path(repo.cache.local.path)
+
+
+def _object(cache: Path, md5: str) -> Path:
+    return cache / md5[:2] / md5[2:]
+
+
+def _md5(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _read_lock(path: Path) -> dict[str, Any]:
+    from ruamel.yaml import YAML
+
+    return dict(YAML(typ="safe").load(path.read_text(encoding="utf-8")))
+
+
+def _is_lock(path: Path) -> bool:
+    """Whether DVC would read it: a mapping of stages, each with a command."""
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        stages = _read_lock(path)["stages"]
+        return all(isinstance(stage, dict) and "cmd" in stage for stage in stages.values())
+    except (YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError):
+        return False
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Threads, seeding, checksums, files written whole, signals. Knows nothing of images."""

@@ -1,0 +1,1 @@
+"""Coreset selection and nearest-neighbor search. Arrays in, arrays out."""

@@ -1,0 +1,302 @@
+"""Greedy k-center (farthest-point) selection of a coreset, exact and lazy; of more points than memory holds, in chunks.
+
+Notation: M points of D dimensions, K picks. The key of a point is its squared distance to its nearest pick.
+
+Plain farthest-point sampling updates all M keys after each pick, K * M distances from memory. Here a key is brought up
+to date only when its point has risen into the top levels of a heap: keys only shrink, so what lies below cannot be the
+next pick, whatever newer picks would make of its key. An update meets all picks that the point has not seen in one go,
+and most of them are ruled out by their distance in the plane of `PLANE` main axes, never larger than the true one.
+
+Floats: float32 rules out, with a margin for its rounding; float64, summed in the order of the dimensions, decides. So
+the picks are exactly those of the plain algorithm in float64, ties to the lowest index, on any machine.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from adshift.errors import AdshiftError
+from adshift.runtime.parallel import progress, thread_count
+from adshift.search.kernels import exact, jit, main_axes, rough
+
+PLANE = 16  # main axes that rule picks out
+POOL = 1023  # points brought up to date together: the upper levels of the heap
+
+LOOSE = 1.001  # factor on float32 distances that covers their rounding, up to D = 16000
+EPSILON = float(np.finfo(np.float32).eps)
+TAKEN = -1.0  # key of a pick: below all others
+SPARE = 2  # a chunk gives so many times its share of the picks to the final selection
+
+
+@dataclass(frozen=True)
+class Coreset:
+    """A selection. It is nested: its first k picks are the selection of k.
+
+    Attributes:
+        indices: (K,) int64, in the order of picking, unique.
+        radii: (K,) float64; `radii[k]` is the covering radius of the first k + 1 picks, the largest distance of a point
+            to its nearest pick; where the points came in chunks, an upper bound of it.
+        seconds: (K,) float64, when each pick was made, from the start of the selection.
+    """
+
+    indices: np.ndarray
+    radii: np.ndarray
+    seconds: np.ndarray
+
+    def __getitem__(self, part: slice) -> "Coreset":
+        return Coreset(self.indices[part], self.radii[part], self.seconds[part])
+
+
+def size_of(ratio: float, total: int) -> int:
+    """Picks for a ratio of `total` points, rounded down.
+
+    Raises:
+        AdshiftError: the ratio selects nothing.
+    """
+    count = int(ratio * total + 1e-9)  # 0.07 * 100 is 7.000000000000001, 0.29 * 100 is 28.999999999999996
+    if count < 1:
+        raise AdshiftError(f"a coreset ratio of {ratio} selects nothing of {total} patches", "raise patchcore.coreset")
+    return min(count, total)
+
+
+def projection(dimensions: int, target: int, generator: np.random.Generator) -> np.ndarray:
+    """Gaussian random projection (Johnson and Lindenstrauss), (dimensions, target) float32: `points @ projection`."""
+    return (generator.standard_normal((dimensions, target)) / np.sqrt(target)).astype(np.float32)
+
+
+def greedy(points: np.ndarray, count: int, start: int) -> Coreset:
+    """Farthest-point sampling: each pick is the point farthest from all picks so far, ties to the lowest index.
+
+    Beside the points it holds 16 bytes a point and 4 * PLANE a pick.
+
+    Args:
+        points: (M, D) float32, finite.
+        count: picks, 1 to M.
+        start: index of the first pick.
+
+    Raises:
+        ValueError: points, count or start are not as said above.
+    """
+    begin = time.perf_counter()
+    points = np.ascontiguousarray(points, dtype=np.float32)
+    if not (1 <= count <= len(points) < 2**31 and 0 <= start < len(points)):
+        raise ValueError(f"{count} picks of {len(points)} points from {start}")
+    state = _State.of(points, count)
+    slack = _begin(state, start)
+    if not np.isfinite(slack):
+        raise ValueError("a point is not finite")
+    seconds = np.zeros(count)
+    for pick in progress(_rounds(state, slack), what="coreset", total=count, unit="pick"):
+        seconds[pick - 1] = time.perf_counter() - begin
+    return Coreset(state.picks, np.sqrt(state.radii), seconds)
+
+
+def greedy_in_chunks(chunks: Iterable[np.ndarray], total: int, count: int, start: int) -> Coreset:
+    """Farthest-point sampling of points that come in chunks: of each chunk `SPARE` times its share, then of all those.
+
+    A point is at most as far from a pick as it is from its chunk's nearest candidate and that one from a pick: `radii`
+    holds the sum of both radii. As many candidates as picks from each chunk would make it a composable coreset, within
+    a constant factor of the exact selection whatever the points; a share of them is what memory is bounded by, and
+    relies on chunks that are alike, as images of one class are. One chunk gives what `greedy` does.
+
+    Args:
+        chunks: (M_i, D) float32, finite, equally many points each but for the last, which may have fewer. Of a chunk
+            nothing is held when the next is asked for but its candidates, all of them SPARE * count rows.
+        total: points of all chunks.
+        count: picks, 1 to `total`.
+        start: index of the first pick among all points.
+
+    Raises:
+        ValueError: points, count or start are not as said above.
+    """
+    begin = time.perf_counter()
+    low, radius, rows, candidates = 0, 0.0, [], []
+    size = 0
+    for chunk in chunks:
+        size = size or len(chunk)
+        share = count if len(chunk) == total else -(-SPARE * count * len(chunk) // total)
+        # In the chunk that holds it, this is the start; in another one any point will do.
+        found = greedy(chunk, min(share, len(chunk)), start % size % len(chunk))
+        if len(chunk) == total:
+            return found
+        radius = max(radius, found.radii[-1])
+        picks = np.sort(found.indices)  # so that ties go to the lowest index among all points
+        rows.append(picks + low)
+        candidates.append(chunk[picks])
+        low += len(chunk)
+    if low != total:
+        raise ValueError(f"chunks of {low} points, not {total}")
+    indices = np.concatenate(rows)
+    spent = time.perf_counter() - begin
+    points = np.concatenate(candidates)
+    del chunk, candidates  # one copy of the candidates is enough
+    found = greedy(points, count, int(np.searchsorted(indices, start)))
+    return Coreset(indices[found.indices], found.radii + radius, found.seconds + spent)
+
+
+def _rounds(state: "_State", slack: float) -> Iterator[int]:
+    """Picks, in bursts."""
+    threads = thread_count()
+    done = 1
+    with ThreadPoolExecutor(threads) as pool:
+        while done <= len(state.picks):
+            list(pool.map(lambda share: _settle(state, slack, share, threads, done), range(threads)))  # noqa: B023
+            last, done = done, _pick(state, done)
+            yield from range(last, done)
+
+
+def covering_radius(points: np.ndarray, picks: np.ndarray) -> float:
+    """Largest distance of `points` (M, D) to the nearest of `picks` (K, D)."""
+    from adshift.search.neighbors import Neighbors
+
+    bank = Neighbors(picks)
+    return max(float(bank.search(points[low : low + 4096], 1)[0].max()) for low in range(0, len(points), 4096))
+
+
+class _State(NamedTuple):
+    """What the kernels share."""
+
+    points: np.ndarray  # (M, D)
+    axes: np.ndarray  # (PLANE, D)
+    heap: np.ndarray  # (M,) indices of points; by `keys` a heap, parent before child
+    keys: np.ndarray  # (M,) float64, in the heap's order
+    seen: np.ndarray  # (M,) picks that a point's key has met, in the points' order
+    picks: np.ndarray  # (K,)
+    planes: np.ndarray  # (PLANE, K), the picks in the plane
+    radii: np.ndarray  # (K,), squared
+
+    @classmethod
+    def of(cls, points: np.ndarray, count: int) -> "_State":
+        total, axes = len(points), main_axes(points, PLANE)
+        return cls(points, axes, np.arange(total, dtype=np.int32), np.empty(total), np.ones(total, np.int32),
+                   np.empty(count, np.int64), np.empty((len(axes), count), np.float32), np.empty(count))  # fmt: skip
+
+
+@jit(fastmath=True)
+def _dot(a, b):  # type: ignore[no-untyped-def]
+    total = np.float32(0)
+    for d in range(a.shape[0]):
+        total += a[d] * b[d]
+    return total
+
+
+@jit()
+def _above(key, i, other, j):  # type: ignore[no-untyped-def]
+    """Whether point i is picked before point j: farther, or as far and of lower index."""
+    return key > other or (key == other and i < j)
+
+
+@jit()
+def _sink(state, place):  # type: ignore[no-untyped-def]
+    """Move a point of the heap down until none of its children is above it."""
+    keys, heap = state.keys, state.heap
+    key, point = keys[place], heap[place]
+    while 2 * place + 1 < len(heap):
+        child = 2 * place + 1
+        if child + 1 < len(heap) and _above(keys[child + 1], heap[child + 1], keys[child], heap[child]):
+            child += 1
+        if not _above(keys[child], heap[child], key, point):
+            break
+        keys[place], heap[place] = keys[child], heap[child]
+        place = child
+    keys[place], heap[place] = key, point
+
+
+@jit()
+def _begin(state, start):  # type: ignore[no-untyped-def]
+    """The first pick; returns a bound on the error of a distance in the plane."""
+    first = state.points[start]
+    for i in range(len(state.points)):
+        state.keys[i] = exact(state.points[i], first)
+    # A projection in float32 errs by less than D * eps * |x|, and |x| <= |x - start| + |start|.
+    norm = np.sqrt(state.keys.max()) + np.sqrt(exact(first, np.zeros_like(first)))
+    _take(state, start, 0)
+    for place in range(len(state.heap) // 2, -1, -1):
+        _sink(state, place)
+    return 4 * EPSILON * len(first) * norm
+
+
+@jit()
+def _take(state, place, done):  # type: ignore[no-untyped-def]
+    """Make the point at a place of the heap pick number `done`."""
+    i = state.heap[place]
+    state.picks[done] = i
+    state.keys[place], state.seen[i] = TAKEN, len(state.picks)
+    for axis in range(len(state.axes)):
+        state.planes[axis, done] = _dot(state.axes[axis], state.points[i])
+
+
+@jit()
+def _settle(state, slack, share, shares, done):  # type: ignore[no-untyped-def]
+    """Bring every `shares`-th key of the heap's top levels, from `share` on, up to date with all picks done."""
+    bounds = np.empty(done, dtype=np.float32)
+    for place in range(share, min(POOL, len(state.heap)), shares):
+        i = state.heap[place]
+        if state.seen[i] < done:
+            state.keys[place] = _updated(state, slack, i, state.keys[place], bounds[state.seen[i] :])
+            state.seen[i] = done
+
+
+@jit()
+def _updated(state, slack, i, key, bounds):  # type: ignore[no-untyped-def]
+    """The key of point i after it met the picks that it has not seen; `bounds` is scratch, one for each of them."""
+    first, done = state.seen[i], state.seen[i] + len(bounds)
+    point, picks = state.points[i], state.picks[first:done]
+    bounds[:] = 0
+    for axis in range(len(state.axes)):
+        place, others = _dot(state.axes[axis], point), state.planes[axis, first:done]
+        for j in range(len(bounds)):
+            step = place - others[j]
+            bounds[j] += step * step
+    near, limit = _limits(key, slack)
+    for j in range(len(bounds)):
+        if bounds[j] <= limit and rough(point, state.points[picks[j]]) <= near:
+            squared = exact(point, state.points[picks[j]])
+            if squared < key:
+                key = squared
+                near, limit = _limits(key, slack)
+    return key
+
+
+@jit()
+def _limits(key, slack):  # type: ignore[no-untyped-def]
+    """Largest squared float32 distance, in full and in the plane, of what may lie as near as `key`."""
+    near = np.sqrt(key) * LOOSE
+    return np.float32(near**2), np.float32((near + slack) ** 2)
+
+
+@jit()
+def _pick(state, done):  # type: ignore[no-untyped-def]
+    """Pick from the settled top levels of the heap while nothing below can be farther; picks done then."""
+    keys, heap, points = state.keys, state.heap, state.points
+    top = min(POOL, len(heap))
+    below = -1  # the farthest of the next level, and so of all below
+    for place in range(top, min(2 * top + 1, len(heap))):
+        if below < 0 or _above(keys[place], heap[place], keys[below], heap[below]):
+            below = place
+    while True:
+        best = 0
+        for place in range(1, top):
+            if _above(keys[place], heap[place], keys[best], heap[best]):
+                best = place
+        if below >= 0 and _above(keys[below], heap[below], keys[best], heap[best]):
+            break
+        state.radii[done - 1] = max(keys[best], 0.0)
+        if done == len(state.picks):
+            return done + 1
+        pick = heap[best]
+        _take(state, best, done)
+        done += 1
+        for place in range(top):
+            i = heap[place]
+            if state.seen[i] < done:
+                if rough(points[i], points[pick]) <= _limits(keys[place], 0.0)[0]:
+                    keys[place] = min(keys[place], exact(points[i], points[pick]))
+                state.seen[i] = done
+    for place in range(top - 1, -1, -1):
+        _sink(state, place)
+    return done
