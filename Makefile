@@ -60,8 +60,8 @@ build: setup  ## source distribution and wheel in dist/, checked by twine
 	@$(BIN)/python -c 'import build, twine' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python build twine
 	@rm -rf dist && python -m build && twine check --strict dist/*
 
-lint: setup  ## ruff and mypy
-	@ruff check . && ruff format --check . && mypy
+lint: setup  ## ruff, mypy, and which room may import which
+	@ruff check . && ruff format --check . && mypy && lint-imports --no-cache --no-logo
 
 clean:  ## remove the environment and all outputs (the DVC cache stays)
 	rm -rf $(VENV) mutants data models metrics plots report timings site dist build

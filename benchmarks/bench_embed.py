@@ -116,7 +116,7 @@ def store(files: list[str], folder: str) -> dict[str, Any]:
 
 def _ours(files: list[Path], network: Any, folder: Path) -> Callable[[], None]:
     from adshift.features.extract import embed
-    from adshift.project.stage import remove
+    from adshift.runtime.files import remove
 
     rows = items(files)
 

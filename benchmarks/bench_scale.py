@@ -82,7 +82,7 @@ def run(
 
 def enlarge(features: Any, size: int, target: Path) -> int:
     """Store features of `size` patches made of real ones, the levels that PatchCore uses alone; returns the images."""
-    from adshift.project.stage import write_json
+    from adshift.runtime.files import write_json
 
     levels = patchcore()[0].settings.layers
     layers = [features.spec["layers"][level - 1] for level in levels]

@@ -59,14 +59,14 @@ def of(entry: str) -> str:
 
 def read() -> dict[str, Entry]:
     """Entries as they are kept."""
-    from adshift.project.stage import read_json
+    from adshift.runtime.files import read_json
 
     return read_json(RESULTS)["benchmarks"] if RESULTS.exists() else {}
 
 
 def keep(name: str, entries: Mapping[str, Entry]) -> None:
     """Put a benchmark's entries in the place of those that it had, each with where it comes from."""
-    from adshift.project.stage import write_json
+    from adshift.runtime.files import write_json
 
     facts = provenance()
     kept = {entry: value for entry, value in read().items() if of(entry) != name}

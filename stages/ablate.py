@@ -7,8 +7,9 @@ from adshift.detectors.patchcore import Fit, PatchCore, warm_up
 from adshift.features.stored_features import stored
 from adshift.project import params
 from adshift.project.paths import ablation_path
-from adshift.project.stage import output, run, write_json
+from adshift.project.stage import run
 from adshift.runtime import seeding
+from adshift.runtime.files import output, write_json
 
 LEAVES = tuple(leaf for leaf in Fit.model_fields if leaf != "coreset")
 

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from adshift.project import params
-from adshift.project.stage import output, run, write_json
+from adshift.project.stage import run
 from adshift.report import plots, tables
+from adshift.runtime.files import output, write_json
 
 REFERENCE = Path("reference")
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from adshift.data import split_file
 from adshift.evaluation import thresholds
 from adshift.project import params
-from adshift.project.stage import output, run, write_json
+from adshift.project.stage import run
+from adshift.runtime.files import output, write_json
 
 
 def main() -> None:

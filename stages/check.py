@@ -7,7 +7,8 @@ two, what a fit needs and what only its scoring needs.
 from adshift.detectors import registry
 from adshift.project import params
 from adshift.project.checks import check
-from adshift.project.stage import output, run, write_json
+from adshift.project.stage import run
+from adshift.runtime.files import output, write_json
 
 
 def main() -> None:

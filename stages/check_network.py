@@ -3,7 +3,8 @@
 from adshift.project import params
 from adshift.project.checks import check_network, network_record
 from adshift.project.paths import NETWORK
-from adshift.project.stage import run, write_json
+from adshift.project.stage import run
+from adshift.runtime.files import write_json
 
 
 def main() -> None:

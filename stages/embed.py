@@ -7,7 +7,8 @@ from adshift.features import extract
 from adshift.features.backbones import Backbone
 from adshift.project import params
 from adshift.project.paths import DOMAINS, features_path
-from adshift.project.stage import output, run
+from adshift.project.stage import run
+from adshift.runtime.files import output
 
 
 def main() -> None:

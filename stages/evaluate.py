@@ -5,8 +5,9 @@ from pathlib import Path
 from adshift.data import split_file
 from adshift.evaluation import image_level, intervals
 from adshift.project import params
-from adshift.project.stage import output, read_json, run, write_json
+from adshift.project.stage import run
 from adshift.runtime import checksums
+from adshift.runtime.files import output, read_json, write_json
 
 
 def main() -> None:

@@ -4,7 +4,8 @@ import argparse
 
 from adshift.evaluation import pixel_level
 from adshift.project import params
-from adshift.project.stage import run, write_json
+from adshift.project.stage import run
+from adshift.runtime.files import write_json
 
 
 def main() -> None:

@@ -6,8 +6,9 @@ from adshift.detectors import registry
 from adshift.features.stored_features import stored
 from adshift.project import params
 from adshift.project.paths import DOMAINS, model_path
-from adshift.project.stage import output, run, timed
+from adshift.project.stage import run, timed
 from adshift.runtime import seeding, versions
+from adshift.runtime.files import output
 
 
 def main() -> None:

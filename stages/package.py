@@ -4,7 +4,8 @@ from pathlib import Path
 
 from adshift.deploy import package
 from adshift.project import params
-from adshift.project.stage import output, run
+from adshift.project.stage import run
+from adshift.runtime.files import output
 from adshift.runtime.parallel import one_thread_below
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from adshift.data import datasets, manifest
 from adshift.data.shift import recorded
 from adshift.project import params
-from adshift.project.stage import output, run
+from adshift.project.stage import run
 from adshift.runtime import versions
+from adshift.runtime.files import output
 
 
 def main() -> None:

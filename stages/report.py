@@ -4,8 +4,9 @@ from functools import partial
 from pathlib import Path
 
 from adshift.project import params
-from adshift.project.stage import output, read_json, run
+from adshift.project.stage import run
 from adshift.report import page, pictures, plots, tables
+from adshift.runtime.files import output, read_json
 from adshift.runtime.parallel import map_ordered
 from adshift.runtime.versions import IGNORED
 

@@ -9,8 +9,9 @@ from adshift.evaluation.pairs import PAIRS
 from adshift.features.stored_features import stored
 from adshift.project import params
 from adshift.project.paths import model_path, scores_path
-from adshift.project.stage import output, run
+from adshift.project.stage import run
 from adshift.runtime import versions
+from adshift.runtime.files import output
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ from adshift.detectors.patchcore import PatchCore, Score
 from adshift.features.stored_features import stored
 from adshift.project import params
 from adshift.project.paths import ablation_path
-from adshift.project.stage import output, run, write_json
+from adshift.project.stage import run
+from adshift.runtime.files import output, write_json
 
 
 def main() -> None:

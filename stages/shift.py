@@ -5,7 +5,8 @@ import argparse
 from adshift.data import manifest
 from adshift.data.shift import synthetic
 from adshift.project import params
-from adshift.project.stage import output, run
+from adshift.project.stage import run
+from adshift.runtime.files import output
 
 
 def main() -> None:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from adshift.project import sources
-from adshift.project.stage import output, run
+from adshift.project.stage import run
+from adshift.runtime.files import output
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from adshift.data import contamination, manifest, split_file, splits
 from adshift.project import params
 from adshift.project.paths import contamination_path, split_path
-from adshift.project.stage import output, run, write_json
+from adshift.project.stage import run
+from adshift.runtime.files import output, write_json
 
 
 def main() -> None:

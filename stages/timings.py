@@ -1,8 +1,9 @@
 """How long each fit took: the only metrics that differ between two runs of the same inputs."""
 
 from adshift.project import params
-from adshift.project.stage import output, run
+from adshift.project.stage import run
 from adshift.report import tables
+from adshift.runtime.files import output
 
 
 def main() -> None:

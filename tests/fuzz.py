@@ -41,6 +41,7 @@ import malformed
 from adshift.data import images
 from adshift.errors import AdshiftError
 from adshift.project import params
+from adshift.runtime.settings import Section
 from malformed import encoded
 
 ROOT = Path(__file__).parents[1]
@@ -227,7 +228,7 @@ def mutated_text(generator: np.random.Generator) -> bytes:
 
 def plain(value: Any) -> Any:
     """Validated parameters as what YAML's reader gives."""
-    if isinstance(value, params.Section):
+    if isinstance(value, Section):
         return {name: plain(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, SimpleNamespace):
         return {name: plain(inner) for name, inner in vars(value).items()}

@@ -21,8 +21,8 @@ from ruamel.yaml import YAML
 
 from adshift.detectors import registry
 from adshift.project import params, sources
-from adshift.project.stage import write_json
 from adshift.runtime import versions
+from adshift.runtime.files import write_json
 
 ROOT = Path(__file__).parents[1]
 DOC = ROOT / "docs" / "staleness.md"

@@ -27,9 +27,9 @@ from adshift.features.backbones.edge.micronet import ShiftMax
 from adshift.features.backbones.edge.phinet import VARIANTS as PHINETS
 from adshift.features.backbones.edge.phinet import PhiNet, Variant
 from adshift.features.extract import stored
+from adshift.features.settings import Features as Settings
 from adshift.project import checks, sources
-from adshift.project.params import Features as Settings
-from adshift.project.stage import write_json
+from adshift.runtime.files import write_json
 from tiny import ROOT
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from adshift.errors import AdshiftError
 from adshift.evaluation.calibration import Threshold, calibrate, decide
-from adshift.project.params import Calibrate
+from adshift.evaluation.settings import Calibrate
 
 
 def settings(rule: str = "f1_grid", steps: int = 1000, target_fpr: float = 0.05) -> Calibrate:

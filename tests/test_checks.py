@@ -8,7 +8,7 @@ import pytest
 from adshift.detectors import registry
 from adshift.errors import AdshiftError
 from adshift.project import checks, jobs, params
-from adshift.project.stage import write_json
+from adshift.runtime.files import write_json
 from tiny import CLASSES, ROOT, Project, write_tree
 
 PATCHES = 8 * 28 * 28  # of the 8 training images of a class, at stride 8 of 224 pixels

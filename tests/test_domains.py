@@ -12,13 +12,14 @@ from PIL import Image
 from adshift.data import manifest, split_file, splits
 from adshift.data.datasets import magnetic_tile
 from adshift.data.manifest import Item
+from adshift.data.settings import Recorded
 from adshift.data.shift import recorded
 from adshift.errors import AdshiftError
 from adshift.features import stored_features
 from adshift.project import params, presets
 from adshift.project.paths import DOMAINS, features_path, split_path
-from adshift.project.stage import write_json
 from adshift.report import pictures, tables
+from adshift.runtime.files import write_json
 from tiny import ROOT, Project
 
 
@@ -26,8 +27,8 @@ def item(stem: str, defect: str = "good") -> Item:
     return Item(f"test/{defect}/{stem}", "test", defect, f"raw/{stem}.jpg", "", "0", "", 8, 8)
 
 
-def recorded_settings(pattern: str = r"exp(\d)", shifted: tuple[str, ...] = ("2", "3")) -> params.Recorded:
-    return params.Recorded(pattern=pattern, shifted=shifted)
+def recorded_settings(pattern: str = r"exp(\d)", shifted: tuple[str, ...] = ("2", "3")) -> Recorded:
+    return Recorded(pattern=pattern, shifted=shifted)
 
 
 def test_each_image_belongs_to_the_domain_that_its_name_says() -> None:

@@ -11,7 +11,7 @@ from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
 from adshift.evaluation import image_level, intervals, pixel_level, thresholds
 from adshift.evaluation.scenarios import SCENARIOS
-from adshift.project.params import Calibrate
+from adshift.evaluation.settings import Calibrate
 from adshift.project.paths import scores_path
 
 RULE = Calibrate(rule="f1_exact", steps=1000, target_fpr=0.05)

@@ -19,9 +19,9 @@ from adshift.detectors import registry
 from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
 from adshift.features.backbones import Backbone, from_spec
+from adshift.features.settings import Features as Settings
 from adshift.features.store import Features
 from adshift.project import params
-from adshift.project.params import Features as Settings
 from tiny import ROOT, texture
 
 SIDE = 64

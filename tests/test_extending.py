@@ -9,7 +9,7 @@ import pytest
 
 from adshift.data.manifest import Item
 from adshift.detectors.records import Predictions
-from adshift.project.stage import read_json
+from adshift.runtime.files import read_json
 from tiny import ROOT, Project, write_tree
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()

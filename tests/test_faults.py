@@ -28,7 +28,7 @@ from adshift.features.extract import embed
 from adshift.features.store import Features
 from adshift.project import repair, stage
 from adshift.report.tables import read_csv
-from adshift.runtime import checksums, signals
+from adshift.runtime import checksums, files, signals
 from timing import END, fastest
 from tiny import ROOT, flip, write_tree
 
@@ -37,7 +37,8 @@ LIMIT = 2.0  # seconds in which a stage ends after a signal, or after DVC's end
 WORK = """
 import sys, time
 from pathlib import Path
-from adshift.project.stage import output, run
+from adshift.runtime.files import output
+from adshift.project.stage import run
 
 def main():
     with output(Path(sys.argv[1])) as folder:
@@ -171,7 +172,7 @@ def test_a_process_that_ended_is_not_alive_though_nobody_took_note() -> None:
 def test_an_orphan_renames_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if DVC dies between two looks."""
     monkeypatch.setattr(signals, "orphaned", lambda: True)
-    with pytest.raises(SystemExit), stage.output(tmp_path / "x") as path:
+    with pytest.raises(SystemExit), files.output(tmp_path / "x") as path:
         path.write_text("late")
     assert list(tmp_path.iterdir()) == []
 
@@ -194,7 +195,7 @@ def test_what_a_killed_stage_left_is_removed_by_the_next(tmp_path: Path) -> None
     other = tmp_path / ".outer.tmp-999999999"
     other.mkdir()
     assert len(list(tmp_path.iterdir())) == 4
-    with stage.output(tmp_path / "out") as path:
+    with files.output(tmp_path / "out") as path:
         path.write_text("new")
     assert sorted(tmp_path.iterdir()) == sorted([alive, other, tmp_path / "out"])
 
@@ -209,7 +210,7 @@ def test_a_folder_is_never_seen_half_replaced(tmp_path: Path, monkeypatch: pytes
         raise MemoryError
 
     monkeypatch.setattr(stage, "remove", killed)
-    with pytest.raises(MemoryError), stage.output(final) as folder:
+    with pytest.raises(MemoryError), files.output(final) as folder:
         folder.mkdir()
         (folder / "new").touch()
     assert [path.name for path in final.iterdir()] == ["new"]
@@ -225,7 +226,8 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from adshift.features.extract import RowWriter
-from adshift.project.stage import output, run, write_json
+from adshift.runtime.files import output, write_json
+from adshift.project.stage import run
 
 def main():
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -321,7 +323,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Any]]] = {
     "scores": ("scores.npz", lambda path: predictions().save(path), read_predictions),
     "thresholds": (
         "thresholds.json",
-        lambda path: stage.write_json(path, {"dots": {"threshold": 0.125, "rule": "f1_grid"}}, checksum=True),
+        lambda path: files.write_json(path, {"dots": {"threshold": 0.125, "rule": "f1_grid"}}, checksum=True),
         stage.read_json,
     ),
     "curves": ("roc.csv", lambda path: checksums.write_table(path, ["fpr", "tpr"], [[0.25, 0.5], [1, 1]]), read_csv),

@@ -29,7 +29,7 @@ from adshift.errors import AdshiftError
 from adshift.evaluation.pairs import pair
 from adshift.features.backbones import Backbone, from_spec
 from adshift.project.paths import scores_path
-from adshift.project.stage import read_json
+from adshift.runtime.files import read_json
 from tiny import ROOT, flip
 
 NAME = trained.NAMES[0]

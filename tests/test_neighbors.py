@@ -5,7 +5,8 @@ import pytest
 
 from adshift.runtime.parallel import one_thread_below
 from adshift.search import exact
-from adshift.search.neighbors import LINKS, Neighbors, check_graph, hnsw_graph
+from adshift.search.hnsw import HNSW_M, check_graph, hnsw_graph
+from adshift.search.neighbors import Neighbors
 
 
 def rows(count: int, dimensions: int, seed: int = 0) -> np.ndarray:
@@ -137,7 +138,7 @@ def test_a_query_alone_finds_what_faiss_finds(width: int) -> None:
     bank, asked = clustered(3000, 0), clustered(200, 1)
     graph = Neighbors(bank, graph=hnsw_graph(bank, "euclidean"))
     coordinates, _ = graph.exact.bound(asked)
-    index = faiss.IndexHNSWFlat(coordinates.shape[1], LINKS)  # FAISS draws the same layers and links every time
+    index = faiss.IndexHNSWFlat(coordinates.shape[1], HNSW_M)  # FAISS draws the same layers and links every time
     with one_thread_below():
         index.add(graph.exact.coordinates)
     index.hnsw.efSearch = width
@@ -188,7 +189,7 @@ def test_a_graph_that_leads_out_of_the_bank_is_refused(name: str) -> None:
             check_graph({**graph, name: change(graph[name])}, 200, "hnsw")
     low, high = (int(np.flatnonzero(test)[0]) for test in (graph["levels"] == 1, graph["levels"] > 1))
     links = graph["neighbors"].copy()
-    links[int(graph["offsets"][high]) + 2 * LINKS] = low  # from a layer where that row has no links
+    links[int(graph["offsets"][high]) + 2 * HNSW_M] = low  # from a layer where that row has no links
     with pytest.raises(ValueError, match="does not fit"):
         check_graph({**graph, "neighbors": links}, 200, "hnsw")
     with pytest.raises(ValueError, match="exact"):

@@ -25,7 +25,7 @@ from adshift.evaluation.pairs import pair
 from adshift.features.store import Features
 from adshift.project import params
 from adshift.project.paths import features_path, model_path, scores_path
-from adshift.project.stage import write_json
+from adshift.runtime.files import write_json
 from tiny import ROOT, flip
 
 NAME = trained.NAMES[0]

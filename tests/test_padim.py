@@ -10,8 +10,8 @@ from adshift.detectors.gaussian import upper_triangles
 from adshift.detectors.padim import Fit, Padim, Score
 from adshift.errors import AdshiftError
 from adshift.features.backbones import Backbone, cut, full_model
+from adshift.features.settings import Features as Settings
 from adshift.features.store import Features
-from adshift.project.params import Features as Settings
 from adshift.runtime.parallel import torch_threads
 from adshift.search.kernels import quadratic_forms
 

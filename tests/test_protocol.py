@@ -10,13 +10,14 @@ import pytest
 
 from adshift.data import split_file, splits
 from adshift.data.manifest import Item, anomalous
+from adshift.data.settings import Split
 from adshift.detectors import registry
 from adshift.detectors.records import Predictions
 from adshift.evaluation import image_level, thresholds
 from adshift.evaluation.scenarios import SCENARIOS
-from adshift.project.params import Calibrate, Split
+from adshift.evaluation.settings import Calibrate
 from adshift.project.paths import features_path, scores_path, split_path
-from adshift.project.stage import write_json
+from adshift.runtime.files import write_json
 from tiny import ROOT
 
 NAMES = [f"{part}/{i}" for part in ("test/cut", "test/good", "train/good") for i in range(10)]

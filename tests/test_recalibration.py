@@ -8,7 +8,7 @@ from adshift.deploy import recalibration
 from adshift.deploy.recalibration import chosen_rate, clopper_pearson, conformal, needed, recalibrate
 from adshift.errors import AdshiftError
 from adshift.evaluation.calibration import calibrate, decide
-from adshift.project.params import Calibrate
+from adshift.evaluation.settings import Calibrate
 
 NONE = np.empty(0)
 

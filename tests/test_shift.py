@@ -11,10 +11,10 @@ from scipy.ndimage import binary_dilation, binary_erosion
 
 from adshift.data import images, manifest
 from adshift.data.manifest import Item
+from adshift.data.settings import Shift
 from adshift.data.shift import synthetic
 from adshift.data.shift.synthetic import Affine, Blur, Color, Crop, Draw, Linear, Noise, Radial
 from adshift.errors import AdshiftError
-from adshift.project import params
 from adshift.project.params import _validate
 
 SIDE = 96
@@ -40,7 +40,7 @@ EVERYTHING = Draw(
 )
 
 
-def settings(**changes: object) -> params.Shift:
+def settings(**changes: object) -> Shift:
     """The study's ranges, some leaves changed: `blur_probability=1`."""
     values = json.loads(json.dumps(BASE))
     for key, value in changes.items():

@@ -18,6 +18,7 @@ from PIL import Image
 
 from adshift.data import images, manifest
 from adshift.data.manifest import Item
+from adshift.data.settings import Shift
 from adshift.data.shift import synthetic
 from adshift.data.shift.synthetic import Affine, Blur, Color, Crop, Draw, Linear, Noise, Radial
 from adshift.errors import AdshiftError
@@ -34,7 +35,7 @@ SIDE_LIGHT = Linear(strength=0.45, edge="left", smoothing=1.7)
 SPOT = Radial(strength=0.55, x=0.3, y=0.8, smoothing=2.3)
 
 
-def settings(**changes: Any) -> params.Shift:
+def settings(**changes: Any) -> Shift:
     """Ranges that all differ, some leaves changed: `blur_probability=1`."""
     values = params.read(ROOT / "params.yaml")
     chosen = values["shift"]
@@ -232,7 +233,7 @@ def kept(mask: np.ndarray, geometry: Affine | Crop | None) -> float:
     return stay / total
 
 
-def drawn(chosen: params.Shift, seed: int, name: str, image: str, mask: np.ndarray | None = None) -> dict[str, Any]:
+def drawn(chosen: Shift, seed: int, name: str, image: str, mask: np.ndarray | None = None) -> dict[str, Any]:
     """What is drawn, as a record holds it."""
     how = chosen.geometry
 

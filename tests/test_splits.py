@@ -20,8 +20,8 @@ from PIL import Image
 from adshift.data import contamination, split_file, splits
 from adshift.data.images import sha256
 from adshift.data.manifest import Item
+from adshift.data.settings import Split
 from adshift.errors import AdshiftError
-from adshift.project.params import Split
 from adshift.runtime import checksums
 from tiny import ROOT, Project, write_tree
 

@@ -14,7 +14,7 @@ import isolation
 from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
 from adshift.project import jobs, stage
-from adshift.runtime import parallel, seeding
+from adshift.runtime import files, parallel, seeding
 from timing import END, fastest
 
 
@@ -22,7 +22,7 @@ def test_an_output_appears_whole(tmp_path: Path) -> None:
     final = tmp_path / "deep" / "model"
     final.mkdir(parents=True)
     (final / "old").touch()
-    with stage.output(final) as folder:
+    with files.output(final) as folder:
         folder.mkdir()
         (folder / "new").touch()
         assert (final / "old").exists()
@@ -33,7 +33,7 @@ def test_an_output_appears_whole(tmp_path: Path) -> None:
 def test_a_failure_leaves_the_old_output_and_no_half_one(tmp_path: Path) -> None:
     final = tmp_path / "scores.npz"
     final.write_text("old")
-    with pytest.raises(RuntimeError), stage.output(final) as path:
+    with pytest.raises(RuntimeError), files.output(final) as path:
         path.write_text("half")
         raise RuntimeError
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("scores.npz", "old")]
@@ -43,7 +43,8 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from adshift.errors import AdshiftError
-from adshift.project.stage import output, run
+from adshift.runtime.files import output
+from adshift.project.stage import run
 
 def main():
     with output(Path(sys.argv[1])) as path:
@@ -107,11 +108,11 @@ def test_a_stage_that_ends_leaves_the_process_as_it_was() -> None:
 
 def test_json_refuses_what_is_not_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        stage.write_json(tmp_path / "x.json", {"value": float("nan")})
+        files.write_json(tmp_path / "x.json", {"value": float("nan")})
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(AdshiftError, match=r"x\.json: not readable"):
-        stage.read_json(tmp_path / "x.json")
+        files.read_json(tmp_path / "x.json")
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "5"])

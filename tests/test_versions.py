@@ -8,8 +8,9 @@ import pytest
 
 from adshift.errors import AdshiftError
 from adshift.project import sources
-from adshift.project.stage import read_json, run
+from adshift.project.stage import run
 from adshift.runtime import versions
+from adshift.runtime.files import read_json
 from tiny import ROOT, Project
 
 

@@ -45,8 +45,8 @@ from adshift.features.backbones import Backbone
 from adshift.features.store import Features
 from adshift.project import params
 from adshift.project.paths import DOMAINS, features_path, model_path, scores_path, split_path
-from adshift.project.stage import read_json
 from adshift.runtime import seeding
+from adshift.runtime.files import read_json
 
 FRESH = 150
 SIZES = (10, 30, 100)

@@ -21,6 +21,7 @@ from adshift.data import manifest
 from adshift.data.images import fit, load_mask
 from adshift.detectors.patchcore import PatchCore, softmax_weight
 from adshift.evaluation.metrics.ranking import Ranked
+from adshift.features.settings import Features
 from adshift.features.stored_features import stored
 from adshift.project import params
 from adshift.project.paths import model_path
@@ -40,7 +41,7 @@ def main() -> None:
         table.writerows(rows)
 
 
-def row(dataset: str, name: str, look: params.Features) -> dict[str, str | float]:
+def row(dataset: str, name: str, look: Features) -> dict[str, str | float]:
     """The figures of one class."""
     model = PatchCore.load(model_path(dataset, "patchcore", name, "clean"))
     features = stored(dataset, [name], "clean", "test")

@@ -18,7 +18,7 @@ import json, resource, sys
 from pathlib import Path
 from adshift.data import datasets, manifest, split_file, splits
 from adshift.project import params
-from adshift.project.stage import output
+from adshift.runtime.files import output
 
 kind, root, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 if kind == "prepare and split":

@@ -88,7 +88,7 @@ def _summary(args: argparse.Namespace) -> None:
     path = Path("metrics/summary.json")
     if not path.is_file():
         raise AdshiftError(f"{path}: not there", "run `dvc repro` first")
-    from adshift.runtime.provenance import changed_since
+    from adshift.project.changes import changed_since
 
     if changed := changed_since("aggregate"):
         more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""

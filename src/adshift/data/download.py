@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from adshift.data import datasets
 from adshift.errors import AdshiftError
-from adshift.project.stage import output
+from adshift.runtime.files import output
 from adshift.runtime.parallel import progress
 
 TRIES = 5  # without a single new byte

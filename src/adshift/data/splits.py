@@ -25,9 +25,9 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
 from adshift.data.manifest import GOOD, Item
+from adshift.data.settings import Split
 from adshift.data.split_file import BOTH, OFFICIAL
 from adshift.errors import AdshiftError
-from adshift.project.params import Split
 from adshift.runtime import seeding
 
 

@@ -399,7 +399,7 @@ class Model:
 
 
 def _record(path: Path) -> dict[str, Any]:
-    from adshift.project.stage import read_json
+    from adshift.runtime.files import read_json
 
     if not path.is_file():
         raise AdshiftError(

@@ -34,7 +34,7 @@ from adshift.evaluation.scenarios import SCENARIOS, Scenario
 from adshift.evaluation.threshold_file import Record
 from adshift.features.store import Features
 from adshift.project.paths import DOMAINS, NETWORK, features_path, model_path, scores_path, split_path
-from adshift.project.stage import read_json, write_json
+from adshift.runtime.files import read_json, write_json
 from adshift.runtime.versions import IGNORED, SOURCES
 
 FITTED = ("model.json", "model.safetensors")

@@ -15,7 +15,7 @@ from typing import Any
 
 from adshift.deploy.package import FILES
 from adshift.errors import AdshiftError
-from adshift.project.stage import output, read_json, write_json
+from adshift.runtime.files import output, read_json, write_json
 
 FORM = "REPO#METHOD/CLASS/DOMAIN@REV, REPO#DATASET/METHOD/CLASS/DOMAIN@REV, or either without @REV"
 ORIGIN = "origin.json"  # beside a model: where it was fetched from, and the MD5 of its files

@@ -23,8 +23,8 @@ import numpy as np
 
 from adshift.errors import AdshiftError
 from adshift.evaluation.calibration import calibrate, decide
+from adshift.evaluation.settings import Calibrate
 from adshift.evaluation.threshold_file import Effect, Rate, Recalibration
-from adshift.project.params import Calibrate
 
 CONFIDENCE = 0.95  # of every interval
 CONFORMAL = "conformal"  # the rule's name where normal images alone set the threshold

@@ -16,10 +16,11 @@ from pydantic import Field
 from adshift.detectors import storage, training
 from adshift.detectors.records import Predictions
 from adshift.detectors.resample import average_pool, bilinear
+from adshift.detectors.settings import Epochs, Layers, LearningRate, Neighbours, Smoothing
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
-from adshift.project.params import Batch, Epochs, Layers, LearningRate, Neighbours, Number, Section, Smoothing
 from adshift.runtime.parallel import map_ordered
+from adshift.runtime.settings import Batch, Number, Section
 from adshift.search.neighbors import Neighbors
 
 warm_up = training.warm_up

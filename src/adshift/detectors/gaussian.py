@@ -16,10 +16,11 @@ from pydantic import Field
 
 from adshift.detectors import storage
 from adshift.detectors.records import Predictions
+from adshift.detectors.settings import Layers, Smoothing
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
-from adshift.project.params import Count, Layers, Section, Smoothing
 from adshift.runtime.parallel import in_slices, map_ordered, share
+from adshift.runtime.settings import Count, Section
 
 CHUNK = 8  # images at once: bounds memory
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from adshift.detectors import gaussian, storage
 from adshift.detectors.gaussian import Gaussians, chunks, nearest
+from adshift.detectors.settings import Regularisation
 from adshift.features.store import Features
-from adshift.project.params import Regularisation
 from adshift.runtime.parallel import progress
 
 Score = gaussian.Score

@@ -11,8 +11,8 @@ import numpy as np
 
 from adshift.detectors import gaussian
 from adshift.detectors.gaussian import FullGaussians, upper_triangles
+from adshift.detectors.settings import Regularisation
 from adshift.features.store import Features
-from adshift.project.params import Regularisation
 from adshift.runtime.parallel import map_ordered
 
 LIMIT = 256 * 2**20  # bytes: 3136 positions of 100 channels fit in

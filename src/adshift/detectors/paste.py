@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from adshift.detectors import students, training
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
-from adshift.project.params import Count
+from adshift.runtime.settings import Count
 
 Score = students.Score
 warm_up = students.warm_up

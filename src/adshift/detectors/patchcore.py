@@ -16,11 +16,14 @@ from pydantic import AfterValidator, Field
 from adshift.detectors import storage
 from adshift.detectors.records import Predictions
 from adshift.detectors.resample import average_pool, bilinear
+from adshift.detectors.settings import Layers, Neighbours, Smoothing
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
-from adshift.project.params import Count, Fraction, Layers, Neighbours, Number, Section, Smoothing
 from adshift.runtime.parallel import map_ordered, share
-from adshift.search.neighbors import Index, Metric, Neighbors, check_graph, hnsw_graph
+from adshift.runtime.settings import Count, Fraction, Number, Section
+from adshift.search.hnsw import Index, check_graph, hnsw_graph
+from adshift.search.neighbors import Neighbors
+from adshift.search.rows import Metric
 
 Reweight = Literal["softmax", "original", "none"]
 ImageScore = Literal["max", "top_mean"]

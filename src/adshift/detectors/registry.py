@@ -80,8 +80,8 @@ def settings(method: str, part: Part, path: Path | None = None, remedy: str | No
         AdshiftError: the file is missing or damaged, or a value is of another type or out of range.
     """
     from adshift.errors import AdshiftError, in_line
-    from adshift.project.stage import read_json
     from adshift.runtime.checksums import REMEDY
+    from adshift.runtime.files import read_json
 
     path = path or settings_path(method, part)
     try:

@@ -17,7 +17,7 @@ import numpy as np
 from adshift.detectors import registry
 from adshift.errors import AdshiftError
 from adshift.features.store import check_spec
-from adshift.project.stage import read_json, write_json
+from adshift.runtime.files import read_json, write_json
 
 FORMAT = 1
 PACKAGES = ("adshift", "numpy")

@@ -17,10 +17,11 @@ import numpy as np
 from adshift.detectors import storage, training
 from adshift.detectors.records import Predictions
 from adshift.detectors.resample import bilinear
+from adshift.detectors.settings import Epochs, Layers, LearningRate, Smoothing
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
-from adshift.project.params import Batch, Epochs, Layers, LearningRate, Section, Smoothing
 from adshift.runtime.parallel import map_ordered, torch_threads
+from adshift.runtime.settings import Batch, Section
 
 CHUNK = 8  # images scored at once
 MOMENTUM, DECAY = 0.9, 1e-4  # of the stochastic gradient descent, as in the paper

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from adshift.errors import AdshiftError
-from adshift.project.params import Calibrate
+from adshift.evaluation.settings import Calibrate
 
 
 def decide(scores: np.ndarray, threshold: float) -> np.ndarray:

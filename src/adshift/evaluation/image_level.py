@@ -12,8 +12,8 @@ from adshift.evaluation import intervals
 from adshift.evaluation.calibration import Threshold, calibrate
 from adshift.evaluation.metrics.image import false_positive_rate, image_metrics
 from adshift.evaluation.scenarios import SCENARIOS
+from adshift.evaluation.settings import Calibrate
 from adshift.evaluation.stored_predictions import predictions
-from adshift.project.params import Calibrate
 
 UNIFIED_SCENARIO = next(scenario for scenario in SCENARIOS if scenario.unified and not scenario.absolute)
 
@@ -82,7 +82,7 @@ def ablation(
     on: Literal["val", "test"],
 ) -> dict[str, Any]:
     """{class: {ratio: metrics}} of the coreset ablation, thresholds from its own validation scores."""
-    from adshift.project.stage import read_json
+    from adshift.runtime.files import read_json
 
     result: dict[str, Any] = {}
     for name in classes:

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from adshift.errors import AdshiftError, in_line
-from adshift.project.params import Number, Probability, Section
-from adshift.project.stage import read_json
 from adshift.runtime.checksums import MODEL_REMEDY
+from adshift.runtime.files import read_json
+from adshift.runtime.settings import Number, Probability, Section
 
 LARGEST = 1e30  # of a score, far from the end of float32's range
 RATIOS = 1e-9, 1e9  # of `map_ratio`; PatchCore's lie between 0.2 and 1

@@ -8,8 +8,8 @@ import numpy as np
 from adshift.data.manifest import anomalous
 from adshift.evaluation.calibration import calibrate
 from adshift.evaluation.scenarios import SCENARIOS
+from adshift.evaluation.settings import Calibrate
 from adshift.evaluation.stored_predictions import predictions
-from adshift.project.params import Calibrate
 
 
 def thresholds(

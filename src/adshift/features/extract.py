@@ -10,8 +10,8 @@ from adshift.data.images import fit, load_image
 from adshift.data.manifest import Item
 from adshift.errors import AdshiftError
 from adshift.features.backbones import Backbone
-from adshift.project.stage import write_json
 from adshift.runtime import checksums
+from adshift.runtime.files import write_json
 from adshift.runtime.parallel import map_ordered, torch_threads
 
 IMAGES = "images.npy"  # the network's input, where features.images keeps it

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from adshift.errors import AdshiftError
-from adshift.project.stage import read_json
 from adshift.runtime import checksums
+from adshift.runtime.files import read_json
 
 LARGEST, MOST_CHANNELS, MOST_LAYERS = 2048, 65536, 100  # pixels a side, as params.yaml allows; no network has more
 

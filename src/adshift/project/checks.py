@@ -10,9 +10,10 @@ from adshift.data import datasets, split_file, splits
 from adshift.data.images import sha256
 from adshift.errors import AdshiftError
 from adshift.features.backbones import PACKAGED, STRIDES_4_8_16, Backbone, families, find_weights, layers
+from adshift.features.settings import Features
 from adshift.project import params
 from adshift.project.paths import NETWORK
-from adshift.project.stage import read_json
+from adshift.runtime.files import read_json
 from adshift.runtime.versions import SOURCES
 
 
@@ -53,7 +54,7 @@ def check() -> Any:
     return settings
 
 
-def network_record(settings: params.Features) -> dict[str, Any]:
+def network_record(settings: Features) -> dict[str, Any]:
     """What the stage check_network writes, so that another network makes features stale.
 
     Of a file of weights its hash. Of a network that timm does not have the layers and the hash of the family's code:
@@ -73,7 +74,7 @@ def _weights_record(weights: str) -> dict[str, str]:
         return {"weights": weights, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def check_weights(settings: params.Features) -> None:
+def check_weights(settings: Features) -> None:
     """DVC does not see the file that features.weights names: look whether it is still the one that was used.
 
     Raises:
@@ -89,7 +90,7 @@ def check_weights(settings: params.Features) -> None:
         )
 
 
-def check_network(settings: params.Features) -> None:
+def check_network(settings: Features) -> None:
     """Build the network once if it is not the usual one of a package, fetching its weights: seconds, before minutes.
 
     Raises:

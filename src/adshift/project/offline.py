@@ -6,7 +6,7 @@ installed vl-convert alone, so git ignores it.
 
 from pathlib import Path
 
-from adshift.project.stage import output
+from adshift.runtime.files import output
 
 PAGE = Path(".dvc/plots/page.html")
 

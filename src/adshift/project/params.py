@@ -4,8 +4,6 @@ A stage asks for the keys that it declares in dvc.yaml and gets an object that h
 parameter that DVC does not know about.
 """
 
-import json
-import math
 import re
 import reprlib
 import sys
@@ -13,15 +11,19 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
-from adshift.data.registry import DATASETS
+from adshift.data.settings import Dataset, Shift, Split
 from adshift.detectors import registry
 from adshift.errors import AdshiftError
-from adshift.project.stage import read_json, write_json
+from adshift.evaluation.settings import Ablation, Calibrate, Evaluate
+from adshift.features.settings import Features
+from adshift.report.settings import Report
+from adshift.runtime.files import read_json, write_json
+from adshift.runtime.settings import Several
 
 FILE = Path("params.yaml")
 SETTINGS = Path("data/settings")  # where the stage `check` writes sections that are dependencies as files
@@ -38,43 +40,6 @@ _brief = reprlib.Repr()
 _brief.maxstring = _brief.maxother = 80
 
 
-def _float(value: object) -> object:
-    """YAML's 1 is a float where a float is meant; true, "1" and nan are not."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("must be finite")
-    return value
-
-
-def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
-    if pair[0] > pair[1]:
-        raise ValueError(f"the lower end {pair[0]} lies above the upper end {pair[1]}")
-    return pair
-
-
-def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(values)) < len(values):
-        raise ValueError("an entry stands twice")
-    return values
-
-
-def _odd(value: int) -> int:
-    if value % 2 == 0:
-        raise ValueError("must be odd")
-    return value
-
-
-def _one_group(pattern: str) -> str:
-    try:
-        groups = re.compile(pattern).groups
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
-    if groups != 1:
-        raise ValueError(f"{pattern!r} has {groups} groups, expected one, in parentheses")
-    return pattern
-
-
 def _name(value: str) -> str:
     if len(value) > 100:  # it becomes a folder's and a file's name
         raise ValueError(f"{len(value)} characters, at most 100")
@@ -83,157 +48,7 @@ def _name(value: str) -> str:
     return value
 
 
-Number = Annotated[float, BeforeValidator(_float)]
-Fraction = Annotated[Number, Field(gt=0, le=1)]
-Probability = Annotated[Number, Field(ge=0, le=1)]
-Factor = Annotated[Number, Field(ge=0.01, le=100)]  # 1 changes nothing
-Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, AfterValidator(_name)]
-
-
-def Range(kind: Any) -> Any:  # noqa: N802  (a type, as pydantic's conlist)
-    return Annotated[tuple[kind, kind], AfterValidator(_ordered)]
-
-
-def Several(kind: Any, most: int = 100) -> Any:  # noqa: N802
-    return Annotated[tuple[kind, ...], Field(min_length=1, max_length=most), AfterValidator(_unique)]
-
-
-# What several methods have in their sections.
-Layers = Several(Annotated[int, Field(ge=1, le=16)], 16)
-Smoothing = Annotated[Number, Field(ge=0, le=100)]  # pixels; a Gaussian reaches over four of them, either way
-Neighbours = Annotated[Count, Field(le=10_000)]
-Epochs = Annotated[Count, Field(le=10_000)]
-Batch = Annotated[Count, Field(le=1024)]
-LearningRate = Annotated[Number, Field(gt=0, le=100)]
-Regularisation = Annotated[Number, Field(ge=1e-6, le=1000)]
-
-
-class Section(BaseModel):
-    """A part of params.yaml: every key is required, none is unknown, types are not converted."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    # Keys of earlier versions, and the one value under which what they chose is what this version does.
-    retired: ClassVar[Mapping[str, Any]] = {}
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Self:
-        """From values read from JSON, where a tuple is a list."""
-        known = {key: value for key, value in values.items() if key not in cls.retired or value != cls.retired[key]}
-        return cls.model_validate_json(json.dumps(known))
-
-    @classmethod
-    def within(cls, values: Mapping[str, Any]) -> Self:
-        """From the part of a larger section that this one knows."""
-        return cls(**{name: values[name] for name in cls.model_fields})
-
-
-class Dataset(Section):
-    name: Literal[tuple(DATASETS)]  # type: ignore[valid-type]
-    root: Annotated[str, Field(min_length=1)]
-
-
-class Split(Section):
-    protocol: Literal["study", "official"]
-    train_fraction: Annotated[Number, Field(gt=0, lt=1)]
-    val_defect_fraction: Annotated[Number, Field(gt=0, lt=1)]
-    max_train: Annotated[Count, Field(le=1_000_000)] | None
-    contamination: Annotated[Number, Field(ge=0, lt=1)]
-
-
-class Geometry(Section):
-    kind: Literal["affine", "resized_crop", "none"]
-    rotation: Range(Annotated[Number, Field(ge=-180, le=180)])  # type: ignore[valid-type]  # degrees
-    scale: Range(Factor)  # type: ignore[valid-type]
-    translation: Annotated[Number, Field(ge=0, lt=1)]
-    crop_area: Range(Annotated[Number, Field(ge=0.01, le=1)])  # type: ignore[valid-type]
-    crop_aspect: Range(Factor)  # type: ignore[valid-type]
-
-
-class Color(Section):
-    enabled: bool
-    brightness: Range(Factor)  # type: ignore[valid-type]
-    contrast: Range(Factor)  # type: ignore[valid-type]
-    saturation: Range(Factor)  # type: ignore[valid-type]
-
-
-class Blur(Section):
-    enabled: bool
-    probability: Probability
-    kernels: Several(Annotated[int, Field(ge=3, le=99), AfterValidator(_odd)])  # type: ignore[valid-type]
-    sigma: Range(Annotated[Number, Field(ge=0.01, le=100)])  # type: ignore[valid-type]
-
-
-class Noise(Section):
-    enabled: bool
-    probability: Probability
-    sigma: Range(Fraction)  # type: ignore[valid-type]
-
-
-class Illumination(Section):
-    enabled: bool
-    probability: Probability
-    kinds: Several(Literal["linear", "radial"])  # type: ignore[valid-type]
-    strength: Range(Fraction)  # type: ignore[valid-type]
-    smoothing: Annotated[Number, Field(ge=0, le=1000)]
-
-
-class Recorded(Section):
-    pattern: Annotated[str, AfterValidator(_one_group)]
-    shifted: Several(str, 1000)  # type: ignore[valid-type]
-
-
-class Shift(Section):
-    kind: Literal["synthetic", "recorded"]
-    recorded: Recorded
-    border: Literal["reflect", "edge", "wrap", "constant"]
-    geometry: Geometry
-    color: Color
-    blur: Blur
-    noise: Noise
-    illumination: Illumination
-
-
-Mean = Annotated[Number, Field(ge=-10, le=10)]  # of images on [0, 1]
-Deviation = Annotated[Number, Field(ge=0.001, le=10)]
-
-
-class Features(Section):
-    backbone: Annotated[str, Field(min_length=1)]
-    weights: str | None
-    layers: Several(str, 16) | None  # type: ignore[valid-type]
-    resize: Annotated[int, Field(ge=32, le=2048)]
-    crop: Annotated[int, Field(ge=32, le=2048)] | None
-    mean: tuple[Mean, Mean, Mean]
-    std: tuple[Deviation, Deviation, Deviation]
-    precision: Literal["float32", "bfloat16"]
-    dtype: Literal["float16", "float32"]
-    images: bool
-    batch: Batch
-
-
-class Calibrate(Section):
-    rule: Literal["f1_grid", "f1_exact", "target_fpr"]
-    steps: Annotated[int, Field(ge=2, le=1_000_000)]
-    target_fpr: Annotated[Number, Field(ge=0, lt=1)]
-
-
-class Evaluate(Section):
-    pro_limit: Fraction
-    bootstrap: Annotated[int, Field(ge=100, le=100_000)]
-
-
-class Ablation(Section):
-    ratios: Several(Fraction)  # type: ignore[valid-type]
-
-
-class Report(Section):
-    rows: Annotated[Count, Field(le=100)]
-    pictures: Annotated[Count, Field(le=100_000)]
-    required: Annotated[Number, Field(gt=0, lt=1)]
-    colours: Literal["cubehelix", "jet"]
-    scale: Literal["class", "image"]
 
 
 SECTIONS: dict[str, Any] = {

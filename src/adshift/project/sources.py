@@ -22,7 +22,7 @@ from typing import Any
 from adshift.data.registry import DATASETS, FAMILIES
 from adshift.detectors.registry import REGISTRY
 from adshift.errors import AdshiftError
-from adshift.project.stage import write_json
+from adshift.runtime.files import write_json
 from adshift.runtime.versions import COMPUTING, IGNORED, RECORDED, choose
 
 PACKAGE = Path("src/adshift")
@@ -35,9 +35,10 @@ REGISTRIES = {"datasets": DATASETS, "methods": REGISTRY, "backbones": FAMILIES}
 PLUMBING = {
     PACKAGE / f"{name}.py"
     for name in (
-        "__init__", "errors", "runtime/checksums", "runtime/parallel", "runtime/signals", "runtime/versions",
-        "data/registry", "features/backbones/families", "detectors/registry", "project/params", "project/paths",
-        "project/stage",
+        "__init__", "errors", "runtime/checksums", "runtime/files", "runtime/parallel", "runtime/settings",
+        "runtime/signals", "runtime/versions", "data/registry", "data/settings", "features/settings",
+        "features/backbones/families", "detectors/registry", "evaluation/settings", "report/settings",
+        "project/params", "project/paths", "project/stage",
     )
 }  # fmt: skip
 

@@ -22,9 +22,9 @@ from adshift.errors import AdshiftError
 from adshift.evaluation import intervals
 from adshift.evaluation.scenarios import SCENARIOS
 from adshift.project.paths import DOMAINS, split_path
-from adshift.project.stage import read_json
 from adshift.report import MACRO, ON_TEST, label
 from adshift.runtime import checksums
+from adshift.runtime.files import read_json
 
 PRINTED_MACRO = "macro"  # what published tables have for `MACRO`, and ours had
 IMAGE_METRICS = {

@@ -1,12 +1,12 @@
 """Search in an HNSW graph (Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using
 Hierarchical Navigable Small World graphs", 2018) that FAISS has built.
 
-Layers are descended as in the paper (algorithm 5), and the lowest is searched as there (algorithm 2), but from more
-than one row: queries are neighbours in an image, so what the one before found is near, too. FAISS's own search takes
-twice the time for the same graph and misses more (docs/performance.md). The first of every RUN queries starts without
-that, so what is found depends on no number of threads.
+The layers are descended as in the paper (algorithm 5). The lowest layer is searched as in the paper (algorithm 2), but
+from more than one row: queries are neighbors in an image, so the rows that the previous query returned are near as
+well. FAISS's own search takes twice the time for the same graph and misses more rows (docs/performance.md). The first
+query of every block of QUERIES_PER_BLOCK starts without a predecessor, so the result depends on no number of threads.
 
-Notation: B rows of the bank, Q queries, C coordinates, K neighbours.
+Notation: B rows of the bank, Q queries, C coordinates, K neighbors.
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from adshift.search.exact import Exact, insert
+from adshift.search.hnsw import HNSW_M, QUERIES_PER_BLOCK
 from adshift.search.kernels import jit, rough
-from adshift.search.neighbors import LINKS, RUN
 
 
 class Graph:
@@ -57,13 +57,13 @@ def _walk(queries, rows, links, offsets, entry, top, bounds, found):  # type: ig
     """
     width = found.shape[1]
     start, open_ = np.empty(width + 1, np.int64), np.empty(width, np.bool_)
-    fresh = np.empty(max(2 * LINKS, width + 1) + 1, np.int64)
+    fresh = np.empty(max(2 * HNSW_M, width + 1) + 1, np.int64)
     seen = np.zeros(len(rows), np.int32)  # by the query of this number, from 1 on
     for q in range(len(queries)):
         values, kept = bounds[q], found[q]
         values[:], kept[:], open_[:] = np.inf, -1, False
         start[0] = _descend(queries[q], rows, links, offsets, entry, top)
-        if q % RUN:
+        if q % QUERIES_PER_BLOCK:
             start[1:] = found[q - 1]
         else:
             start[1:] = -1
@@ -79,7 +79,7 @@ def _walk(queries, rows, links, offsets, entry, top, bounds, found):  # type: ig
                 break
             open_[place] = False
             first = offsets[kept[place]]
-            count = _unseen(links[first : first + 2 * LINKS], seen, q + 1, fresh)
+            count = _unseen(links[first : first + 2 * HNSW_M], seen, q + 1, fresh)
 
 
 @jit()
@@ -102,8 +102,8 @@ def _descend(query, rows, links, offsets, entry, top):  # type: ignore[no-untype
     for layer in range(top, 0, -1):
         better = True
         while better:
-            better, first = False, offsets[nearest] + (layer + 1) * LINKS
-            for row in links[first : first + LINKS]:
+            better, first = False, offsets[nearest] + (layer + 1) * HNSW_M
+            for row in links[first : first + HNSW_M]:
                 if row < 0:
                     break
                 value = rough(query, rows[row])

@@ -16,7 +16,7 @@ import numpy as np
 
 from adshift.errors import AdshiftError
 from adshift.runtime.parallel import in_slices, one_thread_below
-from adshift.search.neighbors import Metric, prepared
+from adshift.search.rows import Metric, prepared
 
 CENTROIDS = 16
 SEED = 1234  # of FAISS's k-means

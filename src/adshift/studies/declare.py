@@ -21,6 +21,7 @@ from adshift.errors import AdshiftError
 from adshift.project import params, presets
 from adshift.report import ON_TEST
 from adshift.report.tables import COUNTS, METRICS, THRESHOLDED
+from adshift.runtime.settings import Section
 
 FOLDER = Path("studies")
 CODE = ("dvc.yaml", "pipeline/dvc.yaml", "src/adshift", "stages")  # what an experiment runs
@@ -33,7 +34,7 @@ Label = str | int | float
 Metrics = Field(min_length=1)
 
 
-class Part(params.Section):
+class Part(Section):
     """A part of a study that names metrics or columns."""
 
     @field_validator("metrics", check_fields=False)
@@ -45,7 +46,7 @@ class Part(params.Section):
         return names
 
 
-class Point(params.Section):
+class Point(Section):
     """One listed experiment: a preset and settings of its own, and the labels it has in the table."""
 
     preset: str | None = None
@@ -90,7 +91,7 @@ class Plot(Part):
         return self
 
 
-class Published(params.Section):
+class Published(Section):
     """Where the published figures stand and which of them belongs to which row.
 
     Attributes:
@@ -108,7 +109,7 @@ class Published(params.Section):
     rename: dict[str, dict[str, str]] = Field(default_factory=dict)
 
 
-class Study(params.Section):
+class Study(Section):
     """studies/NAME.yaml.
 
     Attributes:

@@ -10,10 +10,10 @@ from typing import Any
 
 from adshift.errors import AdshiftError
 from adshift.project.paths import contamination_path
-from adshift.project.stage import output
 from adshift.report import MACRO, label, plots, tables
 from adshift.report.tables import DIFFERENCE, PUBLISHED, SPREAD, Cell
 from adshift.runtime import checksums, provenance
+from adshift.runtime.files import output
 from adshift.studies.declare import CONTAMINATION, FOLDER, RESULT, Experiment, Label, Plot, Published, Study
 
 RESULTS = FOLDER / "results"

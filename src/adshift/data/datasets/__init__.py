@@ -27,9 +27,9 @@ from typing import Any
 from adshift.data import images
 from adshift.data.manifest import GOOD, Item
 from adshift.data.registry import DATASETS as REGISTRY
+from adshift.data.settings import Recorded
 from adshift.data.shift.recorded import assign
 from adshift.errors import AdshiftError
-from adshift.project.params import Recorded
 from adshift.project.paths import DOMAINS
 from adshift.runtime import parallel
 

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from adshift.data.settings import Recorded
 from adshift.errors import AdshiftError
-from adshift.project.params import Recorded
 
 
 class Photo(Protocol):

@@ -21,9 +21,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adshift.data import manifest
+from adshift.data import settings as sections
 from adshift.data.manifest import Item
 from adshift.errors import AdshiftError
-from adshift.project import params
 from adshift.runtime import seeding
 from adshift.runtime.parallel import map_ordered
 
@@ -154,7 +154,7 @@ class Draw(_Drawn):
             raise AdshiftError(f"a recorded draw is damaged: {error}", "run `dvc repro`") from None
 
 
-def draw(settings: params.Shift, seed: int, *names: str, mask: np.ndarray | None = None) -> Draw:
+def draw(settings: sections.Shift, seed: int, *names: str, mask: np.ndarray | None = None) -> Draw:
     """Draw the shift of the image that is called `names` (class, image).
 
     A geometry that leaves less than half of the defect's pixels in the picture is drawn again, at most `TRIES` times;
@@ -188,7 +188,7 @@ def _choice(values: tuple[Any, ...], share: float) -> Any:
 
 
 def _draw_geometry(
-    settings: params.Geometry, generator: np.random.Generator, mask: np.ndarray | None
+    settings: sections.Geometry, generator: np.random.Generator, mask: np.ndarray | None
 ) -> tuple[Affine | Crop | None, int]:
     if settings.kind == "none":
         return None, 1
@@ -207,20 +207,20 @@ def _draw_geometry(
     return chosen, TRIES
 
 
-def _affine(settings: params.Geometry, *shares: float) -> Affine:
+def _affine(settings: sections.Geometry, *shares: float) -> Affine:
     reach = (-settings.translation, settings.translation)
     return Affine(rotation=_within(settings.rotation, shares[0]), scale=_within(settings.scale, shares[1]),
                   shift_x=_within(reach, shares[2]), shift_y=_within(reach, shares[3]))  # fmt: skip
 
 
-def _crop(settings: params.Geometry, *shares: float) -> Crop:
+def _crop(settings: sections.Geometry, *shares: float) -> Crop:
     """Area and aspect are the box's over the image's own, so that an oblong image is not squeezed to a square."""
     area, aspect = _within(settings.crop_area, shares[0]), _within(settings.crop_aspect, shares[1])
     width, height = min(1.0, (area * aspect) ** 0.5), min(1.0, (area / aspect) ** 0.5)
     return Crop(left=(1 - width) * shares[2], top=(1 - height) * shares[3], width=width, height=height)
 
 
-def _draw_color(settings: params.Color, generator: np.random.Generator) -> Color | None:
+def _draw_color(settings: sections.Color, generator: np.random.Generator) -> Color | None:
     shares = generator.random(3).tolist()
     if not settings.enabled:
         return None
@@ -228,7 +228,7 @@ def _draw_color(settings: params.Color, generator: np.random.Generator) -> Color
     return Color(**{key: _within(limits, share) for (key, limits), share in zip(ranges.items(), shares, strict=True)})
 
 
-def _draw_illumination(settings: params.Illumination, generator: np.random.Generator) -> Linear | Radial | None:
+def _draw_illumination(settings: sections.Illumination, generator: np.random.Generator) -> Linear | Radial | None:
     happens, kind, strength, edge, x, y = generator.random(6).tolist()
     if not settings.enabled or happens >= settings.probability:
         return None
@@ -239,14 +239,14 @@ def _draw_illumination(settings: params.Illumination, generator: np.random.Gener
     return Radial(strength=strength, x=x, y=y, smoothing=settings.smoothing)
 
 
-def _draw_blur(settings: params.Blur, generator: np.random.Generator) -> Blur | None:
+def _draw_blur(settings: sections.Blur, generator: np.random.Generator) -> Blur | None:
     happens, kernel, sigma = generator.random(3).tolist()
     if not settings.enabled or happens >= settings.probability:
         return None
     return Blur(kernel=_choice(settings.kernels, kernel), sigma=_within(settings.sigma, sigma))
 
 
-def _draw_noise(settings: params.Noise, generator: np.random.Generator) -> Noise | None:
+def _draw_noise(settings: sections.Noise, generator: np.random.Generator) -> Noise | None:
     happens, sigma = generator.random(2).tolist()
     if not settings.enabled or happens >= settings.probability:
         return None
@@ -361,7 +361,7 @@ def blur(pixels: np.ndarray, drawn: Blur) -> np.ndarray:
 
 
 def shift_class(
-    items: list[Item], settings: params.Shift, seed: int, name: str, out_dir: Path, final_dir: Path
+    items: list[Item], settings: sections.Shift, seed: int, name: str, out_dir: Path, final_dir: Path
 ) -> list[Item]:
     """Render the shifted domain of the class `name`: images/, masks/, draws.jsonl and manifest.csv.
 

@@ -15,8 +15,8 @@ from adshift import __version__
 from adshift.detectors import registry
 from adshift.errors import AdshiftError
 from adshift.evaluation import threshold_file
-from adshift.project.stage import output, read_json
 from adshift.runtime.checksums import MODEL_REMEDY
+from adshift.runtime.files import output, read_json
 
 Dtype = Literal["float32", "float16", "int8"]
 DTYPES: tuple[str, ...] = get_args(Dtype)

@@ -20,8 +20,8 @@ from adshift.detectors.patchcore import Score as PatchCoreScore
 from adshift.detectors.patchcore_pq import PatchCorePQ
 from adshift.detectors.patchcore_pq import Score as PatchCorePQScore
 from adshift.detectors.resample import average_pool, bilinear
-from adshift.search.neighbors import prepared
 from adshift.search.quantized import CENTROIDS, Codes
+from adshift.search.rows import prepared
 
 
 class Patches(nn.Module):

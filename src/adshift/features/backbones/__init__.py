@@ -14,7 +14,7 @@ from adshift.errors import AdshiftError
 from adshift.features.backbones import families
 from adshift.features.backbones.folding import fold
 from adshift.features.backbones.weights import PACKAGED, Weights, find_weights, named, offline_if_unreachable, read
-from adshift.project.params import Features as Settings
+from adshift.features.settings import Features as Settings
 from adshift.runtime.parallel import keep_memory
 
 __all__ = [

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from adshift.errors import AdshiftError
 from adshift.features.backbones import families
-from adshift.project.params import Features as Settings
+from adshift.features.settings import Features as Settings
 
 OFFLINE = "HF_HUB_OFFLINE"  # of the environment
 

@@ -1,0 +1,22 @@
+"""Sections of params.yaml about thresholds, metrics and the coreset ablation."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from adshift.runtime.settings import Fraction, Number, Section, Several
+
+
+class Calibrate(Section):
+    rule: Literal["f1_grid", "f1_exact", "target_fpr"]
+    steps: Annotated[int, Field(ge=2, le=1_000_000)]
+    target_fpr: Annotated[Number, Field(ge=0, lt=1)]
+
+
+class Evaluate(Section):
+    pro_limit: Fraction
+    bootstrap: Annotated[int, Field(ge=100, le=100_000)]
+
+
+class Ablation(Section):
+    ratios: Several(Fraction)  # type: ignore[valid-type]

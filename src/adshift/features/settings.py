@@ -1,0 +1,24 @@
+"""The section `features` of params.yaml."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from adshift.runtime.settings import Batch, Number, Section, Several
+
+Mean = Annotated[Number, Field(ge=-10, le=10)]  # of images on [0, 1]
+Deviation = Annotated[Number, Field(ge=0.001, le=10)]
+
+
+class Features(Section):
+    backbone: Annotated[str, Field(min_length=1)]
+    weights: str | None
+    layers: Several(str, 16) | None  # type: ignore[valid-type]
+    resize: Annotated[int, Field(ge=32, le=2048)]
+    crop: Annotated[int, Field(ge=32, le=2048)] | None
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Deviation, Deviation, Deviation]
+    precision: Literal["float32", "bfloat16"]
+    dtype: Literal["float16", "float32"]
+    images: bool
+    batch: Batch

@@ -1,0 +1,65 @@
+"""Types that the rooms' sections of params.yaml are made of: strict, bounded, nothing converted in silence."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _float(value: object) -> object:
+    """YAML's 1 is a float where a float is meant; true, "1" and nan are not."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must be finite")
+    return value
+
+
+def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"the lower end {pair[0]} lies above the upper end {pair[1]}")
+    return pair
+
+
+def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("an entry stands twice")
+    return values
+
+
+Number = Annotated[float, BeforeValidator(_float)]
+Fraction = Annotated[Number, Field(gt=0, le=1)]
+Probability = Annotated[Number, Field(ge=0, le=1)]
+Factor = Annotated[Number, Field(ge=0.01, le=100)]  # 1 changes nothing
+Count = Annotated[int, Field(ge=1)]
+Batch = Annotated[Count, Field(le=1024)]
+
+
+def Range(kind: Any) -> Any:  # noqa: N802  (a type, as pydantic's conlist)
+    return Annotated[tuple[kind, kind], AfterValidator(_ordered)]
+
+
+def Several(kind: Any, most: int = 100) -> Any:  # noqa: N802
+    return Annotated[tuple[kind, ...], Field(min_length=1, max_length=most), AfterValidator(_unique)]
+
+
+class Section(BaseModel):
+    """A part of params.yaml: every key is required, none is unknown, types are not converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    # Keys of earlier versions, and the one value under which what they chose is what this version does.
+    retired: ClassVar[Mapping[str, Any]] = {}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """From values read from JSON, where a tuple is a list."""
+        known = {key: value for key, value in values.items() if key not in cls.retired or value != cls.retired[key]}
+        return cls.model_validate_json(json.dumps(known))
+
+    @classmethod
+    def within(cls, values: Mapping[str, Any]) -> Self:
+        """From the part of a larger section that this one knows."""
+        return cls(**{name: values[name] for name in cls.model_fields})
