@@ -20,8 +20,8 @@ from ruamel.yaml import YAML
 
 from adshift.data import datasets, manifest, split_file
 from adshift.data.manifest import Item
-from adshift.detectors import storage
-from adshift.detectors.records import Predictions
+from adshift.detectors.components import storage
+from adshift.detectors.components.records import Predictions
 from adshift.errors import AdshiftError
 from adshift.evaluation import intervals
 from adshift.features.extract import embed

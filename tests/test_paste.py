@@ -7,9 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 import students
-from adshift.detectors import training
+from adshift.detectors.components import training
+from adshift.detectors.components.students import distances
 from adshift.detectors.paste import Fit, PaSTe, Score, stages_behind
-from adshift.detectors.students import distances
 from adshift.errors import AdshiftError
 from adshift.runtime.parallel import torch_threads
 

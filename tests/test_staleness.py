@@ -57,7 +57,7 @@ STALE: dict[tuple[str, str], set[str]] = {
     ("function body", "src/adshift/features/backbones/edge/mcunet.py"): {"check_network"},  # the one in use is timm's
     ("constant", "src/adshift/search/coreset.py"): {*of(*BANKS), *ABLATION},
     ("function body", "src/adshift/detectors/padim.py"): of("padim"),
-    ("renamed local", "src/adshift/detectors/training.py"): of(*STUDENTS, "cfa"),
+    ("renamed local", "src/adshift/detectors/components/training.py"): of(*STUDENTS, "cfa"),
     ("function body", "src/adshift/evaluation/scenarios.py"): SCENARIO_STAGES,
     ("function body", "src/adshift/evaluation/calibration.py"): {"calibrate", "evaluate", *TABLES, "package"},
     ("constant", "src/adshift/evaluation/metrics/pro.py"): {"evaluate_pixels"},

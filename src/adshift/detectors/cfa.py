@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from adshift.detectors import storage, training
-from adshift.detectors.records import Predictions
-from adshift.detectors.resample import average_pool, bilinear
-from adshift.detectors.settings import Epochs, Layers, LearningRate, Neighbours, Smoothing
+from adshift.detectors.components import storage, training
+from adshift.detectors.components.records import Predictions
+from adshift.detectors.components.resample import average_pool, bilinear
+from adshift.detectors.components.settings import Epochs, Layers, LearningRate, Neighbours, Smoothing
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
 from adshift.runtime.parallel import map_ordered

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from adshift.detectors import gaussian
-from adshift.detectors.gaussian import FullGaussians, chunks, upper_triangles
+from adshift.detectors.components import gaussian
+from adshift.detectors.components.gaussian import FullGaussians, chunks, upper_triangles
 from adshift.features.store import Features
 from adshift.runtime.parallel import torch_threads
 

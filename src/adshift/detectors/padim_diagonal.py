@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from adshift.detectors import gaussian, storage
-from adshift.detectors.gaussian import Gaussians, chunks, nearest
-from adshift.detectors.settings import Regularisation
+from adshift.detectors.components import gaussian, storage
+from adshift.detectors.components.gaussian import Gaussians, chunks, nearest
+from adshift.detectors.components.settings import Regularisation
 from adshift.features.store import Features
 from adshift.runtime.parallel import progress
 

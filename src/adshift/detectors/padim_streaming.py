@@ -9,9 +9,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from adshift.detectors import gaussian
-from adshift.detectors.gaussian import FullGaussians, upper_triangles
-from adshift.detectors.settings import Regularisation
+from adshift.detectors.components import gaussian
+from adshift.detectors.components.gaussian import FullGaussians, upper_triangles
+from adshift.detectors.components.settings import Regularisation
 from adshift.features.store import Features
 from adshift.runtime.parallel import map_ordered
 

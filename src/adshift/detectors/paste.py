@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from adshift.detectors import students, training
+from adshift.detectors.components import students, training
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
 from adshift.runtime.settings import Count

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from adshift.detectors import storage
-from adshift.detectors.records import Predictions
-from adshift.detectors.resample import average_pool, bilinear
-from adshift.detectors.settings import Layers, Neighbours, Smoothing
+from adshift.detectors.components import storage
+from adshift.detectors.components.records import Predictions
+from adshift.detectors.components.resample import average_pool, bilinear
+from adshift.detectors.components.settings import Layers, Neighbours, Smoothing
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
 from adshift.runtime.parallel import map_ordered, share

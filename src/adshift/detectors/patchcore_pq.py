@@ -12,10 +12,10 @@ from typing import Annotated, Any, ClassVar, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from adshift.detectors import storage
+from adshift.detectors.components import storage
+from adshift.detectors.components.settings import Neighbours
 from adshift.detectors.patchcore import Bank, MemoryBank, Scoring, channels_of
 from adshift.detectors.patchcore import warm_up as warm_up_selection
-from adshift.detectors.settings import Neighbours
 from adshift.errors import AdshiftError
 from adshift.runtime.settings import Count
 from adshift.search.quantized import Codes, QuantizedNeighbors, quantize

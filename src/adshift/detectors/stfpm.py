@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from adshift.detectors import students, training
+from adshift.detectors.components import students, training
 from adshift.features.store import Features
 
 Fit, Score = students.Fit, students.Score

@@ -1,4 +1,4 @@
-"""Heads of PaDiM's family: what `adshift.detectors.gaussian` and `padim_diagonal` compute, as graphs.
+"""Heads of PaDiM's family: what `adshift.detectors.components.gaussian` and `padim_diagonal` compute, as graphs.
 
 Notation: N images, P = H x W positions of the first layer used, D drawn channels.
 """
@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from adshift.deploy.export.graph import Constant, Enlarge
-from adshift.detectors.gaussian import FullGaussians, Gaussians, Score, nearest
+from adshift.detectors.components.gaussian import FullGaussians, Gaussians, Score, nearest
 from adshift.detectors.padim_diagonal import PadimDiagonal
 
 
 class Repeat(nn.Module):
-    """(N, C, h, w) to (N, C, H, W), rows and columns repeated: `adshift.detectors.gaussian.nearest`."""
+    """(N, C, h, w) to (N, C, H, W), rows and columns repeated: `adshift.detectors.components.gaussian.nearest`."""
 
     def __init__(self, shape: tuple[int, int], grid: tuple[int, int]) -> None:
         super().__init__()

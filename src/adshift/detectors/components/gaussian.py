@@ -14,9 +14,9 @@ from typing import Annotated, Any, ClassVar, Self
 import numpy as np
 from pydantic import Field
 
-from adshift.detectors import storage
-from adshift.detectors.records import Predictions
-from adshift.detectors.settings import Layers, Smoothing
+from adshift.detectors.components import storage
+from adshift.detectors.components.records import Predictions
+from adshift.detectors.components.settings import Layers, Smoothing
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
 from adshift.runtime.parallel import in_slices, map_ordered, share

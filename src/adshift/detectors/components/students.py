@@ -14,10 +14,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from adshift.detectors import storage, training
-from adshift.detectors.records import Predictions
-from adshift.detectors.resample import bilinear
-from adshift.detectors.settings import Epochs, Layers, LearningRate, Smoothing
+from adshift.detectors.components import storage, training
+from adshift.detectors.components.records import Predictions
+from adshift.detectors.components.resample import bilinear
+from adshift.detectors.components.settings import Epochs, Layers, LearningRate, Smoothing
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
 from adshift.runtime.parallel import map_ordered, torch_threads
