@@ -159,7 +159,7 @@ def _search(detector: Any, queries: list[np.ndarray], how: Any) -> list[np.ndarr
     for patches in queries:
         distances, rows = detector._search(patches, how.neighbours, how, threads())
         if detector._exactly:
-            detector._settle(patches, distances, rows, 1, how, threads())
+            detector._correct_leading_scores(patches, distances, rows, 1, how, threads())
         found.append(rows)
     return found
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from adshift.data import manifest
 from adshift.data.manifest import Item
-from adshift.detectors.components.records import Predictions
+from adshift.detectors.records import Predictions
 
 DATASET, METHODS, CLASSES = "set", ("padim", "patchcore"), ("bolt", "nut")
 SIDE = 4  # of the network's input, cut out of masks of 6 x 6 pixels

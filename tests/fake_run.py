@@ -13,7 +13,7 @@ from PIL import Image
 
 from adshift.data import manifest
 from adshift.data.manifest import Item
-from adshift.detectors.components.records import Predictions
+from adshift.detectors.records import Predictions
 from adshift.evaluation import intervals
 from adshift.evaluation.calibration import decide
 from adshift.evaluation.scenarios import SCENARIOS

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import by_hand
-from adshift.detectors.components.records import Predictions
+from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
 from adshift.evaluation import image_level, intervals, pixel_level, thresholds
 from adshift.evaluation.scenarios import SCENARIOS

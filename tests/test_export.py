@@ -16,7 +16,7 @@ from PIL import Image
 from adshift.cli import _main
 from adshift.deploy import export
 from adshift.detectors import registry
-from adshift.detectors.components.records import Predictions
+from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
 from adshift.features.backbones import Backbone, from_spec
 from adshift.features.settings import Features as Settings

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adshift.data.manifest import Item
-from adshift.detectors.components.records import Predictions
+from adshift.detectors.records import Predictions
 from adshift.runtime.files import read_json
 from tiny import ROOT, Project, write_tree
 

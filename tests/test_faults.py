@@ -20,8 +20,8 @@ from ruamel.yaml import YAML
 
 from adshift.data import datasets, manifest, split_file
 from adshift.data.manifest import Item
-from adshift.detectors.components import storage
-from adshift.detectors.components.records import Predictions
+from adshift.detectors import storage
+from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
 from adshift.evaluation import intervals
 from adshift.features.extract import embed
@@ -510,7 +510,7 @@ settings = params.load("split", "shift")
 items = datasets.build("mvtec", "photos", ["dots"], Path("out"))["dots"]
 manifest.write(Path("out/clean.csv"), items)
 split_file.write(Path("out/split.csv"), {"both": splits.split(items, settings.split, 42, "dots")})
-shift.shift_class(items, settings.shift, 42, "dots", Path("out/shift"), Path("data/shift"))
+synthetic.shift_class(items, settings.shift, 42, "dots", Path("out/shift"), Path("data/shift"))
 """
 
 

@@ -23,8 +23,8 @@ from adshift.data.images import fit, read_image
 from adshift.data.manifest import path_of, read
 from adshift.deploy import inference, package, predict, pull
 from adshift.deploy.inference import Geometry, Model
-from adshift.detectors.components import records
-from adshift.detectors.components.records import Predictions, Reference
+from adshift.detectors import records
+from adshift.detectors.records import Predictions, Reference
 from adshift.errors import AdshiftError
 from adshift.evaluation.pairs import pair
 from adshift.features.backbones import Backbone, from_spec

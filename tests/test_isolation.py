@@ -32,9 +32,9 @@ LEAVES = {
     "errors": "np.seterr(over='raise')",
     "torch": "torch.set_num_threads(torch.get_num_threads() + 1)",
     "gradients": "torch.set_grad_enabled(False)",
-    "attribute": "guard.LOOK = 7",
-    "registry": "methods.REGISTRY['stray'] = 'adshift.detectors.stray'",
-    "unfinished": "stage._unfinished.append('stray')",
+    "attribute": "signals.LOOK = 7",
+    "registry": "registry.REGISTRY['stray'] = 'adshift.detectors.stray'",
+    "unfinished": "files._unfinished.append('stray')",
 }
 KEEPS = {
     "monkeypatch": "patch.setenv('STRAY', '1'); patch.setattr(guard, 'LOOK', 7); patch.chdir('/')",
@@ -55,6 +55,7 @@ def test_leftovers_fail_the_test_that_leaves_them(tmp_path: Path) -> None:
         "from adshift.runtime import signals",
         "from adshift.detectors import registry",
         "from adshift.project import stage",
+        "from adshift.runtime import files",
         "PIPE, KEPT = os.pipe(), []",
         "os.set_blocking(PIPE[1], False)",
         "@pytest.fixture\ndef patch(monkeypatch): return monkeypatch",

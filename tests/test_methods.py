@@ -21,8 +21,8 @@ from adshift.detectors import registry
 from adshift.features.store import Features
 
 name, folder, section = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
-halves = methods.halves(name, section)
-settings, how = (methods.schemas(name)[part].of(halves[part]) for part in ("fit", "score"))
+halves = registry.halves(name, section)
+settings, scoring = (registry.schemas(name)[part].of(halves[part]) for part in ("fit", "score"))
 shapes = {0: (32, 32, 3), 1: (8, 8, 24), 2: (4, 4, 40), 3: (2, 2, 112)}  # the backbone's on 32 pixels
 generator = np.random.default_rng(0)
 maps = {level: generator.integers(0, 255, (5, *shape)).astype(np.uint8) for level, shape in shapes.items()}
@@ -32,11 +32,11 @@ spec = {"backbone": "tf_efficientnet_lite0", "size": 32, "layers": layers, "prep
 spec = json.loads(json.dumps(spec))
 features = Features.of([f"train/good/{i}" for i in range(5)], maps, spec)
 if (folder / "model.json").exists():
-    model = methods.detector_class(name).load(folder)
-    model.predict(features, how)
+    model = registry.detector_class(name).load(folder)
+    model.predict(features, scoring)
 else:
-    methods.warm_up(name)
-    model = methods.detector_class(name)(settings)
+    registry.warm_up(name)
+    model = registry.detector_class(name)(settings)
     model.fit(features, np.random.default_rng(1))
     model.save(folder)
 print(json.dumps([module for module in sys.argv[4].split(",") if module in sys.modules]))
@@ -64,8 +64,8 @@ def test_a_fit_and_a_scoring_load_what_they_may(tmp_path: Path, shipped: dict, m
 @pytest.mark.parametrize("method", list(registry.REGISTRY))
 def test_names_agree(shipped: dict, method: str) -> None:
     """DVC finds a method's sources by its name; a section stands for it even where it is not in use."""
-    module = registry.REGISTRY[method].split(":")[0]
-    assert module == f"adshift.detectors.registry.{method}"
+    module = registry.REGISTRY[method]
+    assert module == f"adshift.detectors.{method}"
     assert registry.schema(method)(
         **{key: tuple(v) if isinstance(v, list) else v for key, v in shipped[method].items()}
     )

@@ -12,7 +12,7 @@ import pytest
 from adshift import cli
 from adshift.deploy import drift, monitoring
 from adshift.deploy.drift import ALPHA, features_p, look, needed, scores_p, set_aside, spent
-from adshift.detectors.components.records import Reference
+from adshift.detectors.records import Reference
 from adshift.errors import AdshiftError
 
 

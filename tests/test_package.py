@@ -19,7 +19,7 @@ from adshift.data.images import sha256
 from adshift.data.manifest import anomalous
 from adshift.deploy import package
 from adshift.detectors import registry
-from adshift.detectors.components.records import Predictions
+from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
 from adshift.evaluation.pairs import pair
 from adshift.features.store import Features

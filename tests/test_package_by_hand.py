@@ -17,8 +17,8 @@ import pytest
 import by_hand
 from adshift.data.settings import Split
 from adshift.deploy import package
-from adshift.detectors.components import storage
-from adshift.detectors.components.records import Predictions
+from adshift.detectors import storage
+from adshift.detectors.records import Predictions
 from adshift.evaluation.calibration import Threshold
 from adshift.evaluation.settings import Calibrate
 from adshift.features.store import Features

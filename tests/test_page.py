@@ -13,7 +13,7 @@ import scipy.stats
 from PIL import Image
 
 import fake_run
-from adshift.detectors.components.records import Predictions
+from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
 from adshift.project.paths import scores_path
 from adshift.report import page, payload, pictures, plots, tables

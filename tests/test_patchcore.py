@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adshift.detectors.components import storage
-from adshift.detectors.components.records import Predictions
-from adshift.detectors.patchcore import Fit, PatchCore, Score, softmax_weight
+from adshift.detectors import storage
+from adshift.detectors.components.memory_bank import softmax_weight
+from adshift.detectors.patchcore import Fit, PatchCore, Score
+from adshift.detectors.records import Predictions
 from adshift.detectors.registry import detector_class
 from adshift.errors import AdshiftError
 from adshift.features.store import Features

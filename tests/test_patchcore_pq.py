@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adshift.detectors import patchcore
-from adshift.detectors.components import storage
-from adshift.detectors.components.records import Predictions
+from adshift.detectors import patchcore, storage
 from adshift.detectors.patchcore_pq import Fit, PatchCorePQ, Score
+from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
 from adshift.search.quantized import Codes, QuantizedNeighbors, quantize

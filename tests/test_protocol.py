@@ -12,7 +12,7 @@ from adshift.data import split_file, splits
 from adshift.data.manifest import Item, anomalous
 from adshift.data.settings import Split
 from adshift.detectors import registry
-from adshift.detectors.components.records import Predictions
+from adshift.detectors.records import Predictions
 from adshift.evaluation import image_level, thresholds
 from adshift.evaluation.scenarios import SCENARIOS
 from adshift.evaluation.settings import Calibrate

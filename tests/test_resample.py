@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from anomalib.models.components import GaussianBlur2d
 
-from adshift.detectors.components.resample import average_pool, bilinear, enlarge, gaussian
+from adshift.detectors.resample import average_pool, bilinear, enlarge, gaussian
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 

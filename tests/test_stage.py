@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import isolation
-from adshift.detectors.components.records import Predictions
+from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
 from adshift.project import jobs, stage
 from adshift.runtime import files, parallel, seeding

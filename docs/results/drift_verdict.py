@@ -37,7 +37,7 @@ from adshift.data.images import sha256
 from adshift.data.shift import synthetic
 from adshift.deploy import drift
 from adshift.detectors import registry
-from adshift.detectors.components.records import Predictions, Reference
+from adshift.detectors.records import Predictions, Reference
 from adshift.evaluation import intervals
 from adshift.evaluation.pairs import pair
 from adshift.features import extract

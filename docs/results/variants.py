@@ -20,8 +20,8 @@ import numpy as np
 
 from adshift.data import manifest
 from adshift.data.images import fit, load_mask
-from adshift.detectors.components.records import Predictions
 from adshift.detectors.patchcore import PatchCore, Score
+from adshift.detectors.records import Predictions
 from adshift.detectors.registry import UNIFIED
 from adshift.evaluation.calibration import calibrate
 from adshift.evaluation.metrics.image import false_positive_rate, image_metrics

@@ -19,7 +19,8 @@ import numpy as np
 
 from adshift.data import manifest
 from adshift.data.images import fit, load_mask
-from adshift.detectors.patchcore import PatchCore, softmax_weight
+from adshift.detectors.components.memory_bank import softmax_weight
+from adshift.detectors.patchcore import PatchCore
 from adshift.evaluation.metrics.ranking import Ranked
 from adshift.features.settings import Features
 from adshift.features.stored_features import stored

@@ -32,7 +32,7 @@ else:
     from adshift.features.backbones import Backbone
     items = manifest.read(Path(root) / "manifest.csv")[:count]
     settings = params.load("features").features.model_copy(update={"resize": 32, "crop": None})
-    embedding.embed(items, Backbone(settings), Path(root) / f"features-{count}", what="embed")
+    extract.embed(items, Backbone(settings), Path(root) / f"features-{count}", what="embed")
 print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 """
 

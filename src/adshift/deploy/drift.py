@@ -39,7 +39,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from adshift.detectors.components.records import Reference
+from adshift.detectors.records import Reference
 from adshift.errors import AdshiftError
 from adshift.runtime import seeding
 

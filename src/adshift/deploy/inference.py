@@ -31,7 +31,7 @@ from PIL import Image
 from adshift.data.images import decode_image, fit, read_image
 from adshift.deploy import package, pull
 from adshift.detectors import registry
-from adshift.detectors.components.records import Predictions, Reference
+from adshift.detectors.records import Predictions, Reference
 from adshift.errors import AdshiftError
 from adshift.evaluation import threshold_file
 from adshift.evaluation.calibration import decide

@@ -15,7 +15,7 @@ from adshift.data.image_files import images
 from adshift.deploy import recalibration
 from adshift.deploy.drift import DEFECTS, look
 from adshift.deploy.recalibration import CONFORMAL, reference_path, threshold_path
-from adshift.detectors.components.records import Reference
+from adshift.detectors.records import Reference
 from adshift.errors import AdshiftError
 from adshift.evaluation import threshold_file
 from adshift.evaluation.calibration import decide

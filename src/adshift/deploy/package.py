@@ -24,9 +24,9 @@ import numpy as np
 from adshift import __version__
 from adshift.data.images import sha256
 from adshift.data.manifest import anomalous
-from adshift.detectors.components.records import Predictions, Reference
-from adshift.detectors.components.storage import REMEDY
+from adshift.detectors.records import Predictions, Reference
 from adshift.detectors.registry import UNIFIED, settings_path
+from adshift.detectors.storage import REMEDY
 from adshift.errors import AdshiftError
 from adshift.evaluation.calibration import Threshold
 from adshift.evaluation.pairs import pair

@@ -13,10 +13,12 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from adshift.detectors.components import storage, training
-from adshift.detectors.components.records import Predictions
-from adshift.detectors.components.resample import average_pool, bilinear
+from adshift.detectors import storage
+from adshift.detectors.base import Detector
+from adshift.detectors.components import training
 from adshift.detectors.components.settings import Epochs, Layers, LearningRate, Neighbours, Smoothing
+from adshift.detectors.records import Predictions
+from adshift.detectors.resample import average_pool, bilinear
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
 from adshift.runtime.parallel import map_ordered
@@ -89,7 +91,7 @@ def soft_boundary(squares: Any, settings: Fit) -> Any:
     return (attraction + repulsion) * SCALE
 
 
-class Cfa:
+class Cfa(Detector):
     """Distance of a patch, as the descriptor sees it, to the memory bank.
 
     Attributes:
@@ -98,8 +100,8 @@ class Cfa:
         history: mean loss in each epoch of the fit.
     """
 
-    def __init__(self, settings: Fit) -> None:
-        self.settings = settings
+    name = "cfa"
+    settings: Fit
 
     def fit(self, features: Features, generator: np.random.Generator) -> None:
         """Make the bank and train the descriptor.
@@ -147,18 +149,12 @@ class Cfa:
         """The index of the bank, built when something is searched."""
         return Neighbors(self.bank, "euclidean")
 
-    def predict(self, features: Features, how: Score) -> Predictions:
-        """Weighted distance of every patch to its nearest row; the image score is the smoothed map's maximum.
-
-        Raises:
-            AdshiftError: the features were made in another way than those that the model came from.
-        """
-        if dict(features.spec) != self.spec:
-            raise AdshiftError("the features were made by another network than the model's", "run `dvc repro`")
+    def _predict(self, features: Features, scoring: Score) -> Predictions:
+        """Weighted distance of every patch to its nearest row; the image score is the smoothed map's maximum."""
         images = [features[image : image + 1] for image in range(len(features))]
         _ = self.neighbors  # built once, not by each thread
         maps = np.concatenate(map_ordered(self._distances, images, what="scoring with CFA"))
-        return Predictions.of_maps(features.names, maps, self.spec["size"], how.smoothing)
+        return Predictions.of_maps(features.names, maps, self.spec["size"], scoring.smoothing)
 
     def _distances(self, image: Features) -> np.ndarray:
         """(1, H, W) float32: the nearest distance times its share in the softmin of the K nearest."""
@@ -168,26 +164,18 @@ class Cfa:
         scores = distances[:, 0] / np.exp(distances[:, :1] - distances).sum(1)
         return scores.reshape(found.shape[:3])
 
-    def save(self, folder: Path) -> None:
-        """Write the model."""
-        arrays = {"weight": self.weight, "bias": self.bias, "bank": self.bank}
-        storage.save(folder, "cfa", dict(self.settings), self.spec, arrays)
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The descriptor's weight and bias, and the bank."""
+        return {"weight": self.weight, "bias": self.bias, "bank": self.bank}
 
-    @classmethod
-    def load(cls, folder: Path) -> "Cfa":
-        """Read what `save` wrote.
-
-        Raises:
-            AdshiftError: the folder holds no sound CFA model.
-        """
-        settings, spec, arrays = storage.load(folder, "cfa")
-        width = sum(spec["layers"][level - 1]["shape"][-1] for level in settings.layers)
-        height, wide, _ = spec["layers"][settings.layers[0] - 1]["shape"]
+    def from_arrays(self, folder: Path, arrays: dict[str, np.ndarray]) -> None:
+        """Take what `to_arrays` gave, checked."""
+        layers = self.settings.layers
+        width = sum(self.spec["layers"][level - 1]["shape"][-1] for level in layers)
+        height, wide, _ = self.spec["layers"][layers[0] - 1]["shape"]
         storage.demand(folder, arrays, {
             "weight": ("float32", (width, width + 2)),
             "bias": ("float32", (width,)),
             "bank": ("float32", (height * wide, width)),
         })  # fmt: skip
-        model = cls(settings)
-        model.spec, model.weight, model.bias, model.bank = spec, arrays["weight"], arrays["bias"], arrays["bank"]
-        return model
+        self.weight, self.bias, self.bank = arrays["weight"], arrays["bias"], arrays["bank"]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from adshift.detectors.components import gaussian, storage
+from adshift.detectors import storage
+from adshift.detectors.components import gaussian
 from adshift.detectors.components.gaussian import Gaussians, chunks, nearest
 from adshift.detectors.components.settings import Regularisation
 from adshift.features.store import Features
@@ -97,32 +98,25 @@ class PadimDiagonal(Gaussians):
             squared += own[:, nearest(own.shape[1], height)][:, :, nearest(own.shape[2], width)]
         return np.sqrt(squared)
 
-    def save(self, folder: Path) -> None:
-        """Write the model."""
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Channels drawn; a level's means and inverse deviations."""
         arrays = {"channels": self.channels}
         for level in self.settings.layers:
             arrays |= {f"mean{level}": self.mean[level], f"inverse_deviation{level}": self.inverse_deviation[level]}
-        storage.save(folder, self.name, dict(self.settings), self.spec, arrays)
+        return arrays
 
-    @classmethod
-    def load(cls, folder: Path) -> "PadimDiagonal":
-        """Read what `save` wrote.
-
-        Raises:
-            AdshiftError: the folder holds no sound model of this method.
-        """
-        settings, spec, arrays = storage.load(folder, cls.name)
-        model = cls(settings)
-        model.spec, model.channels = spec, arrays.get("channels", np.empty(0, np.int64))
+    def from_arrays(self, folder: Path, arrays: dict[str, np.ndarray]) -> None:
+        """Take what `to_arrays` gave, checked."""
+        settings = self.settings
+        self.channels = arrays.get("channels", np.empty(0, np.int64))
         wanted: dict[str, tuple[str, storage.Shape]] = {"channels": ("int64", (settings.n_features,))}
-        for level, own, _ in model._drawn():
-            shape = (*model._shape(level)[:2], int(own.sum()))
+        for level, own, _ in self._drawn():
+            shape = (*self._shape(level)[:2], int(own.sum()))
             wanted |= {f"mean{level}": ("float32", shape), f"inverse_deviation{level}": ("float32", shape)}
         storage.demand(folder, arrays, wanted)
-        model._check_channels(folder, model.channels)
+        self._check_channels(folder, self.channels)
         for level in settings.layers:
             positive = (arrays[f"inverse_deviation{level}"] > 0).all()
             storage.demand_that(positive, folder, f"inverse_deviation{level} is not positive")
-        model.mean = {level: arrays[f"mean{level}"] for level in settings.layers}
-        model.inverse_deviation = {level: arrays[f"inverse_deviation{level}"] for level in settings.layers}
-        return model
+        self.mean = {level: arrays[f"mean{level}"] for level in settings.layers}
+        self.inverse_deviation = {level: arrays[f"inverse_deviation{level}"] for level in settings.layers}

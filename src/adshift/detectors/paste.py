@@ -79,5 +79,5 @@ class PaSTe(students.Student):
         wanted = [names[level - 1] for level in self.settings.layers]
         return stages_behind(self.spec["backbone"], names[self.settings.shared - 1], wanted)
 
-    def _seen(self, features: Features) -> Any:
+    def student_input(self, features: Features) -> Any:
         return training.tensor(features.maps(self.settings.shared))

@@ -1,7 +1,7 @@
 """PatchCore over a quantized memory bank ("PatchCore-Lite"): rows of a few bytes, searched in two phases.
 
 Of the bank, K candidates are found by the distances that FAISS reads from tables; these are decompressed, and the c
-nearest of them take the place of the exact neighbours. `adshift.search.quantized` says how.
+nearest of them take the place of the exact neighbours. `adshift.search.quantized` says scoring.
 """
 
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ from typing import Annotated, Any, ClassVar, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from adshift.detectors.components import storage
+from adshift.detectors import storage
+from adshift.detectors.components.memory_bank import Bank, MemoryBank, Scoring, channels_of
 from adshift.detectors.components.settings import Neighbours
-from adshift.detectors.patchcore import Bank, MemoryBank, Scoring, channels_of
 from adshift.detectors.patchcore import warm_up as warm_up_selection
 from adshift.errors import AdshiftError
 from adshift.runtime.settings import Count
@@ -63,11 +63,9 @@ def warm_up() -> None:
 class PatchCorePQ(MemoryBank):
     """The bank as codes. Of the selection only they are kept: picks and radii alone would take as much room."""
 
+    name = "patchcore_pq"
     settings: Fit
     codes: Codes
-
-    def __init__(self, settings: Fit) -> None:
-        self.settings = settings
 
     def _link(self) -> None:
         self.codes = quantize(self.bank, self.settings.bytes, self.settings.metric)
@@ -80,33 +78,23 @@ class PatchCorePQ(MemoryBank):
         """The index of the codes, built when something is searched."""
         return QuantizedNeighbors(self.codes, self.settings.metric)
 
-    def _search(self, patches: np.ndarray, k: int, how: Score, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        return self.neighbors.search(patches, min(k, how.refined), candidates=how.candidates, threads=threads)
+    def _search(self, patches: np.ndarray, k: int, scoring: Score, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        return self.neighbors.search(patches, min(k, scoring.refined), candidates=scoring.candidates, threads=threads)
 
     def _rows(self, indices: np.ndarray) -> np.ndarray:
         return self.codes.decompress(indices)
 
-    def save(self, folder: Path) -> None:
-        """Write the model."""
-        arrays = {"codes": self.codes.codes, "codebooks": self.codes.codebooks}
-        arrays["dimensions"] = np.array(self.codes.dimensions)
-        storage.save(folder, "patchcore_pq", dict(self.settings), self.spec, arrays)
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Codes, codebooks, number of dimensions."""
+        codes = self.codes
+        return {"codes": codes.codes, "codebooks": codes.codebooks, "dimensions": np.array(codes.dimensions)}
 
-    @classmethod
-    def load(cls, folder: Path) -> "PatchCorePQ":
-        """Read what `save` wrote.
-
-        Raises:
-            AdshiftError: the folder holds no sound model of this kind.
-        """
-        settings, spec, arrays = storage.load(folder, "patchcore_pq")
-        model = cls(settings)
-        model.spec = spec
+    def from_arrays(self, folder: Path, arrays: dict[str, np.ndarray]) -> None:
+        """Take what `to_arrays` gave, checked."""
         try:
-            model.codes = Codes(arrays["codes"], arrays["codebooks"], int(arrays["dimensions"]))
-            model.codes.check(settings.bytes)
-            if model.codes.dimensions != (width := channels_of(spec, settings.layers)):
-                raise ValueError(f"{model.codes.dimensions} dimensions, its layers have {width}")
+            self.codes = Codes(arrays["codes"], arrays["codebooks"], int(arrays["dimensions"]))
+            self.codes.check(self.settings.bytes)
+            if self.codes.dimensions != (width := channels_of(self.spec, self.settings.layers)):
+                raise ValueError(f"{self.codes.dimensions} dimensions, its layers have {width}")
         except (KeyError, TypeError, ValueError) as error:
             raise AdshiftError(f"{folder}: no sound quantized bank ({error})", storage.REMEDY) from None
-        return model

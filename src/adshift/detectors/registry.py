@@ -1,15 +1,6 @@
-"""The detectors, one file each, found by name. A new method is a file, a line here and a section in params.yaml.
+"""The detectors by name: every module of this package is a method, but for those of `SHARED`.
 
-A method's module holds the two halves of its section of params.yaml, `Fit` and `Score`, so that a knob of scoring
-refits nothing, and a class with one verb set:
-
-    Detector(settings: Fit)
-    detector.fit(features, generator)        -> None
-    detector.predict(features, how: Score)   -> Predictions
-    detector.save(folder)                    arrays without pickle and a model.json
-    Detector.load(folder)
-
-and a function `warm_up()` that loads what `fit` needs, so that a fit's time is the fit's alone.
+`adshift.detectors.base` says what such a module holds. A module is imported when its method is used.
 """
 
 from collections.abc import Mapping
@@ -17,15 +8,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
+SHARED = ("__init__", "base", "records", "registry", "resample", "storage")
+
+# {method: its module}, in alphabetical order.
 REGISTRY = {
-    "patchcore": "adshift.detectors.patchcore:PatchCore",
-    "patchcore_pq": "adshift.detectors.patchcore_pq:PatchCorePQ",
-    "padim": "adshift.detectors.padim:Padim",
-    "padim_streaming": "adshift.detectors.padim_streaming:PadimStreaming",
-    "padim_diagonal": "adshift.detectors.padim_diagonal:PadimDiagonal",
-    "paste": "adshift.detectors.paste:PaSTe",
-    "stfpm": "adshift.detectors.stfpm:Stfpm",
-    "cfa": "adshift.detectors.cfa:Cfa",
+    name: f"adshift.detectors.{name}"
+    for name in sorted(path.stem for path in Path(__file__).parent.glob("*.py"))
+    if name not in SHARED
 }
 
 UNIFIED = "unified"  # stands for a class in paths: the model of all classes pooled
@@ -38,13 +27,15 @@ def _module(method: str) -> Any:
         from adshift.errors import AdshiftError
 
         raise AdshiftError(f"method {method!r} is unknown", f"choose from {', '.join(REGISTRY)}")
-    return import_module(REGISTRY[method].split(":")[0])
+    return import_module(REGISTRY[method])
 
 
 def detector_class(method: str) -> Any:
-    """The class of a method, its module imported only now."""
+    """The class of a method, its module imported only now: the one that its module defines under the method's name."""
     module = _module(method)
-    return getattr(module, REGISTRY[method].split(":")[1])
+    defined = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == module.__name__]
+    [detector] = [one for one in defined if getattr(one, "name", None) == method]
+    return detector
 
 
 def warm_up(method: str) -> None:

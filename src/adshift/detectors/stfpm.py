@@ -28,7 +28,7 @@ class Stfpm(students.Student):
         indices = [known.index(layers[level - 1]["name"]) for level in self.settings.layers]
         return timm.create_model(backbone, pretrained=False, features_only=True, out_indices=indices)
 
-    def _seen(self, features: Features) -> Any:
+    def student_input(self, features: Features) -> Any:
         """The backbone's input: (N, 3, S, S) float32."""
         mean, std = (np.array(self.spec["preprocessing"][key], np.float32) for key in ("mean", "std"))
         return training.tensor((features.images() / np.float32(255) - mean) / std)

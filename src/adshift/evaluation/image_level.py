@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from adshift.data.manifest import anomalous
-from adshift.detectors.components.records import Predictions
+from adshift.detectors.records import Predictions
 from adshift.evaluation import intervals
 from adshift.evaluation.calibration import Threshold, calibrate
 from adshift.evaluation.metrics.image import false_positive_rate, image_metrics

@@ -1,6 +1,6 @@
 """Predictions that the stage `score` stored."""
 
-from adshift.detectors.components.records import Predictions
+from adshift.detectors.records import Predictions
 from adshift.evaluation.scenarios import Scenario
 from adshift.project.paths import scores_path
 

@@ -18,8 +18,8 @@ from adshift.data.images import fit, load_image, load_mask
 from adshift.data.manifest import GOOD, Item, anomalous, path_of, read
 from adshift.data.split_file import names_of
 from adshift.data.split_file import read as read_split
-from adshift.detectors.components.records import Predictions
-from adshift.detectors.components.resample import bilinear, gaussian
+from adshift.detectors.records import Predictions
+from adshift.detectors.resample import bilinear, gaussian
 from adshift.evaluation.pairs import pair
 from adshift.evaluation.scenarios import SCENARIOS, Scenario
 from adshift.project.paths import DOMAINS, scores_path, split_path

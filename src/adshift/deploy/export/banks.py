@@ -15,11 +15,12 @@ import torch
 from torch import nn
 
 from adshift.deploy.export.graph import Constant, Enlarge
-from adshift.detectors.components.resample import average_pool, bilinear
-from adshift.detectors.patchcore import MemoryBank, PatchCore, Scoring
+from adshift.detectors.components.memory_bank import MemoryBank, Scoring
+from adshift.detectors.patchcore import PatchCore
 from adshift.detectors.patchcore import Score as PatchCoreScore
 from adshift.detectors.patchcore_pq import PatchCorePQ
 from adshift.detectors.patchcore_pq import Score as PatchCorePQScore
+from adshift.detectors.resample import average_pool, bilinear
 from adshift.search.quantized import CENTROIDS, Codes
 from adshift.search.rows import prepared
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from adshift.detectors.components.resample import bilinear, gaussian
+from adshift.detectors.resample import bilinear, gaussian
 from adshift.features.backbones import Backbone
 
 Pixels = Literal["uint8", "float32"]
@@ -31,7 +31,7 @@ class Constant(nn.Module):
 
 
 class Enlarge(nn.Module):
-    """(N, H, W) to (N, S, S), smoothed: `adshift.detectors.components.resample.enlarge`."""
+    """(N, H, W) to (N, S, S), smoothed: `adshift.detectors.resample.enlarge`."""
 
     def __init__(self, height: int, width: int, size: int, smoothing: float) -> None:
         super().__init__()

@@ -5,18 +5,19 @@ The embedding of a position is the drawn channels of all layers, deeper layers r
 Notation: N images, P = H x W positions of the first layer used, D random channels.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
-from adshift.detectors.components import storage
-from adshift.detectors.components.records import Predictions
+from adshift.detectors import storage
+from adshift.detectors.base import Detector
 from adshift.detectors.components.settings import Layers, Smoothing
+from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
 from adshift.runtime.parallel import in_slices, map_ordered, share
@@ -62,20 +63,12 @@ def upper_triangles(matrices: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(matrices[:, *np.triu_indices(matrices.shape[1])])
 
 
-class Gaussians(ABC):
+class Gaussians(Detector):
     """A Gaussian a position over randomly chosen channels; the score is the distance from its mean.
 
     Attributes:
-        name: of the method.
-        settings: of the fit.
-        spec: how the features were made.
         channels: (D,) drawn ones, counted over all layers used.
     """
-
-    name: ClassVar[str]
-
-    def __init__(self, settings: Any) -> None:
-        self.settings = settings
 
     def _draw(self, features: Features, generator: np.random.Generator) -> None:
         """Draw the channels (section III-A).
@@ -116,12 +109,12 @@ class Gaussians(ABC):
         total = sum(self._shape(level)[-1] for level in self.settings.layers)
         storage.demand_that(storage.distinct(channels, total), folder, f"channels are not {len(channels)} of {total}")
 
-    def predict(self, features: Features, how: Score) -> Predictions:
+    def _predict(self, features: Features, scoring: Score) -> Predictions:
         """Distance of every position from its mean; the image score is the smoothed map's maximum (section III-C)."""
         parts = list(chunks(features))
         distances = partial(self._distances, threads=share(len(parts)))
         maps = np.concatenate(map_ordered(distances, parts, what=f"scoring with {self.name}", unit="batch"))
-        return Predictions.of_maps(features.names, maps, self.spec["size"], how.smoothing)
+        return Predictions.of_maps(features.names, maps, self.spec["size"], scoring.smoothing)
 
     @abstractmethod
     def _distances(self, features: Features, threads: int) -> np.ndarray:
@@ -173,33 +166,23 @@ class FullGaussians(Gaussians):
         in_slices(work, len(delta), threads)
         return np.sqrt(np.maximum(squared, 0)).T.reshape(-1, height, width)
 
-    def save(self, folder: Path) -> None:
-        """Write the model."""
-        # Of the symmetric inverse covariances, the upper triangles.
-        arrays = {"channels": self.channels, "mean": self.mean, "inverse_covariance": self.triangles}
-        storage.save(folder, self.name, dict(self.settings), self.spec, arrays)
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Channels drawn, means, and the upper triangles of the symmetric inverse covariances."""
+        return {"channels": self.channels, "mean": self.mean, "inverse_covariance": self.triangles}
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            AdshiftError: the folder holds no sound model of this method.
-        """
-        settings, spec, arrays = storage.load(folder, cls.name)
-        model, count = cls(settings), settings.n_features
-        model.spec = spec
-        height, width, _ = model._shape(settings.layers[0])
+    def from_arrays(self, folder: Path, arrays: dict[str, np.ndarray]) -> None:
+        """Take what `to_arrays` gave, checked."""
+        count = self.settings.n_features
+        height, width, _ = self._shape(self.settings.layers[0])
         storage.demand(folder, arrays, {
             "channels": ("int64", (count,)),
             "mean": ("float32", (height * width, count)),
             "inverse_covariance": ("float32", (height * width, count * (count + 1) // 2)),
         })  # fmt: skip
-        model._check_channels(folder, arrays["channels"])
+        self._check_channels(folder, arrays["channels"])
         first = np.arange(count)  # where each row of the upper triangles begins: on the diagonal
         diagonal = arrays["inverse_covariance"][:, first * count - first * (first - 1) // 2]
         storage.demand_that((diagonal > 0).all(), folder, "inverse_covariance has a variance that is not positive")
-        model.channels, model.mean, model.triangles = (
+        self.channels, self.mean, self.triangles = (
             arrays["channels"], arrays["mean"], arrays["inverse_covariance"]
         )  # fmt: skip
-        return model

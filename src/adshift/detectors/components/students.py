@@ -6,18 +6,20 @@ backbone's architecture it is, is up to the method (`paste`, `stfpm`).
 Notation: N images, H x W positions and C channels of a layer.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import numpy as np
 
-from adshift.detectors.components import storage, training
-from adshift.detectors.components.records import Predictions
-from adshift.detectors.components.resample import bilinear
+from adshift.detectors import storage
+from adshift.detectors.base import Detector
+from adshift.detectors.components import training
 from adshift.detectors.components.settings import Epochs, Layers, LearningRate, Smoothing
+from adshift.detectors.records import Predictions
+from adshift.detectors.resample import bilinear
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
 from adshift.runtime.parallel import map_ordered, torch_threads
@@ -67,28 +69,20 @@ def distances(teacher: Sequence[Any], student: Sequence[Any]) -> list[Any]:
     return [(normalize(t) - normalize(s)).square().sum(1) / 2 for t, s in zip(teacher, student, strict=True)]
 
 
-class Student(ABC):
+class Student(Detector):
     """A detector whose score is how far a student is from its teacher.
 
     Attributes:
-        name: of the method.
-        settings: of the fit.
-        spec: how the features were made.
         arrays: the student's parameters and buffers, by name.
         history: its mean loss in each epoch of the fit.
     """
 
-    name: ClassVar[str]
-
-    def __init__(self, settings: Any) -> None:
-        self.settings = settings
-
     @abstractmethod
     def _untrained(self) -> Any:
-        """A network as wide as the teacher, its parameters drawn by torch: from `_seen` to a map a layer."""
+        """A network as wide as the teacher, its parameters drawn by torch: from `student_input` to a map a layer."""
 
     @abstractmethod
-    def _seen(self, features: Features) -> Any:
+    def student_input(self, features: Features) -> Any:
         """What the student sees of some images, a tensor (N, C, H, W)."""
 
     def fit(self, features: Features, generator: np.random.Generator) -> None:
@@ -106,13 +100,13 @@ class Student(ABC):
         self.spec = dict(features.spec)
         with training.reproducible(generator):
             student = self._untrained().to(memory_format=torch.channels_last)
-            self._agree(student, features[:1])
+            self.check_shapes(student, features[:1])
             optimizer = torch.optim.SGD(
                 student.parameters(), self.settings.learning_rate, momentum=MOMENTUM, weight_decay=DECAY
             )
 
             def loss(part: Features) -> Any:
-                found = distances(self._taught(part), student(self._seen(part)))
+                found = distances(self.teacher_maps(part), student(self.student_input(part)))
                 return sum(layer.mean() for layer in found)
 
             settings = self.settings
@@ -121,20 +115,20 @@ class Student(ABC):
             )
         self.arrays = training.arrays_of(student)
 
-    def _agree(self, student: Any, image: Features) -> None:
+    def check_shapes(self, student: Any, image: Features) -> None:
         """Refuse a student whose maps are not of the teacher's shapes."""
         import torch
 
         with torch.inference_mode():
-            ours = [tuple(maps.shape) for maps in student.eval()(self._seen(image))]
-        theirs = [tuple(maps.shape) for maps in self._taught(image)]
+            ours = [tuple(maps.shape) for maps in student.eval()(self.student_input(image))]
+        theirs = [tuple(maps.shape) for maps in self.teacher_maps(image)]
         if ours != theirs:
             raise AdshiftError(
                 f"{self.name}: a student of {self.spec['backbone']} gives maps of {ours}, its teacher of {theirs}",
                 "use a backbone whose layers follow one another, such as a ResNet",
             )
 
-    def _taught(self, features: Features) -> list[Any]:
+    def teacher_maps(self, features: Features) -> list[Any]:
         """The teacher's maps: per layer (N, C, H, W)."""
         return [training.tensor(features.maps(level)) for level in self.settings.layers]
 
@@ -148,50 +142,39 @@ class Student(ABC):
         return training.restore(network, self.arrays).to(memory_format=torch.channels_last)
 
     @torch_threads(1)  # the batches are spread over threads
-    def predict(self, features: Features, how: Score) -> Predictions:
-        """Distances of all layers multiplied (section 3.3); the image score is the largest of the enlarged map.
-
-        Raises:
-            AdshiftError: the features were made in another way than those that the student learned.
-        """
-        if dict(features.spec) != self.spec:
-            raise AdshiftError("the features were made by another network than the model's", "run `dvc repro`")
+    def _predict(self, features: Features, scoring: Score) -> Predictions:
+        """Distances of all layers multiplied (section 3.3); the image score is the largest of the enlarged map."""
         _ = self.student  # built once, not by each thread
         parts = [features[start : start + CHUNK] for start in range(0, len(features), CHUNK)]
         maps = np.concatenate(map_ordered(self._distances, parts, what=f"scoring with {self.name}", unit="batch"))
-        return Predictions.of_maps(features.names, maps, self.spec["size"], how.smoothing)
+        return Predictions.of_maps(features.names, maps, self.spec["size"], scoring.smoothing)
 
     def _distances(self, features: Features) -> np.ndarray:
         """(N, H, W) float32 on the first layer's grid, where the papers multiply on that of the image."""
         import torch
 
         with torch.inference_mode():
-            layers = [one.numpy() for one in distances(self._taught(features), self.student(self._seen(features)))]
+            layers = [
+                one.numpy()
+                for one in distances(self.teacher_maps(features), self.student(self.student_input(features)))
+            ]
         height, width = layers[0].shape[1:]
         product = np.ones_like(layers[0])
         for layer in layers:
             product *= bilinear(layer.shape[1], height) @ layer @ bilinear(layer.shape[2], width).T
         return product
 
-    def save(self, folder: Path) -> None:
-        """Write the model: the student alone, since the teacher is the backbone of the features."""
-        storage.save(folder, self.name, dict(self.settings), self.spec, self.arrays)
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The student alone, since the teacher is the backbone of the features."""
+        return self.arrays
 
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            AdshiftError: the folder holds no sound model of this method.
-        """
-        settings, spec, arrays = storage.load(folder, cls.name)
-        model = cls(settings)
-        model.spec, model.arrays = spec, arrays
+    def from_arrays(self, folder: Path, arrays: dict[str, np.ndarray]) -> None:
+        """Take what `to_arrays` gave, checked."""
+        self.arrays = arrays
         negative = [name for name, array in arrays.items() if name.endswith("running_var") and (array < 0).any()]
         storage.demand_that(not negative, folder, f"{', '.join(negative[:3])}: a negative variance")
         try:
-            _ = model.student
+            _ = self.student
         except (AdshiftError, KeyError, IndexError, ValueError, RuntimeError) as error:
-            what = f"{folder}: no student of {spec.get('backbone')!r} ({str(getattr(error, 'what', error))[:300]})"
+            what = f"{folder}: no student of {self.spec.get('backbone')!r} ({str(getattr(error, 'what', error))[:300]})"
             raise AdshiftError(what, storage.REMEDY) from None
-        return model

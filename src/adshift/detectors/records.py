@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from adshift.detectors.components.resample import enlarge
+from adshift.detectors.resample import enlarge
 from adshift.errors import AdshiftError
 from adshift.runtime.checksums import MODEL_REMEDY, REMEDY
 

@@ -1,0 +1,247 @@
+"""Nearest neighbors among a coreset of the training patches: what PatchCore's variants share (Roth et al., 2022).
+
+Notation: N images, H x W positions of the first layer used, D channels of all layers used, B rows of the bank,
+K neighbors.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import AfterValidator, Field
+
+from adshift.detectors.base import Detector
+from adshift.detectors.components.settings import Layers, Neighbours, Smoothing
+from adshift.detectors.records import Predictions
+from adshift.detectors.resample import average_pool, bilinear
+from adshift.errors import AdshiftError
+from adshift.features.store import Features
+from adshift.runtime.parallel import map_ordered, share
+from adshift.runtime.settings import Count, Fraction, Number, Section
+from adshift.search.neighbors import Neighbors
+from adshift.search.rows import Metric
+
+Reweight = Literal["softmax", "original", "none"]
+ImageScore = Literal["max", "top_mean"]
+
+TOGETHER = 24  # patches that are searched for exactly at once: one pass over the bank serves them all
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("must be odd: a neighbourhood has a centre")
+    return value
+
+
+class Bank(Section):
+    """What the rows of the memory bank depend on.
+
+    Attributes:
+        layers: levels of the features; the first one gives the grid.
+        pool, stride: side and step in positions of the neighbourhood that is averaged into a patch.
+        projection: dimensions of the random projection in which the coreset is selected, None for no projection.
+        coreset: share of the training patches kept.
+        chunk_patches: patches in memory together while the coreset is selected, at least an image's; None for all.
+        metric: of the search.
+    """
+
+    layers: Layers
+    pool: Annotated[Count, Field(le=31), AfterValidator(_odd)]
+    stride: Annotated[Count, Field(le=32)]
+    projection: Annotated[Count, Field(le=4096)] | None
+    coreset: Fraction
+    chunk_patches: Annotated[Count, Field(le=1_000_000_000)] | None
+    metric: Metric
+
+
+class Scoring(Section):
+    """What the scores depend on beyond the bank and how it is searched.
+
+    Attributes:
+        neighbours: K, for the reweighting.
+        reweight: `softmax`, of every patch score; `original`, of the image score alone, as in the paper; `none`.
+        image_score: of the patch scores, the maximum or the mean of the largest ones.
+        top_percent: how many are the largest ones.
+        smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged map.
+    """
+
+    neighbours: Neighbours
+    reweight: Reweight
+    image_score: ImageScore
+    top_percent: Annotated[Number, Field(gt=0, le=100)]
+    smoothing: Smoothing
+
+
+class MemoryBank(Detector):
+    """Nearest neighbours among a coreset of the training patches: all but scoring the bank is kept and searched.
+
+    Distances are true distances, as in the papers' equations, not squared ones.
+    """
+
+    settings: Any  # a `Bank` and what the detector adds to it
+
+    def fit(self, features: Features, generator: np.random.Generator) -> None:
+        """Select the bank among the patches of normal images (section 3.2, algorithm 1).
+
+        Only the projected patches are in memory together, or a chunk of them; those of the bank are made a second time.
+
+        Raises:
+            AdshiftError: there is no image, the coreset ratio selects nothing, or a layer is not there.
+        """
+        from adshift.search.coreset import (  # compiled code, which scoring and params.yaml spare
+            greedy_in_chunks,
+            projection,
+            size_of,
+        )
+
+        if not len(features):
+            raise AdshiftError("PatchCore got no training image", "check the split")
+        _, height, width, channels = self.patches(features[:1]).shape
+        each = height * width
+        self.spec, self.total = dict(features.spec), len(features) * each
+        count = size_of(self.settings.coreset, self.total)
+        start = int(generator.integers(self.total))
+        self.matrix = projection(channels, self.settings.projection, generator) if self.settings.projection else None
+        selected = greedy_in_chunks(self._projected(features, each, channels), self.total, count, start)
+        self.picks, self.radii, self.seconds = selected.indices, selected.radii, selected.seconds
+
+        self.bank = np.empty((count, channels), dtype=np.float32)
+        owner, place = np.divmod(self.picks, each)
+
+        def keep(image: int) -> None:
+            rows = np.flatnonzero(owner == image)
+            self.bank[rows] = self.patches(features[image : image + 1]).reshape(each, channels)[place[rows]]
+
+        map_ordered(keep, np.unique(owner).tolist(), what="memory bank")
+        self._link()
+
+    def _projected(self, features: Features, each: int, channels: int) -> Iterator[np.ndarray]:
+        """What the coreset is selected from, in chunks of whole images: (M, projection or D) float32, used again."""
+        most = max((self.settings.chunk_patches or self.total) // each, 1)
+        points = np.empty((min(most * each, self.total), self.settings.projection or channels), dtype=np.float32)
+        for first in range(0, len(features), most):
+            part = features[first : first + most]
+
+            def fill(image: int, part: Features = part) -> None:
+                patches = self.patches(part[image : image + 1]).reshape(each, channels)
+                points[image * each : (image + 1) * each] = patches if self.matrix is None else patches @ self.matrix
+
+            map_ordered(fill, range(len(part)), what="patches")
+            yield points[: len(part) * each]
+
+    @abstractmethod
+    def _link(self) -> None:
+        """Build what is stored of `bank` and searched."""
+
+    @abstractmethod
+    def _ready(self) -> None:
+        """Build the index before threads share it."""
+
+    @abstractmethod
+    def _search(self, patches: np.ndarray, k: int, scoring: Any, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Distances to and indices of the K nearest rows, or fewer, nearest first: (Q, K)."""
+
+    @property
+    def _exactly(self) -> Callable[..., tuple[np.ndarray, np.ndarray]] | None:
+        """Exact search, used to refine approximate results; None if `_search` is exact."""
+        return None
+
+    @abstractmethod
+    def _rows(self, indices: np.ndarray) -> np.ndarray:
+        """Rows of the bank as the search sees them: (len(indices), D) float32."""
+
+    def patches(self, features: Features) -> np.ndarray:
+        """Locally aware patch features (section 3.1): (N, H, W, D) float32."""
+        grid: tuple[int, ...] = ()
+        parts = []
+        for level in self.settings.layers:
+            maps = features.maps(level)
+            count, high, wide, channels = maps.shape
+            pool = [average_pool(side, self.settings.pool, self.settings.stride) for side in (high, wide)]
+            grid = grid or (len(pool[0]), len(pool[1]))
+            # Averaging and enlarging are linear: along each side, one small matrix does both.
+            rows, columns = (bilinear(len(matrix), side) @ matrix for matrix, side in zip(pool, grid, strict=True))
+            tall = rows @ maps.reshape(count, high, wide * channels)
+            parts.append(columns @ tall.reshape(count, grid[0], wide, channels))
+        return np.concatenate(parts, axis=-1)
+
+    def _predict(self, features: Features, scoring: Scoring) -> Predictions:
+        """Patch scores as maps, and image scores from them."""
+        images = [features[image : image + 1] for image in range(len(features))]
+        self._ready()
+        results = map_ordered(
+            partial(self._predict_one, scoring, share(len(images))), images, what="scoring with PatchCore"
+        )
+        scores = np.array([score for score, _ in results], dtype=np.float32)
+        maps = np.stack([patch_scores for _, patch_scores in results])
+        return Predictions(features.names, scores, maps, self.spec["size"], scoring.smoothing)
+
+    def _predict_one(self, scoring: Scoring, threads: int, image: Features) -> tuple[float, np.ndarray]:
+        """Image score and (H, W) float32 patch scores of one image."""
+        patches = self.patches(image)[0]
+        flat = patches.reshape(-1, patches.shape[-1])
+        wanted = scoring.neighbours if scoring.reweight == "softmax" else 1
+        distances, rows = self._search(flat, wanted, scoring, threads)
+        largest = max(1, round(len(flat) * scoring.top_percent / 100)) if scoring.image_score == "top_mean" else 1
+        if self._exactly:
+            self._correct_leading_scores(flat, distances, rows, largest, scoring, threads)
+        scores = patch_scores(distances, scoring)
+        image_score = float(np.sort(scores)[-largest:].mean())
+        if scoring.reweight == "original":
+            image_score *= self._paper_weight(flat[scores.argmax()], rows[scores.argmax(), :1], scoring)
+        return image_score, scores.reshape(patches.shape[:2])
+
+    def _correct_leading_scores(
+        self, patches: np.ndarray, distances: np.ndarray, rows: np.ndarray, largest: int, scoring: Scoring, threads: int
+    ) -> None:
+        """Search again, exactly, every patch whose score could change the image score. Arrays are changed in place.
+
+        Approximate search never returns a distance below that of the nearest row, so that distance, times the largest
+        weight that neighbors could give it, is an upper bound of the patch's score. The search ends when the `largest`
+        upper bounds belong to patches that were searched exactly. Maps keep the errors of the approximate search.
+        """
+        assert self._exactly
+        ceilings = patch_scores(np.repeat(distances[:, :1], distances.shape[1], axis=1), scoring)
+        settled = np.zeros(len(ceilings), dtype=bool)
+        while True:
+            highest = np.argsort(-ceilings, kind="stable")[: max(largest, TOGETHER)]
+            if settled[highest[:largest]].all():
+                return
+            doubtful = highest[~settled[highest]]
+            distances[doubtful], rows[doubtful] = self._exactly(patches[doubtful], rows[doubtful], threads)
+            ceilings[doubtful], settled[doubtful] = patch_scores(distances[doubtful], scoring), True
+
+    def _paper_weight(self, patch: np.ndarray, nearest: np.ndarray, scoring: Scoring) -> float:
+        """Weight of an image's score by the farthest patch and its nearest row of the bank (equation 7)."""
+        if scoring.neighbours == 1:
+            return 1.0  # as for `softmax_weight`
+        row = self._rows(nearest)
+        _, around = self._search(row, scoring.neighbours, scoring)
+        if self._exactly:
+            _, around = self._exactly(row, around)
+        distances = Neighbors(self._rows(around[0]), self.settings.metric).search(patch[None], scoring.neighbours)[0][0]
+        return float(1 - 1 / np.exp(distances.astype(np.float64) - distances[0]).sum())
+
+
+def channels_of(spec: Mapping[str, Any], layers: tuple[int, ...]) -> int:
+    """D: scoring many channels the layers used have together."""
+    return sum(spec["layers"][level - 1]["shape"][-1] for level in layers)
+
+
+def patch_scores(distances: np.ndarray, scoring: Scoring) -> np.ndarray:
+    """Scores (Q,) of patches from the distances of their neighbours (Q, K), nearest first."""
+    return distances[:, 0] * (softmax_weight(distances) if scoring.reweight == "softmax" else 1)
+
+
+def softmax_weight(distances: np.ndarray) -> np.ndarray:
+    """1 - softmax(-d)[nearest] of neighbours' distances (Q, K), nearest first: (Q,), 1 if there is but one neighbour.
+
+    Equal to rest / (1 + rest) with rest = sum over the others of exp(d1 - dk), where no exponential over- or underflows
+    unless the weight itself does.
+    """
+    if distances.shape[1] == 1:
+        return np.ones(len(distances), distances.dtype)
+    rest = np.exp(distances[:, :1] - distances[:, 1:]).sum(axis=1)
+    return rest / (1 + rest)
