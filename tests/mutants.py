@@ -29,7 +29,7 @@ ARGUED = ROOT / "tests" / "equivalent_mutants.toml"
 WANTED = 0.95
 # Enough for these modules; the others are held against all of `[tool.mutmut]`'s tests.
 OWN_TESTS = {
-    "evaluation": ("evaluation",),
+    "image_level": ("evaluation",),
     "thresholds": ("evaluation",),
     "pixel_level": ("evaluation",),
     "scenarios": ("scenarios", "evaluation"),
@@ -37,7 +37,7 @@ OWN_TESTS = {
     "package": ("package_by_hand",),
     "splits": ("splits",),
     "split_file": ("splits", "tables"),
-    "shift": ("shift", "shift_by_hand"),
+    "synthetic": ("shift", "shift_by_hand"),
     "tables": ("every_figure", "tables"),
 }
 # mutmut's settings come from pyproject.toml alone.
