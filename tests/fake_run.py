@@ -88,6 +88,7 @@ def make(
     normal: int = 8, defective: int = 9, *, dataset: str = DATASET, classes=CLASSES, methods=METHODS, more=()
 ) -> None:
     """Write the run into the current folder; `more` are names of further test images."""
+    _write_json(Path("data/sources/ignored.json"), {})  # no version of a package was ignored
     rng = np.random.default_rng(7)
     names = sorted([*_names(normal, defective), *more])
     labels = manifest.anomalous(names)

@@ -120,7 +120,8 @@ def _process() -> dict[str, Any]:
     state = {
         "working directory": directory,
         "arguments": list(sys.argv),
-        "path": list(sys.path),
+        # Packages add folders of their own when they are imported, for good: onnxruntime's quantization does.
+        "path": [entry for entry in sys.path if "site-packages" not in entry],
         "recursion limit": sys.getrecursionlimit(),
         "locale": locale.setlocale(locale.LC_ALL),
         "NumPy's error handling": np.geterr(),

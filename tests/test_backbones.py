@@ -417,7 +417,7 @@ def test_the_embedding_depends_on_the_family_in_use_alone(monkeypatch: pytest.Mo
     assert {"__init__.py", "folding.py", "fusing.py", "steps.py", "weights.py"} == found
     for name in ("mcunet", "micronet", "phinet"):
         assert sources.closure(sources.roots()[f"backbones/{name}"]) == {
-            Path(f"src/adshift/features/backbones/{name}.py")
+            Path(f"src/adshift/features/backbones/edge/{name}.py")
         }
 
     monkeypatch.chdir(tmp_path)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import bench_coreset  # noqa: E402
 import bench_pixel_metrics  # noqa: E402

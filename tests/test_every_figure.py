@@ -23,7 +23,7 @@ import pytest
 from adshift.project import params
 
 ROOT = Path(__file__).parents[1]
-MEAN = "macro"  # what the column `class` says of a mean of classes
+MEAN = "(mean)"  # what the column `class` says of a mean of classes
 
 # Scenario -> (which maps its pixel metrics are measured on, its label)
 SCENARIOS = {

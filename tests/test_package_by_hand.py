@@ -123,6 +123,8 @@ def packaged(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
         hashes = {name: write_text(f"data/split/set/{name}.csv", f"split of {name}") for name in by_hand.CLASSES}
         for root in ("stages/embed", "stages/fit", "methods/padim", "methods/patchcore"):
             hashes[root] = write_text(f"data/sources/{root}.json", f"code of {root}")
+        write_text("data/sources/ignored.json", "{}")
+        write_text("data/checked_network.json", "{}")
         for name in by_hand.CLASSES:
             for domain in ("clean", "shift"):
                 folder = Path("data/features") / domain / "set" / name

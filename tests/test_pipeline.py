@@ -238,7 +238,7 @@ def test_a_scoring_knob_refits_nothing(restored: Project) -> None:
 
 def test_a_changed_module_runs_what_imports_it(restored: Project) -> None:
     module = restored.folder / "src/adshift/evaluation/calibration.py"
-    module.write_text(module.read_text() + "\n")
+    module.write_text(module.read_text() + "\nCHANGED = True\n")
     groups = {name.split("@")[0] for name in restored.ran(restored.dvc("repro"))}
     assert {"sources", "calibrate", "evaluate", "package"} <= groups
     assert groups & {"prepare", "shift", "embed", "fit", "score", "ablate", "score_ablation"} == set()

@@ -14,7 +14,6 @@ from adshift.cli import parser
 
 pytest.importorskip("mkdocs")
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "docs"))
 
 import site_pages  # noqa: E402
 
