@@ -26,7 +26,7 @@ from adshift.errors import AdshiftError
 from adshift.evaluation import intervals
 from adshift.features.extract import embed
 from adshift.features.store import Features
-from adshift.project import repair, stage
+from adshift.project import repair
 from adshift.report.tables import read_csv
 from adshift.runtime import checksums, files, signals
 from timing import END, fastest
@@ -209,7 +209,7 @@ def test_a_folder_is_never_seen_half_replaced(tmp_path: Path, monkeypatch: pytes
     def killed(path: Path) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(stage, "remove", killed)
+    monkeypatch.setattr(files, "remove", killed)
     with pytest.raises(MemoryError), files.output(final) as folder:
         folder.mkdir()
         (folder / "new").touch()
