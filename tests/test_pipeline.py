@@ -17,16 +17,18 @@ from adshift.project.paths import DOMAINS
 from faults.damage import MADE_AGAIN, carried_over, reproduce_damaged
 from tiny import CLASSES, PIPELINE, Project, flip, plain, write_tree
 
-PLUMBING = {str(path) for path in sources.PLUMBING}  # no output depends on these
+# No output depends on these; the registry of detectors lists its folder.
+PLUMBING = {str(path) for path in sources.PLUMBING} | {"src/adshift/detectors"}
 
 # Where a stage's inputs can lie; the rest of what it opens belongs to Python and its libraries.
 INPUTS = ("data", "models", "timings", "metrics", "plots", "report", "photos", "reference", "stages", ".dvc", "src")
 
-# Declared but not read here: what is to run first, published figures of other data.
+# Declared but not read here: what is to run first, published figures of other data, pins of packages.
 UNREAD = {
     "check_network": {"data/checked.json"},
     "embed": {"data/checked_network.json"},
     "prepare": {"data/checked.json"},
+    "sources": {"requirements.txt"},  # pins: what is installed may change with it
     "aggregate": {"reference"},
     "report": {"reference"},
 }
