@@ -37,7 +37,7 @@ PLUMBING = {
     for name in (
         "__init__", "errors", "runtime/checksums", "runtime/files", "runtime/parallel", "runtime/settings",
         "runtime/signals", "runtime/versions", "data/registry", "data/settings", "features/settings",
-        "features/backbones/families", "detectors/registry", "evaluation/settings", "report/settings",
+        "features/backbones/families", "detectors/registry", "evaluation/settings",
         "project/params", "project/paths", "project/stage",
         # Packages whose own file says nothing but what they are for.
         "runtime/__init__", "data/__init__", "data/shift/__init__", "features/__init__",
