@@ -1,6 +1,7 @@
 """A tiny data set in MVTec's layout and a copy of the project to run on it, as a user's own clone would be."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -162,6 +163,6 @@ class Project:
 
     @staticmethod
     def ran(output: str) -> set[str]:
-        """Stages that a `dvc repro` says it ran."""
-        marks = [line for line in output.splitlines() if line.startswith("Running stage '")]
-        return {plain(line.split("'")[1]) for line in marks}
+        """Stages that `dvc repro` or `adshift repro` says it ran."""
+        by_dvc = re.findall(r"(?m)^Running stage '(.+)':$", output)
+        return {plain(name) for name in by_dvc} | set(re.findall(r"(?m)^ *\d+/\d+  (\S+)  [\d.]+ s$", output))
