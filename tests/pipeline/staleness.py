@@ -8,6 +8,7 @@ Outputs are placeholders.
 import ast
 import copy
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -236,6 +237,18 @@ def _files(stage: Any) -> set[str]:
     return {str(entry) for entry in [*stage.deps, *stage.outs] if _is_file(entry)}
 
 
+def _related(one: str, other: str) -> bool:
+    """Whether two keys are one, or one is above the other."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def _concerns(dep: Any, key: str) -> bool:
+    """Whether a stage's dependency is on a parameter at, above or below `key`."""
+    from dvc.dependency.param import ParamsDependency
+
+    return isinstance(dep, ParamsDependency) and (not dep.params or any(_related(key, name) for name in dep.params))
+
+
 class Pipeline:
     """A copy of the pipeline in `folder`, all stages fresh over placeholder outputs.
 
@@ -269,6 +282,7 @@ class Pipeline:
         os.chdir(folder)
         self.repo = Repo(".")
         stages = list(self.repo.index.stages)
+        self.paths = {stage.path for stage in stages}
         self.files = {stage.name: _files(stage) for stage in stages}
         self.deps = {stage.name: {str(dep) for dep in stage.deps if _is_file(dep)} for stage in stages}
         self.restore_settings()
@@ -317,16 +331,31 @@ class Pipeline:
         with self.repo.lock:
             return {stage.name for stage in self.repo.index.stages if stage.status()}
 
-    def stale_params(self) -> set[str]:
-        """The same where nothing but params.yaml has changed: a stage of the same files as before is not hashed."""
-        self.repo._reset()
+    @cached_property
+    def interpolated(self) -> set[str]:
+        """Keys of params.yaml that the two dvc.yaml are filled from."""
+        return {key for path in set(self.paths) for key in re.findall(r"\$\{([\w.]+)", Path(path).read_text())}
+
+    def fills(self, key: str) -> bool:
+        """Whether the stages are built from this key, or from one above or below it."""
+        return any(_related(key, other) for other in self.interpolated)
+
+    def stale_params(self, key: str) -> set[str]:
+        """The same where nothing but this key of params.yaml has changed.
+
+        DVC is asked about parameters at, above and below the key. Stages are built again only if dvc.yaml is filled
+        from it, and hashed only if their files are others then.
+        """
+        rebuilt = self.fills(key)
+        if rebuilt:
+            self.repo._reset()
         with self.repo.lock:
             return {
                 stage.name
                 for stage in self.repo.index.stages
-                if (_files(stage) != self.files.get(stage.name) and stage.status())
-                or any(dep.status() for dep in stage.deps if not _is_file(dep))
-                or stage.changed_stage()
+                if (rebuilt and _files(stage) != self.files.get(stage.name) and stage.status())
+                or any(dep.status() for dep in stage.deps if _concerns(dep, key))
+                or (rebuilt and stage.changed_stage())
             }
 
     def after(self, key: str, value: Any) -> tuple[set[str], set[str]]:
@@ -341,7 +370,7 @@ class Pipeline:
             YAML().dump(changed, file)
         section = parents[0] if parents else key
         try:
-            direct = self.stale_params()
+            direct = self.stale_params(key)
             if section not in STORED:
                 return direct, self.downstream(direct)
             files = self.store_settings(section, changed[section])
@@ -351,6 +380,8 @@ class Pipeline:
         finally:
             self.params.write_text(self.text)
             self.restore_settings()
+            if self.fills(key):
+                self.repo._reset()
 
     def changed_files(self, kind: str, what: str) -> set[Path]:
         """Files that differ after an edit, which is undone: that of the code, and those that `sources` would write."""
