@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import fake_run
+from adshift.evaluation.scenarios import SCENARIOS
 from adshift.report import page, pictures, tables
 
 ROOT = Path(__file__).parents[2]
@@ -87,7 +88,7 @@ def built(tmp_path_factory) -> Built:
             shown=pictures.choose("sample", fake_run.CLASSES, 4), reference=ROOT / "reference",
         )  # fmt: skip
         for name in fake_run.CLASSES:  # read what a test may ask for, while this is the current folder
-            for scenario in pictures.BY_NAME.values():
+            for scenario in SCENARIOS:
                 for method in fake_run.METHODS:
                     found = album.predictions(method, name, scenario, scenario.test)
                     for image in found.names[:3]:

@@ -18,7 +18,7 @@ from adshift.data import manifest
 from adshift.data.manifest import Item
 from adshift.detectors.records import Predictions
 from adshift.evaluation import intervals
-from adshift.evaluation.calibration import decide
+from adshift.evaluation.metrics.counts import decide
 from adshift.evaluation.scenarios import SCENARIOS
 from adshift.project.paths import scores_path, split_path
 

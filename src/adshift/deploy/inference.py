@@ -34,7 +34,7 @@ from adshift.detectors import registry
 from adshift.detectors.records import Predictions, Reference
 from adshift.errors import AdshiftError
 from adshift.evaluation import threshold_file
-from adshift.evaluation.calibration import decide
+from adshift.evaluation.metrics.counts import decide
 from adshift.features.backbones import Backbone, from_spec
 from adshift.features.extract import stored
 from adshift.features.store import Features

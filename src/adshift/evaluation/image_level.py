@@ -11,11 +11,9 @@ from adshift.detectors.records import Predictions
 from adshift.evaluation import intervals
 from adshift.evaluation.calibration import Threshold, calibrate
 from adshift.evaluation.metrics.image import false_positive_rate, image_metrics
-from adshift.evaluation.scenarios import SCENARIOS
+from adshift.evaluation.scenarios import POOLED, SCENARIOS
 from adshift.evaluation.settings import Calibrate
 from adshift.evaluation.stored_predictions import predictions
-
-UNIFIED_SCENARIO = next(scenario for scenario in SCENARIOS if scenario.unified and not scenario.absolute)
 
 
 def image_level(
@@ -46,19 +44,19 @@ def image_level(
             report["classes"][name][scenario.name] = image_metrics(found.scores, labels, threshold).to_dict()
             drawn = intervals.Resamples.draw(int((~labels).sum()), int(labels.sum()), resamples, seed, name)
             replicates[name, scenario.name] = intervals.replicates(found.scores, labels, threshold, drawn)
-            if scenario is UNIFIED_SCENARIO:
+            if scenario is POOLED:
                 normal[name] = found.scores[~labels]
             for table, rows in curves(found, threshold).items():
                 tables[table] += [{"class": name, "scenario": scenario.name, **row} for row in rows]
     for owner in classes:
-        limit = records[owner][UNIFIED_SCENARIO.name].threshold
+        limit = records[owner][POOLED.name].threshold
         report["cross_class"][owner] = {other: false_positive_rate(normal[other], limit) for other in classes}
     return {"report": report, "tables": tables, "replicates": replicates}
 
 
 def curves(found: Predictions, threshold: float) -> dict[str, list[dict[str, Any]]]:
     """Rows of the ROC, precision-recall and score tables of one set of predictions."""
-    from adshift.evaluation.calibration import decide
+    from adshift.evaluation.metrics.counts import decide
     from adshift.evaluation.metrics.ranking import pr_points, roc_points
 
     labels = anomalous(found.names)

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from adshift.errors import AdshiftError
-from adshift.report import MACRO, ON_TEST, label, plots
+from adshift.evaluation.metrics.registry import shown_in
+from adshift.report import plots
+from adshift.report.labels import MACRO, ON_TEST, label
 from adshift.report.tables import Cell, Estimate, Table, read_csv, with_means
 
-METRICS = ("image_auroc", "image_f1", "pixel_auroc", "pixel_best_f1_upper_bound", "pro", "aupimo")
+METRICS = tuple(metric.name for metric in shown_in("runs"))
 PLACES = ("results.csv", "metrics/tables/results.csv")  # in a folder of results, or in a project
 PUBLISHED = "published_mvtec_ad.csv"
 CHOSEN_ON_TEST = " (thresholds chosen on test)"

@@ -63,15 +63,11 @@ function confusion({ scores, defective }, threshold) {
 
 const quotient = (part, whole) => (whole > 0 ? part / whole : 0);
 
-function rates({ tn, fp, fn, tp }) {
-  return {
-    specificity: quotient(tn, tn + fp),
-    recall: quotient(tp, tp + fn),
-    image_f1: quotient(2 * tp, 2 * tp + fp + fn),
-    precision: quotient(tp, tp + fp),
-    accuracy: quotient(tp + tn, tp + tn + fp + fn),
-  };
-}
+const weighted = (weights, counts) => Object.entries(weights).reduce((sum, [key, weight]) => sum + weight * counts[key], 0);
+
+/** {metric: its value}, of those that follow from counts. */
+const rates = (counts) =>
+  Object.fromEntries(run.rates.map(({ key, part, whole }) => [key, quotient(weighted(part, counts), weighted(whole, counts))]));
 
 /** Rows of the images on which two thresholds disagree. */
 const flips = ({ scores }, one, other) =>
@@ -321,9 +317,8 @@ function setThreshold(threshold) {
   const counts = confusion(found, threshold);
   for (const key of Object.keys(counts)) $(key).textContent = counts[key];
   const [here, calibrated] = [rates(counts), rates(confusion(found, found.threshold))];
-  const names = { specificity: "specificity", recall: "recall", image_f1: "F1", precision: "precision", accuracy: "accuracy" };
   $("rates").replaceChildren(
-    ...Object.entries(names).map(([key, text]) => {
+    ...run.rates.map(({ key, label: text }) => {
       const [low, high] = found.intervals[key];
       const interval = low === null ? "–" : `${number(low, 2)} to ${number(high, 2)}`;
       const line = make("tr", {}, make("th", { scope: "row" }, text));
@@ -420,7 +415,8 @@ document.addEventListener("click", (event) => {
 options($("gallery-scenario"), SCENARIOS);
 options($("gallery-method"), [["", "any method"], ...METHODS]);
 options($("gallery-class"), [["", "all classes"], ...CLASSES]);
-if (scenarioOf("shift_no_adaptation")) $("gallery-scenario").value = "shift_no_adaptation";
+const underDrift = run.scenarios.find(({ role }) => role === "drift");
+if (underDrift) $("gallery-scenario").value = underDrift.key;
 
 const ORDERS = {
   error: (a, b) => b.error - a.error,
@@ -475,11 +471,9 @@ $("gallery-more").addEventListener("click", showMore);
 
 // ---------------------------------------------------------------- examples of each class
 
-const CAPTIONS = { clean: "", shift_no_adaptation: "not adapted", shift_full_adaptation: "refit" };
-
 for (const holder of document.querySelectorAll(".examples")) {
   const { class: name, domain, scenarios } = holder.dataset;
-  const seen = scenarios.split(" ").map((key) => [key, CAPTIONS[key]]);
+  const seen = scenarios.split(" ").map((key) => [key, scenarioOf(key).caption]);
   const images = run.images[name][domain];
   holder.replaceChildren(
     ...images.shown.map((row) =>

@@ -14,8 +14,11 @@ from functools import partial
 from pathlib import Path
 
 from adshift.evaluation.intervals import LEVEL
-from adshift.evaluation.scenarios import SCENARIOS
-from adshift.report import MACRO, label, payload, pictures, plots, tables
+from adshift.evaluation.metrics.registry import BY_NAME, METRICS, shown_in
+from adshift.evaluation.scenarios import BASELINE, DRIFT, SCENARIOS, UNADAPTED
+from adshift.project.paths import DOMAINS
+from adshift.report import payload, pictures, plots, tables
+from adshift.report.labels import MACRO, label
 from adshift.report.pictures import Album
 from adshift.report.tables import Estimate, Results
 from adshift.runtime.parallel import map_ordered
@@ -24,14 +27,14 @@ TEMPLATE, STYLE, SCRIPT = (Path(__file__).with_name(f"page.{kind}") for kind in 
 
 CHARTS = ("scenarios", "coreset", "cross_class", "unified_gap")
 DEMANDED = ("image_f1", "specificity")  # what a safe inspection keeps up
-ADAPTATIONS = ("shift_no_adaptation", "shift_threshold_only", "shift_full_adaptation")
-JUDGED = ("clean", *ADAPTATIONS)
-MOMENTS = ("Before drift", "After drift, nothing changed", "After drift, a new threshold", "After drift, a refit")
+ADAPTATIONS = tuple(scenario.name for scenario in DRIFT)
+MOMENTS = {BASELINE.name: "Before drift"} | {
+    scenario.name: f"After drift, {scenario.adaptation or 'nothing changed'}" for scenario in DRIFT
+}
+JUDGED = tuple(MOMENTS)
 STATES = {"safe": "Safe", "unsafe": "Not safe", "unsure": "Cannot tell"}
 ADVICE = {
-    "shift_no_adaptation": "Safe as it is",
-    "shift_threshold_only": "Safe with a new threshold",
-    "shift_full_adaptation": "Safe after a refit",
+    **{one.name: f"Safe with {one.adaptation}" if one.adaptation else "Safe as it is" for one in DRIFT},
     "weak": "Not safe even before drift",
     "lost": "Not safe, whatever is done",
     "unsure": "Cannot tell",
@@ -100,7 +103,7 @@ def advice(judged: dict[str, Judgement]) -> str:
     for scenario in ADAPTATIONS:
         if judged[scenario].state == "safe":
             return scenario
-    if judged["clean"].state == "unsafe":
+    if judged[BASELINE.name].state == "unsafe":
         return "weak"
     return "unsure" if any(judged[scenario].state == "unsure" for scenario in ADAPTATIONS) else "lost"
 
@@ -118,9 +121,8 @@ def leaders(results: Results, scenario: str, name: str) -> tuple[str, ...]:
 
 def answers(results: Results, judged: dict[str, dict[str, dict[str, Judgement]]]) -> list[tuple[str, list[str]]]:
     """What the overview says first: (question, sentences)."""
-    moments = dict(zip(JUDGED, MOMENTS, strict=True))
     safe = []
-    for scenario, moment in moments.items():
+    for scenario, moment in MOMENTS.items():
         states = {(method, name): judged[method][name][scenario].state
                   for method in results.methods for name in results.classes}  # fmt: skip
         found = {method: [name for name in results.classes if states[method, name] == "safe"]
@@ -130,7 +132,7 @@ def answers(results: Results, judged: dict[str, dict[str, dict[str, Judgement]]]
         rest = f"; {unsure} of {len(states)} cases cannot be told" if unsure else ""
         safe.append(f"{moment}: {f'safe are {shown}' if shown else 'nothing is shown to be safe'}{rest}.")
     best = []
-    for scenario, moment in moments.items():
+    for scenario, moment in MOMENTS.items():
         ahead = leaders(results, scenario, MACRO)
         names = " and ".join(label(method) for method in ahead) or "not measurable"
         best.append(f"{moment}: {names}" + (", which the test images cannot tell apart." if len(ahead) > 1 else "."))
@@ -141,17 +143,18 @@ def costs(results: Results, method: str) -> list[str]:
     """What drift costs a method and what buys it back, in sentences; only about metrics that are defined."""
     lines = []
     for metric, what in (("specificity", "of the good parts pass"), ("recall", "of the defects are caught")):
-        found = [results.value(method, scenario, MACRO, metric) for scenario in JUDGED]
-        if None not in found:
-            clean, drift, threshold, refit = (f"{value:.0%}" for value in found if value is not None)
-            lines.append(f"{clean} {what} on clean images, {drift} after drift; "
-                         f"{threshold} with a new threshold, {refit} with a refit.")  # fmt: skip
-    auroc = [results.value(method, scenario, MACRO, "image_auroc") for scenario in JUDGED]
-    if None not in auroc:
-        clean, drift, _, refit = (f"{value:.3f}" for value in auroc if value is not None)
-        lines.append(
-            f"Ranking (image AUROC): {clean} clean, {drift} after drift whatever the threshold, {refit} refit."
-        )
+        values = {scenario: results.value(method, scenario, MACRO, metric) for scenario in JUDGED}
+        if None not in values.values():
+            adapted = ", ".join(f"{values[one.name]:.0%} with {one.adaptation}" for one in DRIFT if one.adaptation)
+            lines.append(f"{values[BASELINE.name]:.0%} {what} on clean images, "
+                         f"{values[UNADAPTED.name]:.0%} after drift; {adapted}.")  # fmt: skip
+    by_maps = {scenario.pixels: scenario for scenario in reversed(DRIFT)}  # ranking depends on model and images alone
+    auroc = {scenario: results.value(method, scenario.name, MACRO, "image_auroc")
+             for scenario in (BASELINE, *reversed(by_maps.values()))}  # fmt: skip
+    if None not in auroc.values():
+        others = ", ".join(f"{value:.3f} {one.caption}" for one, value in auroc.items() if one.adaptation)
+        lines.append(f"Ranking (image AUROC): {auroc[BASELINE]:.3f} clean, {auroc[UNADAPTED]:.3f} after drift whatever "
+                     f"the threshold, {others}.")  # fmt: skip
     return lines
 
 
@@ -203,15 +206,17 @@ def build(
         drift=drift,
         scaled=album.scaled,
         results=results,
-        scenarios=[scenario.name for scenario in SCENARIOS],
-        metrics=("image_auroc", "image_auprc", "image_f1", "recall", "specificity", "accuracy", "pixel_auroc",
-                 "pixel_auprc", "pro", "aupimo"),
+        scenarios=SCENARIOS,
+        metrics=[metric.name for metric in shown_in("page")],
+        described=[metric for metric in METRICS if metric.description],
+        thresholded=[metric.short_label for metric in METRICS if metric.thresholded],
+        pictured={domain: [scenario.name for scenario in pictures.pictured(domain)] for domain in DOMAINS},
         macro=MACRO,
         gradient=", ".join(f"rgb({red} {green} {blue})" for red, green, blue in pictures.colours(album.palette)[::15]),
         answers=answers(results, judged),
         judged=judged,
         judged_scenarios=JUDGED,
-        demanded=DEMANDED,
+        demanded=[BY_NAME[name].short_label for name in DEMANDED],
         states=STATES,
         advice={method: {name: advice(found) for name, found in names.items()} for method, names in judged.items()},
         advice_texts=ADVICE,

@@ -16,15 +16,18 @@ import numpy as np
 from adshift.data.images import load_image, load_mask
 from adshift.data.manifest import anomalous
 from adshift.errors import AdshiftError
-from adshift.evaluation.calibration import decide
+from adshift.evaluation.metrics import registry
+from adshift.evaluation.metrics.counts import Rate, decide
 from adshift.evaluation.scenarios import SCENARIOS, Scenario
 from adshift.project.paths import DOMAINS
-from adshift.report import label, pictures
+from adshift.report import pictures
+from adshift.report.labels import label
 from adshift.report.pictures import Album, Shown
 from adshift.report.tables import Results
 
 SIDE = 256  # pixels at most, of a stored picture
-FIGURES = ("image_f1", "specificity", "recall", "precision", "accuracy")  # that follow from a threshold
+# Metrics that the page's script computes at any threshold.
+RATES = {metric.name: metric.measure for metric in registry.METRICS if isinstance(metric.measure, Rate)}
 
 
 def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str, Any]:
@@ -38,6 +41,7 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
 
     Returns:
         methods, classes, scenarios: what there is, as in params.yaml; `test` is the domain of a scenario's images.
+        rates: metrics that follow from counts; `part` and `whole` are the weights of the counts in a `counts.Rate`.
         images: {class: {domain: {names (N), pictured (P rows of names), pictures and masks (P data URIs, "" for no
             mask), shown (rows of names)}}}.
         cells: {method: {scenario: {class: {scores (N), threshold, sigma, scale, intervals, maps}}}}; sigma is the
@@ -64,7 +68,15 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
     return {
         "methods": [{"key": method, "label": label(method)} for method in results.methods],
         "classes": list(results.classes),
-        "scenarios": [{"key": one.name, "label": label(one.name), "test": one.test} for one in SCENARIOS],
+        "scenarios": [
+            {"key": one.name, "label": one.label, "test": one.test, "role": one.role, "caption": one.caption}
+            for one in SCENARIOS
+        ],
+        "rates": [
+            {"key": name, "label": registry.BY_NAME[name].short_label, "part": rate.part._asdict(),
+             "whole": rate.whole._asdict()}
+            for name, rate in RATES.items()
+        ],
         "images": images,
         "cells": cells,
         "maps": maps,
@@ -72,7 +84,7 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
         "palette": _base64(pictures.colours(album.palette)),
         "blend": {"palette": album.palette, "alpha": pictures.ALPHA, "scaled": album.scaled},
         "outlines": {"truth": pictures.TRUTH, "found": pictures.FOUND},
-    }
+    }  # fmt: skip
 
 
 def maps_key(method: str, scenario: Scenario, name: str) -> str:
@@ -150,7 +162,7 @@ def _cell(results: Results, album: Album, method: str, scenario: Scenario, name:
         "scale": [scale.low, scale.threshold, scale.high],
         "intervals": {
             metric: [low, high]
-            for metric in FIGURES
+            for metric in RATES
             for _, low, high in [results.estimate(method, scenario.name, name, metric)]
         },
         "maps": maps_key(method, scenario, name),

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adshift.evaluation.scenarios import SCENARIOS
+from adshift.evaluation.metrics.registry import shown_in
+from adshift.evaluation.scenarios import BASELINE, POOLED, SCENARIOS
 from adshift.report import vega
-from adshift.report.tables import COUNTS, METRICS, Results, evaluation_path, plain, read_csv
+from adshift.report.tables import COMPARED, COUNTS, Results, evaluation_path, plain, read_csv
 
 TEMPLATES = Path(".dvc/plots")
+SHOWN = tuple(metric.name for metric in shown_in("chart"))
 Rows = list[dict[str, Any]]
 
 
@@ -81,8 +83,7 @@ def rows(dataset: str, results: Results) -> dict[str, Rows]:
         "cross_class": cross,
         "unified_gap": [
             row for row in _scenarios(results)
-            if row["scenario"] in ("clean", "unified")
-            and row["metric"] in map(results.named, ("image_auroc", "image_f1", "specificity"))
+            if row["scenario"] in (BASELINE.name, POOLED.name) and row["metric"] in map(results.named, COMPARED)
         ],
     }  # fmt: skip
 
@@ -100,7 +101,6 @@ def _curve(path: Path, method: str, classes: Sequence[str]) -> Rows:
 
 
 def _scenarios(results: Results) -> Rows:
-    shown = ("image_auroc", "image_f1", "specificity", "recall", "pixel_auroc", "pro")
     return [
         {
             "method": method,
@@ -110,8 +110,7 @@ def _scenarios(results: Results) -> Rows:
             "value": values[metric],
         }
         for (method, scenario, name), values in results.values.items()
-        for metric in METRICS
-        if metric in shown
+        for metric in SHOWN
     ]
 
 

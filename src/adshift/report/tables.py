@@ -20,40 +20,24 @@ from adshift.data.split_file import read_all as read_splits
 from adshift.detectors.registry import UNIFIED
 from adshift.errors import AdshiftError
 from adshift.evaluation import intervals
-from adshift.evaluation.scenarios import SCENARIOS
+from adshift.evaluation.metrics import registry
+from adshift.evaluation.metrics.counts import Counts
+from adshift.evaluation.metrics.image import BOOTSTRAPPED as BOOTSTRAPPED_METRICS
+from adshift.evaluation.scenarios import BASELINE, DRIFT, POOLED, SCENARIOS, UNADAPTED, Scenario, of_role
 from adshift.project.paths import DOMAINS, split_path
-from adshift.report import MACRO, ON_TEST, label
+from adshift.report.labels import MACRO, ON_TEST, label
 from adshift.runtime import checksums
 from adshift.runtime.files import read_json
 
 PRINTED_MACRO = "macro"  # what published tables have for `MACRO`, and ours had
-IMAGE_METRICS = {
-    "image_auroc": "auroc",
-    "image_auprc": "auprc",
-    "image_f1": "f1",
-    "accuracy": "accuracy",
-    "precision": "precision",
-    "recall": "recall",
-    "specificity": "specificity",
-    "image_best_f1_upper_bound": "best_f1_upper_bound",
-}
-PIXEL_METRICS = {
-    "pixel_auroc": "auroc",
-    "pixel_auprc": "auprc",
-    "pixel_best_f1_upper_bound": "best_f1_upper_bound",
-    "pro": "pro",
-    "aupimo": "aupimo",
-}
-METRICS = (*IMAGE_METRICS, *PIXEL_METRICS)
-THRESHOLDED = ("image_f1", "accuracy", "precision", "recall", "specificity")
-BOOTSTRAPPED = {
-    name: intervals.METRICS.index(IMAGE_METRICS[name]) for name in ("image_auroc", "image_auprc", *THRESHOLDED)
-}
-COMPARED = ("image_auroc", "image_f1", "specificity")  # in the tables of differences that a reader sees
+METRICS = tuple(metric.name for metric in registry.METRICS)
+THRESHOLDED = tuple(metric.name for metric in registry.METRICS if metric.thresholded)
+BOOTSTRAPPED = {metric.name: row for row, metric in enumerate(BOOTSTRAPPED_METRICS)}  # rows of replicates
+COMPARED = tuple(metric.name for metric in registry.shown_in("differences"))
+SUMMARY = tuple(metric.name for metric in registry.shown_in("summary"))
+ABLATION_METRICS = {metric.name: metric.key for metric in registry.shown_in("ablation")}
 TIE = "tie"
-COUNTS = ("tn", "fp", "fn", "tp")
-SUMMARY = ("image_auroc", "image_f1", "specificity", "pixel_auroc", "pro")
-ABLATION_METRICS = {"image_auroc": "auroc", "image_auprc": "auprc", "image_f1": "f1", "accuracy": "accuracy"}
+COUNTS = Counts._fields
 STUDY_CLASSES = {"hazelnut", "carpet", "zipper"}
 STYLES = {
     "rows": ".0f",
@@ -175,8 +159,10 @@ def collect(dataset: str, classes: Sequence[str], methods: Sequence[str], ratios
                 for name in classes:
                     by_image, by_pixel = image["classes"][name][scenario.name], pixel[name][scenario.pixels]
                     values[method, scenario.name, name] = {
-                        **{key: by_image[source] for key, source in IMAGE_METRICS.items()},
-                        **{key: by_pixel[source] for key, source in PIXEL_METRICS.items()},
+                        **{
+                            metric.name: (by_image if metric.level == "image" else by_pixel)[metric.key]
+                            for metric in registry.METRICS
+                        },
                         **{key: by_image[key] for key in ("threshold", *COUNTS)},
                     }
                     replicates[method, scenario.name, name] = drawn[name, scenario.name]
@@ -375,27 +361,28 @@ def splits(dataset: str, classes: Sequence[str], backbone: str, folder: Path, on
 
 def study_tables(results: Results, published: dict[Key, float]) -> list[Table]:
     """Tables 2 to 6 of the study, and one that it does not have."""
-    shifted = [scenario.name for scenario in SCENARIOS if scenario.name.startswith("shift")]
     names = (*results.classes, MACRO)
 
-    def table(name: str, title: str, scenarios: Sequence[str], classes: Sequence[str], metrics: Sequence[str]) -> Table:
-        rows = [(method, scenario, one) for method in results.methods for one in classes for scenario in scenarios]
+    def table(
+        name: str, title: str, scenarios: Sequence[Scenario], classes: Sequence[str], metrics: Sequence[str]
+    ) -> Table:
+        rows = [(method, scenario.name, one) for method in results.methods for one in classes for scenario in scenarios]
         note = f"{INTERVALS} {results.note(metrics)}".strip()
         return Table(name, title, *_measured(results, published, rows, metrics), note)
 
     return [
-        table("table2_clean", "Table 2: clean domain", ["clean"], names,
+        table("table2_clean", "Table 2: clean domain", [BASELINE], names,
               ["image_auroc", "image_auprc", "image_f1", "pixel_auroc", "pro", "aupimo"]),
         table("table3_specificity", "Table 3: specificity when the domain shifts and nothing adapts",
-              ["clean", "shift_no_adaptation"], names, ["specificity", "recall"]),
-        table("table4_shift_ranking", "Table 4: ranking and localization under shift", shifted, [MACRO],
+              [BASELINE, UNADAPTED], names, ["specificity", "recall"]),
+        table("table4_shift_ranking", "Table 4: ranking and localization under shift", DRIFT, [MACRO],
               ["image_auroc", "pixel_auroc", "pro", "aupimo"]),
-        table("table5_shift_decisions", "Table 5: decisions under shift", ["clean", *shifted], [MACRO],
+        table("table5_shift_decisions", "Table 5: decisions under shift", [BASELINE, *DRIFT], [MACRO],
               ["image_f1", "specificity", "accuracy"]),
-        table("table6_unified", "Table 6: one model for all classes", ["clean", "unified", "unified_absolute"],
+        table("table6_unified", "Table 6: one model for all classes", [BASELINE, *of_role("unified")],
               [MACRO], ["image_auroc", "pixel_auroc", "pro", "aupimo", "image_f1", "specificity"]),
         table("cost_of_adaptation", "What adapting costs once the drift has gone: clean test images",
-              ["clean", "clean_threshold_only", "clean_full_adaptation"], names,
+              [BASELINE, *of_role("after")], names,
               ["image_auroc", "image_f1", "specificity", "recall", "pixel_auroc", "pro"]),
     ]  # fmt: skip
 
@@ -406,10 +393,12 @@ def unified_gap(results: Results) -> Table:
     for method in results.methods:
         for name in (*results.classes, MACRO):
             for metric in SUMMARY:
-                own, pooled = (results.value(method, scenario, name, metric) for scenario in ("clean", "unified"))
+                own, pooled = (
+                    results.value(method, scenario, name, metric) for scenario in (BASELINE.name, POOLED.name)
+                )
                 gap = Estimate(None if own is None or pooled is None else own - pooled, None, None)
                 if metric in BOOTSTRAPPED:
-                    gap = results.difference((method, "clean"), (method, "unified"), name, metric)
+                    gap = results.difference((method, BASELINE.name), (method, POOLED.name), name, metric)
                 rows.append((method, name, results.named(metric), own, pooled, gap))
     columns = ("method", "class", "metric", "per_class", "unified", "gap")
     title = "Per-class models against one unified model"
@@ -430,7 +419,7 @@ def differences(results: Results) -> list[Table]:
                     for metric in metrics:
                         gap = results.difference((one, scenario.name), (other, scenario.name), name, metric)
                         key = (scenario.name, name, results.named(metric))
-                        found.append((one, other, *key, gap, _better(one, other, gap)))
+                        found.append((one, other, *key, gap, _better(one, other, gap, metric)))
         return tuple(found)
 
     columns = ("method", "than", "scenario", "class", "metric", "difference", "better")
@@ -443,9 +432,11 @@ def differences(results: Results) -> list[Table]:
     ]  # fmt: skip
 
 
-def _better(one: str, other: str, gap: Estimate) -> str | None:
+def _better(one: str, other: str, gap: Estimate, metric: str) -> str | None:
     if gap.low is None or gap.high is None:
         return None
+    if not registry.BY_NAME[metric].higher_is_better:
+        one, other = other, one
     return one if gap.low > 0 else other if gap.high < 0 else TIE
 
 

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from adshift.errors import AdshiftError
 from adshift.project import params, presets
-from adshift.report import ON_TEST
+from adshift.report.labels import ON_TEST
 from adshift.report.tables import COUNTS, METRICS, THRESHOLDED
 from adshift.runtime.settings import Section
 

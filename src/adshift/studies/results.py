@@ -10,7 +10,8 @@ from typing import Any
 
 from adshift.errors import AdshiftError
 from adshift.project.paths import contamination_path
-from adshift.report import MACRO, label, plots, tables
+from adshift.report import plots, tables
+from adshift.report.labels import MACRO, label
 from adshift.report.tables import DIFFERENCE, PUBLISHED, SPREAD, Cell
 from adshift.runtime import checksums, provenance
 from adshift.runtime.files import output

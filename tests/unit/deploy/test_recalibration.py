@@ -7,7 +7,8 @@ from scipy.stats import binomtest
 from adshift.deploy import recalibration
 from adshift.deploy.recalibration import chosen_rate, clopper_pearson, conformal, needed, recalibrate
 from adshift.errors import AdshiftError
-from adshift.evaluation.calibration import calibrate, decide
+from adshift.evaluation.calibration import calibrate
+from adshift.evaluation.metrics.counts import decide
 from adshift.evaluation.settings import Calibrate
 
 NONE = np.empty(0)

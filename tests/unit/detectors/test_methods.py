@@ -14,7 +14,7 @@ import budgets
 from adshift.detectors import registry
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
-from adshift.report import LABELS
+from adshift.report.labels import LABELS
 from tiny import ROOT
 
 CODE = """

@@ -9,7 +9,8 @@ from hypothesis import settings as checks
 from hypothesis import strategies as st
 
 from adshift.errors import AdshiftError
-from adshift.evaluation.calibration import Threshold, calibrate, decide
+from adshift.evaluation.calibration import Threshold, calibrate
+from adshift.evaluation.metrics.counts import decide
 from adshift.evaluation.settings import Calibrate
 
 

@@ -15,9 +15,9 @@ from PIL import Image
 import fake_run
 from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
+from adshift.evaluation.scenarios import BY_NAME
 from adshift.project.paths import scores_path
 from adshift.report import page, payload, pictures, plots, tables
-from adshift.report.pictures import BY_NAME
 from adshift.report.tables import Estimate
 
 ROOT = Path(__file__).parents[3]

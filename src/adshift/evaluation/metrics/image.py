@@ -1,95 +1,102 @@
-"""Image-level metrics: how well scores rank the images, and what a threshold chosen beforehand makes of them."""
+"""Image-level metrics: how well scores rank the images, and what a threshold chosen beforehand makes of them.
+
+A new metric is one more record in `METRICS`, beside its function.
+"""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from adshift.evaluation.calibration import decide
+from adshift.evaluation.metrics.counts import (
+    ACCURACY,
+    F1,
+    FALSE_POSITIVE_RATE,
+    PRECISION,
+    RECALL,
+    SPECIFICITY,
+    Counts,
+    Rate,
+)
+from adshift.evaluation.metrics.metric import Measured, Metric, Place, check
 from adshift.evaluation.metrics.ranking import Ranked
+from adshift.evaluation.metrics.resampled import ResampledRanks
 
-RATES = ("f1", "accuracy", "precision", "recall", "specificity")
+
+def _at_threshold(name: str, label: str, rate: Rate, *places: Place, **more: str) -> Metric:
+    return Metric(name, label, "image", rate, ("threshold",), places=places, **more)  # type: ignore[arg-type]
+
+
+METRICS = (
+    Metric("image_auroc", "image AUROC", "image", Ranked.auroc, ("normal", "defects"), resampled=ResampledRanks.auroc,
+           places=("page", "summary", "chart", "differences", "ablation", "runs")),
+    Metric("image_auprc", "image AUPRC", "image", Ranked.auprc, resampled=ResampledRanks.auprc,
+           places=("page", "ablation")),
+    _at_threshold("image_f1", "image F1", F1, "page", "summary", "chart", "differences", "ablation", "runs",
+                  short="F1", on_test="upper bound, threshold chosen on test"),
+    _at_threshold("accuracy", "accuracy", ACCURACY, "page", "ablation"),
+    _at_threshold("precision", "precision", PRECISION),
+    _at_threshold("recall", "recall", RECALL, "page", "chart"),
+    _at_threshold("specificity", "specificity", SPECIFICITY, "page", "summary", "chart", "differences"),
+    Metric("image_best_f1_upper_bound", "image best F1 (upper bound)", "image", lambda ranked: ranked.best_f1()[0],
+           places=(), description="F1 at the threshold that is best on the test images themselves. Nobody can know it "
+                                  "beforehand."),
+)  # fmt: skip
+BOOTSTRAPPED = tuple(metric for metric in METRICS if metric.bootstrapped)
 
 
 @dataclass(frozen=True)
-class ImageMetrics:
-    """Positive means anomalous. The rates follow from the counts; 0/0 is 0.
+class ImageMetrics(Measured):
+    """The values of `METRICS`, and what they were computed from. Positive means anomalous.
 
     Attributes:
         threshold: score from which on an image is predicted anomalous.
-        tn, fp, fn, tp: counts of images.
-        auroc: area under the ROC curve; None where images are of one kind only.
-        auprc: average precision.
-        best_f1_upper_bound: F1 at the threshold that is best on these very images. No threshold chosen beforehand
-            does better; it is a bound, not a result.
-        best_threshold: the highest threshold that reaches it; None where no image is anomalous.
+        counts: of images.
+        best_threshold: the highest threshold that reaches `best_f1_upper_bound`; None where no image is anomalous.
     """
 
     threshold: float
-    tn: int
-    fp: int
-    fn: int
-    tp: int
-    auroc: float | None
-    auprc: float
-    best_f1_upper_bound: float
+    counts: Counts
     best_threshold: float | None
 
     def __post_init__(self) -> None:
-        if min(self.tn, self.fp, self.fn, self.tp) < 0 or not self.tn + self.fp + self.fn + self.tp:
-            raise ValueError(f"counts {self.tn}, {self.fp}, {self.fn}, {self.tp}: negative, or no image at all")
-        for name in ("auroc", "auprc", "best_f1_upper_bound"):
-            value = getattr(self, name)
-            if (value is None and name != "auroc") or (value is not None and not 0.0 <= value <= 1.0):
-                raise ValueError(f"{name} is {value}: expected 0 to 1")
+        tn, fp, fn, tp = self.counts
+        if min(self.counts) < 0 or not sum(self.counts):
+            raise ValueError(f"counts {tn}, {fp}, {fn}, {tp}: negative, or no image at all")
         if not all(math.isfinite(value) for value in (self.threshold, self.best_threshold or 0.0)):
             raise ValueError(f"thresholds {self.threshold}, {self.best_threshold}: expected finite numbers")
-        one_kind = not self.tn + self.fp or not self.fn + self.tp
-        if (self.auroc is None) != one_kind or (self.best_threshold is None) != (not self.fn + self.tp):
-            raise ValueError("auroc or best_threshold does not fit the kinds of images counted")
+        check(METRICS, self.values, [kind for kind, count in (("normal", tn + fp), ("defects", fn + tp)) if not count])  # type: ignore[misc]
+        if (self.best_threshold is None) != (not fn + tp):
+            raise ValueError("best_threshold does not fit the kinds of images counted")
+        if any(metric.measure(self.counts) != self.values[metric.key] for metric in METRICS if metric.thresholded):
+            raise ValueError("image metrics that disagree with the counts")
         if self.f1 > self.best_f1_upper_bound:
             raise ValueError(f"f1 {self.f1} exceeds its upper bound {self.best_f1_upper_bound}")
 
-    @property
-    def f1(self) -> float:
-        return _quotient(2 * self.tp, 2 * self.tp + self.fp + self.fn)
-
-    @property
-    def accuracy(self) -> float:
-        return _quotient(self.tp + self.tn, self.tn + self.fp + self.fn + self.tp)
-
-    @property
-    def precision(self) -> float:
-        return _quotient(self.tp, self.tp + self.fp)
-
-    @property
-    def recall(self) -> float:
-        return _quotient(self.tp, self.tp + self.fn)
-
-    @property
-    def specificity(self) -> float:
-        return _quotient(self.tn, self.tn + self.fp)
+    def __getattr__(self, key: str) -> Any:
+        return getattr(self.__dict__["counts"], key) if key in Counts._fields else super().__getattr__(key)
 
     def to_dict(self) -> dict[str, float | None]:
-        """Counts, rates and all else as plain values for JSON, which keeps every bit of a float."""
-        return {**vars(self), **{name: getattr(self, name) for name in RATES}}
+        """Counts, thresholds and metrics as plain values for JSON, which keeps every bit of a float."""
+        own = {"threshold": self.threshold, "best_threshold": self.best_threshold}
+        return {**own, **self.counts._asdict(), **self.values}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ImageMetrics":
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """What `to_dict` gave, checked.
 
         Raises:
             ValueError: a key is missing or unknown, or the values contradict each other.
         """
+        left = dict(values)
         try:
-            found = cls(**{name: value for name, value in values.items() if name not in RATES})
-        except TypeError as error:
+            counts = Counts(**{name: left.pop(name) for name in Counts._fields})
+            own = {name: left.pop(name) for name in ("threshold", "best_threshold")}
+            return cls(left, counts=counts, **own)
+        except (KeyError, TypeError) as error:
             raise ValueError(f"image metrics: {error}") from None
-        if found.to_dict() != dict(values):
-            raise ValueError("image metrics whose rates are missing or disagree with the counts")
-        return found
 
 
 def image_metrics(scores: np.ndarray, anomalous: np.ndarray, threshold: float) -> ImageMetrics:
@@ -98,26 +105,15 @@ def image_metrics(scores: np.ndarray, anomalous: np.ndarray, threshold: float) -
     Raises:
         ValueError: no scores, labels of another shape or not bool, a score or a threshold that is not finite.
     """
-    ranked = Ranked.of(scores, anomalous)
-    predicted, anomalous = decide(scores, threshold), np.asarray(anomalous)
-    best, best_threshold = ranked.best_f1()
+    ranked, counts = Ranked.of(scores, anomalous), Counts.of(scores, anomalous, threshold)
     return ImageMetrics(
+        {metric.key: metric.measure(counts if metric.thresholded else ranked) for metric in METRICS},
         threshold=float(threshold),
-        tn=int((~predicted & ~anomalous).sum()),
-        fp=int((predicted & ~anomalous).sum()),
-        fn=int((~predicted & anomalous).sum()),
-        tp=int((predicted & anomalous).sum()),
-        auroc=ranked.auroc(),
-        auprc=ranked.auprc(),
-        best_f1_upper_bound=best,
-        best_threshold=best_threshold,
+        counts=counts,
+        best_threshold=ranked.best_f1()[1],
     )
 
 
 def false_positive_rate(normal: np.ndarray, threshold: float) -> float | None:
     """Share of (N,) normal scores predicted anomalous; None where there are none. For the cross-class matrix."""
-    return float(decide(normal, threshold).mean()) if len(normal) else None
-
-
-def _quotient(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+    return FALSE_POSITIVE_RATE(Counts.of(normal, np.zeros(len(normal), bool), threshold)) if len(normal) else None
