@@ -236,9 +236,9 @@ def test_the_progress_of_pixel_metrics_names_the_method_and_counts_sets(
     told = []
 
     def bar(items: list, **how: object) -> list:
-        told.append((how["desc"], how["total"], how["unit"]))
+        told.append((how["what"], how["total"], how["unit"]))
         return items
 
-    monkeypatch.setattr("adshift.runtime.parallel.tqdm", bar)
+    monkeypatch.setattr("adshift.runtime.parallel.progress", bar)
     pixel_level.pixel_level(SET, "padim", by_hand.CLASSES, 6, 4, 0.3)
     assert told == [("pixel metrics of padim", 10, "set")]
