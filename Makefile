@@ -30,7 +30,7 @@ repro: setup  ## run the pipeline, JOBS=2 stages at once, and print the summary
 	@echo "the report: report/index.html   what changed: dvc metrics diff   everything else: README.md"
 
 test: setup  ## run the tests in random order; the seed is printed, SEED=N repeats one
-	@python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(if $(SEED),--randomly-seed=$(SEED))
+	@python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations=15 --durations-min=5 $(if $(SEED),--randomly-seed=$(SEED))
 
 browser: setup  ## the report page in Chromium, this run's too; ADSHIFT_CHROMIUM=PATH names the browser
 	@ADSHIFT_BROWSER=required python -m pytest tests/browser

@@ -77,6 +77,10 @@ def described(name: str, path: Path) -> str:
     return f"{path.stem}.{function}: {old} -> {new}"
 
 
+def git(*command: str) -> str:
+    return subprocess.run(["git", *command], check=True, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
 def run(path: Path) -> None:
     """mutmut on one module, as its command does: in a process of its own, with the module's own tests if it has any."""
     shutil.rmtree(ROOT / "mutants", ignore_errors=True)
@@ -110,6 +114,7 @@ def record(path: Path, reasons: dict[str, str]) -> dict[str, Any]:
         "score_without_arguments": round(noticed / max(len(outcomes), 1), 4),
         "survivors": unargued,
         "equivalent": equivalent,
+        "commit": git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", "src") else ""),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
