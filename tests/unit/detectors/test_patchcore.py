@@ -290,8 +290,8 @@ def test_a_graph_makes_errors_in_maps_and_none_in_image_scores(metric: str, rewe
 def test_few_patches_are_searched_for_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     detector, images = fitted(features(8, 1), coreset=0.5, index="hnsw"), features(6, 2)
     met = []
-    settle = detector.neighbors.settle
-    monkeypatch.setattr(detector.neighbors, "settle", lambda *of: met.append(len(of[0])) or settle(*of))
+    exactly = detector.neighbors.search_exactly
+    monkeypatch.setattr(detector.neighbors, "search_exactly", lambda *of: met.append(len(of[0])) or exactly(*of))
     predict(detector, images, search_width=32)
     assert 0 < sum(met) < 0.3 * 6 * 256
 

@@ -100,10 +100,10 @@ def test_ruling_out_loses_nothing(panel: tuple[int, int], axes: int, k: int, mon
 def test_few_distances_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The point of the bounds: without them every query meets every row."""
     met = []
-    settle = exact._settle.py_func
-    counting = {**settle.__globals__, "rough": lambda a, b: met.append(1) or ((a - b) ** 2).sum()}
+    update = exact._update.py_func
+    counting = {**update.__globals__, "rough": lambda a, b: met.append(1) or ((a - b) ** 2).sum()}
     counting["insert"], counting["_near"] = exact.insert.py_func, exact._near.py_func
-    monkeypatch.setattr(exact, "_settle", type(settle)(settle.__code__, counting))
+    monkeypatch.setattr(exact, "_update", type(update)(update.__code__, counting))
     Neighbors(clustered(1003, 0)).search(clustered(50, 1), 3)
     assert 3 * 50 <= len(met) < 0.2 * 1003 * 50
 
@@ -163,13 +163,13 @@ def test_a_wider_search_misses_less() -> None:
 def test_settling_gives_what_an_exact_search_gives(found: int, threads: int) -> None:
     bank, asked = clustered(1003, 0), clustered(101, 1)
     index = Neighbors(bank)
-    settled = index.settle(asked, np.full((101, 4), found), threads=threads)
-    for one, other in zip(index.search(asked, 4), settled, strict=True):
+    exactly = index.search_exactly(asked, np.full((101, 4), found), threads=threads)
+    for one, other in zip(index.search(asked, 4), exactly, strict=True):
         np.testing.assert_array_equal(one, other)
     graph = Neighbors(bank, graph=hnsw_graph(bank, "euclidean"))
     rough = graph.search(asked, 4, width=4)
-    assert (rough[1] != settled[1]).any()
-    for one, other in zip(graph.settle(asked, rough[1], threads=threads), settled, strict=True):
+    assert (rough[1] != exactly[1]).any()
+    for one, other in zip(graph.search_exactly(asked, rough[1], threads=threads), exactly, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
