@@ -10,7 +10,8 @@ from ruamel.yaml import YAML
 import fake_run
 from adshift.evaluation.scenarios import SCENARIOS
 from adshift.project import offline
-from adshift.report import page, plots, tables
+from adshift.report import page, plots
+from adshift.report.results import collect
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = ROOT / ".dvc" / "plots"
@@ -18,7 +19,7 @@ TEMPLATES = ROOT / ".dvc" / "plots"
 
 @pytest.fixture
 def charts(run):
-    return plots.rows("sample", tables.collect("sample", fake_run.CLASSES, fake_run.METHODS, fake_run.RATIOS))
+    return plots.rows("sample", collect("sample", fake_run.CLASSES, fake_run.METHODS, fake_run.RATIOS))
 
 
 def texts(svg: str) -> list[tuple[str, float, float]]:
