@@ -191,6 +191,7 @@ def test_the_data_set_becomes_a_manifest(project: Project) -> None:
         (new / target).mkdir(parents=True)
         for path in (old / source).iterdir():
             path.rename(new / target / path.name.replace("_mask", ""))
+    before = (project.folder / "params.yaml").read_text()
     project.change(dataset__name="okay_broken", dataset__root="raw", classes=["dots"])
     project.run("adshift", "check")
     project.run("python", "stages/prepare.py")
@@ -200,6 +201,7 @@ def test_the_data_set_becomes_a_manifest(project: Project) -> None:
 
     (new / "marked/001.png").unlink()
     done = project.run("adshift", "check", ok=False)
+    (project.folder / "params.yaml").write_text(before)  # tests run in any order
     assert "raw/dots/broken/001.png: has no mask" in done.stderr
 
 
