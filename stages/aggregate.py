@@ -5,6 +5,8 @@ from pathlib import Path
 from adshift.project import params
 from adshift.project.stage import run
 from adshift.report import plots, tables
+from adshift.report.results import collect
+from adshift.report.table import write
 from adshift.runtime.files import output, write_json
 
 REFERENCE = Path("reference")
@@ -13,11 +15,11 @@ REFERENCE = Path("reference")
 def main() -> None:
     settings = params.load("dataset.name", "classes", "methods", "features.backbone", "ablation.ratios")
     dataset = settings.dataset.name
-    results = tables.collect(dataset, settings.classes, settings.methods, settings.ablation.ratios)
+    results = collect(dataset, settings.classes, settings.methods, settings.ablation.ratios)
     charts = plots.rows(dataset, results)
     printed = tables.all_tables(dataset, results, settings.features.backbone, REFERENCE)
     with output("metrics/tables") as folder:
-        tables.write(folder, [*printed, tables.differences(results)[1], tables.long(results)])
+        write(folder, [*printed, tables.differences(results)[1], tables.long(results)])
     with output("plots/curves") as folder:
         plots.write(folder, charts)
     write_json("metrics/summary.json", tables.summary(results))

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from adshift.project import params
 from adshift.project.stage import run
-from adshift.report import page, pictures, plots, tables
+from adshift.report import page, pictures, plots
+from adshift.report.results import collect
 from adshift.runtime.files import output, read_json
 from adshift.runtime.parallel import map_ordered
 from adshift.runtime.versions import IGNORED
@@ -19,9 +20,9 @@ def main() -> None:
         "ablation.ratios", "report"
     )  # fmt: skip
     dataset, classes, methods = settings.dataset.name, settings.classes, settings.methods
-    results = tables.collect(dataset, classes, methods, settings.ablation.ratios)
+    results = collect(dataset, classes, methods, settings.ablation.ratios)
     album = pictures.Album(
-        dataset, settings.features.resize, settings.features.crop, tables.thresholds(results),
+        dataset, settings.features.resize, settings.features.crop, results.thresholds(),
         palette=settings.report.colours, scaled=settings.report.scale,
     )  # fmt: skip
     shown = pictures.choose(dataset, classes, settings.report.rows)

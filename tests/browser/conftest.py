@@ -14,7 +14,8 @@ import pytest
 
 import fake_run
 from adshift.evaluation.scenarios import SCENARIOS
-from adshift.report import page, pictures, tables
+from adshift.report import page, pictures
+from adshift.report.results import Results, collect
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -68,7 +69,7 @@ class Built:
     """A page and the run that it was built from; paths of the run are relative to its folder."""
 
     path: Path
-    results: tables.Results
+    results: Results
     album: pictures.Album
 
 
@@ -81,8 +82,8 @@ def built(tmp_path_factory) -> Built:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         fake_run.make(20, 21, more=fake_run.HOSTILE)
-        results = tables.collect("sample", fake_run.CLASSES, fake_run.METHODS, fake_run.RATIOS)
-        album = pictures.Album("sample", 32, None, tables.thresholds(results))
+        results = collect("sample", fake_run.CLASSES, fake_run.METHODS, fake_run.RATIOS)
+        album = pictures.Album("sample", 32, None, results.thresholds())
         html = page.build(
             "sample", results, album, backbone="b", drift="synthetic", count=30, required=0.8,
             shown=pictures.choose("sample", fake_run.CLASSES, 4), reference=ROOT / "reference",

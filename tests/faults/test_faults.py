@@ -27,7 +27,7 @@ from adshift.evaluation import intervals
 from adshift.features.extract import embed
 from adshift.features.store import Features
 from adshift.project import repair
-from adshift.report.tables import read_csv
+from adshift.report.published import read_csv
 from adshift.runtime import checksums, files, signals
 from timing import END, fastest
 from tiny import ROOT, flip, write_tree

@@ -243,10 +243,12 @@ def _related(one: str, other: str) -> bool:
 
 
 def _concerns(dep: Any, key: str) -> bool:
-    """Whether a stage's dependency is on a parameter at, above or below `key`."""
+    """Whether a stage's dependency is on a parameter at, above or below `key`, or on params.yaml as a file."""
     from dvc.dependency.param import ParamsDependency
 
-    return isinstance(dep, ParamsDependency) and (not dep.params or any(_related(key, name) for name in dep.params))
+    if isinstance(dep, ParamsDependency):
+        return not dep.params or any(_related(key, name) for name in dep.params)
+    return str(dep) == "params.yaml"
 
 
 class Pipeline:

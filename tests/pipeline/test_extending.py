@@ -1,7 +1,9 @@
-"""CONTRIBUTING.md, followed to the letter: its method and its data set are added to a copy, and the stages run."""
+"""CONTRIBUTING.md, followed to the letter: all that it adds is added to a copy, and the stages run."""
 
+import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,27 +18,108 @@ PAGE = (ROOT / "CONTRIBUTING.md").read_text()
 IMAGES = {"train": 6, "val": 3, "test": 4}
 
 
-def blocks(kind: str) -> dict[str, str]:
-    """{path: text} of the page's blocks of a kind, without the indentation of the list that they stand in."""
-    found = re.findall(rf"(?ms)^( *)<!-- {kind}: (\S+) -->\n\1```\w+\n(.*?)^\1```", PAGE)
-    assert found, kind
-    return {path: re.sub(f"(?m)^{indent}", "", text) for indent, path, text in found}
+BLOCK = r"(?ms)^( *)<!-- (file|section|line|artifact|function|record): (\S+) -->\n\1```\w+\n(.*?)^\1```"
+FILES = {"method": 3, "data set": 2, "image metric": 1, "pixel metric": 1, "scenario": 1}  # touched, at most
+
+
+def blocks(text: str = PAGE) -> list[tuple[str, str, str]]:
+    """(kind, path, text) of the page's blocks, without the indentation of the list that they stand in."""
+    found = re.findall(BLOCK, text)
+    assert found
+    return [(kind, path, re.sub(f"(?m)^{indent}", "", inner)) for indent, kind, path, inner in found]
+
+
+def put(kind: str, path: Path, text: str) -> None:
+    """Do with a file what the page says of a block of this kind."""
+    before = path.read_text() if path.exists() else ""
+    after = {
+        "file": lambda: text,
+        "section": lambda: f"{before}\n{text}",
+        "line": lambda: re.sub(r"^DATASETS = \{\n", rf"\g<0>{text}", before, flags=re.MULTILINE),
+        "artifact": lambda: before.replace("\nartifacts:\n", f"\nartifacts:\n{text}"),
+        "function": lambda: before.replace("\nMETRICS = (\n", f"\n{text}\n\nMETRICS = (\n"),
+        "record": lambda: re.sub(r"(?ms)^((?:METRICS|SCENARIOS) = \(\n.*?)^\)", rf"\g<1>{text})", before, count=1),
+    }[kind]()
+    assert after != before
+    path.write_text(after)
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A copy of the project to which all that the page says is added, and nothing else."""
     project = Project(tmp_path_factory.mktemp("project"), threads=1).copy()
-    folder = project.folder
-    for path, text in blocks("file").items():
-        (folder / path).write_text(text)
-    for path, text in blocks("section").items():
-        (folder / path).write_text((folder / path).read_text() + "\n" + text)
-    for path, text in blocks("line").items():
-        before = (folder / path).read_text()
-        (folder / path).write_text(re.sub(r"^(REGISTRY|DATASETS) = \{\n", r"\g<0>" + text, before, flags=re.MULTILINE))
-        assert (folder / path).read_text() != before
+    for kind, path, text in blocks():
+        put(kind, project.folder / path, text)
+    changed = {line[3:] for line in project.git("status", "--porcelain", "--untracked-files=all").splitlines()}
+    assert changed == {path for _, path, _ in blocks()}
     return project
+
+
+@pytest.mark.parametrize("what", FILES)
+def test_an_addition_touches_few_files(what: str) -> None:
+    [section] = re.findall(rf"(?ms)^## Add an? {what}\n(.*?)^## ", PAGE)
+    assert len({path for _, path, _ in blocks(section)}) == FILES[what]
+
+
+@pytest.fixture(scope="module")
+def evaluated(project: Project, study: Path) -> Path:
+    """Scores of a tiny study, and what the stages after them write with the metrics and the scenario of the page."""
+    folder = project.folder.with_name(f"{project.folder.name}-evaluated")
+    for part in ("src", "stages", "reference", ".dvc/plots"):
+        shutil.copytree(project.folder / part, folder / part)
+    for part in ("data", "photos"):
+        shutil.copytree(study / part, folder / part)
+    shutil.copy(study / "params.yaml", folder)
+    copy = Project(folder, threads=1)
+    for stage in ("calibrate", "evaluate", "aggregate", "report"):
+        if stage == "aggregate":
+            for method in ("patchcore", "padim_diagonal"):
+                copy.run("python", "stages/evaluate_pixels.py", "--method", method)
+        copy.run("python", f"stages/{stage}.py")
+    return folder
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_the_metrics_are_in_the_tables_and_on_the_page(evaluated: Path) -> None:
+    found = {(*list(row.values())[:4],): row for row in rows(evaluated / "metrics/tables/results.csv")}
+    for (method, scenario, name, metric), row in found.items():
+        if metric == "balanced_accuracy":
+            recall, specificity = (
+                float(found[method, scenario, name, one]["value"]) for one in ("recall", "specificity")
+            )
+            assert float(row["value"]) == pytest.approx((recall + specificity) / 2, abs=1e-5)
+            assert float(row["value_low"]) <= float(row["value"]) <= float(row["value_high"])
+        if metric == "pixel_recall_at_one_percent":
+            assert 0 <= float(row["value"]) <= 1 and not row["value_low"]
+    assert {"balanced_accuracy", "pixel_recall_at_one_percent"} < {key[-1] for key in found}
+    differences = rows(evaluated / "metrics/tables/differences_all.csv")
+    assert "balanced_accuracy" in {row["metric"] for row in differences}
+    page = (evaluated / "report/index.html").read_text()
+    assert all(f"<th>{label}</th>" in page for label in ("balanced accuracy", "pixel recall at 1 % false alarms"))
+
+
+def test_the_scenario_is_in_the_tables_the_charts_and_on_the_page(evaluated: Path) -> None:
+    name, label = "shift_old_threshold", "Shift, refit, old threshold"
+    tables = evaluated / "metrics/tables"
+    for path in (tables / "results.csv", tables / "table5_shift_decisions.csv", tables / "table4_shift_ranking.csv",
+                 evaluated / "plots/curves/scenarios.csv", evaluated / "plots/curves/roc.csv"):  # fmt: skip
+        assert name in {row["scenario"] for row in rows(path)}, path.name
+    assert f"| {label} |" in (tables / "table5_shift_decisions.md").read_text()
+    assert name in read_json(evaluated / "metrics/summary.json")["patchcore"]
+    page = (evaluated / "report/index.html").read_text()
+    assert page.count(label) > 4 and "After drift, a refit and clean validation images" in page
+    chosen = read_json(evaluated / "data/thresholds/mvtec/patchcore.json")["dots"]
+    assert chosen[name] != chosen["shift_full_adaptation"]
+
+
+def test_the_docs_follow_by_a_command(project: Project) -> None:
+    project.run("python", "docs/records.py")
+    text = (project.folder / "docs/metrics.md").read_text()
+    assert "| `balanced_accuracy` |" in text and "| `pixel_recall_at_one_percent` |" in text
+    assert "| `shift_old_threshold` | Shift, refit, old threshold | shifted | clean validation | shifted test |" in text
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +191,7 @@ def test_the_data_set_becomes_a_manifest(project: Project) -> None:
         (new / target).mkdir(parents=True)
         for path in (old / source).iterdir():
             path.rename(new / target / path.name.replace("_mask", ""))
+    before = (project.folder / "params.yaml").read_text()
     project.change(dataset__name="okay_broken", dataset__root="raw", classes=["dots"])
     project.run("adshift", "check")
     project.run("python", "stages/prepare.py")
@@ -117,6 +201,7 @@ def test_the_data_set_becomes_a_manifest(project: Project) -> None:
 
     (new / "marked/001.png").unlink()
     done = project.run("adshift", "check", ok=False)
+    (project.folder / "params.yaml").write_text(before)  # tests run in any order
     assert "raw/dots/broken/001.png: has no mask" in done.stderr
 
 

@@ -16,8 +16,11 @@ from adshift.detectors import registry
 from adshift.errors import AdshiftError
 from adshift.evaluation.scenarios import SCENARIOS
 from adshift.project import params
-from adshift.report import compare, page, payload, pictures, plots, tables
-from adshift.report.tables import MACRO
+from adshift.report import compare, page, payload, pictures, plots, published, tables
+from adshift.report.labels import MACRO
+from adshift.report.results import Results
+from adshift.report.results import collect as collect_results
+from adshift.report.table import Table, write
 from adshift.studies import declare, results
 from fake_run import measured, texts
 from layouts import write_real_iad, write_tiles
@@ -48,11 +51,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def collect() -> tables.Results:
-    return tables.collect("sample", FEW, fake_run.METHODS, fake_run.RATIOS)
+def collect() -> Results:
+    return collect_results("sample", FEW, fake_run.METHODS, fake_run.RATIOS)
 
 
-def by_class(table: tables.Table, **where: str) -> dict[str, list[dict[str, str]]]:
+def by_class(table: Table, **where: str) -> dict[str, list[dict[str, str]]]:
     """Rows of a table's CSV."""
     found: dict[str, list[dict[str, str]]] = {}
     for row in csv.DictReader(table.csv().splitlines()):
@@ -76,7 +79,7 @@ def test_tables_keep_the_mean_and_the_class_apart(run: Path) -> None:
     expected = {name: 1 - place / 10 for place, name in enumerate(FEW)} | {MACRO: 0.75}
     assert {name: float(row["value"]) for name, [row] in long.items()} == pytest.approx(expected)
     assert tables.summary(found)["padim"]["clean"]["image_f1"] == 0.75
-    assert {name for _, name, _ in tables.thresholds(found)} == {*FEW}
+    assert {name for _, name, _ in found.thresholds()} == {*FEW}
     for table in tables.all_tables("sample", found, "resnet50", Path("reference")):
         if "class" in table.columns and table.name not in ("table1_splits", "differences"):
             rows = by_class(table)
@@ -87,7 +90,7 @@ def test_tables_keep_the_mean_and_the_class_apart(run: Path) -> None:
 
 def test_the_page_and_its_data_have_every_class(run: Path) -> None:
     found = collect()
-    album = pictures.Album("sample", 32, None, tables.thresholds(found))
+    album = pictures.Album("sample", 32, None, found.thresholds())
     shown = pictures.choose("sample", FEW, 4)
     data = json.loads(json.dumps(payload.build(found, album, shown, 12)))
     assert data["classes"] == [*data["images"]] == [*FEW]
@@ -117,7 +120,7 @@ def test_charts_have_every_class_and_scenarios_the_mean_alone(run: Path) -> None
 
 
 def test_runs_are_compared_by_the_mean(run: Path) -> None:
-    tables.write(run / "here", [tables.long(collect())])
+    write(run / "here", [tables.long(collect())])
     assert compare.read(run / "here", "clean").methods["padim"]["image_f1"].value == 0.75
 
 
@@ -135,9 +138,9 @@ def test_a_study_takes_neither_a_class_for_the_mean_nor_for_a_scenario(monkeypat
 
 
 def test_results_of_an_earlier_version_are_read_as_they_were_meant() -> None:
-    old = tables.with_means(measured(0.5, ("nut", "macro")))
+    old = published.with_means(measured(0.5, ("nut", "macro")))
     assert {row["class"] for row in old} == {"nut", MACRO}
-    new = tables.with_means(measured(0.5, ("macro", MACRO)))
+    new = published.with_means(measured(0.5, ("macro", MACRO)))
     assert {row["class"] for row in new} == {"macro", MACRO}
 
 

@@ -101,6 +101,8 @@ class Cfa(Detector):
     """
 
     name = "cfa"
+    label = "CFA"
+    artifact = "CFA: features pulled towards a memory bank"
     settings: Fit
 
     def fit(self, features: Features, generator: np.random.Generator) -> None:

@@ -33,6 +33,8 @@ class Padim(FullGaussians):
     """A Gaussian a position over randomly chosen channels; the score is the Mahalanobis distance."""
 
     name = "padim"
+    label = "PaDiM"
+    artifact = "PaDiM: a Gaussian a position"
 
     @torch_threads(1)  # sums in another order would change the model's bytes
     def fit(self, features: Features, generator: np.random.Generator) -> None:

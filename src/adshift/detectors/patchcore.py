@@ -49,6 +49,8 @@ class PatchCore(MemoryBank):
     """The bank as it is."""
 
     name = "patchcore"
+    label = "PatchCore"
+    artifact = "PatchCore: distance to a memory bank of normal patches"
     settings: Fit
 
     def _link(self) -> None:

@@ -21,8 +21,9 @@ from adshift.detectors import registry
 from adshift.errors import AdshiftError
 from adshift.evaluation.settings import Ablation, Calibrate, Evaluate
 from adshift.features.settings import Features
+from adshift.report.settings import Report
 from adshift.runtime.files import read_json, write_json
-from adshift.runtime.settings import Count, Number, Section, Several
+from adshift.runtime.settings import Several
 
 FILE = Path("params.yaml")
 SETTINGS = Path("data/settings")  # where the stage `check` writes sections that are dependencies as files
@@ -48,14 +49,6 @@ def _name(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_name)]
-
-
-class Report(Section):
-    rows: Annotated[Count, Field(le=100)]
-    pictures: Annotated[Count, Field(le=100_000)]
-    required: Annotated[Number, Field(gt=0, lt=1)]
-    colours: Literal["cubehelix", "jet"]
-    scale: Literal["class", "image"]
 
 
 SECTIONS: dict[str, Any] = {

@@ -27,6 +27,16 @@ def features_path(dataset: str, name: str, domain: str) -> Path:
     return Path("data/features") / domain / dataset / name
 
 
+def evaluation_path(dataset: str) -> Path:
+    """Where the evaluations of a data set lie."""
+    return Path("data/evaluation") / dataset
+
+
+def timings_path(dataset: str, stage: str, item: str) -> Path:
+    """Where it says how long an item of a stage took."""
+    return Path("timings") / dataset / stage / f"{item}.json"
+
+
 def split_path(dataset: str, name: str) -> Path:
     """Where the split of a class lies."""
     return Path("data/split") / dataset / f"{name}.csv"

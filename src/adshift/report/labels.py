@@ -1,7 +1,8 @@
-"""What a reader sees for the keys of tables: the labels of metrics and scenarios, and of what has no record."""
+"""What a reader sees for the keys of tables; a metric, scenario or method says it in its own record."""
 
 from typing import Any
 
+from adshift.detectors.registry import REGISTRY, detector_class
 from adshift.evaluation import scenarios
 from adshift.evaluation.metrics import registry
 
@@ -9,20 +10,13 @@ MACRO = "(mean)"  # stands for a class in tables: the mean of all. No class can 
 ON_TEST = "_on_test"  # ends the name of a metric whose threshold was chosen on the test images themselves
 
 LABELS = {
-    "patchcore": "PatchCore",
-    "patchcore_pq": "PatchCore, quantized",
-    "padim": "PaDiM",
-    "padim_streaming": "PaDiM, streaming",
-    "padim_diagonal": "PaDiM, diagonal",
-    "paste": "PaSTe",
-    "stfpm": "STFPM",
-    "cfa": "CFA",
+    MACRO: "mean of classes",
+    "fpr": "false-positive rate",
+    # Methods that others published figures of.
     "anogan": "AnoGAN",
     "ae_ssim": "AE-SSIM",
     "cutpaste": "CutPaste",
     "draem": "DRAEM",
-    MACRO: "mean of classes",
-    "fpr": "false-positive rate",
 }
 
 
@@ -34,4 +28,6 @@ def label(key: Any) -> str:
         return f"{metric.label} ({metric.on_test})" if key.endswith(ON_TEST) else metric.label
     if key in scenarios.BY_NAME:
         return scenarios.BY_NAME[key].label
+    if key in REGISTRY:
+        return str(detector_class(key).label)
     return LABELS.get(key, key.replace("_", " "))

@@ -20,7 +20,8 @@ from adshift.project.paths import DOMAINS
 from adshift.report import payload, pictures, plots, tables
 from adshift.report.labels import MACRO, label
 from adshift.report.pictures import Album
-from adshift.report.tables import Estimate, Results
+from adshift.report.results import THRESHOLDED, Results
+from adshift.report.table import Estimate
 from adshift.runtime.parallel import map_ordered
 
 TEMPLATE, STYLE, SCRIPT = (Path(__file__).with_name(f"page.{kind}") for kind in ("html", "css", "js"))
@@ -86,14 +87,12 @@ def judgements(results: Results, required: float) -> dict[str, dict[str, dict[st
 
     def of(method: str, name: str, scenario: str) -> Judgement:
         figures = tuple(results.estimate(method, scenario, name, metric) for metric in DEMANDED)
-        counts = [results.values[method, scenario, one] for one in (results.classes if name == MACRO else (name,))]
-        images = min(sum(one[a] + one[b] for one in counts) for a, b in (("tn", "fp"), ("fn", "tp")))
+        counts = [results.counts(method, scenario, one) for one in (results.classes if name == MACRO else (name,))]
+        images = min(sum(one.tn + one.fp for one in counts), sum(one.fn + one.tp for one in counts))
         return Judgement(judge(figures, images if results.on == "val" else 0, required), figures)
 
     return {
-        method: {
-            name: {scenario: of(method, name, scenario) for scenario in JUDGED} for name in (*results.classes, MACRO)
-        }
+        method: {name: {scenario: of(method, name, scenario) for scenario in JUDGED} for name in results.names}
         for method in results.methods
     }
 
@@ -221,12 +220,12 @@ def build(
         advice={method: {name: advice(found) for name, found in names.items()} for method, names in judged.items()},
         advice_texts=ADVICE,
         leaders={name: {scenario: leaders(results, scenario, name) for scenario in JUDGED}
-                 for name in (*results.classes, MACRO)},
+                 for name in results.names},
         required=required,
         enough=enough(required),
         costs={method: costs(results, method) for method in results.methods},
         printed=tables.all_tables(dataset, results, backbone, reference),
-        upper_bound=results.note(tables.THRESHOLDED),
+        upper_bound=results.note(THRESHOLDED),
         charts={name: Markup(drawn) for name, drawn in charts.items()},
         run=run,
         ignored=ignored or {},

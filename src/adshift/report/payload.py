@@ -23,7 +23,7 @@ from adshift.project.paths import DOMAINS
 from adshift.report import pictures
 from adshift.report.labels import label
 from adshift.report.pictures import Album, Shown
-from adshift.report.tables import Results
+from adshift.report.results import Results
 
 SIDE = 256  # pixels at most, of a stored picture
 # Metrics that the page's script computes at any threshold.
@@ -151,8 +151,8 @@ def _cell(results: Results, album: Album, method: str, scenario: Scenario, name:
     found = album.predictions(method, name, scenario, scenario.test)
     scale = album.scale(method, name, scenario)
     threshold = album.thresholds[method, name, scenario.name]
-    counts = results.values[method, scenario.name, name]
-    if int(decide(found.scores, threshold).sum()) != counts["tp"] + counts["fp"]:
+    counts = results.counts(method, scenario.name, name)
+    if int(decide(found.scores, threshold).sum()) != counts.tp + counts.fp:
         what = f"scores of {method} on {name} ({scenario.name}) are others than those that were evaluated"
         raise AdshiftError(what, "run `dvc repro evaluate report`")
     return {

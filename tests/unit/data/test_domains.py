@@ -92,8 +92,8 @@ def test_every_domain_has_its_own_images_and_its_own_split(project: Project) -> 
             assert set(manifest.anomalous(split_file.names_of(roles, part))) == kinds
         defects = split_file.names_of(roles, "val")
         assert sum("/good/" not in name for name in defects) == 7  # floor(0.3 * 24), of this domain's own
-    rows = tables.splits("magnetic_tile", ["tile"], "b", Path("reference")).rows
-    assert [row[:2] for row in rows] == [("tile", "clean"), ("tile", "shift")]
+    frame = tables.splits("magnetic_tile", ["tile"], "b", Path("reference")).frame
+    assert frame[["class", "domain"]].values.tolist() == [["tile", "clean"], ["tile", "shift"]]
 
     for domain, found in items.items():  # features as embed stores them, a domain's images alone
         folder = features_path("magnetic_tile", "tile", domain)

@@ -239,7 +239,10 @@ def test_every_method_is_listed_as_an_artifact() -> None:
     assert sorted(entry["path"] for entry in listed.values()) == sorted(
         f"models/${{dataset.name}}/{method}" for method in registry.REGISTRY
     )
-    assert all(entry["type"] == "model" and entry["desc"] and entry["labels"] for entry in listed.values())
+    assert all(entry["type"] == "model" and entry["labels"] for entry in listed.values())
+    texts = {entry["path"].rpartition("/")[2]: entry["desc"] for entry in listed.values()}
+    every = "; a model a class and domain, and one for all classes"
+    assert texts == {method: registry.detector_class(method).artifact + every for method in registry.REGISTRY}
 
 
 def test_the_card_names_the_code_and_the_versions_that_were_ignored(

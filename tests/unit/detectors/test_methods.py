@@ -14,7 +14,7 @@ import budgets
 from adshift.detectors import registry
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
-from adshift.report.labels import LABELS
+from adshift.report.labels import label
 from tiny import ROOT
 
 CODE = """
@@ -73,7 +73,9 @@ def test_names_agree(shipped: dict, method: str) -> None:
     assert registry.schema(method)(
         **{key: tuple(v) if isinstance(v, list) else v for key, v in shipped[method].items()}
     )
-    assert method in LABELS
+    detector = registry.detector_class(method)
+    assert detector.label and detector.artifact and detector.licence
+    assert label(method) == detector.label
     assert "layers" in registry.schemas(method)["fit"].model_fields  # checks.py looks at them
 
 

@@ -11,6 +11,9 @@ import pytest
 import fake_run
 from adshift.errors import AdshiftError
 from adshift.report import compare, plots, tables
+from adshift.report.labels import MACRO
+from adshift.report.results import collect
+from adshift.report.table import write
 from fake_run import texts
 from tiny import ROOT
 
@@ -20,22 +23,23 @@ REFERENCE = ROOT / "reference"
 @pytest.fixture
 def folders(run: Path) -> list[Path]:
     """A project with its tables, and a folder of results as an earlier version wrote them."""
-    results = tables.collect("sample", fake_run.CLASSES, fake_run.METHODS, fake_run.RATIOS)
-    tables.write(run / "here/metrics/tables", [tables.long(results)])
+    results = collect("sample", fake_run.CLASSES, fake_run.METHODS, fake_run.RATIOS)
+    write(run / "here/metrics/tables", [tables.long(results)])
     with (run / "here/metrics/tables/results.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["method"] == "padim" and row["metric"] != "aupimo"]
     (run / "old").mkdir()
     with (run / "old/results.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, ["method", "scenario", "class", "metric", "value"], extrasaction="ignore")
         table.writeheader()
-        table.writerows({**row, "class": row["class"].replace(tables.MACRO, "macro")} for row in rows)
+        table.writerows({**row, "class": row["class"].replace(MACRO, "macro")} for row in rows)
     return [run / "here", run / "old"]
 
 
 def test_each_run_and_method_has_a_row_and_the_published_ones_follow(folders: list[Path]) -> None:
     table = compare.table([compare.read(folder, "clean") for folder in folders], REFERENCE)
-    assert [row[:2] for row in table.rows[:3]] == [("here", "patchcore"), ("here", "padim"), ("old", "padim")]
-    assert len(table.rows) == 3 + 6
+    first = table.frame[["data", "method"]].values.tolist()
+    assert first[:3] == [["here", "patchcore"], ["here", "padim"], ["old", "padim"]]
+    assert len(first) == 3 + 6
     rows = list(csv.DictReader(table.csv().splitlines()))
     assert rows[1]["image_f1"] == rows[2]["image_f1"] and rows[1]["image_f1_low"] and not rows[2]["image_f1_low"]
     assert (rows[1]["aupimo"], rows[2]["aupimo"]) == ("0.4", "")

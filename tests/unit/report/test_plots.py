@@ -9,7 +9,8 @@ from ruamel.yaml import YAML
 import fake_run
 from adshift.evaluation.scenarios import SCENARIOS
 from adshift.project import offline
-from adshift.report import page, plots, tables
+from adshift.report import page, plots
+from adshift.report.results import collect
 from fake_run import texts
 
 ROOT = Path(__file__).parents[3]
@@ -18,7 +19,7 @@ TEMPLATES = ROOT / ".dvc" / "plots"
 
 @pytest.fixture
 def charts(run):
-    return plots.rows("sample", tables.collect("sample", fake_run.CLASSES, fake_run.METHODS, fake_run.RATIOS))
+    return plots.rows("sample", collect("sample", fake_run.CLASSES, fake_run.METHODS, fake_run.RATIOS))
 
 
 def test_every_chart_has_rows_with_its_columns_and_a_template(charts, run):

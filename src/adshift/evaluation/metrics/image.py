@@ -18,28 +18,31 @@ from adshift.evaluation.metrics.counts import (
     RECALL,
     SPECIFICITY,
     Counts,
-    Rate,
 )
-from adshift.evaluation.metrics.metric import Measured, Metric, Place, check
+from adshift.evaluation.metrics.metric import Measured, Metric, check
 from adshift.evaluation.metrics.ranking import Ranked
 from adshift.evaluation.metrics.resampled import ResampledRanks
 
-
-def _at_threshold(name: str, label: str, rate: Rate, *places: Place, **more: str) -> Metric:
-    return Metric(name, label, "image", rate, ("threshold",), places=places, **more)  # type: ignore[arg-type]
-
-
 METRICS = (
     Metric("image_auroc", "image AUROC", "image", Ranked.auroc, ("normal", "defects"), resampled=ResampledRanks.auroc,
-           places=("page", "summary", "chart", "differences", "ablation", "runs")),
+           places=("page", "summary", "chart", "differences", "ablation", "runs"),
+           description="Probability that a defective image scores higher than a normal one; ties count one half."),
     Metric("image_auprc", "image AUPRC", "image", Ranked.auprc, resampled=ResampledRanks.auprc,
-           places=("page", "ablation")),
-    _at_threshold("image_f1", "image F1", F1, "page", "summary", "chart", "differences", "ablation", "runs",
-                  short="F1", on_test="upper bound, threshold chosen on test"),
-    _at_threshold("accuracy", "accuracy", ACCURACY, "page", "ablation"),
-    _at_threshold("precision", "precision", PRECISION),
-    _at_threshold("recall", "recall", RECALL, "page", "chart"),
-    _at_threshold("specificity", "specificity", SPECIFICITY, "page", "summary", "chart", "differences"),
+           places=("page", "ablation"),
+           description="Average precision over the ranking, without interpolation."),
+    Metric("image_f1", "image F1", "image", F1, ("threshold",), short="F1",
+           places=("page", "summary", "chart", "differences", "ablation", "runs"),
+           on_test="upper bound, threshold chosen on test",
+           description="Harmonic mean of precision and recall at the calibrated threshold."),
+    Metric("accuracy", "accuracy", "image", ACCURACY, ("threshold",), places=("page", "ablation"),
+           description="Share of images that are called what they are."),
+    Metric("precision", "precision", "image", PRECISION, ("threshold",), places=(),
+           description="Share of defective images among those called anomalous."),
+    Metric("recall", "recall", "image", RECALL, ("threshold",), places=("page", "chart"),
+           description="Share of the defective images that are called anomalous."),
+    Metric("specificity", "specificity", "image", SPECIFICITY, ("threshold",),
+           places=("page", "summary", "chart", "differences"),
+           description="Share of the normal images that are called normal."),
     Metric("image_best_f1_upper_bound", "image best F1 (upper bound)", "image", lambda ranked: ranked.best_f1()[0],
            places=(), description="F1 at the threshold that is best on the test images themselves. Nobody can know it "
                                   "beforehand."),

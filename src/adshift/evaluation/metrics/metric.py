@@ -32,7 +32,7 @@ class Metric:
             runs.
         short: label where the level is clear; empty for `label`.
         on_test: said of it where the threshold was chosen on the test images.
-        description: for the page's section on how to read it; empty for none.
+        description: what it is, a sentence, for the page and docs/metrics.md.
     """
 
     name: str

@@ -37,18 +37,22 @@ class Pixels(NamedTuple):
 
 METRICS = (
     Metric("pixel_auroc", "pixel AUROC", "pixel", lambda pixels: pixels.ranked.auroc(), ("normal", "masks"),
-           places=("page", "summary", "chart", "runs")),
-    Metric("pixel_auprc", "pixel AUPRC", "pixel", lambda pixels: pixels.ranked.auprc()),
+           places=("page", "summary", "chart", "runs"),
+           description="Probability that a defective pixel scores higher than a normal one."),
+    Metric("pixel_auprc", "pixel AUPRC", "pixel", lambda pixels: pixels.ranked.auprc(),
+           description="Average precision over the ranking of pixels."),
     Metric("pixel_best_f1_upper_bound", "pixel best F1 (upper bound)", "pixel",
-           lambda pixels: pixels.ranked.best_f1()[0], places=("runs",)),
+           lambda pixels: pixels.ranked.best_f1()[0], places=("runs",),
+           description="F1 of pixels at the threshold that is best on the test images themselves."),
     Metric("pro", "PRO", "pixel", lambda pixels: pro(pixels.ranked, pixels.maps, pixels.masks, pixels.pro_limit),
            places=("page", "summary", "chart", "runs"),
-           description="Mean share of each defect region that is found, averaged over pixel false-positive rates up "
-                       "to the limit."),
+           description="Per-region overlap: mean share of each defect region that is found, averaged over pixel "
+                       "false-positive rates up to the limit (`evaluate.pro_limit`). Regions are 8-connected."),
     Metric("aupimo", "AUPIMO", "pixel", lambda pixels: pimo(pixels.maps, pixels.masks, pixels.normal),
            ("normal", "masks"), places=("page", "runs"),
-           description="Mean share of each image's defect that is found at false-positive rates between 0.00001 and "
-                       "0.0001 (log scale) on normal images: what a map shows before it ever raises a false alarm."),
+           description="Per-image overlap: mean share of each image's defect that is found at false-positive rates "
+                       "between 0.00001 and 0.0001 (log scale) on normal images: what a map shows before it ever "
+                       "raises a false alarm."),
 )  # fmt: skip
 
 
