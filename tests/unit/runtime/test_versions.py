@@ -69,7 +69,9 @@ def test_nothing_is_computed_with_another_version(
         if not refused:
             run(lambda script=script: ran.append(script), watched=False)
             continue
-        with pytest.raises(SystemExit, match=r"numpy: recorded 1.0, installed 1.1(?s:.)*`adshift repro` records the installed"):
+        with pytest.raises(
+            SystemExit, match=r"numpy: recorded 1.0, installed 1.1(?s:.)*`adshift repro` records the installed"
+        ):
             run(lambda: ran.append("fit"), watched=False)
     assert ran == ["table", "adshift"]
     versions.check("methods/nearest")
