@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from adshift.data.image_files import images
+from adshift.data.images import sha256
 from adshift.deploy import recalibration
 from adshift.deploy.drift import DEFECTS, look
 from adshift.deploy.recalibration import CONFORMAL, reference_path, threshold_path
@@ -46,6 +47,10 @@ def recalibrate(
     if target_fpr is None and (anomalous is None or old.rule not in ("f1_grid", "f1_exact")):
         target_fpr = TARGET_FPR
     good, bad = (images([place]) if place is not None else [] for place in (normal, anomalous))
+    twins = {sha256(path): path for path in good} if bad else {}
+    for path in bad:
+        if twin := twins.get(sha256(path)):
+            raise AdshiftError(f"{path}: is given as normal too, as {twin}", "take one of the two out")
     if target_fpr is not None:
         recalibration.enough(len(good), target_fpr)  # told before the model is loaded
 

@@ -114,7 +114,7 @@ def export(
         from adshift.deploy.export import int8
 
         assert calibrate  # `_check` saw to it
-        normal = int8.images(calibrate, detector.spec["preprocessing"])
+        normal = int8.images(calibrate, detector.spec)
         model, metadata["calibration_images"] = int8.quantized(model, normal, pixels, layout), str(len(normal))
     if dtype == "float16":
         files.halve(model)

@@ -27,8 +27,11 @@ DAMPING = 0.01  # of the inputs' mean square, added to each channel's: none make
 RIDGE = 1e-3  # of each channel's variance: keeps the linear map near the identity
 
 
-def images(folder: Path, preprocessing: Mapping[str, Any]) -> np.ndarray:
-    """At most MOST images of a folder, evenly spread over their names: (N, S, S, 3) uint8.
+def images(folder: Path, spec: Mapping[str, Any]) -> np.ndarray:
+    """At most MOST images of a folder, evenly spread over their names, as `spec` brings them to the network.
+
+    Returns:
+        (N, S, S, 3) uint8.
 
     Raises:
         AdshiftError: there is none, or one cannot be read.
@@ -40,7 +43,8 @@ def images(folder: Path, preprocessing: Mapping[str, Any]) -> np.ndarray:
         raise AdshiftError(f"{folder}: no image to calibrate with", "name a folder of normal images")
     files = image_files.images([str(folder)])
     chosen = [files[index] for index in np.unique(np.linspace(0, len(files) - 1, MOST).astype(int))]
-    return np.stack([fit(read_image(file), preprocessing["resize"], preprocessing["crop"]) for file in chosen])
+    preprocessing, bits = spec["preprocessing"], spec.get("bits", 16)
+    return np.stack([fit(read_image(file, bits), preprocessing["resize"], preprocessing["crop"]) for file in chosen])
 
 
 def quantized(model: onnx.ModelProto, normal: np.ndarray, pixels: str, layout: str) -> onnx.ModelProto:

@@ -3,7 +3,7 @@
 Notation: N images, H x W pixels. Memory: one copy of the maps, and 8 bytes for each anomalous pixel.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -59,13 +59,16 @@ class PixelMetrics:
 
 
 def pixel_metrics(
-    maps: np.ndarray, masks: np.ndarray, pro_limit: float, anomalous: np.ndarray | None = None
+    maps: np.ndarray | Sequence[np.ndarray],
+    masks: np.ndarray | Sequence[np.ndarray],
+    pro_limit: float,
+    anomalous: np.ndarray | None = None,
 ) -> PixelMetrics:
     """AUROC, AUPRC, best F1 and PRO over all pixels of all images, and AUPIMO.
 
     Args:
-        maps: (N, H, W) float32 raw scores, the larger the more anomalous.
-        masks: (N, H, W) bool, the truth.
+        maps: (N, H, W) float32 raw scores, the larger the more anomalous; a list where images have sizes of their own.
+        masks: (N, H, W) bool, the truth, or a list of masks as large as the maps.
         pro_limit: false-positive rate to integrate PRO to, in (0, 1].
         anomalous: (N,) bool, the images that are not normal, a defect without a pixel among them; those with a mask
             if not given.
@@ -73,16 +76,17 @@ def pixel_metrics(
     Raises:
         ValueError: other shapes or types, a score that is not finite, or a limit out of range.
     """
-    maps, masks = np.asarray(maps), np.asarray(masks)
-    if maps.ndim != 3:
-        raise ValueError(f"maps {maps.shape}: expected (N, H, W)")
+    if any(np.ndim(one) != 2 for one in maps):
+        raise ValueError("maps: expected (N, H, W)")
+    if [one.shape for one in maps] != [one.shape for one in masks]:
+        raise ValueError("masks of other shapes than the maps: expected bool, alike")
     if not 0.0 < pro_limit <= 1.0:
         raise ValueError(f"pro_limit is {pro_limit}: expected a false-positive rate in (0, 1]")
-    marked = np.asarray(masks.any(axis=(1, 2)))
+    marked = np.array([mask.any() for mask in masks])
     normal = ~(marked if anomalous is None else np.asarray(anomalous))
     if normal.shape != marked.shape or (marked & normal).any():
         raise ValueError("an image with a mask is said to be normal, or the labels are of other images")
-    ranked = Ranked.of(maps, masks)
+    ranked = Ranked.of(_flat(maps), _flat(masks))
     return PixelMetrics(
         auroc=ranked.auroc(),
         auprc=ranked.auprc(),
@@ -91,3 +95,8 @@ def pixel_metrics(
         pro_limit=float(pro_limit),
         aupimo=pimo(maps, masks, normal),
     )
+
+
+def _flat(images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+    """All pixels; a list's copied."""
+    return images if isinstance(images, np.ndarray) else np.concatenate([one.ravel() for one in images])
