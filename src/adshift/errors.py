@@ -25,7 +25,7 @@ class AdshiftWarning(UserWarning):
 
 def warn(text: str) -> None:
     """Warn with `AdshiftWarning`; on a command line it is one line on standard error (`warnings_shown`)."""
-    warnings.warn(text, AdshiftWarning, stacklevel=3)
+    warnings.warn_explicit(text, AdshiftWarning, __file__, 0)  # no registry: every warning is shown
 
 
 @contextmanager

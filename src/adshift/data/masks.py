@@ -8,10 +8,9 @@ from PIL import Image
 
 LABELS = 32  # masks whose values are all smaller hold numbers that name kinds of defects, not brightness
 SOFT = 3  # pixels from a region's border within which a soft edge rises
-# Of the brightest value, in a mask with soft edges. A JPEG of quality 75 has values up to 0.18 beside a defect, one of
-# quality 50 up to 0.33: tried with 60 drawn shapes each.
-FLOOR = 0.25  # below it nothing is marked
-PEAK = 0.375  # a region's brightest value reaches it, or the region is an artefact of the compression
+# In a mask with soft edges, a region's brightest value reaches this share of the mask's, or it is an artefact of the
+# compression: a JPEG of quality 75 has values up to 0.18 beside a defect, one of quality 50 up to 0.33 (60 drawn shapes).
+PEAK = 0.375
 CONNECTED = np.ones((3, 3), bool)
 
 
@@ -34,7 +33,7 @@ def marked(values: np.ndarray, *, lossy: bool) -> np.ndarray:
         return above
     from scipy import ndimage
 
-    regions, count = ndimage.label(values >= FLOOR * peak, CONNECTED)
+    regions, count = ndimage.label(values >= PEAK / 2 * peak, CONNECTED)
     peaks = np.zeros(count + 1)
     np.maximum.at(peaks, regions.ravel(), values.ravel())
     limits = np.where(peaks >= PEAK * peak, peaks / 2, np.inf)

@@ -4,7 +4,6 @@ A model directory holds threshold.json and reference.npz, the normal validation 
 recalibration adds threshold-NAME.json and reference-NAME.npz, the normal images that it was given, and changes neither.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from adshift.evaluation import threshold_file
 from adshift.evaluation.calibration import decide
 from adshift.evaluation.threshold_file import Recalibration
 from adshift.runtime.checksums import MODEL_REMEDY
+from adshift.runtime.files import write_json
 
 TARGET_FPR = 0.05  # where normal images alone are given and no rate
 REMEDIES = {
@@ -64,9 +64,8 @@ def recalibrate(
     more = {**used, "name": name, "reference": reference_path(folder, name).name}
     record = Recalibration.of(found.to_dict() | more).to_dict()
     recalibration.create(reference_path(folder, name), Reference(scores, features).save)
-    text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
     path = threshold_path(folder, name)
-    recalibration.create(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    recalibration.create(path, lambda temporary: write_json(temporary, record, checksum=True))
     return path, found
 
 
