@@ -9,7 +9,7 @@ from PIL import Image
 LABELS = 32  # masks whose values are all smaller hold numbers that name kinds of defects, not brightness
 SOFT = 3  # pixels from a region's border within which a soft edge rises
 # In a mask with soft edges, a region's brightest value reaches this share of the mask's, or it is an artefact of the
-# compression: a JPEG of quality 75 has values up to 0.18 beside a defect, one of quality 50 up to 0.33 (60 drawn shapes).
+# compression: a JPEG of quality 75 has values up to 0.18 beside a defect, one of quality 50 up to 0.33.
 PEAK = 0.375
 CONNECTED = np.ones((3, 3), bool)
 
