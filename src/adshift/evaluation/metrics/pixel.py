@@ -21,15 +21,15 @@ class Pixels(NamedTuple):
     """What pixel metrics are computed from.
 
     Attributes:
-        maps: (N, H, W) float32 raw scores, the larger the more anomalous.
+        maps: (N, H, W) float32 raw scores, the larger the more anomalous; a list where sizes differ.
         masks: (N, H, W) bool, the truth.
         normal: (N,) bool, the normal images.
         ranked: all pixels.
         pro_limit: false-positive rate that PRO is integrated to, in (0, 1].
     """
 
-    maps: np.ndarray
-    masks: np.ndarray
+    maps: np.ndarray | Sequence[np.ndarray]
+    masks: np.ndarray | Sequence[np.ndarray]
     normal: np.ndarray
     ranked: Ranked
     pro_limit: float
