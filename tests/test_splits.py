@@ -48,11 +48,13 @@ def images(train: int, good: int, defects: dict[str, int]) -> list[Item]:
 
 
 def settings(
-    train: float = 0.8, defects: float = 0.3, most: int | None = None, protocol: str = "study", bad: float = 0.0
-) -> Split:
+    train: float = 0.8, defects: float = 0.3, most: int | None = None, protocol: str = "study", bad: float = 0.0,
+    group: str | None = None, order: str = "random",
+) -> Split:  # fmt: skip
     return Split(
-        protocol=protocol, train_fraction=train, val_defect_fraction=defects, max_train=most, contamination=bad
-    )
+        protocol=protocol, train_fraction=train, val_defect_fraction=defects, max_train=most, contamination=bad,
+        group=group, order=order,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -146,12 +148,9 @@ def test_max_train_leaves_the_other_parts_alone_and_nests() -> None:
         ([], "no normal image is left for train"),
         (images(0, 5, {"cut": 9}), "no normal image is left for train"),
         (images(1, 5, {"cut": 9}), "no normal image is left for train"),
-        (images(60, 0, {"cut": 9}), "no normal image is left for test"),
-        (images(60, 5, {}), "no defective image is left for val"),
-        (images(60, 5, {"cut": 3}), "no defective image is left for val"),
+        (images(2, 0, {"cut": 9}), "no normal image is left for test"),
         ([*images(60, 5, {"cut": 9}), item("train", "cut", 0)], "train/cut"),
         ([*images(60, 5, {"cut": 9}), item("validation", "good", 0)], "validation/good"),
-        ([*images(60, 5, {"cut": 9}), item("val", "cut", 0)], "val/cut"),
         (images(60, 5, {"cut": 9}) * 2, "two images are named train/good/"),
     ],
 )
@@ -162,10 +161,20 @@ def test_too_few_or_misplaced_images_are_refused(items: list[Item], said: str) -
     assert error.value.remedy
 
 
-def test_a_part_that_the_fractions_leave_empty_is_refused() -> None:
-    with pytest.raises(AdshiftError, match="no defective image is left for val"):
-        splits.split(images(60, 5, {"cut": 9}), settings(defects=0.1), 42, "x")
-    assert splits.split(images(60, 5, {"cut": 9}), settings(defects=0.12), 42, "x")
+@pytest.mark.parametrize(
+    ("defects", "fraction", "said"),
+    [
+        ({"cut": 9}, 0.12, []),
+        ({"cut": 9}, 0.1, ["x: no defective image validates"]),
+        ({"cut": 3}, 0.3, ["x: no defective image validates"]),
+        ({}, 0.3, ["x: no defective image tests"]),
+    ],
+)
+def test_what_defective_images_cannot_give_is_told(defects: dict[str, int], fraction: float, said: list[str]) -> None:
+    items = images(60, 5, defects)
+    told = splits.warnings(items, splits.split(items, settings(defects=fraction), 42, "x"), "x")
+    assert len(told) == len(said)
+    assert all(line.startswith(words) for line, words in zip(told, said, strict=True))
 
 
 def test_an_official_validation_part_validates_and_leaves_the_training_images_whole() -> None:
@@ -214,7 +223,7 @@ def test_training_count_is_what_trains() -> None:
         for chosen in (settings(), settings(most=9), settings(protocol="official"), settings(most=9, bad=0.2)):
             items = [*images(60, 20, {"cut": 10}), *(item("val", "good", number) for number in range(held))]
             trained = split_file.names_of(splits.split(items, chosen, 42, "x"), "train")
-            assert splits.training_count(chosen, {"train": 60, "val": held}) == len(trained)
+            assert splits.training_count(chosen, {"train": 60, "val": held, "test": 20}) == len(trained)
 
 
 @pytest.mark.parametrize("protocol", ["study", "official"])
@@ -452,14 +461,15 @@ def test_every_role_by_hand(chosen: Split, held_out: int, seed: int) -> None:
 def test_fractions_round_down_as_they_are_written() -> None:
     """0.57 * 100 and 0.58 * 100 fall to the wrong side of a whole number in floating point."""
     for fraction, count, trained in [(0.57, 100, 57), (0.58, 100, 58), (0.7, 10, 7), (0.999, 1000, 999), (0.8, 9, 7)]:
-        assert splits.training_count(settings(train=fraction), {"train": count, "val": 0}) == trained
-        assert splits.training_count(settings(train=fraction), {"train": count}) == trained
+        assert splits.training_count(settings(train=fraction), {"train": count, "val": 0, "test": 9}) == trained
+        assert splits.training_count(settings(train=fraction), {"train": count, "test": 9}) == trained
+        assert splits.training_count(settings(train=fraction), {"train": count}) == min(trained, count - 2)  # val, test
     for share, trained, moved in [(0.1, 9, 1), (0.1, 8, 0), (0.2, 40, 10), (0.3, 7, 3), (0.3, 6, 2), (0.5, 6, 6)]:
         chosen = settings(protocol="official", bad=share)
         assert splits.training_count(chosen, {"train": trained}) == trained + moved
-    assert splits.training_count(settings(most=5), {"train": 100, "val": 0}) == 5
-    assert splits.training_count(settings(most=500), {"train": 100, "val": 0}) == 80
-    assert splits.training_count(settings(most=500), {"train": 100, "val": 1}) == 100
+    assert splits.training_count(settings(most=5), {"train": 100, "test": 9}) == 5
+    assert splits.training_count(settings(most=500), {"train": 100, "test": 9}) == 80
+    assert splits.training_count(settings(most=500), {"train": 100, "val": 1, "test": 9}) == 100
 
 
 def test_a_class_is_split_whatever_other_classes_and_domains_there_are() -> None:
@@ -472,22 +482,22 @@ def test_a_class_is_split_whatever_other_classes_and_domains_there_are() -> None
 
 
 def test_messages_name_class_and_domain() -> None:
-    few = images(60, 5, {"cut": 3})
+    few = images(60, 5, {"cut": 0})
     for domain, where in [("both", "class nut: no"), ("shift", "class nut, shift domain: no")]:
         with pytest.raises(AdshiftError, match=f"^{where}") as error:
-            splits.split(few, settings(), 42, "nut", domain)
-        assert error.value.what.endswith("no defective image is left for val (65 normal, 3 defective)")
+            splits.split(few, settings(protocol="official"), 42, "nut", domain)
+        assert error.value.what.endswith("no defective image is left for test (65 normal, 0 defective)")
         assert error.value.remedy == (
-            "add defective images to test/, or mend split.* in params.yaml, or take the class out of `classes`"
+            "add defective images to test/, or change split.* in params.yaml, or take the class out of `classes`"
         )
     few_normal = [
         (images(1, 5, {"cut": 9}), "train", "train/good"),
-        (images(9, 0, {"cut": 9}), "test", "test/"),
+        (images(2, 0, {"cut": 9}), "test", "test/"),
         (images(60, 0, {}), "test", "test/"),  # before the defective ones, which are not there either
     ]
     for items, part, place in few_normal:
         with pytest.raises(AdshiftError, match=f"no normal image is left for {part}") as error:
-            splits.split(items, settings(), 42, "nut")
+            splits.split(items, settings(protocol="official" if len(items) == 60 else "study"), 42, "nut")
         assert f"add normal images to {place}, " in error.value.remedy
 
 
@@ -544,7 +554,7 @@ def test_a_damaged_split_says_how_to_make_it_again(tmp_path: Path, content: str)
 def test_a_misplaced_image_is_named_with_the_places_that_there_are() -> None:
     with pytest.raises(AdshiftError) as error:
         splits.split([*images(60, 5, {"cut": 9}), item("train", "cut", 7)], settings(), 42, "nut")
-    assert error.value.what == ("class nut: train/cut/7 lies in train/cut, expected train/good, val/good or test/*")
+    assert error.value.what == ("class nut: train/cut/7 lies in train/cut, expected train/good, val/* or test/*")
     assert error.value.remedy == "move it to test/, or remove it"
 
 

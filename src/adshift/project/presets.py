@@ -156,4 +156,7 @@ def _set(document: CommentedMap, key: list[str], value: Any) -> None:
         value.fa.set_flow_style()
         if isinstance(old, CommentedSeq):
             value.ca.comment = old.ca.comment  # the comment behind a list belongs to the list
+        # A list that stood on lines of its own brings an empty list of comments, with which no line end is written.
+        for comments in filter(None, (value.ca.comment, document.ca.items.get(key[-1]))):
+            comments[-1] = comments[-1] or None
     document[key[-1]] = value
