@@ -35,7 +35,8 @@ def test_a_users_own_folder(project: Path) -> None:
     after = (project / "params.yaml").read_text()
     assert comments(after) == comments(before)
     loaded = params.load_all()
-    assert (loaded.dataset.name, loaded.dataset.root, loaded.classes) == ("mvtec", "raw", ("dots", "waves"))
+    assert (loaded.dataset.name, loaded.dataset.root, loaded.classes) == (
+        "mvtec", str(project / "raw"), ("dots", "waves"))  # fmt: skip
     assert loaded.patchcore.coreset == 0.05
 
 

@@ -138,7 +138,8 @@ class Listing:
 def told(passed: Iterable[str]) -> str:
     """What was passed over, in one line, from the kinds of the files; empty if nothing was."""
     kinds = Counter(passed)
-    shown = [f"{count} {kind}" for kind, count in kinds.most_common(KINDS_SHOWN)]
+    ordered = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
+    shown = [f"{count} {kind}" for kind, count in ordered[:KINDS_SHOWN]]
     if more := len(kinds) - len(shown):
         shown.append(f"{more} more kinds")
     return f"passed over, no images by name: {kinds.total()} ({', '.join(shown)})" if shown else ""

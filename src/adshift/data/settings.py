@@ -38,7 +38,7 @@ class Folder(Section):
 
     class_name: Annotated[str, Field(min_length=1, max_length=100)] | None
     normal: Several(Place, 100)  # type: ignore[valid-type]
-    defective: Annotated[tuple[Place, ...], Field(max_length=100)]
+    defective: Annotated[tuple[Place, ...], Field(min_length=0, max_length=100)]
     masks: Place | None
 
 

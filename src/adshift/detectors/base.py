@@ -28,11 +28,13 @@ class Detector(ABC):
 
     Attributes:
         name: of the method, as in params.yaml.
+        least_images: how many training images a fit needs.
         settings: `Fit` of its module.
         spec: how the features that it was fitted on were made; set by `fit`.
     """
 
     name: ClassVar[str]
+    least_images: ClassVar[int] = 1
     spec: dict[str, Any]
 
     def __init__(self, settings: Any) -> None:

@@ -78,10 +78,23 @@ def check(name: str, root: str, classes: Sequence[str], folder: Folder | None = 
     Raises:
         AdshiftError: naming up to `PROBLEMS_SHOWN` problems.
     """
-    if hasattr(adapter := _adapter(name, folder), "generate"):
-        chosen(name, root, classes, folder)
-        return {chosen: Counter(train=adapter.TRAIN, test=adapter.TEST_GOOD) for chosen in classes}
-    return {chosen: _normal(found.images) for chosen, found in listings(name, root, classes, folder).items()}
+    if counted := made(name, root, classes, folder):
+        train, good, _ = counted
+        return {one: Counter(train=train, test=good) for one in classes}
+    return {one: _normal(found.images) for one, found in listings(name, root, classes, folder).items()}
+
+
+def made(name: str, root: str, classes: Sequence[str], folder: Folder | None = None) -> tuple[int, int, int] | None:
+    """How many images (training, normal test, defective test) of each class are made; None for a set that is found.
+
+    Raises:
+        AdshiftError: a class is not there.
+    """
+    adapter = _adapter(name, folder)
+    if not hasattr(adapter, "generate"):
+        return None
+    chosen(name, root, classes, folder)
+    return adapter.TRAIN, adapter.TEST_GOOD, adapter.TEST_DEFECTIVE
 
 
 def domains(
