@@ -98,6 +98,9 @@ def _repair(args: argparse.Namespace) -> None:
 
 
 def _summary(args: argparse.Namespace) -> None:
+    from adshift.project.params import check_git
+
+    check_git()
     path = Path("metrics/summary.json")
     if not path.is_file():
         raise AdshiftError(f"{path}: not there", "run `dvc repro` first")

@@ -23,6 +23,7 @@ def repro(jobs: int) -> int:
     """
     if jobs < 1:
         raise AdshiftError(f"--jobs {jobs}", "at least 1")
+    params.check_git()
     for line in repair.locks():
         print(line, file=sys.stderr)
     settings = params.load_all()  # DVC fills dvc.yaml from it before any stage can check it, and names no key

@@ -13,7 +13,7 @@ from adshift.errors import AdshiftError
 from adshift.project import own_images
 from adshift.project.data_check import look
 from adshift.project.own_images import Folders
-from adshift.project.params import FILE, load_all
+from adshift.project.params import FILE, check_folder, load_all
 
 SAMPLE_ROOT = "src/adshift/data/datasets/sample.py"
 
@@ -159,6 +159,8 @@ def apply(
     Raises:
         AdshiftError: the root is missing or does not hold what the preset needs; params.yaml is then unchanged.
     """
+    if path == FILE:
+        check_folder()
     values = resolved(name, data_root, classes, folders)
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 4096
