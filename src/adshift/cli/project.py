@@ -98,14 +98,15 @@ def _repair(args: argparse.Namespace) -> None:
 
 
 def _summary(args: argparse.Namespace) -> None:
-    from adshift.project.params import check_git
+    from adshift.project.params import check_folder, check_git
 
-    check_git()
+    check_folder()
     path = Path("metrics/summary.json")
     if not path.is_file():
         raise AdshiftError(f"{path}: not there", "run `dvc repro` first")
     from adshift.project.changes import changed_since
 
+    check_git()
     if changed := changed_since("aggregate"):
         more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         what = (

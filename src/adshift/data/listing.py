@@ -17,8 +17,12 @@ from adshift.data.images import SUFFIXES
 from adshift.data.manifest import GOOD, UNLABELLED
 from adshift.errors import AdshiftError
 
-SYSTEM = re.compile(r"[.@$].*|__MACOSX|lost\+found|System Volume Information|Thumbs\.db|desktop\.ini", re.IGNORECASE)
-UNREAD = (".avif", ".cr2", ".cr3", ".dng", ".exr", ".gif", ".heic", ".heif", ".jp2", ".nef", ".npy", ".raw")
+# Hidden, or written by an operating system or a storage box.
+SYSTEM = re.compile(
+    r"\..*|@eaDir|@__thumb|\$RECYCLE\.BIN|__MACOSX|lost\+found|System Volume Information|Thumbs\.db|desktop\.ini",
+    re.IGNORECASE,
+)
+UNREAD = (".avif", ".cr2", ".cr3", ".dng", ".exr", ".gif", ".heic", ".heif", ".jp2", ".nef", ".npy", ".raw", ".svg")
 KINDS_SHOWN = 8
 
 

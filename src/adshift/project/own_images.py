@@ -96,7 +96,10 @@ def check_root(root: str) -> None:
     Raises:
         AdshiftError: naming both folders.
     """
-    here, there = Path.cwd().resolve(), Path(root).expanduser().resolve()
+    try:
+        here, there = Path.cwd().resolve(), Path(root).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError):
+        return  # no path at all, which `datasets.check` tells
     for output in (here / name for name in OUTPUTS):
         if there == output or output in there.parents:
             raise AdshiftError(

@@ -85,7 +85,7 @@ def check_folder() -> None:
     Raises:
         AdshiftError: saying where to run instead.
     """
-    if not FILE.is_file():
+    if not FILE.exists():
         above = next((one for one in Path.cwd().parents if all((one / name).is_file() for name in PROJECT)), None)
         remedy = f"run it in {above}" if above else "run it in the folder of a project, which holds params.yaml"
         raise AdshiftError(f"{Path.cwd()}: no {FILE} here", remedy)
