@@ -590,3 +590,128 @@ def test_a_damaged_split_says_what_is_expected(tmp_path: Path, content: str) -> 
         "roles train, val, test, unused)"
     )
     assert error.value.remedy == checksums.REMEDY
+
+
+# Groups and orders.
+
+
+def photos(names: dict[str, str], part: str = "train") -> list[Item]:
+    """Images `GROUP_NUMBER` of one part: {stem: defect}; the list has each one's group."""
+    return [
+        replace(
+            item("test" if defect != "good" else part, defect, stem),
+            image=f"raw/{stem}.png",
+            listed={"group": stem.split("_")[0], "day": stem.split("_")[1]},
+        )
+        for stem, defect in names.items()
+    ]
+
+
+@pytest.mark.parametrize("group", ["group", r"^(\w+?)_"])
+def test_a_group_has_one_side_and_its_defective_image_takes_the_normal_ones_along(group: str) -> None:
+    names = {
+        f"p{part:02}_{view}": "cut" if part % 4 == 0 and view == 0 else "good"
+        for part in range(40)
+        for view in (0, 1, 2)
+    }
+    for seed in range(5):
+        roles = splits.split(photos(names), settings(group=group), seed, "x")
+        sides: dict[str, set[str]] = {}
+        for name, role in roles.items():
+            sides.setdefault(name.split("/")[2].split("_")[0], set()).add(role)
+        assert all(len(one) == 1 for one in sides.values())
+        defective = [next(iter(sides[f"p{part:02}"])) for part in range(0, 40, 4)]
+        assert Counter(defective) == {"val": 3, "test": 7}
+        trained = [name for name, role in roles.items() if role == "train"]
+        assert len(trained) == 87  # of 110 normal images 88 at most, three a part, none of a part with a defect
+        assert Counter(roles.values())["val"] + Counter(roles.values())["test"] == 120 - 87
+
+
+def test_a_group_on_two_sides_of_the_data_sets_own_parts_is_refused() -> None:
+    items = [*photos({"a_1": "good"}, "val"), *photos({"a_2": "good"}, "test"), *images(20, 0, {})]
+    items = [replace(one, listed=one.listed or {"group": ""}) for one in items]
+    with pytest.raises(AdshiftError, match=r"class x: split.group: a has images in test and in val"):
+        splits.split(items, settings(group="group"), 0, "x")
+    train_and_test = [*photos({"a_1": "good", "b_1": "good"}), *photos({"a_2": "cut", "c_2": "good"}, "test")]
+    with pytest.raises(AdshiftError, match=r"split.group: a has images in train and in test"):
+        splits.split(train_and_test, settings(group="group", protocol="official"), 0, "x")
+
+
+def test_a_training_group_follows_its_test_images() -> None:
+    items = [*photos({"a_1": "good"}), *photos({"a_2": "good"}, "test"), *photos({f"b{n}_1": "good" for n in range(9)})]
+    assert splits.split(items, settings(group="group"), 0, "x")["train/good/a_1"] == "test"
+
+
+def test_images_stand_in_the_order_that_is_asked_for() -> None:
+    names = {f"p{number:02}_{100 - number}": "good" for number in range(20)}
+    by_name = splits.split(photos(names), settings(order="name"), 0, "x")
+    by_day = splits.split(photos(names), settings(order="day"), 0, "x")
+    ordered = ["train"] * 16 + ["val"] * 2 + ["test"] * 2
+    assert [by_name[name] for name in sorted(by_name)] == ordered
+    assert [by_day[name] for name in sorted(by_day)] == ordered[::-1]
+    assert by_name == splits.split(photos(names), settings(order="name"), 1, "x")  # nothing is drawn
+    numbers = {f"p_{number}": "good" for number in range(20)}  # 2 before 10
+    roles = splits.split(photos(numbers), settings(order="day"), 0, "x")
+    assert [roles[f"train/good/p_{number}"] for number in range(20)] == ordered
+
+
+def test_the_first_defective_images_in_time_validate() -> None:
+    names = {f"p_{number:02}": "cut" if number >= 20 else "good" for number in range(30)}
+    roles = splits.split(photos(names), settings(order="day"), 0, "x")
+    assert [roles[f"test/cut/p_{number}"] for number in range(20, 30)] == ["val"] * 3 + ["test"] * 7
+
+
+def test_few_large_groups_leave_no_side_empty() -> None:
+    names = {f"d{day}_{number}": "good" for day, count in enumerate((60, 50, 5)) for number in range(count)}
+    roles = splits.split(photos(names), settings(group="group", order="name"), 0, "x")
+    assert Counter(roles.values()) == {"train": 60, "val": 50, "test": 5}
+    with pytest.raises(AdshiftError, match="no normal image is left for"):
+        splits.split(photos({f"d_{number}": "good" for number in range(9)}), settings(group="group"), 0, "x")
+
+
+def test_a_group_keeps_its_side_in_the_other_domain() -> None:
+    chosen = settings(group="group")
+    clean = photos({f"p{part}_1": "good" for part in range(30)})
+    shifted = photos({f"p{part}_2": "cut" if part < 15 else "good" for part in range(60)})
+    roles = splits.split(clean, chosen, 3, "x", "clean")
+    settled = splits.sides(clean, roles, chosen, 3, "x")
+    other = splits.split(shifted, chosen, 3, "x", "shift", settled)
+    for part in range(30):
+        here, there = roles[f"train/good/p{part}_1"], next(other[n] for n in other if n.endswith(f"/p{part}_2"))
+        assert there == here or (here, there, part < 15) == ("train", "unused", True)
+    assert "unused" in other.values()
+    told = splits.warnings(shifted, other, "x")
+    assert any("are not used, since their groups train" in line for line in told)
+    assert splits.sides(clean, roles, settings(), 3, "x") == {}
+
+
+def test_contamination_moves_whole_groups() -> None:
+    names = {f"p{part:02}_{view}": "cut" for part in range(20) for view in (1, 2)} | {
+        f"g{n}_1": "good" for n in range(60)
+    }
+    roles = splits.split(photos(names), settings(group="group", bad=0.1), 1, "x")
+    moved = [name for name, role in roles.items() if role == "train" and "/cut/" in name]
+    assert len(moved) == 4  # 5 of 53 would be more than a tenth, and 5 is no number of pairs
+    assert Counter(name.split("/")[2].split("_")[0] for name in moved) == dict.fromkeys(
+        {n.split("/")[2][:3] for n in moved}, 2
+    )
+
+
+def test_unlabelled_images_test_and_are_no_copies() -> None:
+    extra = [replace(item("test", "", number), sha256="same") for number in range(3)]
+    items = [*(replace(one, sha256=one.name) for one in images(60, 5, {"cut": 9})), *extra]
+    roles = splits.split(items, settings(), 42, "x")
+    assert {roles[one.name] for one in extra} == {"test"}
+    assert roles == splits.split(items[:-3], settings(), 42, "x") | {one.name: "test" for one in extra}
+    twin = replace(items[0], sha256="same")
+    splits.check_copies([(twin, "train"), *((one, "test") for one in extra)])
+
+
+def test_a_column_or_a_group_that_is_not_there() -> None:
+    with pytest.raises(AdshiftError, match=r"split.group: the data set has no column part") as error:
+        splits.split(photos({"a_1": "good"}), settings(group="part"), 0, "x")
+    assert error.value.remedy == "choose from day, group"
+    with pytest.raises(AdshiftError, match=r"split.order: the data set has no column date"):
+        splits.split(images(9, 2, {}), settings(order="date"), 0, "x")
+    with pytest.raises(AdshiftError, match=r"class x: raw/a_1.png names no group: no 'lot\(.\)' in its name"):
+        splits.split(photos({"a_1": "good"}), settings(group="lot(.)"), 0, "x")

@@ -32,7 +32,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
-from adshift.data.groups import Group, grouped
+from adshift.data.groups import RANDOM, Group, grouped
 from adshift.data.manifest import GOOD, UNLABELLED, Item
 from adshift.data.settings import Split
 from adshift.data.split_file import BOTH, OFFICIAL
@@ -146,7 +146,7 @@ def _study(groups: Sequence[Group], settings: Split, name: str, settled: Mapping
     free = [group for group in groups if group.name not in side]
     validated = any(item.part == "val" and item.anomalous for item in _all(groups))
     side |= _defective_sides([group for group in free if group.defects], settings, validated)
-    side |= _normal_sides([group for group in free if not group.defects], groups, settings)
+    side |= _normal_sides([group for group in free if not group.defects], groups, settings, side)
     roles: dict[str, str] = {}
     trained = 0
     for group in groups:
@@ -166,9 +166,14 @@ def _all(groups: Iterable[Group]) -> Iterator[Item]:
 
 
 def _defective_sides(groups: Sequence[Group], settings: Split, validated: bool) -> dict[str, str]:
-    """Groups with defective images: those validate that still fit into the share of each of their defects."""
+    """Groups with defective images. In an order of their own the first ones validate, at random those that still fit
+    into the share of each of their defects.
+    """
     counts = sum((group.defects for group in groups), Counter[str]())
     total = 0 if validated else _floor(settings.val_defect_fraction, counts.total())
+    if settings.order != RANDOM:
+        first = _fitting([group.defects.total() for group in groups], total)
+        return {group.name: "val" if place < first else "test" for place, group in enumerate(groups)}
     left = Counter(apportion(total, dict(counts)))
     found = {}
     for group in groups:
@@ -178,32 +183,46 @@ def _defective_sides(groups: Sequence[Group], settings: Split, validated: bool) 
     return found
 
 
-def _normal_sides(free: Sequence[Group], groups: Sequence[Group], settings: Split) -> dict[str, str]:
-    """Groups of normal training images alone, which stand in the split's order."""
+def _normal_sides(
+    free: Sequence[Group], groups: Sequence[Group], settings: Split, side: Mapping[str, str]
+) -> dict[str, str]:
+    """Groups of normal training images alone, which stand in the split's order.
+
+    Args:
+        free: these groups.
+        groups: all groups.
+        settings: the section `split`.
+        side: {group: its side} of all others.
+    """
     normal = Counter(item.part for item in _all(groups) if not item.anomalous)
     sizes = [len(group.items) for group in free]
-    ends = list(_cuts(sizes, _trainable(settings, normal), normal))
+    there = Counter(
+        side[group.name] for group in groups if group.name in side for item in group.items if not item.anomalous
+    )
+    lacking = [not normal[part] for part in ("val", "test")]
+    ends = [len(free), len(free)]
+    if any(lacking):
+        spare = sum(not there[part] for part in ("val", "test"))  # groups that other sides cannot do without
+        ends[0] = _cut(sizes, _trainable(settings, normal), spare)
+        rest = sizes[ends[0] :]
+        wanted = math.ceil((sum(rest) + there["val"] + there["test"]) / 2) - there["val"]
+        validating = _cut(rest, wanted, not there["test"], least=not there["val"])
+        ends[1] = ends[0] + (validating if all(lacking) else len(rest) if lacking[0] else 0)
     names = [group.name for group in free]
     return {
-        group: side
-        for side, start, end in zip(("train", "val", "test"), [0, *ends], [*ends, len(free)], strict=True)
+        group: where
+        for where, start, end in zip(("train", "val", "test"), [0, *ends], [*ends, len(free)], strict=True)
         for group in names[start:end]
     }
 
 
-def _cuts(sizes: Sequence[int], trained: int, normal: Mapping[str, int]) -> tuple[int, int]:
-    """After how many groups training and validation end, if `trained` images are to train at most.
+def _cut(sizes: Sequence[int], most: int, spare: int, least: int = 1) -> int:
+    """After how many groups a side ends that is to hold `most` images, if `spare` groups have to be left.
 
-    No side that needs normal images is left without a group where one can be spared.
+    It gets `least` groups where there are enough for all.
     """
-    needed = [not normal.get("val"), not normal.get("test")]
-    first = _fitting(sizes, trained) if any(needed) else len(sizes)
-    first = min(max(first, 1), len(sizes) - sum(needed)) if len(sizes) > sum(needed) else first
-    if not all(needed):
-        return first, len(sizes) if needed[0] else first
-    rest = sizes[first:]
-    second = _fitting(rest, math.ceil(sum(rest) / 2))
-    return first, first + (min(max(second, 1), len(rest) - 1) if len(rest) > 1 else second)
+    count = _fitting(sizes, most)
+    return min(max(count, least), len(sizes) - spare) if len(sizes) >= spare + least else count
 
 
 def _fitting(sizes: Sequence[int], most: int) -> int:

@@ -1,5 +1,6 @@
 """What a data set may be: each kind through the preset's command, `check`, `prepare` and `split`, on tiny images."""
 
+import contextlib
 import csv
 import unicodedata
 from collections import Counter
@@ -232,14 +233,24 @@ KINDS = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the stage `sources` writes."""
+    folder = tmp_path_factory.mktemp("sources")
+    with contextlib.chdir(folder):
+        for name in ("src", "stages"):
+            (folder / name).symlink_to(ROOT / name)
+        stage("sources")
+    return folder / "data/sources"
+
+
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with params.yaml and what `prepare` depends on."""
-    for name in ("src", "stages"):
-        (tmp_path / name).symlink_to(ROOT / name)
+def project(tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with params.yaml and what the stages depend on."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/sources").symlink_to(sources)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
-    stage("sources")
     return tmp_path
 
 
