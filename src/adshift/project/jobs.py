@@ -23,7 +23,7 @@ def repro(jobs: int) -> int:
     """
     if jobs < 1:
         raise AdshiftError(f"--jobs {jobs}", "at least 1")
-    params.check_git()
+    params.check_folder()
     for line in repair.locks():
         print(line, file=sys.stderr)
     settings = params.load_all()  # DVC fills dvc.yaml from it before any stage can check it, and names no key
@@ -31,6 +31,7 @@ def repro(jobs: int) -> int:
         from adshift.project.checks import check_weights
 
         check_weights(settings.features)
+    params.check_git()
     if lines := versions.changes():
         print(*lines, sep="\n", file=sys.stderr)
         command = ["dvc", "repro", "--force", "--single-item", "sources"]  # DVC does not see what is installed
