@@ -661,10 +661,11 @@ def test_the_first_defective_images_in_time_validate() -> None:
     assert [roles[f"test/cut/p_{number}"] for number in range(20, 30)] == ["val"] * 3 + ["test"] * 7
 
 
-def test_few_large_groups_leave_no_side_empty() -> None:
-    names = {f"d{day}_{number}": "good" for day, count in enumerate((60, 50, 5)) for number in range(count)}
+@pytest.mark.parametrize("sizes", [(60, 50, 5), (10, 10, 80), (80, 5, 5)])
+def test_few_large_groups_leave_no_side_empty(sizes: tuple[int, int, int]) -> None:
+    names = {f"d{day}_{number}": "good" for day, count in enumerate(sizes) for number in range(count)}
     roles = splits.split(photos(names), settings(group="group", order="name"), 0, "x")
-    assert Counter(roles.values()) == {"train": 60, "val": 50, "test": 5}
+    assert Counter(roles.values()) == dict(zip(("train", "val", "test"), sizes, strict=True))
     with pytest.raises(AdshiftError, match="no normal image is left for"):
         splits.split(photos({f"d_{number}": "good" for number in range(9)}), settings(group="group"), 0, "x")
 

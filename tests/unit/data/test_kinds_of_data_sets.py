@@ -364,6 +364,20 @@ def test_masks_in_the_other_normal_form(project: Path) -> None:
     assert len(items) == 3 and all(item.mask and item.key.startswith(NFC) for item in items)
 
 
+def test_defective_images_beside_their_normal_ones_are_not_normal(project: Path) -> None:
+    """Defective images and masks beside their normal ones, all in one folder."""
+    pictures(project / "raw/widget", 30)
+    pictures(project / "raw/widget/bad", 4)
+    masks(project / "raw/widget/truth", 4)
+    adshift(
+        "preset", "folder", "--normal", "raw/widget", "--defective", "raw/widget/bad", "--masks", "raw/widget/truth"
+    )
+    stage("prepare")
+    items = manifest.read(manifest.path_of("folder", "widget", "clean"))
+    assert Counter(item.defect for item in items) == {GOOD: 30, "bad": 4}
+    assert sum(bool(item.mask) for item in items) == 4
+
+
 def rows(**changes: str) -> list[dict[str, str]]:
     whole = {"image": "img/000.png", "label": GOOD, "mask": "", "part": "", "domain": ""}
     return [{**whole, "image": f"img/{number:03}.png"} for number in range(1, 30)] + [{**whole, **changes}]
