@@ -63,5 +63,12 @@ build: setup  ## source distribution and wheel in dist/, checked by twine
 lint: setup  ## ruff, mypy, and which room may import which
 	@ruff check . && ruff format --check . && mypy && lint-imports --no-cache --no-logo
 
+# Outputs by name, never a folder that may hold somebody's images.
+DATASETS = $(shell sed -n 's/^    "\(.*\)": "adshift.data.datasets.*/\1/p' src/adshift/data/registry.py)
+DATA = checked.json checked_network.json settings sources ablation clean contamination evaluation features fitted scores \
+	shift split thresholds
 clean:  ## remove the environment and all outputs (the DVC cache stays)
-	rm -rf $(VENV) mutants data models metrics plots report timings site dist build
+	rm -rf $(VENV) mutants site dist build
+	rm -rf $(addprefix data/,$(DATA)) $(addprefix models/,$(DATASETS)) $(addprefix timings/,$(DATASETS))
+	rm -rf metrics/summary.json metrics/tables metrics/timings plots/curves plots/images report/index.html
+	@rmdir data models metrics plots report timings 2>/dev/null || true

@@ -14,8 +14,10 @@ def images(train: int, good: int, defects: dict[str, int]) -> list[Item]:
 
 
 def settings(
-    train: float = 0.8, defects: float = 0.3, most: int | None = None, protocol: str = "study", bad: float = 0.0
-) -> Split:
+    train: float = 0.8, defects: float = 0.3, most: int | None = None, protocol: str = "study", bad: float = 0.0,
+    group: str | None = None, order: str = "random",
+) -> Split:  # fmt: skip
     return Split(
-        protocol=protocol, train_fraction=train, val_defect_fraction=defects, max_train=most, contamination=bad
-    )
+        protocol=protocol, train_fraction=train, val_defect_fraction=defects, max_train=most, contamination=bad,
+        group=group, order=order,
+    )  # fmt: skip

@@ -22,7 +22,7 @@ from adshift.errors import AdshiftError, shown, warn
 HIDDEN, SYSTEM, FOLDER = "hidden", "of the system", "folder named like an image"
 # What operating systems and storage boxes leave beside images: thumbnails, trash, copies of the files' attributes.
 SYSTEMS = re.compile(
-    r"@eaDir|@Recycle|@tmp|#recycle|#snapshot|\$RECYCLE\.BIN|__MACOSX|lost\+found|System Volume Information|"
+    r"@eaDir|@__thumb|@Recycle|@tmp|#recycle|#snapshot|\$RECYCLE\.BIN|__MACOSX|lost\+found|System Volume Information|"
     r"Thumbs\.db|desktop\.ini|.*~",
     re.IGNORECASE,
 )

@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from adshift import __version__
+from adshift.data import split_file
 from adshift.data.images import sha256
-from adshift.data.manifest import anomalous
+from adshift.data.manifest import anomalous, class_names
 from adshift.detectors.records import Predictions, Reference
 from adshift.detectors.registry import UNIFIED, settings_path
 from adshift.detectors.storage import REMEDY
@@ -35,6 +36,7 @@ from adshift.evaluation.metrics.registry import shown_in
 from adshift.evaluation.pairs import pair
 from adshift.evaluation.scenarios import SCENARIOS, Scenario
 from adshift.evaluation.threshold_file import Record
+from adshift.features import duplicates
 from adshift.features.store import Features
 from adshift.project.paths import DOMAINS, NETWORK, features_path, model_path, scores_path, split_path
 from adshift.runtime.files import read_json, write_json
@@ -69,6 +71,17 @@ def pooled(features: Features) -> np.ndarray:
         image = features[index : index + 1]
         rows.append(np.concatenate([image.maps(level)[0].mean((0, 1), dtype=np.float64) for level in levels]))
     return np.array(rows, dtype=np.float32)
+
+
+def near_duplicates(dataset: str, classes: Sequence[str], drift: str) -> list[str]:
+    """A warning for each class and domain with images in two parts that show nearly the same."""
+    names, told = class_names(dataset, classes), []
+    for name in classes:
+        for domain in DOMAINS if drift == "recorded" else DOMAINS[:1]:  # what is made of one image is no duplicate
+            roles = split_file.read(split_path(dataset, name), domain)
+            pairs = duplicates.near_duplicates(Features.open(features_path(dataset, name, domain)), roles)
+            told.append(duplicates.warning(pairs, f"{names[name]}, {domain} domain"))
+    return [line for line in told if line]
 
 
 def map_ratio(predictions: Sequence[Predictions]) -> float:
@@ -118,6 +131,7 @@ def write(folder: Path, method: str, settings: Any) -> None:
         AdshiftError: an input is missing or damaged.
     """
     dataset, classes = settings.dataset.name, settings.classes
+    shown = class_names(dataset, classes)
     chosen = read_json(f"data/thresholds/{dataset}/{method}.json")
     thresholds = {
         name: {key: Threshold.from_dict(value) for key, value in chosen[name].items()} for name in classes
@@ -140,7 +154,7 @@ def write(folder: Path, method: str, settings: Any) -> None:
         about["thresholds"] = records
         about["metrics"] = _metrics(model, domain, names, image["classes"], pixel)
         write_json(place / "card.json", about, checksum=True)
-        (place / "README.md").write_text(_text(about), encoding="utf-8")
+        (place / "README.md").write_text(_text(about, shown.get(model, "all classes")), encoding="utf-8")
 
 
 def _fitted(source: Path, old: Path, target: Path) -> None:
@@ -262,11 +276,10 @@ def _metrics(
     return {scenario.name: {name: of(scenario, name) for name in names} for scenario in used}
 
 
-def _text(card: Mapping[str, Any]) -> str:
-    """The card for people, in Markdown."""
+def _text(card: Mapping[str, Any], what: str) -> str:
+    """The card of a model of `what` for people, in Markdown."""
     model, backbone, thresholds = card["model"], card["backbone"], card["thresholds"]
     parameters, weights = card["parameters"], card["backbone"]["weights"]
-    what = "all classes" if model["class"] == UNIFIED else model["class"]
     lines = [
         f"# {model['method']}: {what} of {model['dataset']}, {model['domain']} images",
         "",

@@ -35,6 +35,7 @@ def repro(jobs: int, names: Sequence[str] = ()) -> int:
     """
     if jobs < 1:
         raise AdshiftError(f"--jobs {jobs}", "at least 1")
+    params.check_folder()
     for line in repair.locks():
         print(line, file=sys.stderr)
     settings = params.load_all()  # DVC fills dvc.yaml from it before any stage can check it, and names no key
@@ -42,6 +43,7 @@ def repro(jobs: int, names: Sequence[str] = ()) -> int:
         from adshift.project.checks import check_weights
 
         check_weights(settings.features)
+    params.check_git()
     waiting = _inputs()
     targets = addresses(names, list(waiting))
     if targets:

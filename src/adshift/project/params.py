@@ -28,6 +28,8 @@ from adshift.runtime.settings import Several
 FILE = Path("params.yaml")
 SETTINGS = Path("data/settings")  # where the stage `check` writes sections that are dependencies as files
 STORED = ("features", "shift")
+PROJECT = ("params.yaml", "dvc.yaml")  # what makes a folder a project
+CONFIGS = (".dvc/config", ".dvc/config.local")
 
 # No study comes near these limits. They keep a file that means harm from taking the memory or the stack.
 MOST_BYTES = 1_000_000
@@ -70,12 +72,42 @@ def _schema(section: str) -> Any:
     return registry.schema(section) if section in registry.REGISTRY else SECTIONS[section]
 
 
+def check_folder() -> None:
+    """Refuse to work where there is no project.
+
+    Raises:
+        AdshiftError: saying where to run instead.
+    """
+    if not FILE.exists():
+        above = next((one for one in Path.cwd().parents if all((one / name).is_file() for name in PROJECT)), None)
+        remedy = f"run it in {above}" if above else "run it in the folder of a project, which holds params.yaml"
+        raise AdshiftError(f"{Path.cwd()}: no {FILE} here", remedy)
+
+
+def check_git() -> None:
+    """Refuse to call DVC where it finds no git repository.
+
+    Raises:
+        AdshiftError: saying how to make one.
+    """
+    check_folder()
+    configs = [path.read_text(encoding="utf-8") for path in map(Path, CONFIGS) if path.is_file()]
+    if any((one / ".git").exists() for one in (Path.cwd(), *Path.cwd().parents)) or "no_scm" in "".join(configs):
+        return
+    raise AdshiftError(
+        f"{Path.cwd()}: no git repository, and DVC keeps its records in one",
+        "clone the project with git; or here: git init, git add -A, git commit -m start",
+    )
+
+
 def read(path: Path = FILE) -> dict[str, Any]:
     """params.yaml as plain values, read as YAML 1.2 like DVC does.
 
     Raises:
         AdshiftError: it is missing, no YAML, no mapping, or holds what is no plain value of a sensible size.
     """
+    if path == FILE:
+        check_folder()
     try:
         values = YAML(typ="safe", pure=True).load(_text(path))
     except Exception as error:  # ruamel.yaml trips in many ways over what its grammar lets pass, such as the month 13

@@ -28,7 +28,7 @@ def item(stem: str, defect: str = "good") -> Item:
 
 
 def recorded_settings(pattern: str = r"exp(\d)", shifted: tuple[str, ...] = ("2", "3")) -> Recorded:
-    return Recorded(pattern=pattern, shifted=shifted)
+    return Recorded(column=None, pattern=pattern, shifted=shifted)
 
 
 def test_each_image_belongs_to_the_domain_that_its_name_says() -> None:
@@ -131,7 +131,7 @@ def test_mistakes_are_told_before_any_image_is_opened(project: Project) -> None:
     project.change(shift__recorded__pattern="lamp(.)", shift__recorded__shifted=["4"])
     assert "does not say how it was taken" in check()
     train = sum(magnetic_tile._part(f"exp4_num_{number}") == "train" for number in range(25))
-    trained = splits.training_count(params.load("split").split, {"train": train})
+    trained = splits.training_count(params.load("split").split, {"train": train, "test": 25 - train})
     project.change(shift__recorded__pattern=r"exp(\d)", shift__recorded__shifted=["4"], ablation__ratios=[1e-9])
     assert f"patches of tile, shift domain's {trained} training images" in check()
     project.change(

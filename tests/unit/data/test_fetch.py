@@ -328,7 +328,7 @@ def test_a_form_is_named_and_what_the_user_put_there_is_checked(
 
 
 def test_every_data_set_that_is_not_made_has_a_source() -> None:
-    assert {*download.SOURCES, "sample"} == set(datasets.REGISTRY)
+    assert {*download.SOURCES, "sample", "folder", "list"} == set(datasets.REGISTRY)
     for source in download.SOURCES.values():
         assert source.licence and source.page.startswith("https://")
         assert bool(source.url) != bool(source.by_hand)

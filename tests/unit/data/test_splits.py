@@ -130,12 +130,9 @@ def test_max_train_leaves_the_other_parts_alone_and_nests() -> None:
         ([], "no normal image is left for train"),
         (images(0, 5, {"cut": 9}), "no normal image is left for train"),
         (images(1, 5, {"cut": 9}), "no normal image is left for train"),
-        (images(60, 0, {"cut": 9}), "no normal image is left for test"),
-        (images(60, 5, {}), "no defective image is left for val"),
-        (images(60, 5, {"cut": 3}), "no defective image is left for val"),
+        (images(2, 0, {"cut": 9}), "no normal image is left for test"),
         ([*images(60, 5, {"cut": 9}), item("train", "cut", 0)], "train/cut"),
         ([*images(60, 5, {"cut": 9}), item("validation", "good", 0)], "validation/good"),
-        ([*images(60, 5, {"cut": 9}), item("val", "cut", 0)], "val/cut"),
         (images(60, 5, {"cut": 9}) * 2, "two images are named train/good/"),
     ],
 )
@@ -146,10 +143,20 @@ def test_too_few_or_misplaced_images_are_refused(items: list[Item], said: str) -
     assert error.value.remedy
 
 
-def test_a_part_that_the_fractions_leave_empty_is_refused() -> None:
-    with pytest.raises(AdshiftError, match="no defective image is left for val"):
-        splits.split(images(60, 5, {"cut": 9}), settings(defects=0.1), 42, "x")
-    assert splits.split(images(60, 5, {"cut": 9}), settings(defects=0.12), 42, "x")
+@pytest.mark.parametrize(
+    ("defects", "fraction", "said"),
+    [
+        ({"cut": 9}, 0.12, []),
+        ({"cut": 9}, 0.1, ["x: no defective image validates"]),
+        ({"cut": 3}, 0.3, ["x: no defective image validates"]),
+        ({}, 0.3, ["x: no defective image tests"]),
+    ],
+)
+def test_what_defective_images_cannot_give_is_told(defects: dict[str, int], fraction: float, said: list[str]) -> None:
+    items = images(60, 5, defects)
+    told = splits.warnings(items, splits.split(items, settings(defects=fraction), 42, "x"), "x")
+    assert len(told) == len(said)
+    assert all(line.startswith(words) for line, words in zip(told, said, strict=True))
 
 
 def test_an_official_validation_part_validates_and_leaves_the_training_images_whole() -> None:
@@ -198,7 +205,7 @@ def test_training_count_is_what_trains() -> None:
         for chosen in (settings(), settings(most=9), settings(protocol="official"), settings(most=9, bad=0.2)):
             items = [*images(60, 20, {"cut": 10}), *(item("val", "good", number) for number in range(held))]
             trained = split_file.names_of(splits.split(items, chosen, 42, "x"), "train")
-            assert splits.training_count(chosen, {"train": 60, "val": held}) == len(trained)
+            assert splits.training_count(chosen, {"train": 60, "val": held, "test": 20}) == len(trained)
 
 
 @pytest.mark.parametrize("protocol", ["study", "official"])
@@ -436,14 +443,15 @@ def test_every_role_by_hand(chosen: Split, held_out: int, seed: int) -> None:
 def test_fractions_round_down_as_they_are_written() -> None:
     """0.57 * 100 and 0.58 * 100 fall to the wrong side of a whole number in floating point."""
     for fraction, count, trained in [(0.57, 100, 57), (0.58, 100, 58), (0.7, 10, 7), (0.999, 1000, 999), (0.8, 9, 7)]:
-        assert splits.training_count(settings(train=fraction), {"train": count, "val": 0}) == trained
-        assert splits.training_count(settings(train=fraction), {"train": count}) == trained
+        assert splits.training_count(settings(train=fraction), {"train": count, "val": 0, "test": 9}) == trained
+        assert splits.training_count(settings(train=fraction), {"train": count, "test": 9}) == trained
+        assert splits.training_count(settings(train=fraction), {"train": count}) == min(trained, count - 2)  # val, test
     for share, trained, moved in [(0.1, 9, 1), (0.1, 8, 0), (0.2, 40, 10), (0.3, 7, 3), (0.3, 6, 2), (0.5, 6, 6)]:
         chosen = settings(protocol="official", bad=share)
         assert splits.training_count(chosen, {"train": trained}) == trained + moved
-    assert splits.training_count(settings(most=5), {"train": 100, "val": 0}) == 5
-    assert splits.training_count(settings(most=500), {"train": 100, "val": 0}) == 80
-    assert splits.training_count(settings(most=500), {"train": 100, "val": 1}) == 100
+    assert splits.training_count(settings(most=5), {"train": 100, "test": 9}) == 5
+    assert splits.training_count(settings(most=500), {"train": 100, "test": 9}) == 80
+    assert splits.training_count(settings(most=500), {"train": 100, "val": 1, "test": 9}) == 100
 
 
 def test_a_class_is_split_whatever_other_classes_and_domains_there_are() -> None:
@@ -456,22 +464,22 @@ def test_a_class_is_split_whatever_other_classes_and_domains_there_are() -> None
 
 
 def test_messages_name_class_and_domain() -> None:
-    few = images(60, 5, {"cut": 3})
+    few = images(60, 5, {"cut": 0})
     for domain, where in [("both", "class nut: no"), ("shift", "class nut, shift domain: no")]:
         with pytest.raises(AdshiftError, match=f"^{where}") as error:
-            splits.split(few, settings(), 42, "nut", domain)
-        assert error.value.what.endswith("no defective image is left for val (65 normal, 3 defective)")
+            splits.split(few, settings(protocol="official"), 42, "nut", domain)
+        assert error.value.what.endswith("no defective image is left for test (65 normal, 0 defective)")
         assert error.value.remedy == (
-            "add defective images to test/, or mend split.* in params.yaml, or take the class out of `classes`"
+            "add defective images to test/, or change split.* in params.yaml, or take the class out of `classes`"
         )
     few_normal = [
         (images(1, 5, {"cut": 9}), "train", "train/good"),
-        (images(9, 0, {"cut": 9}), "test", "test/"),
+        (images(2, 0, {"cut": 9}), "test", "test/"),
         (images(60, 0, {}), "test", "test/"),  # before the defective ones, which are not there either
     ]
     for items, part, place in few_normal:
         with pytest.raises(AdshiftError, match=f"no normal image is left for {part}") as error:
-            splits.split(items, settings(), 42, "nut")
+            splits.split(items, settings(protocol="official" if len(items) == 60 else "study"), 42, "nut")
         assert f"add normal images to {place}, " in error.value.remedy
 
 
@@ -528,7 +536,7 @@ def test_a_damaged_split_says_how_to_make_it_again(tmp_path: Path, content: str)
 def test_a_misplaced_image_is_named_with_the_places_that_there_are() -> None:
     with pytest.raises(AdshiftError) as error:
         splits.split([*images(60, 5, {"cut": 9}), item("train", "cut", 7)], settings(), 42, "nut")
-    assert error.value.what == ("class nut: train/cut/7 lies in train/cut, expected train/good, val/good or test/*")
+    assert error.value.what == ("class nut: train/cut/7 lies in train/cut, expected train/good, val/* or test/*")
     assert error.value.remedy == "move it to test/, or remove it"
 
 
@@ -564,3 +572,129 @@ def test_a_damaged_split_says_what_is_expected(tmp_path: Path, content: str) -> 
         "roles train, val, test, unused)"
     )
     assert error.value.remedy == checksums.REMEDY
+
+
+# Groups and orders.
+
+
+def photos(names: dict[str, str], part: str = "train") -> list[Item]:
+    """Images `GROUP_NUMBER` of one part: {stem: defect}; the list has each one's group."""
+    return [
+        replace(
+            item("test" if defect != "good" else part, defect, stem),
+            image=f"raw/{stem}.png",
+            listed={"group": stem.split("_")[0], "day": stem.split("_")[1]},
+        )
+        for stem, defect in names.items()
+    ]
+
+
+@pytest.mark.parametrize("group", ["group", r"^(\w+?)_"])
+def test_a_group_has_one_side_and_its_defective_image_takes_the_normal_ones_along(group: str) -> None:
+    names = {
+        f"p{part:02}_{view}": "cut" if part % 4 == 0 and view == 0 else "good"
+        for part in range(40)
+        for view in (0, 1, 2)
+    }
+    for seed in range(5):
+        roles = splits.split(photos(names), settings(group=group), seed, "x")
+        sides: dict[str, set[str]] = {}
+        for name, role in roles.items():
+            sides.setdefault(name.split("/")[2].split("_")[0], set()).add(role)
+        assert all(len(one) == 1 for one in sides.values())
+        defective = [next(iter(sides[f"p{part:02}"])) for part in range(0, 40, 4)]
+        assert Counter(defective) == {"val": 3, "test": 7}
+        trained = [name for name, role in roles.items() if role == "train"]
+        assert len(trained) == 87  # of 110 normal images 88 at most, three a part, none of a part with a defect
+        assert Counter(roles.values())["val"] + Counter(roles.values())["test"] == 120 - 87
+
+
+def test_a_group_on_two_sides_of_the_data_sets_own_parts_is_refused() -> None:
+    items = [*photos({"a_1": "good"}, "val"), *photos({"a_2": "good"}, "test"), *images(20, 0, {})]
+    items = [replace(one, listed=one.listed or {"group": ""}) for one in items]
+    with pytest.raises(AdshiftError, match=r"class x: split.group: a has images in test and in val"):
+        splits.split(items, settings(group="group"), 0, "x")
+    train_and_test = [*photos({"a_1": "good", "b_1": "good"}), *photos({"a_2": "cut", "c_2": "good"}, "test")]
+    with pytest.raises(AdshiftError, match=r"split.group: a has images in train and in test"):
+        splits.split(train_and_test, settings(group="group", protocol="official"), 0, "x")
+
+
+def test_a_training_group_follows_its_test_images() -> None:
+    items = [*photos({"a_1": "good"}), *photos({"a_2": "good"}, "test"), *photos({f"b{n}_1": "good" for n in range(9)})]
+    assert splits.split(items, settings(group="group"), 0, "x")["train/good/a_1"] == "test"
+
+
+def test_images_stand_in_the_order_that_is_asked_for() -> None:
+    names = {f"p{number:02}_{100 - number}": "good" for number in range(20)}
+    by_name = splits.split(photos(names), settings(order="name"), 0, "x")
+    by_day = splits.split(photos(names), settings(order="day"), 0, "x")
+    ordered = ["train"] * 16 + ["val"] * 2 + ["test"] * 2
+    assert [by_name[name] for name in sorted(by_name)] == ordered
+    assert [by_day[name] for name in sorted(by_day)] == ordered[::-1]
+    assert by_name == splits.split(photos(names), settings(order="name"), 1, "x")  # nothing is drawn
+    numbers = {f"p_{number}": "good" for number in range(20)}  # 2 before 10
+    roles = splits.split(photos(numbers), settings(order="day"), 0, "x")
+    assert [roles[f"train/good/p_{number}"] for number in range(20)] == ordered
+
+
+def test_the_first_defective_images_in_time_validate() -> None:
+    names = {f"p_{number:02}": "cut" if number >= 20 else "good" for number in range(30)}
+    roles = splits.split(photos(names), settings(order="day"), 0, "x")
+    assert [roles[f"test/cut/p_{number}"] for number in range(20, 30)] == ["val"] * 3 + ["test"] * 7
+
+
+@pytest.mark.parametrize("sizes", [(60, 50, 5), (10, 10, 80), (80, 5, 5)])
+def test_few_large_groups_leave_no_side_empty(sizes: tuple[int, int, int]) -> None:
+    names = {f"d{day}_{number}": "good" for day, count in enumerate(sizes) for number in range(count)}
+    roles = splits.split(photos(names), settings(group="group", order="name"), 0, "x")
+    assert Counter(roles.values()) == dict(zip(("train", "val", "test"), sizes, strict=True))
+    with pytest.raises(AdshiftError, match="no normal image is left for"):
+        splits.split(photos({f"d_{number}": "good" for number in range(9)}), settings(group="group"), 0, "x")
+
+
+def test_a_group_keeps_its_side_in_the_other_domain() -> None:
+    chosen = settings(group="group")
+    clean = photos({f"p{part}_1": "good" for part in range(30)})
+    shifted = photos({f"p{part}_2": "cut" if part < 15 else "good" for part in range(60)})
+    roles = splits.split(clean, chosen, 3, "x", "clean")
+    settled = splits.sides(clean, roles, chosen, 3, "x")
+    other = splits.split(shifted, chosen, 3, "x", "shift", settled)
+    for part in range(30):
+        here, there = roles[f"train/good/p{part}_1"], next(other[n] for n in other if n.endswith(f"/p{part}_2"))
+        assert there == here or (here, there, part < 15) == ("train", "unused", True)
+    assert "unused" in other.values()
+    told = splits.warnings(shifted, other, "x")
+    assert any("are not used, since their groups train" in line for line in told)
+    assert splits.sides(clean, roles, settings(), 3, "x") == {}
+
+
+def test_contamination_moves_whole_groups() -> None:
+    names = {f"p{part:02}_{view}": "cut" for part in range(20) for view in (1, 2)} | {
+        f"g{n}_1": "good" for n in range(60)
+    }
+    roles = splits.split(photos(names), settings(group="group", bad=0.1), 1, "x")
+    moved = [name for name, role in roles.items() if role == "train" and "/cut/" in name]
+    assert len(moved) == 4  # 5 of 53 would be more than a tenth, and 5 is no number of pairs
+    assert Counter(name.split("/")[2].split("_")[0] for name in moved) == dict.fromkeys(
+        {n.split("/")[2][:3] for n in moved}, 2
+    )
+
+
+def test_unlabelled_images_test_and_are_no_copies() -> None:
+    extra = [replace(item("test", "", number), sha256="same") for number in range(3)]
+    items = [*(replace(one, sha256=one.name) for one in images(60, 5, {"cut": 9})), *extra]
+    roles = splits.split(items, settings(), 42, "x")
+    assert {roles[one.name] for one in extra} == {"test"}
+    assert roles == splits.split(items[:-3], settings(), 42, "x") | {one.name: "test" for one in extra}
+    twin = replace(items[0], sha256="same")
+    splits.check_copies([(twin, "train"), *((one, "test") for one in extra)])
+
+
+def test_a_column_or_a_group_that_is_not_there() -> None:
+    with pytest.raises(AdshiftError, match=r"split.group: the data set has no column part") as error:
+        splits.split(photos({"a_1": "good"}), settings(group="part"), 0, "x")
+    assert error.value.remedy == "choose from day, group"
+    with pytest.raises(AdshiftError, match=r"split.order: the data set has no column date"):
+        splits.split(images(9, 2, {}), settings(order="date"), 0, "x")
+    with pytest.raises(AdshiftError, match=r"class x: raw/a_1.png names no group: no 'lot\(.\)' in its name"):
+        splits.split(photos({"a_1": "good"}), settings(group="lot(.)"), 0, "x")

@@ -35,7 +35,8 @@ def test_a_users_own_folder(project: Path) -> None:
     after = (project / "params.yaml").read_text()
     assert comments(after) == comments(before)
     loaded = params.load_all()
-    assert (loaded.dataset.name, loaded.dataset.root, loaded.classes) == ("mvtec", "raw", ("dots", "waves"))
+    assert (loaded.dataset.name, loaded.dataset.root, loaded.classes) == (
+        "mvtec", str(project / "raw"), ("dots", "waves"))  # fmt: skip
     assert loaded.patchcore.coreset == 0.05
 
 
@@ -121,3 +122,17 @@ def test_what_is_missing_is_told_and_nothing_changes(project: Path, name: str, r
         presets.apply(name, root)
     assert (project / "params.yaml").read_text() == before
     assert sorted(path.name for path in project.glob("params*")) == ["params.yaml"]
+
+
+def test_a_file_whose_lists_another_program_has_rewritten(project: Path) -> None:
+    """ruamel.yaml, and so `dvc exp run -S`, writes a new list on lines of its own and moves its comment."""
+    yaml = YAML()
+    document = yaml.load((project / "params.yaml").read_text())
+    document["classes"], document["methods"] = ["hazelnut"], ["padim"]
+    document["shift"]["recorded"]["shifted"] = ["1"]
+    with (project / "params.yaml").open("w") as file:
+        yaml.dump(document, file)
+    assert "methods:" in (project / "params.yaml").read_text() and "\n- padim" in (project / "params.yaml").read_text()
+    presets.apply("sample", None)
+    assert params.load_all().classes == ("hazelnut", "carpet", "zipper")
+    assert (project / "params.yaml").read_text() == (ROOT / "params.yaml").read_text()

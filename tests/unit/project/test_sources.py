@@ -177,7 +177,8 @@ def test_what_runs_nothing_is_none() -> None:
 def test_a_registry_names_its_own_files() -> None:
     """Which `sources` takes for roots."""
     assert all(place.split(":")[0] == f"adshift.detectors.{name}" for name, place in registry.REGISTRY.items())
-    assert all(place == f"adshift.data.datasets.{name}" for name, place in datasets.REGISTRY.items())
+    files = {name: place.removeprefix("adshift.data.datasets.") for name, place in datasets.REGISTRY.items()}
+    assert files == {name: name for name in files} | {"list": "csv_list"}  # `list` would hide Python's in the package
 
 
 CODE = '''"""Doc."""
