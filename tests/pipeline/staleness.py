@@ -96,7 +96,7 @@ def other(key: str, value: Any) -> Any:
     if isinstance(value, int | float):
         return value + 1
     if isinstance(value, list):
-        return [*value, value[-1]]
+        return [*value, value[-1] if value else "other"]
     return "other" if value is None else f"{value}x"
 
 

@@ -383,6 +383,16 @@ def rows(**changes: str) -> list[dict[str, str]]:
     return [{**whole, "image": f"img/{number:03}.png"} for number in range(1, 30)] + [{**whole, **changes}]
 
 
+def test_an_image_without_a_label_stands_in_test_whatever_its_part(project: Path) -> None:
+    pictures(project / "raw/img", 30)
+    write_list(project / "raw/index.csv", rows(part="val", label=""))
+    adshift("preset", "list", "--data-root", "raw/index.csv")
+    stage("prepare")
+    items = manifest.read(manifest.path_of("list", "raw", "clean"))
+    assert [(item.part, item.mask, item.name) for item in items if item.defect == UNLABELLED] == [
+        ("test", None, "test//img_000")]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("table", "said"),
     [
