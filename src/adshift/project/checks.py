@@ -12,9 +12,8 @@ from adshift.errors import AdshiftError
 from adshift.features.backbones import PACKAGED, STRIDES_4_8_16, Backbone, families, find_weights, layers
 from adshift.features.settings import Features
 from adshift.project import params
-from adshift.project.paths import NETWORK
+from adshift.project.paths import NETWORK, SOURCES
 from adshift.runtime.files import read_json
-from adshift.runtime.versions import SOURCES
 
 
 def check() -> Any:
