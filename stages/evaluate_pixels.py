@@ -12,11 +12,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--method", required=True)
     method = parser.parse_args().method
-    keys = ("dataset.name", "classes", "features.resize", "features.crop", "evaluate.pro_limit")
+    keys = ("dataset.name", "classes", "features.resize", "features.crop", "evaluate.pro_limit", "evaluate.masks")
     settings = params.load(*keys)
-    dataset, size = settings.dataset.name, settings.features
-    limit = settings.evaluate.pro_limit
-    result = pixel_level.pixel_level(dataset, method, settings.classes, size.resize, size.crop, limit)
+    dataset, size, how = settings.dataset.name, settings.features, settings.evaluate
+    result = pixel_level.pixel_level(
+        dataset, method, settings.classes, size.resize, size.crop, how.pro_limit, how.masks
+    )
     write_json(f"data/evaluation/{dataset}/pixel/{method}.json", result, checksum=True)
 
 

@@ -16,7 +16,7 @@ def main() -> None:
     versions.check(f"datasets/{dataset}")
     final = Path("data/clean") / dataset
     with output(final) as folder:
-        found = datasets.build(dataset, settings.dataset.root, settings.classes, folder, final)
+        found = datasets.build(dataset, settings.dataset.root, settings.classes, folder, final, settings.dataset.bits)
         for name, items in found.items():
             clean = items
             if settings.shift.kind == "recorded":

@@ -29,6 +29,7 @@ class Item:
         image, mask: paths; the mask is empty for a normal image.
         sha256, mask_sha256: of the files' bytes.
         width, height: of the image, in pixels.
+        bits: of the data set's camera: how files with more than 8 bits a pixel are read. One value for all images.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Item:
     mask_sha256: str
     width: int
     height: int
+    bits: int = 16
 
     @property
     def anomalous(self) -> bool:
@@ -83,7 +85,7 @@ def read(path: Path) -> list[Item]:
 
 
 def _item(row: Mapping[str, str]) -> Item:
-    return Item(**{**row, **{side: int(row[side]) for side in ("width", "height")}})  # type: ignore[arg-type]
+    return Item(**{**row, **{side: int(row[side]) for side in ("width", "height", "bits")}})  # type: ignore[arg-type]
 
 
 def _check(items: list[Item]) -> None:
@@ -97,6 +99,8 @@ def _check(items: list[Item]) -> None:
             raise ValueError(f"the name {item.name!a} is no part/defect/key")
         if min(item.width, item.height) < 1:
             raise ValueError(f"{item.name}: {item.width}x{item.height} pixels")
+        if not 8 <= item.bits <= 16:
+            raise ValueError(f"{item.name}: {item.bits} bits")
     if len({item.name for item in items}) < len(items):
         raise ValueError("a name stands twice")
     paths = [path.split("/")[:-1] for item in items for path in (item.image, item.mask) if path]

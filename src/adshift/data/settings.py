@@ -28,6 +28,7 @@ def _one_group(pattern: str) -> str:
 class Dataset(Section):
     name: Literal[tuple(DATASETS)]  # type: ignore[valid-type]
     root: Annotated[str, Field(min_length=1)]
+    bits: Literal["auto"] | Annotated[int, Field(ge=8, le=16)]
 
 
 class Split(Section):

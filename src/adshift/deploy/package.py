@@ -7,6 +7,8 @@
     reference.npz                   validation normals: scores (V,), features (V, D) float32, D channels of all layers
     card.json, README.md            the model card
 
+The JSON files carry a checksum, which whoever reads them with `adshift` checks; directories without one load too.
+
 Nothing in it changes with the time, the machine or the git revision, so that equal models stay equal bytes. A card says
 by hash which code fitted it; whoever fetches a model by reference records the revision
 beside it (`adshift.deploy.inference`).
@@ -134,17 +136,17 @@ def write(folder: Path, method: str, settings: Any) -> None:
         place = folder / model / domain
         place.mkdir(parents=True)
         _fitted(model_path(dataset, method, model, domain), models_path(dataset, method) / model / domain, place)
-        write_json(place / "score.json", score)
+        write_json(place / "score.json", score, checksum=True)
         names = classes if model == UNIFIED else (model,)
         val = {name: _validation(dataset, method, model, pair(domain, domain), name) for name in names}
         records = _thresholds(dataset, method, model, domain, val, thresholds)
         for file, record in records.items():
-            write_json(place / file, record)
+            write_json(place / file, record, checksum=True)
         _reference(dataset, domain, val).save(place / "reference.npz")
         about = _card(settings, method, model, domain, read_json(place / "model.json"), score)
         about["thresholds"] = records
         about["metrics"] = _metrics(model, domain, names, image["classes"], pixel)
-        write_json(place / "card.json", about)
+        write_json(place / "card.json", about, checksum=True)
         (place / "README.md").write_text(_text(about), encoding="utf-8")
 
 

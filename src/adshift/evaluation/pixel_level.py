@@ -1,12 +1,14 @@
 """From anomaly maps to pixel metrics. They need no threshold."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
-from adshift.data.images import fit, load_mask
-from adshift.data.manifest import anomalous, path_of, read
+from adshift.data.images import fit, load_mask, unfit
+from adshift.data.manifest import Item, anomalous, path_of, read
+from adshift.data.masks import areas
+from adshift.errors import warn
 from adshift.evaluation.metrics.pixel import pixel_metrics
 from adshift.evaluation.scenarios import SCENARIOS, Scenario
 from adshift.evaluation.stored_predictions import predictions
@@ -14,18 +16,50 @@ from adshift.runtime.parallel import map_ordered
 
 
 def pixel_level(
-    dataset: str, method: str, classes: Iterable[str], resize: int, crop: int | None, limit: float
+    dataset: str,
+    method: str,
+    classes: Iterable[str],
+    resize: int,
+    crop: int | None,
+    limit: float,
+    masks: Literal["input", "image"] = "input",
 ) -> dict[str, Any]:
-    """{class: {pair: pixel metrics}}, one entry for each set of anomaly maps that some scenario looks at."""
+    """{class: {pair: pixel metrics}}, one entry for each set of anomaly maps that some scenario looks at.
+
+    Beside the metrics stand `regions`, how many connected defects the masks mark, and `small_regions`, how many of them
+    are smaller than a pixel of the network's input.
+
+    Args:
+        masks: `input` brings masks to the size of the network's input, where no region vanishes; `image` brings maps
+            to the size of each image.
+    """
 
     def measure(work: tuple[str, Scenario]) -> dict[str, Any]:
         name, scenario = work
         found = predictions("test", dataset, method, scenario, name)
         items = {item.name: item for item in read(path_of(dataset, name, scenario.test))}
-        masks = np.stack([fit(load_mask(items[image]), resize, crop) for image in found.names])
-        return pixel_metrics(found.full_maps(), masks, limit, anomalous(found.names)).to_dict()
+        chosen = [items[image] for image in found.names]
+        truth: Any = [load_mask(item) for item in chosen]
+        counts = _regions(chosen, truth, resize)
+        maps: Any = found.full_maps()
+        if masks == "image":
+            maps = [unfit(one, resize, item.height, item.width) for one, item in zip(maps, chosen, strict=True)]
+        else:
+            truth = np.stack([fit(mask, resize, crop) for mask in truth])
+        return pixel_metrics(maps, truth, limit, anomalous(found.names)).to_dict() | counts
 
     needed = {scenario.pixels: scenario for scenario in SCENARIOS}
     work = [(name, scenario) for name in classes for scenario in needed.values()]
     results = iter(map_ordered(measure, work, what=f"pixel metrics of {method}", unit="set"))
-    return {name: {key: next(results) for key in needed} for name in classes}
+    levels = {name: {key: next(results) for key in needed} for name in classes}
+    for name, by_pair in levels.items():
+        if (worst := max(by_pair.values(), key=lambda one: one["small_regions"]))["small_regions"]:
+            regions = f"{worst['small_regions']} of {worst['regions']} defective regions"
+            warn(f"class {name}: {regions} are smaller than a pixel of the network's input ({resize} x {resize})")
+    return levels
+
+
+def _regions(items: Sequence[Item], truth: Sequence[np.ndarray], resize: int) -> dict[str, int]:
+    """How many regions the masks have, and how many of them a pixel of the resized image would cover."""
+    sizes = [areas(mask) * resize**2 / (item.height * item.width) for item, mask in zip(items, truth, strict=True)]
+    return {"regions": sum(map(len, sizes)), "small_regions": sum(int((size < 1).sum()) for size in sizes)}

@@ -15,6 +15,7 @@ SAMPLE_ROOT = "src/adshift/data/datasets/sample.py"
 # The shift study's settings (3.3, 3.4, 4), which every preset starts from; a backbone of its own in front.
 COMMON: dict[str, Any] = {
     "seed": 42,
+    "dataset.bits": "auto",
     "methods": ["patchcore", "padim"],
     "split.protocol": "study",
     "split.train_fraction": 0.8,
@@ -38,6 +39,7 @@ COMMON: dict[str, Any] = {
     "calibrate.rule": "f1_grid",
     "calibrate.steps": 1000,
     "evaluate.pro_limit": 0.3,
+    "evaluate.masks": "input",
     "report.colours": "cubehelix",
     "report.scale": "class",
 }

@@ -25,7 +25,7 @@ from adshift.evaluation.pairs import pair
 from adshift.features.store import Features
 from adshift.project import params
 from adshift.project.paths import features_path, model_path, models_path, scores_path
-from adshift.runtime.files import write_json
+from adshift.runtime.files import read_json, write_json
 from tiny import ROOT, flip
 
 NAME = trained.NAMES[0]
@@ -64,20 +64,20 @@ def test_thresholds_are_the_calibrated_ones(study: Path) -> None:
         ("clean", "threshold-shift.json", "shift_threshold_only", "shift"),
         ("shift", "threshold.json", "shift_full_adaptation", "shift"),
     ):
-        record = json.loads((folder(study, domain=domain) / file).read_text())
+        record = read_json(folder(study, domain=domain) / file)
         expected = chosen[NAME][scenario]
         assert (record["threshold"], record["rule"], record["val"]) == (expected["threshold"], expected["rule"], val)
         assert record["normal"] == expected["tn"] + expected["fp"]
         assert record["anomalous"] == expected["tp"] + expected["fn"]
-    unified = json.loads((folder(study, model="unified") / "threshold.json").read_text())
+    unified = read_json(folder(study, model="unified") / "threshold.json")
     assert unified["threshold"] == chosen[NAME]["unified_absolute"]["threshold"]
     for name in trained.NAMES:
         assert unified["classes"][name]["threshold"] == chosen[name]["unified"]["threshold"]
 
 
 def test_the_map_ratio_is_one_where_a_score_is_its_maps_peak(study: Path) -> None:
-    padim = json.loads((folder(study, "padim_diagonal") / "threshold.json").read_text())
-    patchcore = json.loads((folder(study) / "threshold.json").read_text())
+    padim = read_json(folder(study, "padim_diagonal") / "threshold.json")
+    patchcore = read_json(folder(study) / "threshold.json")
     assert padim["map_ratio"] == 1
     assert 0.2 < patchcore["map_ratio"] < 1  # smoothing lowers peaks
 
@@ -108,7 +108,7 @@ def test_the_reference_holds_validation_normals_alone(study: Path) -> None:
 
 
 def test_the_card_says_what_the_evaluation_says(study: Path) -> None:
-    card = json.loads((folder(study) / "card.json").read_text())
+    card = read_json(folder(study) / "card.json")
     evaluation = study / "data/evaluation/mvtec"
     image = json.loads((evaluation / "image/patchcore.json").read_text())["classes"][NAME]
     pixel = json.loads((evaluation / "pixel/patchcore.json").read_text())[NAME]
@@ -248,7 +248,7 @@ def test_every_method_is_listed_as_an_artifact() -> None:
 def test_the_card_names_the_code_and_the_versions_that_were_ignored(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    card = json.loads((folder(study) / "card.json").read_text())
+    card = read_json(folder(study) / "card.json")
     roots = ("stages/embed", "stages/fit", "methods/patchcore")
     assert card["code"] == {root: sha256(study / f"data/sources/{root}.json") for root in roots}
     assert "versions_ignored" not in card
@@ -261,7 +261,7 @@ def test_the_card_names_the_code_and_the_versions_that_were_ignored(
     settings = params.load("seed", "dataset.name", "classes", "methods", "split", "shift.kind", "calibrate")
     package.write(tmp_path / "out", "patchcore", settings)
     place = tmp_path / "out" / NAME / "clean"
-    again = json.loads((place / "card.json").read_text())
+    again = read_json(place / "card.json")
     assert again["versions_ignored"] == {"numpy": "recorded 1.0, installed 1.1"}
     assert again["code"] == {**card["code"], "backbones/mcunet": "0123"}
     text = (place / "README.md").read_text()

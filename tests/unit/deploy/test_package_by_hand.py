@@ -23,6 +23,7 @@ from adshift.evaluation.calibration import Threshold
 from adshift.evaluation.settings import Calibrate
 from adshift.features.store import Features
 from adshift.project.paths import models_path
+from adshift.runtime.files import read_json
 
 SPLIT = {
     "protocol": "study",
@@ -216,7 +217,7 @@ def test_threshold_files(packaged: tuple[Path, dict[str, str]], method: str, mod
     folder = packaged[0] / method / model / domain
     assert {file.name for file in folder.glob("threshold*")} == set(expected)
     for file, content in expected.items():
-        assert json.loads((folder / file).read_text()) == content, file
+        assert read_json(folder / file) == content, file
 
 
 @each_model
@@ -224,7 +225,7 @@ def test_the_fit_and_its_settings(packaged: tuple[Path, dict[str, str]], method:
     folder, fitted = packaged[0] / method / model / domain, Path("data/fitted/set") / method / model / domain
     for file in ("model.json", "model.safetensors"):
         assert (folder / file).read_bytes() == fitted.joinpath(file).read_bytes()
-    assert json.loads((folder / "score.json").read_text()) == {"smoothing": 4.0, "limit": None, "of": method}
+    assert read_json(folder / "score.json") == {"smoothing": 4.0, "limit": None, "of": method}
 
 
 @each_model
@@ -283,7 +284,7 @@ def expected_card(hashes: dict[str, str], method: str, model: str, domain: str) 
 
 @each_model
 def test_the_card(packaged: tuple[Path, dict[str, str]], method: str, model: str, domain: str) -> None:
-    card = json.loads((packaged[0] / method / model / domain / "card.json").read_text())
+    card = read_json(packaged[0] / method / model / domain / "card.json")
     assert card == expected_card(packaged[1], method, model, domain)
 
 

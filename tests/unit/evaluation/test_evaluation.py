@@ -181,7 +181,9 @@ def test_pixel_metrics_by_hand(written: None, method: str, limit: float) -> None
         assert set(found[name]) == set(by_hand.MAPS)
         for key in by_hand.MAPS:
             expected = by_hand.pixel_figures(method, key, name, limit)
-            assert found[name][key] == pytest.approx(expected, rel=1e-6), (name, key)
+            metrics = {metric: found[name][key][metric] for metric in expected}
+            assert metrics == pytest.approx(expected, rel=1e-6), (name, key)
+            assert set(found[name][key]) == {*expected, "regions", "small_regions"}
 
 
 def test_a_defect_without_a_pixel_is_no_normal_image(written: None) -> None:

@@ -18,18 +18,20 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from adshift.data import images
+from adshift.data import findings, images
+from adshift.data.findings import Facts
+from adshift.data.image_files import kind_passed_over
 from adshift.data.manifest import GOOD, Item
 from adshift.data.registry import DATASETS as REGISTRY
 from adshift.data.settings import Recorded
 from adshift.data.shift.recorded import assign
-from adshift.errors import AdshiftError
+from adshift.errors import AdshiftError, warn
 from adshift.project.paths import DOMAINS
 from adshift.runtime import parallel
 
@@ -144,8 +146,17 @@ def in_words(row: tuple[int, int, int]) -> str:
     return "{} training, {} normal test and {} defective test images".format(*row)
 
 
-def build(name: str, root: str, classes: Sequence[str], out: Path, home: Path | None = None) -> dict[str, list[Item]]:
+def build(
+    name: str,
+    root: str,
+    classes: Sequence[str],
+    out: Path,
+    home: Path | None = None,
+    bits: int | Literal["auto"] = "auto",
+) -> dict[str, list[Item]]:
     """Open, check and hash every image of `classes`, after making them if the set is a generated one.
+
+    What looks wrong but may be right is warned of (`adshift.data.findings`).
 
     Args:
         name: of the data set, a key of `REGISTRY`.
@@ -153,6 +164,7 @@ def build(name: str, root: str, classes: Sequence[str], out: Path, home: Path | 
         classes: which ones, in any order.
         out: where a generated set writes its images (`out/CLASS/...`); not touched by the others.
         home: what `out` will be renamed to, if it is; the manifest's paths of a generated set begin with it.
+        bits: of the camera; `auto` takes the smallest usual depth that holds the largest value of all images.
 
     Returns:
         Each class's items, sorted by name.
@@ -172,23 +184,27 @@ def build(name: str, root: str, classes: Sequence[str], out: Path, home: Path | 
     scan = partial(_scan, source=source, written=written, empty_masks=adapter.EMPTY_MASKS)
     results = parallel.map_ordered(scan, [candidate for _, candidate in listed], what=f"check {name}")
     _report([problem for result in results if isinstance(result, list) for problem in result], adapter.LAYOUT)
-    items: dict[str, list[Item]] = {chosen: [] for chosen in classes}
+    scanned: dict[str, list[tuple[Item, Facts]]] = {chosen: [] for chosen in classes}
     for (chosen, _), result in zip(listed, results, strict=True):
-        if isinstance(result, Item):
-            items[chosen].append(result)
+        if isinstance(result, tuple):
+            scanned[chosen].append(result)
+    depth = findings.camera_bits(scanned) if bits == "auto" else bits
+    for line in findings.warnings(scanned, depth):
+        warn(line)
+    items = {chosen: [replace(item, bits=depth) for item, _ in rows] for chosen, rows in scanned.items()}
     return {chosen: sorted(rows, key=lambda item: item.name) for chosen, rows in items.items()}
 
 
 def files_in(folder: Path, suffixes: Sequence[str] = images.SUFFIXES) -> tuple[dict[str, Path], list[str]]:
     """Images of `suffixes` in a folder by stem, sorted, and problems: two files of one stem, what is no image, folders.
 
-    A folder that is not there holds nothing. Hidden files and `COMPANIONS` are passed over.
+    A folder that is not there holds nothing. `COMPANIONS` and what `kind_passed_over` names are passed over.
     """
     found: dict[str, Path] = {}
     problems = []
     for path in entries_of(folder):
         suffix = path.suffix.lower()
-        if path.name.startswith(".") or suffix in COMPANIONS:
+        if kind_passed_over(path.name, folder=False) or suffix in COMPANIONS:
             continue
         if path.is_dir():
             problems.append(f"{path}: a folder among the images; images lie directly in {folder}")
@@ -208,7 +224,7 @@ def not_there(paths: Iterable[Path | None], listed_in: Path) -> list[str]:
 
 def folders_in(folder: Path) -> list[Path]:
     """The visible folders in a folder, sorted; none if it is not there."""
-    return [path for path in entries_of(folder) if path.is_dir() and not path.name.startswith(".")]
+    return [path for path in entries_of(folder) if path.is_dir() and not kind_passed_over(path.name, folder=True)]
 
 
 def entries_of(folder: Path) -> list[Path]:
@@ -274,11 +290,12 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _scan(candidate: Candidate, source: Path, written: Path, empty_masks: bool) -> Item | list[str]:
-    """The candidate's row of the manifest, or what is wrong with its files."""
+def _scan(candidate: Candidate, source: Path, written: Path, empty_masks: bool) -> tuple[Item, Facts] | list[str]:
+    """The candidate's row of the manifest and what was seen in its files, or what is wrong with them."""
     try:
         data = images.read_bytes(candidate.image)
-        height, width, _ = images.decode_image(data, candidate.image).shape
+        picture = images.decode(data, candidate.image)
+        height, width = picture.values.shape[:2]
         mask_data = images.read_bytes(candidate.mask) if candidate.mask else b""
         mask = images.decode_mask(mask_data, candidate.mask) if candidate.mask else None
     except AdshiftError as error:
@@ -289,7 +306,9 @@ def _scan(candidate: Candidate, source: Path, written: Path, empty_masks: bool) 
         problems.append(f"{candidate.mask}: is {size}, but its image {candidate.image} is {width}x{height}")
     if mask is not None and not mask.any() and not empty_masks:
         problems.append(f"{candidate.mask}: marks no pixel of a defective image")
-    return problems or Item(
+    if problems:
+        return problems
+    item = Item(
         name=candidate.name,
         part=candidate.part,
         defect=candidate.defect,
@@ -300,6 +319,7 @@ def _scan(candidate: Candidate, source: Path, written: Path, empty_masks: bool) 
         width=width,
         height=height,
     )
+    return item, Facts.of(picture, mask)
 
 
 def _report(problems: list[str], layout: str) -> None:

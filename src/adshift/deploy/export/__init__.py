@@ -109,7 +109,7 @@ def export(
         from adshift.deploy.export import int8
 
         assert calibrate  # `_check` saw to it
-        normal = int8.images(calibrate, detector.spec["preprocessing"])
+        normal = int8.images(calibrate, detector.spec)
         model, metadata["calibration_images"] = int8.quantized(model, normal, pixels, layout), str(len(normal))
     if dtype == "float16":
         files.halve(model)
@@ -152,6 +152,24 @@ def method_of(folder: Path) -> str:
     return method
 
 
+def fitted_on(folder: Path) -> dict[str, str]:
+    """`class` and `domain` that a model was fitted on, as its card says.
+
+    A model as `fit` leaves it has no card; it lies in a folder CLASS/DOMAIN.
+
+    Raises:
+        AdshiftError: the card is damaged.
+    """
+    card = folder / "card.json"
+    if not card.is_file():
+        return {"class": folder.resolve().parent.name, "domain": folder.resolve().name}
+    try:
+        about = read_json(card, MODEL_REMEDY)["model"]
+        return {key: str(about[key]) for key in ("class", "domain")}
+    except (KeyError, TypeError) as error:
+        raise AdshiftError(f"{card}: does not say what the model was fitted on ({error})", MODEL_REMEDY) from None
+
+
 def scoring(method: str, folder: Path, params: Path) -> Any:
     """The method's settings of scoring: the model directory's, or of one as `fit` leaves it, those of a params.yaml.
 
@@ -190,12 +208,13 @@ def _metadata(folder: Path, detector: Any, how: Any) -> dict[str, str]:
     spec = detector.spec
     crop = spec["preprocessing"]["crop"]
     side = spec["preprocessing"]["resize"]
-    before = f"resize to {side} x {side} pixels (Pillow, bilinear, antialiased)"
+    bits = spec.get("bits", 16)
+    before = f"scale gray values of {bits} bits to 0 to 255, then " if bits > 8 and "bits" in spec else ""
+    before += f"resize to {side} x {side} pixels (Pillow, bilinear, antialiased)"
     found = {
         "adshift_version": __version__,
         "method": method_of(folder),
-        "class": folder.resolve().parent.name,  # models/DATASET/METHOD/CLASS/DOMAIN
-        "domain": folder.resolve().name,
+        **fitted_on(folder),
         "size": str(spec["size"]),
         "before": before + (f", then cut the centre of {crop} x {crop} pixels out" if crop else ""),
         "preprocessing": _json(spec["preprocessing"]),

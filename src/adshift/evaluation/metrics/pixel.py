@@ -5,7 +5,7 @@ A new metric is one more record in `METRICS`, beside its function.
 Notation: N images, H x W pixels. Memory: one copy of the maps, and 8 bytes for each anomalous pixel.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -21,15 +21,15 @@ class Pixels(NamedTuple):
     """What pixel metrics are computed from.
 
     Attributes:
-        maps: (N, H, W) float32 raw scores, the larger the more anomalous.
+        maps: (N, H, W) float32 raw scores, the larger the more anomalous; a list where sizes differ.
         masks: (N, H, W) bool, the truth.
         normal: (N,) bool, the normal images.
         ranked: all pixels.
         pro_limit: false-positive rate that PRO is integrated to, in (0, 1].
     """
 
-    maps: np.ndarray
-    masks: np.ndarray
+    maps: np.ndarray | Sequence[np.ndarray]
+    masks: np.ndarray | Sequence[np.ndarray]
     normal: np.ndarray
     ranked: Ranked
     pro_limit: float
@@ -85,13 +85,16 @@ class PixelMetrics(Measured):
 
 
 def pixel_metrics(
-    maps: np.ndarray, masks: np.ndarray, pro_limit: float, anomalous: np.ndarray | None = None
+    maps: np.ndarray | Sequence[np.ndarray],
+    masks: np.ndarray | Sequence[np.ndarray],
+    pro_limit: float,
+    anomalous: np.ndarray | None = None,
 ) -> PixelMetrics:
     """All metrics of pixels.
 
     Args:
-        maps: (N, H, W) float32 raw scores, the larger the more anomalous.
-        masks: (N, H, W) bool, the truth.
+        maps: (N, H, W) float32 raw scores, the larger the more anomalous; a list where images have sizes of their own.
+        masks: (N, H, W) bool, the truth, or a list of masks as large as the maps.
         pro_limit: false-positive rate to integrate PRO to, in (0, 1].
         anomalous: (N,) bool, the images that are not normal, a defect without a pixel among them; those with a mask
             if not given.
@@ -99,14 +102,20 @@ def pixel_metrics(
     Raises:
         ValueError: other shapes or types, a score that is not finite, or a limit out of range.
     """
-    maps, masks = np.asarray(maps), np.asarray(masks)
-    if maps.ndim != 3:
-        raise ValueError(f"maps {maps.shape}: expected (N, H, W)")
+    if any(np.ndim(one) != 2 for one in maps):
+        raise ValueError("maps: expected (N, H, W)")
+    if [one.shape for one in maps] != [one.shape for one in masks]:
+        raise ValueError("masks of other shapes than the maps: expected bool, alike")
     if not 0.0 < pro_limit <= 1.0:
         raise ValueError(f"pro_limit is {pro_limit}: expected a false-positive rate in (0, 1]")
-    marked = np.asarray(masks.any(axis=(1, 2)))
+    marked = np.array([mask.any() for mask in masks])
     normal = ~(marked if anomalous is None else np.asarray(anomalous))
     if normal.shape != marked.shape or (marked & normal).any():
         raise ValueError("an image with a mask is said to be normal, or the labels are of other images")
-    pixels = Pixels(maps, masks, normal, Ranked.of(maps, masks), float(pro_limit))
+    pixels = Pixels(maps, masks, normal, Ranked.of(_flat(maps), _flat(masks)), float(pro_limit))
     return PixelMetrics({metric.key: metric.measure(pixels) for metric in METRICS}, pro_limit=float(pro_limit))
+
+
+def _flat(images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
+    """All pixels; a list's copied."""
+    return images if isinstance(images, np.ndarray) else np.concatenate([one.ravel() for one in images])
