@@ -9,6 +9,7 @@ import sys
 from adshift.detectors import registry
 from adshift.project import params
 from adshift.project.checks import check
+from adshift.project.paths import SETTINGS
 from adshift.project.stage import run
 from adshift.runtime.files import output, write_json
 
@@ -18,7 +19,7 @@ def main() -> None:
     print(*checked.lines(), sep="\n", file=sys.stderr)
     settings = checked.settings
     write_json("data/checked.json", {"ok": True})  # always the same bytes: what follows is not stale because of it
-    with output(params.SETTINGS) as folder:
+    with output(SETTINGS) as folder:
         params.store(settings, folder)
         for method in settings.methods:
             for part, values in registry.halves(method, dict(getattr(settings, method))).items():

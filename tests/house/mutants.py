@@ -39,6 +39,9 @@ OWN_TESTS = {
     "split_file": ("splits", "tables"),
     "synthetic": ("shift", "shift_by_hand"),
     "tables": ("every_figure", "tables"),
+    "table": ("every_figure", "tables"),
+    "results": ("every_figure", "tables"),
+    "counts": ("calibration", "evaluation"),
 }
 # mutmut's settings come from pyproject.toml alone.
 NARROWED = """

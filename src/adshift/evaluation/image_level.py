@@ -1,7 +1,6 @@
 """From scores and thresholds to image metrics, scenario by scenario; the same of the coreset ablation."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ from adshift.evaluation.metrics.image import false_positive_rate, image_metrics
 from adshift.evaluation.scenarios import POOLED, SCENARIOS
 from adshift.evaluation.settings import Calibrate
 from adshift.evaluation.stored_predictions import predictions
+from adshift.project.paths import ablation_scores_path
 
 
 def image_level(
@@ -84,7 +84,7 @@ def ablation(
 
     result: dict[str, Any] = {}
     for name in classes:
-        folder = Path("data/scores/ablation") / dataset / name
+        folder = ablation_scores_path(dataset, name)
         rows = read_json(folder / "rows.json")
         result[name] = {}
         for ratio in ratios:

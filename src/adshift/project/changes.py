@@ -4,8 +4,9 @@ from pathlib import Path
 
 from adshift.errors import AdshiftError
 from adshift.project import params
+from adshift.project.paths import SOURCES
 
-CODE = ("src/", "stages/", "data/sources")  # a change of code is no change of parameters or data
+CODE = ("src/", "stages/", str(SOURCES))  # a change of code is no change of parameters or data
 
 
 def changed_since(stage: str) -> list[str]:

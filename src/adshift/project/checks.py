@@ -16,9 +16,8 @@ from adshift.features.settings import Features
 from adshift.project import params
 from adshift.project.data_check import Checked, look
 from adshift.project.own_images import check_root
-from adshift.project.paths import NETWORK
+from adshift.project.paths import NETWORK, SOURCES
 from adshift.runtime.files import read_json
-from adshift.runtime.versions import SOURCES
 
 
 def check() -> Checked:

@@ -22,12 +22,11 @@ from adshift.errors import AdshiftError
 from adshift.evaluation.settings import Ablation, Calibrate, Evaluate
 from adshift.features.settings import Features
 from adshift.report.settings import Report
-from adshift.runtime.files import read_json, write_json
+from adshift.runtime.files import write_json
 from adshift.runtime.settings import Several
 
 FILE = Path("params.yaml")
-SETTINGS = Path("data/settings")  # where the stage `check` writes sections that are dependencies as files
-STORED = ("features", "shift")
+STORED = ("features", "shift")  # sections that the stage `check` writes as files
 PROJECT = ("params.yaml", "dvc.yaml")  # what makes a folder a project
 CONFIGS = (".dvc/config", ".dvc/config.local")
 
@@ -214,16 +213,6 @@ def store(settings: Any, folder: Path) -> None:
     """
     for section in STORED:
         write_json(folder / f"{section}.json", getattr(settings, section).model_dump(mode="json"), checksum=True)
-
-
-def stored(section: str) -> Any:
-    """A section of `STORED`, as the stage `check` wrote it.
-
-    Raises:
-        AdshiftError: it is missing or damaged.
-    """
-    path = SETTINGS / f"{section}.json"
-    return _validate(section, read_json(path), path)
 
 
 def load_all(path: Path = FILE) -> Any:

@@ -10,13 +10,14 @@ import pandas as pd
 
 from adshift.errors import AdshiftError
 from adshift.evaluation.metrics.registry import shown_in
+from adshift.project.paths import RESULTS
 from adshift.report import plots
 from adshift.report.labels import MACRO, ON_TEST, label
 from adshift.report.published import read_csv, with_means
 from adshift.report.table import HIGH, LOW, Estimate, Table
 
 METRICS = tuple(metric.name for metric in shown_in("runs"))
-PLACES = ("results.csv", "metrics/tables/results.csv")  # in a folder of results, or in a project
+PLACES = (Path("results.csv"), RESULTS)  # in a folder of results, or in a project
 PUBLISHED = "published_mvtec_ad.csv"
 CHOSEN_ON_TEST = " (thresholds chosen on test)"
 COLOURS = ("#3b8fd9", "#e8862e", "#12a37f", "#9b6bd3", "#c4487f", "#7a8699")
@@ -45,7 +46,9 @@ def read(folder: Path, scenario: str) -> Run:
     """
     path = next((folder / place for place in PLACES if (folder / place).is_file()), None)
     if path is None:
-        raise AdshiftError(f"{folder}: no {' or '.join(PLACES)}", "name folders that hold results of `dvc repro`")
+        raise AdshiftError(
+            f"{folder}: no {' or '.join(map(str, PLACES))}", "name folders that hold results of `dvc repro`"
+        )
     methods: dict[str, dict[str, Estimate]] = {}
     name = folder.resolve().name
     try:

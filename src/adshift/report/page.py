@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from adshift.evaluation.intervals import LEVEL
 from adshift.evaluation.metrics.registry import BY_NAME, METRICS, shown_in
@@ -184,7 +185,6 @@ def build(
         reference: folder of published figures.
         ignored: {package: how its installed version differs from the recorded one}.
     """
-    from jinja2 import Environment
     from markupsafe import Markup
 
     charts, run = map_ordered(
@@ -193,32 +193,19 @@ def build(
         what="page", unit="part",
     )  # fmt: skip
     judged = judgements(results, required)
-    script = SCRIPT.read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False, "separators": (",", ":")}
-    environment.filters.update(
-        label=lambda key: label(results.named(key)), number=lambda value, digits=3: _number(value, digits)
-    )
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return _environment(results).from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         dataset=dataset,
         backbone=backbone,
         drift=drift,
         scaled=album.scaled,
         results=results,
         scenarios=SCENARIOS,
-        metrics=[metric.name for metric in shown_in("page")],
-        described=[metric for metric in METRICS if metric.description],
-        thresholded=[metric.short_label for metric in METRICS if metric.thresholded],
         pictured={domain: [scenario.name for scenario in pictures.pictured(domain)] for domain in DOMAINS},
-        macro=MACRO,
         gradient=", ".join(f"rgb({red} {green} {blue})" for red, green, blue in pictures.colours(album.palette)[::15]),
         answers=answers(results, judged),
         judged=judged,
         judged_scenarios=JUDGED,
-        demanded=[BY_NAME[name].short_label for name in DEMANDED],
-        states=STATES,
         advice={method: {name: advice(found) for name, found in names.items()} for method, names in judged.items()},
-        advice_texts=ADVICE,
         leaders={name: {scenario: leaders(results, scenario, name) for scenario in JUDGED}
                  for name in results.names},
         required=required,
@@ -229,10 +216,33 @@ def build(
         charts={name: Markup(drawn) for name, drawn in charts.items()},
         run=run,
         ignored=ignored or {},
+    )  # fmt: skip
+
+
+def _environment(results: Results) -> Any:
+    """What the template may use on any page: filters, the records, words, style and script."""
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    script = SCRIPT.read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False, "separators": (",", ":")}
+    environment.filters.update(
+        label=lambda key: label(results.named(key)), number=lambda value, digits=3: _number(value, digits)
+    )
+    environment.globals.update(
+        macro=MACRO,
+        metrics=[metric.name for metric in shown_in("page")],
+        described=[metric for metric in METRICS if metric.description],
+        thresholded=[metric.short_label for metric in METRICS if metric.thresholded],
+        demanded=[BY_NAME[name].short_label for name in DEMANDED],
+        states=STATES,
+        advice_texts=ADVICE,
         style=Markup(STYLE.read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    )  # fmt: skip
+    )
+    return environment
 
 
 def _charts(dataset: str, results: Results) -> dict[str, str]:

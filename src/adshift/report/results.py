@@ -175,9 +175,9 @@ def _with_intervals(figures: pd.DataFrame, replicates: Replicates) -> pd.DataFra
         pd.DataFrame(values, index, list(ROWS)).rename_axis(columns="metric").stack().rename(name)
         for name, values in (("low", low), ("high", high))
     ]
-    found = figures.join(pd.concat(ends, axis=1), on=[*KEYS, "metric"])
-    found.loc[found["value"].isna(), ["low", "high"]] = np.nan
-    return found
+    joined = figures.join(pd.concat(ends, axis=1), on=[*KEYS, "metric"])
+    joined.loc[joined["value"].isna(), ["low", "high"]] = np.nan
+    return joined
 
 
 def _ablation(dataset: str, classes: Sequence[str], ratios: Sequence[float]) -> pd.DataFrame:
@@ -193,6 +193,6 @@ def _ablation(dataset: str, classes: Sequence[str], ratios: Sequence[float]) -> 
                 rows.append({"class": name, "ratio": ratio, **values})
     except KeyError as error:
         raise AdshiftError(f"{path}: no entry {error}", AGAIN) from None
-    found = pd.DataFrame(rows)
-    means = found.astype({key: float for key in keys}).groupby("ratio", as_index=False)[list(keys)].agg(mean)
-    return pd.concat([found.astype(object), means.assign(**{"class": MACRO}).astype(object)], ignore_index=True)
+    measured_rows = pd.DataFrame(rows)
+    means = measured_rows.astype({key: float for key in keys}).groupby("ratio", as_index=False)[list(keys)].agg(mean)
+    return pd.concat([measured_rows.astype(object), means.assign(**{"class": MACRO}).astype(object)], ignore_index=True)

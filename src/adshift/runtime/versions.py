@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from adshift.errors import AdshiftError
+from adshift.project.paths import SOURCES
 
 # {name in an import statement: name of the package}
 COMPUTING = {
@@ -33,7 +34,6 @@ COMPUTING = {
     "torchvision": "torchvision",
 }
 
-SOURCES = Path("data/sources")  # of the stage `sources`
 RECORDED = SOURCES / "versions.json"  # {package: version} of every root
 IGNORED = SOURCES / "ignored.json"  # {package: "recorded VERSION, installed VERSION"}
 

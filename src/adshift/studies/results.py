@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from adshift.errors import AdshiftError
-from adshift.project.paths import contamination_path
+from adshift.project import paths
 from adshift.report import plots
 from adshift.report.labels import MACRO, label
 from adshift.report.published import read_csv, with_means
@@ -22,7 +22,6 @@ from adshift.studies.declare import CONTAMINATION, FOLDER, RESULT, Experiment, L
 
 RESULTS = FOLDER / "results"
 TEMPLATES = FOLDER / "templates"
-LONG_TABLE = "metrics/tables/results.csv"
 
 Rows = list[dict[str, Any]]
 Cell = str | int | float | None
@@ -239,10 +238,10 @@ def _outputs(
 
     try:
         files = DVCFileSystem(rev=commit)
-        measured = list(csv.DictReader(io.StringIO(files.read_text(LONG_TABLE, encoding="utf-8"))))
+        measured = list(csv.DictReader(io.StringIO(files.read_text(str(paths.RESULTS), encoding="utf-8"))))
         if not study.contamination:
             return measured, {}
-        path = contamination_path(str(experiment.columns["dataset"]))
+        path = paths.contamination_path(str(experiment.columns["dataset"]))
         return measured, checksums.open_json(json.loads(files.read_text(str(path), encoding="utf-8")))
     except (OSError, DvcException, ValueError) as error:
         what = f"experiment {experiment.name}: its results cannot be read ({error})"

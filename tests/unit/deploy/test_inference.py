@@ -21,14 +21,14 @@ import trained
 from adshift import cli
 from adshift.data.images import fit, read_image
 from adshift.data.manifest import path_of, read
-from adshift.deploy import inference, package, predict, pull
+from adshift.deploy import inference, predict, pull
 from adshift.deploy.inference import Geometry, Model
 from adshift.detectors import records
 from adshift.detectors.records import Predictions, Reference
 from adshift.errors import AdshiftError
 from adshift.evaluation.pairs import pair
 from adshift.features.backbones import Backbone, from_spec
-from adshift.project.paths import scores_path
+from adshift.project.paths import models_path, scores_path
 from adshift.runtime.files import read_json
 from tiny import ROOT, flip
 
@@ -36,7 +36,7 @@ NAME = trained.NAMES[0]
 
 
 def directory(study: Path, method: str = "patchcore", model: str = NAME, domain: str = "clean") -> Path:
-    return study / package.folder_of("mvtec", method) / model / domain
+    return study / models_path("mvtec", method) / model / domain
 
 
 @pytest.fixture(scope="module")

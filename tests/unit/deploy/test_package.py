@@ -24,7 +24,7 @@ from adshift.errors import AdshiftError
 from adshift.evaluation.pairs import pair
 from adshift.features.store import Features
 from adshift.project import params
-from adshift.project.paths import features_path, model_path, scores_path
+from adshift.project.paths import features_path, model_path, models_path, scores_path
 from adshift.runtime.files import read_json, write_json
 from tiny import ROOT, flip
 
@@ -32,7 +32,7 @@ NAME = trained.NAMES[0]
 
 
 def folder(study: Path, method: str = "patchcore", model: str = NAME, domain: str = "clean") -> Path:
-    return study / package.folder_of("mvtec", method) / model / domain
+    return study / models_path("mvtec", method) / model / domain
 
 
 def contents(place: Path) -> dict[str, bytes]:
@@ -126,7 +126,7 @@ def test_the_card_says_what_the_evaluation_says(study: Path) -> None:
 
 
 def test_packaging_again_changes_no_byte_and_leaves_the_weights_where_they_lie(study: Path) -> None:
-    place = study / package.folder_of("mvtec", "patchcore")
+    place = study / models_path("mvtec", "patchcore")
     before, weights = contents(place), folder(study) / "model.safetensors"
     where = weights.stat().st_ino, weights.stat().st_mtime_ns
     with contextlib.chdir(study):
@@ -215,14 +215,14 @@ def test_a_method_that_is_taken_out_leaves_nothing_behind(study: Path) -> None:
 
 def test_a_damaged_threshold_is_told_and_the_models_stay(study: Path) -> None:
     path = study / "data/thresholds/mvtec/padim_diagonal.json"
-    sound, before = path.read_text(), contents(study / package.folder_of("mvtec", "padim_diagonal"))
+    sound, before = path.read_text(), contents(study / models_path("mvtec", "padim_diagonal"))
     damaged = json.loads(sound.replace('"tp"', '"pt"'))
     del damaged["checksum"]  # which would be told first
     path.write_text(json.dumps(damaged))
     try:
         with contextlib.chdir(study), pytest.raises(SystemExit, match="threshold is damaged"):
             trained.stage("package")
-        assert contents(study / package.folder_of("mvtec", "padim_diagonal")) == before
+        assert contents(study / models_path("mvtec", "padim_diagonal")) == before
     finally:
         path.write_text(sound)
 

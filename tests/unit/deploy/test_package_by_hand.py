@@ -22,6 +22,7 @@ from adshift.detectors.records import Predictions
 from adshift.evaluation.calibration import Threshold
 from adshift.evaluation.settings import Calibrate
 from adshift.features.store import Features
+from adshift.project.paths import models_path
 from adshift.runtime.files import read_json
 
 SPLIT = {
@@ -197,7 +198,7 @@ def each_model(check: Check) -> Callable[[tuple[Path, dict[str, str]]], None]:
 
 def test_the_models_are_these(packaged: tuple[Path, dict[str, str]]) -> None:
     assert package.models(by_hand.CLASSES) == MODELS
-    assert package.folder_of("set", "padim") == Path("models/set/padim")
+    assert models_path("set", "padim") == Path("models/set/padim")
     for method in by_hand.METHODS:
         found = {(path.parent.name, path.name) for path in (packaged[0] / method).glob("*/*")}
         assert found == set(MODELS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adshift.errors import AdshiftError
-from adshift.project import sources
+from adshift.project import paths, sources
 from adshift.project.stage import run
 from adshift.runtime import versions
 from adshift.runtime.files import read_json
@@ -31,13 +31,13 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]
         (tmp_path / name).write_text(text)
     found = {"numpy": "1.0", "faiss-gpu": "2.0", "torch": "3.0"}
     monkeypatch.setattr(versions, "installed", found.__getitem__)
-    sources.write(versions.SOURCES)
+    sources.write(paths.SOURCES)
     return found
 
 
 def recorded() -> dict[str, dict[str, str]]:
     """{root: {package: version}}."""
-    return {root: read_json(versions.SOURCES / f"{root}.json")["packages"] for root in sources.roots()}
+    return {root: read_json(paths.SOURCES / f"{root}.json")["packages"] for root in sources.roots()}
 
 
 def test_a_root_names_the_packages_that_its_files_import(installed: dict[str, str]) -> None:
@@ -54,7 +54,7 @@ def test_another_version_is_taken_up(installed: dict[str, str]) -> None:
     installed |= {"numpy": "1.1", "torch": "3.1"}  # which no file imports
     assert versions.changes() == ["numpy: recorded 1.0, installed 1.1; what computes with it runs again"]
     before = recorded()
-    sources.write(versions.SOURCES)
+    sources.write(paths.SOURCES)
     assert recorded() == {**before, "stages/fit": {"numpy": "1.1"}}
     assert versions.changes() == []
 
@@ -89,7 +89,7 @@ def test_ignored_versions_change_no_record_and_are_written_down(
     assert versions.changes() == ["numpy: recorded 1.0, installed 1.1; ignored, as ADSHIFT_IGNORE_VERSIONS=1 asks"]
     with pytest.raises(AdshiftError):  # not before it is written down
         versions.check("stages/fit")
-    sources.write(versions.SOURCES)
+    sources.write(paths.SOURCES)
     assert recorded() == before
     assert read_json(versions.IGNORED) == {"numpy": "recorded 1.0, installed 1.1"}
     assert versions.changes() == []
@@ -100,7 +100,7 @@ def test_ignored_versions_change_no_record_and_are_written_down(
         versions.check("stages/fit")
     installed["numpy"] = "1.0"
     assert versions.changes() == ["numpy: no longer ignored"]
-    sources.write(versions.SOURCES)
+    sources.write(paths.SOURCES)
     assert read_json(versions.IGNORED) == {}
 
 
@@ -109,13 +109,13 @@ def test_without_the_wish_an_ignored_version_is_taken_up(
 ) -> None:
     installed["numpy"] = "1.1"
     monkeypatch.setenv("ADSHIFT_IGNORE_VERSIONS", "1")
-    sources.write(versions.SOURCES)
+    sources.write(paths.SOURCES)
     monkeypatch.delenv("ADSHIFT_IGNORE_VERSIONS")
     assert versions.changes() == [
         "numpy: recorded 1.0, installed 1.1; what computes with it runs again",
         "numpy: no longer ignored",
     ]
-    sources.write(versions.SOURCES)
+    sources.write(paths.SOURCES)
     assert recorded()["stages/fit"] == {"numpy": "1.1"}
 
 

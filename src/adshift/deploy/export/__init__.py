@@ -95,14 +95,9 @@ def export(
     """
     _check(opset, dtype, pixels, layout, calibrate)
     method = method_of(folder)
-    detector = registry.detector_class(method).load(folder)
+    detector = _detector(folder, method)
     from adshift.features.backbones import from_spec
 
-    if detector.spec.get("precision", "float32") != "float32":
-        raise AdshiftError(
-            f"{folder}: its features were computed in {detector.spec['precision']}, a graph computes in float32",
-            "fit the model with features.precision: float32",
-        )
     backbone = from_spec(detector.spec, weights)  # which checks what follows reads
     metadata = {**_metadata(folder, detector, how), "dtype": dtype, "input": f"{pixels} {layout} RGB"}
     from adshift.deploy.export import files, graph
@@ -122,6 +117,21 @@ def export(
     with output(to) as temporary:
         temporary.write_bytes(model.SerializeToString())
     return metadata
+
+
+def _detector(folder: Path, method: str) -> Any:
+    """The fitted detector.
+
+    Raises:
+        AdshiftError: it is damaged, or a graph cannot compute its features.
+    """
+    detector = registry.detector_class(method).load(folder)
+    if detector.spec.get("precision", "float32") != "float32":
+        raise AdshiftError(
+            f"{folder}: its features were computed in {detector.spec['precision']}, a graph computes in float32",
+            "fit the model with features.precision: float32",
+        )
+    return detector
 
 
 def method_of(folder: Path) -> str:
