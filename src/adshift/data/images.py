@@ -21,6 +21,7 @@ from PIL import (
 )
 
 from adshift.data.manifest import Item
+from adshift.data.shapes import Size, content, sides
 from adshift.errors import AdshiftError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
@@ -116,6 +117,20 @@ def decode_image(data: bytes, path: Path | str) -> np.ndarray:
     return np.asarray(_converted(image, "RGB", path))
 
 
+def decode_pillow(image: Image.Image, name: str) -> np.ndarray:
+    """A Pillow image as (H, W, 3) uint8 RGB, as the pipeline reads a file of it.
+
+    Raises:
+        AdshiftError: as `decode_image`, or it cannot be written as a TIFF.
+    """
+    buffer = io.BytesIO()
+    try:
+        image.save(buffer, "TIFF", compression=None, save_all=False)
+    except Exception as error:  # Pillow reads a file late, and its readers trip in many ways
+        raise AdshiftError(f"{name}: cannot be read ({error})", "convert it to RGB") from None
+    return decode_image(buffer.getvalue(), name)
+
+
 def decode_mask(data: bytes, path: Path | str) -> np.ndarray:
     """Mask bytes as (H, W) bool: pixels at least half as bright as can be; if there is none, all that are not black.
 
@@ -132,31 +147,53 @@ def decode_mask(data: bytes, path: Path | str) -> np.ndarray:
     return bright if bright.any() else values > 0
 
 
-def fit(array: np.ndarray, resize: int, crop: int | None = None) -> np.ndarray:
-    """Bring an image or a mask to the network's input: squeeze to a square, then cut its centre out.
+def fit(array: np.ndarray, resize: Size, crop: Size | None = None) -> np.ndarray:
+    """Squeeze an image or a mask, whatever its aspect, then cut the centre out.
 
     Args:
         array: (H, W, 3) uint8 image, or (H, W) bool mask.
-        resize: side of the square in pixels; bilinear and antialiased for images, nearest for masks.
-        crop: side of the centre crop in pixels; none keeps the square.
+        resize: size in pixels, a square's side or height and width; bilinear and antialiased for images, nearest for
+            masks.
+        crop: size of the centre crop in pixels; none keeps all.
 
     Returns:
-        (S, S, 3) uint8 or (S, S) bool, S = crop or resize.
+        (h, w, 3) uint8 or (h, w) bool, of the size `crop` or `resize`.
 
     Raises:
-        AdshiftError: the crop is larger than the square.
+        AdshiftError: the crop is larger than what it is cut from.
     """
-    if crop is not None and crop > resize:
+    height, width = sides(resize)
+    cut = sides(resize if crop is None else crop)
+    if cut[0] > height or cut[1] > width:
         raise AdshiftError(
             f"features.crop: {crop} pixels cannot be cut from {resize}", "set it to features.resize or less"
         )
     mask = array.dtype == bool
     method = Image.Resampling.NEAREST if mask else Image.Resampling.BILINEAR
-    square = np.asarray(Image.fromarray(array.astype(np.uint8) if mask else array).resize((resize, resize), method))
-    if crop is not None:
-        start = round((resize - crop) / 2)
-        square = square[start : start + crop, start : start + crop]
-    return np.ascontiguousarray(square.astype(bool) if mask else square)
+    whole = np.asarray(Image.fromarray(array.astype(np.uint8) if mask else array).resize((width, height), method))
+    top, left = round((height - cut[0]) / 2), round((width - cut[1]) / 2)
+    part = whole[top : top + cut[0], left : left + cut[1]]
+    return np.ascontiguousarray(part.astype(bool) if mask else part)
+
+
+def network_input(image: np.ndarray, resize: Size, crop: Size | None = None, how: str = "squeeze") -> np.ndarray:
+    """An image as the network sees it.
+
+    Args:
+        image: (H, W, 3) uint8.
+        resize: of the network's input, before a crop.
+        crop: size of the centre crop, None for none; with `squeeze` alone.
+        how: `features.fit`. `pad` keeps the aspect: the image lies at the top left, and its last row and column are
+            repeated beyond it. `squeeze` and `tile` do not keep it.
+
+    Returns:
+        (h, w, 3) uint8 of the size `crop`, or `resize` where nothing is cropped.
+    """
+    if how != "pad":
+        return fit(image, resize, crop)
+    height, width = content(image.shape[0], image.shape[1], resize)
+    below, beside = sides(resize)[0] - height, sides(resize)[1] - width
+    return np.pad(fit(image, (height, width)), ((0, below), (0, beside), (0, 0)), mode="edge")
 
 
 def _open(data: bytes, path: Path | str) -> Image.Image:

@@ -7,6 +7,7 @@ import numpy as np
 
 from adshift.data.images import fit, load_mask
 from adshift.data.manifest import anomalous, path_of, read
+from adshift.data.shapes import Size
 from adshift.evaluation.metrics.pixel import pixel_metrics
 from adshift.evaluation.scenarios import SCENARIOS, Scenario
 from adshift.evaluation.stored_predictions import predictions
@@ -14,7 +15,7 @@ from adshift.runtime.parallel import map_ordered
 
 
 def pixel_level(
-    dataset: str, method: str, classes: Iterable[str], resize: int, crop: int | None, limit: float
+    dataset: str, method: str, classes: Iterable[str], resize: Size, crop: Size | None, limit: float
 ) -> dict[str, Any]:
     """{class: {pair: pixel metrics}}, one entry for each set of anomaly maps that some scenario looks at."""
 

@@ -3,11 +3,13 @@
 import os
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from adshift.data.images import fit, load_image
+from adshift.data.images import load_image, network_input
 from adshift.data.manifest import Item
+from adshift.data.shapes import compact, content, sides
 from adshift.errors import AdshiftError
 from adshift.features.backbones import Backbone
 from adshift.runtime import checksums
@@ -30,17 +32,19 @@ def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str) -> 
     settings = backbone.settings
     folder.mkdir(parents=True)
     size = settings.crop or settings.resize
-    shapes = [maps.shape[1:] for maps in backbone(np.zeros((1, size, size, 3), np.uint8))]
+    shapes = [maps.shape[1:] for maps in backbone(np.zeros((1, *sides(size), 3), np.uint8))]
     files = [f"level{level}.npy" for level in range(1, len(shapes) + 1)]
     arrays = [
         RowWriter(folder / file, settings.dtype, (len(items), *shape))
         for file, shape in zip(files, shapes, strict=True)
     ]
-    kept = [RowWriter(folder / IMAGES, "uint8", (len(items), size, size, 3))] if settings.images else []
+    kept = [RowWriter(folder / IMAGES, "uint8", (len(items), *sides(size), 3))] if settings.images else []
 
     def work(start: int) -> None:
         batch = items[start : start + settings.batch]
-        images = np.stack([fit(load_image(item), settings.resize, settings.crop) for item in batch])
+        images = np.stack(
+            [network_input(load_image(item), settings.resize, settings.crop, settings.fit) for item in batch]
+        )
         for array in kept:
             array.write(start, images)
         for array, maps in zip(arrays, backbone(images), strict=True):
@@ -50,7 +54,14 @@ def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str) -> 
         for array in [*arrays, *kept]:
             stack.callback(array.close)
         map_ordered(work, range(0, len(items), settings.batch), what=what, unit="batch")
-    preprocessing = {"resize": settings.resize, "crop": settings.crop, "mean": settings.mean, "std": settings.std}
+    preprocessing: dict[str, Any] = {
+        "resize": settings.resize,
+        "crop": settings.crop,
+        "mean": settings.mean,
+        "std": settings.std,
+    }
+    if settings.fit != "squeeze":
+        preprocessing["fit"] = settings.fit
     layers = [
         {"name": name, "file": file, "shape": shape}
         for name, file, shape in zip(backbone.names, files, shapes, strict=True)
@@ -58,12 +69,14 @@ def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str) -> 
     record = {
         **backbone.record,
         "preprocessing": preprocessing,
-        "size": size,
+        "size": compact(size),
         "dtype": settings.dtype,
         "layers": layers,
         **({"images": IMAGES} if settings.images else {}),
     }
     record["checksums"] = {array.path.name: array.checksums for array in [*arrays, *kept]}
+    if settings.fit == "pad":
+        record["content"] = [content(item.height, item.width, size) for item in items]
     write_json(folder / "features.json", {**record, "names": [item.name for item in items]}, checksum=True)
 
 
