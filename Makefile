@@ -42,15 +42,15 @@ faults: setup  ## kills, damage, a full disk, in runs of the pipeline; long; ONL
 	@python tests/faults/run.py $(if $(ONLY),--only $(ONLY)) --kills $(KILLS)
 
 fuzz: setup  ## 10,000 mutated images and params files: minutes; writes docs/results/fuzz.json
-	@python tests/fuzz.py
+	@python tests/faults/fuzz.py
 
 mutants: setup  ## small bugs in the core's modules against their tests; ONLY=evaluation for one; writes docs/results/mutants.json
 	@$(BIN)/python -c 'import mutmut' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python mutmut==3.8.1
-	@python tests/mutants.py $(ONLY)
+	@python tests/house/mutants.py $(ONLY)
 
 audit: setup  ## pinned packages against known vulnerabilities, as far as a service answers
 	@$(BIN)/python -c 'import pip_audit' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python pip-audit
-	@python tests/audit.py
+	@python tests/house/audit.py
 
 docs: setup  ## the documentation site in site/, links checked; to search it: python -m http.server --directory site
 	@NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet

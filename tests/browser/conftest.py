@@ -25,7 +25,7 @@ def browser() -> Iterator:
     path = os.environ.get("ADSHIFT_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         stop = pytest.fail if os.environ.get("ADSHIFT_BROWSER") == "required" else pytest.skip
-        stop(f"no browser: none of {', '.join(NAMES)} is installed, and ADSHIFT_CHROMIUM is not set")
+        stop(f"no browser ({', '.join(NAMES)}): install one (Debian: apt-get install chromium), then `make browser`")
     with playwright.sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield chromium

@@ -26,7 +26,8 @@ def add(commands: Any) -> None:
     fetch.add_argument("--to", metavar="DIR", type=Path, help="its folder; raw/NAME if not given")
     fetch.set_defaults(work=_fetch)
 
-    repro = commands.add_parser("repro", help="dvc repro, independent stages side by side")
+    repro = commands.add_parser("repro", help="dvc repro with independent stages side by side and one line a stage")
+    repro.add_argument("stages", nargs="*", metavar="STAGE", help="fit@padim-nut-clean, or fit for all its items")
     repro.add_argument("--jobs", type=int, default=1, metavar="N", help="stages at once")
     repro.set_defaults(work=_repro)
 
@@ -63,7 +64,7 @@ def _fetch(args: argparse.Namespace) -> None:
 def _repro(args: argparse.Namespace) -> None:
     from adshift.project.jobs import repro
 
-    if code := repro(args.jobs):
+    if code := repro(args.jobs, args.stages):
         sys.exit(code)
 
 

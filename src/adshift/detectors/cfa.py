@@ -1,7 +1,7 @@
 """CFA (Lee et al., 2022): patch features moved by a small trained layer towards a memory bank of mean normal ones.
 
 Only that layer, the descriptor, is trained, on stored feature maps; scoring is NumPy and a nearest-neighbour search.
-tests/test_cfa.py holds both against anomalib's CfaModel, whose gamma_c and gamma_d, which shrink the bank, are 1 here.
+Its tests hold both against anomalib's CfaModel, whose gamma_c and gamma_d, which shrink the bank, are 1 here.
 
 Notation: N images, P = H x W positions of the first layer used, D channels of all layers used, K neighbours.
 """

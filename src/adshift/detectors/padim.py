@@ -1,7 +1,7 @@
 """PaDiM (Defard et al., 2021), its modelling by anomalib's PadimModel, fed from cached feature maps.
 
 anomalib fits the Gaussians; scoring evaluates the same formulas in NumPy, so that it starts without torch.
-tests/test_padim.py holds both against anomalib's own forward pass.
+tests/unit/detectors/test_padim.py holds both against anomalib's own forward pass.
 """
 
 import warnings

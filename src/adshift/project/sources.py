@@ -61,7 +61,7 @@ def roots() -> dict[str, Path]:
 def closure(root: Path) -> set[Path]:
     """`root` and every file of this package that it imports, directly or not, anywhere in its text; data beside them.
 
-    What is imported by a name that only a run knows is not seen; tests/test_sources.py allows it to the registries.
+    Imports by a name that is known at run time alone are not seen; a test allows them to the registries only.
 
     Raises:
         AdshiftError: a file is no Python, or imports relatively to what is no package.
