@@ -2,7 +2,8 @@
 
 Magnetic tiles have many shapes. Looked at here are the portrait ones, at least ASPECT times as high as wide. A draw
 chooses TRAIN of their normal images; the other normal and all defective ones are for testing. Features are made once,
-by each fit. Run from the repository's root; it needs no other output of the pipeline:
+by each fit. Times are of the processor, in all threads. Run from the repository's root; no other output of the pipeline
+is needed:
 
     python docs/results/fits.py DATA/magnetic_tile docs/results/fits.csv
 """
@@ -63,8 +64,10 @@ def main() -> None:
 
 def measured(settings: Any, look: Settings, items: list[Item], folder: Path) -> Any:
     """One row a method and draw."""
+    backbone = Backbone(look)
+    extract.spec_of(backbone)  # the first image takes longer
     start = time.process_time()
-    extract.embed(items, Backbone(look), folder, what=f"embedding, {look.fit}")
+    extract.embed(items, backbone, folder, what=f"embedding, {look.fit}")
     embedded = (time.process_time() - start) / len(items)
     features, by_name = Features.open(folder), {item.name: item for item in items}
     normal = [item.name for item in items if not item.anomalous]
@@ -75,9 +78,11 @@ def measured(settings: Any, look: Settings, items: list[Item], folder: Path) -> 
         for method, module in SCORE.items():
             section = dict(getattr(settings, method))
             detector = registry.detector_class(method)(module.Fit.within(section))
+            registry.warm_up(method)
             start = time.process_time()
             detector.fit(features.select(sorted(train)), seeding.generator(seed, "fits", method))
             fitted = time.process_time() - start
+            detector.predict(test[:1], module.Score.within(section))  # the first image takes longer
             start = time.process_time()
             predicted = detector.predict(test, module.Score.within(section))
             scored = (time.process_time() - start) / len(test)
