@@ -46,10 +46,14 @@ def add(commands: Any) -> None:
 
 
 def _preset(args: argparse.Namespace) -> None:
+    from adshift.data import datasets
     from adshift.project.presets import apply
 
-    for key, value in apply(args.name, args.data_root).items():
+    values = apply(args.name, args.data_root)
+    for key, value in values.items():
         print(f"{key}: {'' if value is None else value}")
+    if proposal := datasets.proposal(values["dataset.name"], values["dataset.root"], values["classes"]):
+        print(proposal)
     print("params.yaml rewritten; now: dvc repro")
 
 

@@ -84,6 +84,19 @@ def read_mask(path: Path | str) -> np.ndarray:
     return decode_mask(read_bytes(path), path)
 
 
+def shape_of(path: Path | str) -> tuple[int, int]:
+    """Height and width in pixels of an image file, from its header alone.
+
+    Raises:
+        AdshiftError: it cannot be read, or is no image.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            return image.height, image.width
+    except Exception as error:  # a damaged file makes Pillow's readers trip in many ways
+        raise AdshiftError(f"{path}: not an image ({error})", "replace the file") from None
+
+
 def load_image(item: Item) -> np.ndarray:
     """The image of `item` as (H, W, 3) uint8 RGB, its bytes checked against the manifest.
 

@@ -18,6 +18,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -28,12 +29,14 @@ from adshift.data import images
 from adshift.data.manifest import GOOD, Item
 from adshift.data.registry import DATASETS as REGISTRY
 from adshift.data.settings import Recorded
+from adshift.data.shapes import Proposal, propose
 from adshift.data.shift.recorded import assign
 from adshift.errors import AdshiftError
 from adshift.project.paths import DOMAINS
 from adshift.runtime import parallel
 
 PROBLEMS_SHOWN = 10
+SAMPLED = 200  # images at least, where there are so many, that propose the input's shape
 COMPANIONS = (".txt", ".md", ".json", ".csv", ".xml", ".db", ".ini")  # lie beside images and are no samples
 
 
@@ -123,6 +126,22 @@ def counts(name: str, root: str) -> dict[str, tuple[int, int, int]]:
         chosen: (normal[chosen]["train"], normal[chosen]["test"], sum(row.defect != GOOD for row in rows))
         for chosen, rows in listed.items()
     }
+
+
+def proposal(name: str, root: str, classes: Sequence[str]) -> Proposal | None:
+    """The shape of the network's input that suits the images of these classes, a sample of them; None if none is there.
+
+    Raises:
+        AdshiftError: as `check` does.
+    """
+    if hasattr(_adapter(name), "generate"):
+        return None
+    files = [row.image for rows in _list(name, Path(root), classes).values() for row in rows]
+    shapes = []
+    for file in files[:: max(1, len(files) // SAMPLED)]:
+        with suppress(AdshiftError):  # the scan will tell
+            shapes.append(images.shape_of(file))
+    return propose(shapes) if shapes else None
 
 
 def incomplete(name: str, root: str) -> list[str]:
