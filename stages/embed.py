@@ -3,10 +3,12 @@
 import argparse
 
 from adshift.data import manifest
+from adshift.data.images import sha256
 from adshift.features import extract
 from adshift.features.backbones import Backbone
+from adshift.features.kept import Kept
 from adshift.features.settings import Features
-from adshift.project.paths import DOMAINS, features_path, settings_path
+from adshift.project.paths import DOMAINS, NETWORK, SOURCES, features_path, kept_path, settings_path
 from adshift.project.stage import run
 from adshift.runtime.files import output
 
@@ -19,8 +21,13 @@ def main() -> None:
     args = parser.parse_args()
     items = manifest.read(manifest.path_of(args.dataset, args.name, args.domain))
     backbone = Backbone(Features.read(settings_path("features")))
-    with output(features_path(args.dataset, args.name, args.domain)) as folder:
-        extract.embed(items, backbone, folder, what=f"embedding {args.name}, {args.domain}")
+    key = {path.name: sha256(path) for path in (SOURCES / "stages/embed.json", NETWORK)}
+    kept = Kept(kept_path(args.dataset, args.name, args.domain), key)
+    what, made = f"embedding {args.name}, {args.domain}", features_path(args.dataset, args.name, args.domain)
+    with output(made) as folder:
+        copied = extract.embed(items, backbone, folder, what=what, kept=kept)
+    kept.keep(made, items)
+    print(f"{what}: {len(items) - copied:,} new, {copied:,} kept")
 
 
 if __name__ == "__main__":

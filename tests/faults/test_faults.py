@@ -260,7 +260,7 @@ NAMES = tuple(item.name for item in ITEMS)
 def write_features(folder: Path) -> None:
     class Network:
         class settings:  # noqa: N801
-            resize, crop, batch, images, dtype, mean, std = 8, None, 2, True, "float16", [0.0], [1.0]
+            resize, fit, crop, batch, images, dtype, mean, std = 8, "squeeze", None, 2, True, "float16", [0.0], [1.0]
 
         names, record = ["one", "two"], {"backbone": "none"}
 

@@ -125,6 +125,8 @@ def final(path: str) -> str:
 def undeclared(trace: Trace, stage: dict[str, Any]) -> set[str]:
     """What a stage reads or writes and does not declare."""
     deps, outs = declared(stage, "deps"), declared(stage, "outs")
+    if any(path.startswith("data/features") for path in outs):
+        outs |= {"data/kept"}  # rows for the next run: no output depends on them
     if any(path.startswith("data/clean") for path in deps):
         deps |= {"photos"}  # found through the manifest, which holds the images' hashes
     # Folders on the way to an output are made, and its own output is replaced: neither is an input.

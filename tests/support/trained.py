@@ -26,8 +26,11 @@ def stage(script: str, **options: str) -> None:
         runpy.run_path(str(ROOT / "stages" / f"{script}.py"), run_name="__main__")
 
 
-def make(folder: Path) -> Path:
-    """The pipeline's outputs up to the models in `folder`, which looks like the project; small images, batches of 1."""
+def make(folder: Path, **features: object) -> Path:
+    """The pipeline's outputs up to the models in `folder`, which looks like the project; small images, batches of 1.
+
+    `features`: of that section of params.yaml, in place of a square of 72 pixels cropped to 64.
+    """
     write_tree(folder / "photos", NAMES)
     for name in ("src", "stages"):
         (folder / name).symlink_to(ROOT / name)
@@ -37,7 +40,7 @@ def make(folder: Path) -> Path:
         yaml = YAML()
         params = yaml.load(Path("params.yaml").read_text())
         params["classes"], params["methods"] = list(NAMES), list(METHODS)
-        params["features"] |= {"resize": 72, "crop": 64, "batch": 1}
+        params["features"] |= {"resize": 72, "crop": 64, "batch": 1} | features
         params["patchcore"]["coreset"] = 0.1
         params["evaluate"]["bootstrap"] = 100
         with Path("params.yaml").open("w") as file:

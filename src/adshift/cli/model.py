@@ -147,6 +147,6 @@ def _export(args: argparse.Namespace) -> None:
         args.model, how, to, opset=args.opset, dtype=args.dtype, pixels=args.input,
         layout=args.layout, calibrate=args.calibrate, weights=args.weights,
     )  # fmt: skip
-    print(f"{to}: {to.stat().st_size:,} bytes; input {metadata['input']}, {metadata['size']} pixels square")
+    print(f"{to}: {to.stat().st_size:,} bytes; input {metadata['input']}")
     print(f"before it: {metadata['before']}")
     print(f"threshold: {metadata.get('threshold', 'none, since MODEL has no threshold.json')}")

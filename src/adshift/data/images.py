@@ -25,6 +25,7 @@ from PIL import (
 
 from adshift.data import masks
 from adshift.data.manifest import Item
+from adshift.data.shapes import Size, content, sides
 from adshift.errors import AdshiftError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
@@ -140,6 +141,19 @@ def read_mask(path: Path | str) -> np.ndarray:
     return decode_mask(read_bytes(path), path)
 
 
+def shape_of(path: Path | str) -> tuple[int, int]:
+    """Height and width in pixels of an image file, from its header alone.
+
+    Raises:
+        AdshiftError: it cannot be read, or is no image.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            return image.height, image.width
+    except Exception as error:  # a damaged file makes Pillow's readers trip in many ways
+        raise AdshiftError(f"{path}: not an image ({error})", "replace the file") from None
+
+
 def load_image(item: Item) -> np.ndarray:
     """The image of `item` as (H, W, 3) uint8 RGB, its bytes checked against the manifest.
 
@@ -189,6 +203,20 @@ def decode_image(data: bytes, path: Path | str, bits: int = 16) -> np.ndarray:
     return decode(data, path).pixels(bits)
 
 
+def decode_pillow(image: Image.Image, name: str) -> Picture:
+    """A Pillow image as the pipeline reads a file of it.
+
+    Raises:
+        AdshiftError: as `decode_image`, or it cannot be written as a TIFF.
+    """
+    buffer = io.BytesIO()
+    try:
+        image.save(buffer, "TIFF", compression=None, save_all=False)
+    except Exception as error:  # Pillow reads a file late, and its readers trip in many ways
+        raise AdshiftError(f"{name}: cannot be read ({error})", "convert it to RGB") from None
+    return decode(buffer.getvalue(), name)
+
+
 def decode_mask(data: bytes, path: Path | str) -> np.ndarray:
     """Mask bytes as (H, W) bool, true on the defect: what is not black (`masks.marked` says how soft edges are cut).
 
@@ -207,50 +235,72 @@ def decode_mask(data: bytes, path: Path | str) -> np.ndarray:
     return masks.marked(color, lossy=_lossy(image, data))
 
 
-def fit(array: np.ndarray, resize: int, crop: int | None = None) -> np.ndarray:
-    """Bring an image or a mask to the network's input: squeeze to a square, then cut its centre out.
+def fit(array: np.ndarray, resize: Size, crop: Size | None = None) -> np.ndarray:
+    """Squeeze an image or a mask, whatever its aspect, then cut the centre out.
 
     Args:
         array: (H, W, 3) uint8 image, or (H, W) bool mask.
-        resize: side of the square in pixels; bilinear and antialiased for images, `masks.shrink` for masks.
-        crop: side of the centre crop in pixels; none keeps the square.
+        resize: size in pixels, a square's side or height and width; bilinear and antialiased for images,
+            `masks.shrink` for masks.
+        crop: size of the centre crop in pixels; none keeps all.
 
     Returns:
-        (S, S, 3) uint8 or (S, S) bool, S = crop or resize.
+        (h, w, 3) uint8 or (h, w) bool, of the size `crop` or `resize`.
 
     Raises:
-        AdshiftError: the crop is larger than the square.
+        AdshiftError: the crop is larger than what it is cut from.
     """
-    if crop is not None and crop > resize:
+    height, width = sides(resize)
+    cut = sides(resize if crop is None else crop)
+    if cut[0] > height or cut[1] > width:
         raise AdshiftError(
             f"features.crop: {crop} pixels cannot be cut from {resize}", "set it to features.resize or less"
         )
     if array.dtype == bool:
-        square = masks.shrink(array, resize, resize)
+        whole = masks.shrink(array, height, width)
     else:
-        square = np.asarray(Image.fromarray(array).resize((resize, resize), Image.Resampling.BILINEAR))
-    if crop is not None:
-        start = round((resize - crop) / 2)
-        square = square[start : start + crop, start : start + crop]
-    return np.ascontiguousarray(square)
+        whole = np.asarray(Image.fromarray(array).resize((width, height), Image.Resampling.BILINEAR))
+    top, left = round((height - cut[0]) / 2), round((width - cut[1]) / 2)
+    return np.ascontiguousarray(whole[top : top + cut[0], left : left + cut[1]])
 
 
-def unfit(array: np.ndarray, resize: int, height: int, width: int) -> np.ndarray:
+def unfit(array: np.ndarray, resize: Size, height: int, width: int) -> np.ndarray:
     """A map in the geometry of the network's input laid over its image: the inverse of `fit`.
 
     Args:
-        array: (S, S) float32 map.
-        resize: side of the square that the image was squeezed to; S where nothing was cut off.
+        array: (h, w) float32 map.
+        resize: size that the image was squeezed to; the map's where nothing was cut off.
         height, width: of the image, in pixels.
 
     Returns:
         (H, W) float32, bilinear; what the network did not see has the smallest value.
     """
-    size = len(array)
-    start = round((resize - size) / 2)
-    square = np.full((resize, resize), array.min(), dtype=np.float32)
-    square[start : start + size, start : start + size] = array
-    return np.asarray(Image.fromarray(square).resize((width, height), Image.Resampling.BILINEAR))
+    high, wide = sides(resize)
+    rows, columns = array.shape
+    top, left = round((high - rows) / 2), round((wide - columns) / 2)
+    whole = np.full((high, wide), array.min(), dtype=np.float32)
+    whole[top : top + rows, left : left + columns] = array
+    return np.asarray(Image.fromarray(whole).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def network_input(image: np.ndarray, resize: Size, crop: Size | None = None, how: str = "squeeze") -> np.ndarray:
+    """An image as the network sees it.
+
+    Args:
+        image: (H, W, 3) uint8.
+        resize: of the network's input, before a crop.
+        crop: size of the centre crop, None for none; with `squeeze` alone.
+        how: `features.fit`. `pad` keeps the aspect: the image lies at the top left, and its last row and column are
+            repeated beyond it. `squeeze` and `tile` do not keep it.
+
+    Returns:
+        (h, w, 3) uint8 of the size `crop`, or `resize` where nothing is cropped.
+    """
+    if how != "pad":
+        return fit(image, resize, crop)
+    height, width = content(image.shape[0], image.shape[1], resize)
+    below, beside = sides(resize)[0] - height, sides(resize)[1] - width
+    return np.pad(fit(image, (height, width)), ((0, below), (0, beside), (0, 0)), mode="edge")
 
 
 def _open(data: bytes, path: Path | str) -> Image.Image:

@@ -10,16 +10,13 @@ a bit of the network's maps would then differ, which is tried when a model is lo
 from batches of `features.batch` images: the network's sums then differ in the last bits, scores by about 1e-5 of their
 value.
 
-Notation: N images, H x W pixels of one, S side of the network's input, V validation images, D channels of all layers.
+Notation: N images, V validation images, D channels of all layers.
 """
 
-import io
-import math
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -29,8 +26,10 @@ import numpy as np
 from PIL import Image
 
 from adshift.data import images as files
-from adshift.data.images import fit
+from adshift.data.images import network_input
+from adshift.data.shapes import content, sides
 from adshift.deploy import package, pull
+from adshift.deploy.prediction import Geometry, Input, Prediction, Region, regions_of
 from adshift.detectors import registry
 from adshift.detectors.records import Predictions, Reference
 from adshift.errors import AdshiftError, warn
@@ -38,7 +37,7 @@ from adshift.evaluation import threshold_file
 from adshift.evaluation.metrics.counts import decide
 from adshift.features.backbones import Backbone, from_spec
 from adshift.features.extract import stored
-from adshift.features.store import Features
+from adshift.features.store import CONTENT, IMAGES, Features
 from adshift.runtime.checksums import MODEL_REMEDY as REMEDY
 from adshift.runtime.parallel import map_ordered, silent, thread_count, torch_threads
 
@@ -47,118 +46,6 @@ __all__ = ["Geometry", "Input", "Model", "Prediction", "Reference", "Region", "l
 BATCH = 16  # images in memory together
 
 Picture = str | Path | Image.Image | np.ndarray
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """How an image became the network's input: squeezed to a square, whose centre was cut out (`images.fit`).
-
-    Attributes:
-        height, width: of the image, in pixels.
-        resize: side of the square.
-        size: S, side of what was cut out; equal to `resize` where nothing was.
-    """
-
-    height: int
-    width: int
-    resize: int
-    size: int
-
-    @property
-    def start(self) -> int:
-        """First row and column of the square that is seen."""
-        return round((self.resize - self.size) / 2)
-
-    def box(self, top: int, left: int, bottom: int, right: int) -> tuple[int, int, int, int]:
-        """(left, top, right, bottom) in the image's pixels, ends excluded, of rows and columns of the input."""
-        across, down = self.width / self.resize, self.height / self.resize
-        return (
-            math.floor((left + self.start) * across),
-            math.floor((top + self.start) * down),
-            min(math.ceil((right + self.start) * across), self.width),
-            min(math.ceil((bottom + self.start) * down), self.height),
-        )
-
-    def enlarge(self, values: np.ndarray, height: int = 0, width: int = 0) -> np.ndarray:
-        """An (S, S) mask or map laid over the image; what the network did not see is false, or the smallest value.
-
-        Args:
-            values: bool (nearest) or float32 (bilinear).
-            height, width: of the result; the image's if not given.
-        """
-        mask = values.dtype == bool
-        square = np.full((self.resize, self.resize), False if mask else values.min(), dtype=values.dtype)
-        square[self.start : self.start + self.size, self.start : self.start + self.size] = values
-        picture = Image.fromarray(square.astype(np.uint8) if mask else square.astype(np.float32))
-        method = Image.Resampling.NEAREST if mask else Image.Resampling.BILINEAR
-        return np.asarray(picture.resize((width or self.width, height or self.height), method)).astype(values.dtype)
-
-
-@dataclass(frozen=True, eq=False)
-class Input:
-    """An image as the network sees it.
-
-    Attributes:
-        name: its path, or what stands for it.
-        pixels: (S, S, 3) uint8 RGB.
-        geometry: how it came from the image.
-        seconds: it took to read.
-        note: why its values hardly are those of the model's camera; empty where they may be.
-    """
-
-    name: str
-    pixels: np.ndarray
-    geometry: Geometry
-    seconds: float = 0.0
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Region:
-    """A connected part of an image that is anomalous.
-
-    Attributes:
-        box: (left, top, right, bottom) in the image's pixels, right and bottom excluded.
-        area: in the image's pixels.
-        peak: largest value of the anomaly map in it.
-    """
-
-    box: tuple[int, int, int, int]
-    area: float
-    peak: float
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What a model says of an image.
-
-    Attributes:
-        name: the image's path, or `image K` for what came without one.
-        score: raw, the larger the more anomalous.
-        threshold: score from which on an image is anomalous.
-        anomalous: the verdict.
-        anomaly_map: (S, S) float32, in the geometry of the network's input.
-        map_threshold: value of the map from which on a place is anomalous, see `Model.map_threshold`.
-        seconds: to read it, and its share of what network and scoring took for the images looked at together.
-        regions: of `mask`, largest peak first; none for a normal image.
-        geometry: from the image to the network's input.
-        note: why the image's values hardly are those of the model's camera; empty where they may be.
-    """
-
-    name: str
-    score: float
-    threshold: float
-    anomalous: bool
-    anomaly_map: np.ndarray
-    map_threshold: float
-    seconds: float
-    regions: tuple[Region, ...]
-    geometry: Geometry
-    note: str = ""
-
-    def mask(self) -> np.ndarray:
-        """(H, W) bool, true where the image is anomalous; all false for a normal one."""
-        return self.geometry.enlarge(_mask(self.anomaly_map, self.map_threshold, self.anomalous))
 
 
 def load(
@@ -257,7 +144,7 @@ class Model:
         """
         start, note = time.perf_counter(), ""
         if isinstance(image, str | Path | Image.Image):
-            picture = _decoded(image, name) if isinstance(image, Image.Image) else files.read(image)
+            picture = files.decode_pillow(image, name) if isinstance(image, Image.Image) else files.read(image)
             pixels, note = picture.pixels(self.bits), picture.misfit(self.bits)
             name = name if isinstance(image, Image.Image) else str(image)
         else:
@@ -269,7 +156,8 @@ class Model:
                 raise AdshiftError(f"{name}: has no pixel", "give an image")
         settings = self.backbone.settings
         geometry = Geometry(pixels.shape[0], pixels.shape[1], settings.resize, settings.crop or settings.resize)
-        return Input(name, fit(pixels, settings.resize, settings.crop), geometry, time.perf_counter() - start, note)
+        fitted = network_input(pixels, settings.resize, settings.crop, settings.fit)
+        return Input(name, fitted, geometry, time.perf_counter() - start, note)
 
     def predict(self, images: Iterable[Picture | Input], batch: int = BATCH) -> list[Prediction]:
         """What the model says of images, in their order.
@@ -291,7 +179,7 @@ class Model:
                 maps = found.full_maps()
             rows = zip(part, found.scores, maps, decide(found.scores, threshold), strict=True)
             for image, score, anomaly_map, anomalous in rows:
-                regions = _regions(anomaly_map, limit, bool(anomalous), image.geometry)
+                regions = regions_of(anomaly_map, limit, bool(anomalous), image.geometry)
                 yield Prediction(
                     image.name, float(score), threshold, bool(anomalous), anomaly_map, limit, image.seconds + seconds,
                     regions, image.geometry, image.note,
@@ -350,16 +238,19 @@ class Model:
             maps = map_ordered(self._maps, images, what="network")
         arrays = {level: np.stack(rows) for level, rows in enumerate(zip(*maps, strict=True), start=1)}
         if "images" in self.spec:
-            arrays[0] = np.stack([image.pixels for image in images])
+            arrays[IMAGES] = np.stack([image.pixels for image in images])
+        if self.backbone.settings.fit == "pad":
+            shapes = [(image.geometry.height, image.geometry.width) for image in images]
+            arrays[CONTENT] = np.array([content(*shape, self.spec["size"]) for shape in shapes])
         return Features.of((image.name for image in images), arrays, self.spec)
 
     def _maps(self, image: Input) -> list[np.ndarray]:
         maps = self.backbone(np.stack([image.pixels]))
         return [stored(level[0], self.spec["dtype"], image.name) for level in maps]
 
-    def _threads_of_one(self, size: int) -> int:
+    def _threads_of_one(self, height: int, width: int) -> int:
         """All, if the network then makes the same maps of noise, to the bit, as on one; else one."""
-        noise = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
+        noise = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
         found = []
         for threads in (1, thread_count()):
             with torch_threads(threads):
@@ -369,17 +260,17 @@ class Model:
     def _check_shapes(self) -> None:
         """One black image through everything: what does not fit together is told now, and the first image is fast."""
         settings = self.backbone.settings
-        size = settings.crop or settings.resize
-        black = np.zeros((size, size, 3), np.uint8)
+        height, width = sides(settings.crop or settings.resize)
+        black = np.zeros((height, width, 3), np.uint8)
         expected = [tuple(layer.get("shape", ())) for layer in self.spec["layers"]]
         with self._alone():
             shapes = [maps.shape[1:] for maps in self.backbone(black[None])]
-            if shapes != expected or self.spec.get("size") != size:
+            if shapes != expected or sides(self.spec["size"]) != (height, width):
                 raise AdshiftError(
                     f"{self.folder / 'model.json'}: features of {expected}, the network makes {shapes}", REMEDY
                 )
-            self._threads = self._threads_of_one(size)
-            image = Input("black", black, Geometry(size, size, size, size))
+            self._threads = self._threads_of_one(height, width)
+            image = Input("black", black, Geometry(height, width, (height, width), (height, width)))
             try:
                 self.detector.predict(self._features([image]), self.how).full_maps()
             except AdshiftError:
@@ -426,40 +317,3 @@ def _record(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise AdshiftError(f"{path}: holds {type(record).__name__}, not an object", REMEDY)
     return record
-
-
-def _decoded(image: Image.Image, name: str) -> files.Picture:
-    """A PIL image as the pipeline reads a file of it."""
-    buffer = io.BytesIO()
-    try:
-        image.save(buffer, "TIFF", compression=None, save_all=False)
-    except Exception as error:  # Pillow reads a file late, and its readers trip in many ways
-        raise AdshiftError(f"{name}: cannot be read ({error})", "convert it to RGB") from None
-    return files.decode(buffer.getvalue(), name)
-
-
-def _mask(anomaly_map: np.ndarray, limit: float, anomalous: bool) -> np.ndarray:
-    """(S, S) bool: where the map reaches `limit`, of an anomalous image at least its peak, of a normal one nothing.
-
-    So that what is shown never contradicts the verdict.
-    """
-    if not anomalous:
-        return np.zeros(anomaly_map.shape, dtype=bool)
-    return anomaly_map >= min(limit, float(anomaly_map.max()))
-
-
-def _regions(anomaly_map: np.ndarray, limit: float, anomalous: bool, geometry: Geometry) -> tuple[Region, ...]:
-    """Connected parts, pixels that touch at a corner included, largest peak first."""
-    if not anomalous:
-        return ()
-    from scipy import ndimage
-
-    labels, _ = ndimage.label(_mask(anomaly_map, limit, anomalous), np.ones((3, 3)))
-    pixel = geometry.width * geometry.height / geometry.resize**2
-    found = []
-    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
-        inside = labels[rows, columns] == number
-        box = geometry.box(rows.start, columns.start, rows.stop, columns.stop)
-        peak = anomaly_map[rows, columns][inside].max()
-        found.append(Region(box, float(inside.sum()) * pixel, float(peak)))
-    return tuple(sorted(found, key=lambda region: (-region.peak, region.box)))

@@ -71,12 +71,17 @@ def models(classes: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def pooled(features: Features) -> np.ndarray:
-    """Feature maps averaged over their positions, the layers' channels side by side: (N, D) float32."""
+    """Feature maps averaged over the positions that are no padding, all layers side by side: (N, D) float32."""
     levels = range(1, len(features.spec["layers"]) + 1)
     rows = []
     for index in range(len(features)):
         image = features[index : index + 1]
-        rows.append(np.concatenate([image.maps(level)[0].mean((0, 1), dtype=np.float64) for level in levels]))
+        means = []
+        for level in levels:
+            maps = image.maps(level)
+            ((high, wide),) = image.shown(maps.shape[1:3])
+            means.append(maps[0, :high, :wide].mean((0, 1), dtype=np.float64))
+        rows.append(np.concatenate(means))
     return np.array(rows, dtype=np.float32)
 
 

@@ -146,7 +146,7 @@ class Cfa(Detector):
         images = [features[image : image + 1] for image in range(len(features))]
         _ = self.neighbors  # built once, not by each thread
         maps = np.concatenate(map_ordered(self._distances, images, what="scoring with CFA"))
-        return Predictions.of_maps(features.names, maps, self.spec["size"], scoring.smoothing)
+        return Predictions.of_maps(features, maps, scoring.smoothing)
 
     def _distances(self, image: Features) -> np.ndarray:
         """(1, H, W) float32: the nearest distance times its share in the softmin of the K nearest."""

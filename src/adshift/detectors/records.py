@@ -12,8 +12,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from adshift.detectors.resample import enlarge
+from adshift.data.shapes import compact
+from adshift.detectors.resample import enlarge, without_padding
 from adshift.errors import AdshiftError
+from adshift.features.store import Features
 from adshift.runtime.checksums import MODEL_REMEDY, REMEDY
 
 Record = TypeVar("Record")
@@ -30,14 +32,15 @@ class Predictions:
         names: N image names.
         scores: (N,) float32, the larger the more anomalous.
         maps: (N, h, w) float32 anomaly maps at the detector's own resolution.
-        size: S; maps are enlarged to (S, S).
+        size: of the network's input, a square's side S or height and width, to which maps are enlarged. A map shows the
+            whole image, never padding.
         smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged maps, 0 for none.
     """
 
     names: tuple[str, ...]
     scores: np.ndarray
     maps: np.ndarray
-    size: int
+    size: int | tuple[int, int]
     smoothing: float
 
     def __post_init__(self) -> None:
@@ -47,14 +50,21 @@ class Predictions:
             raise AdshiftError("a score or an anomaly map is not finite", "fit the model again with `dvc repro`")
 
     @classmethod
-    def of_maps(cls, names: tuple[str, ...], maps: np.ndarray, size: int, smoothing: float) -> "Predictions":
-        """Those of a detector whose image score is the largest value of the enlarged and smoothed map."""
+    def of_maps(cls, features: Features, maps: np.ndarray, smoothing: float) -> "Predictions":
+        """Those of a detector whose image score is the largest value of the enlarged and smoothed map.
+
+        Args:
+            features: of the images.
+            maps: (N, h, w) float32, padding included where the features have it.
+            smoothing: as in the attributes.
+        """
+        maps, size = without_padding(features, maps), compact(features.spec["size"])
         parts = [maps[start : start + CHUNK] for start in range(0, len(maps), CHUNK)]
         scores = np.concatenate([enlarge(part, size, smoothing).max((1, 2)) for part in parts])
-        return cls(names, scores, maps, size, smoothing)
+        return cls(features.names, scores, maps, size, smoothing)
 
     def full_maps(self) -> np.ndarray:
-        """Anomaly maps in the geometry of the network's input: (N, S, S) float32."""
+        """Anomaly maps in the geometry of the network's input: (N, S, S) float32, or (N, height, width)."""
         return enlarge(self.maps, self.size, self.smoothing)
 
     def save(self, path: Path) -> None:
@@ -72,7 +82,7 @@ class Predictions:
 
         def of(file: Mapping[str, np.ndarray]) -> "Predictions":
             return cls(tuple(file["names"].tolist()), file["scores"], file["maps"],
-                       int(file["size"]), float(file["smoothing"]))  # fmt: skip
+                       compact(file["size"].tolist()), float(file["smoothing"]))  # fmt: skip
 
         return _read(path, of, "readable scores", REMEDY)
 

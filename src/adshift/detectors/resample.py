@@ -9,18 +9,37 @@ from functools import cache
 
 import numpy as np
 
+from adshift.data.shapes import Size, sides
+from adshift.features.store import Features
 from adshift.runtime.parallel import one_thread_below
 
 
 @cache
 def bilinear(size_in: int, size_out: int) -> np.ndarray:
     """(size_out, size_in) float32: linear interpolation between pixel centres, edges repeated."""
-    centre = np.clip((np.arange(size_out) + 0.5) * size_in / size_out - 0.5, 0, size_in - 1)
+    return _linear((np.arange(size_out) + 0.5) * size_in / size_out - 0.5, size_in)
+
+
+@cache
+def cropped(grid: int, kept: int, content: float) -> np.ndarray:
+    """(grid, kept) float32: of `grid` positions the first `content` spread over all of them.
+
+    Args:
+        grid: positions of a map along one side.
+        kept: of them are no padding; no other is read.
+        content: how much of the side shows the image, in positions.
+    """
+    return _linear((np.arange(grid) + 0.5) * content / grid - 0.5, kept)
+
+
+def _linear(centre: np.ndarray, size_in: int) -> np.ndarray:
+    """Linear interpolation at places of a row of values, edges repeated: (len(centre), size_in) float32."""
+    centre = np.clip(centre, 0, size_in - 1)
     low = np.minimum(centre.astype(int), max(size_in - 2, 0))
     weight = centre - low
-    matrix = np.zeros((size_out, size_in))
-    matrix[np.arange(size_out), low] = 1 - weight
-    matrix[np.arange(size_out), np.minimum(low + 1, size_in - 1)] += weight
+    matrix = np.zeros((len(centre), size_in))
+    matrix[np.arange(len(centre)), low] = 1 - weight
+    matrix[np.arange(len(centre)), np.minimum(low + 1, size_in - 1)] += weight
     return matrix.astype(np.float32)
 
 
@@ -47,13 +66,37 @@ def gaussian(size: int, sigma: float) -> np.ndarray:
     return matrix.astype(np.float32)
 
 
-def enlarge(maps: np.ndarray, size: int, smoothing: float) -> np.ndarray:
-    """Anomaly maps (N, h, w) at the network's input size, smoothed: (N, size, size) float32.
+def without_padding(features: Features, maps: np.ndarray) -> np.ndarray:
+    """Anomaly maps (N, h, w) of padded inputs, their padding cut off and the rest spread over all positions.
+
+    So a map is that of the whole image, squeezed to the input's size, whatever the image's aspect. Maps of inputs
+    without padding are returned as they are.
+    """
+    if not features.padded:
+        return maps
+    grid, whole, result = maps.shape[1:], sides(features.spec["size"]), maps.astype(np.float32)
+    for image, (kept, content) in enumerate(zip(features.shown(grid), features.content().tolist(), strict=True)):
+        rows, columns = (
+            cropped(side, count, part * side / pixels)
+            for side, count, part, pixels in zip(grid, kept, content, whole, strict=True)
+        )
+        result[image] = rows @ result[image, : kept[0], : kept[1]] @ columns.T
+    return result
+
+
+def enlarge(maps: np.ndarray, size: Size, smoothing: float) -> np.ndarray:
+    """Anomaly maps (N, h, w) at the network's input size, smoothed: (N, height, width) float32.
 
     On one thread: such small products gain little from two, and where NumPy was loaded before this package, OpenBLAS's
     threads would then keep the cores from the next image's network for 25 ms.
     """
     with one_thread_below():
-        blur = gaussian(size, float(smoothing))
-        rows, columns = (blur @ bilinear(side, size) for side in maps.shape[1:])
+        rows, columns = (enlargement(*both, smoothing) for both in zip(maps.shape[1:], sides(size), strict=True))
         return rows @ maps.astype(np.float32) @ columns.T
+
+
+@cache
+def enlargement(positions: int, side: int, smoothing: float) -> np.ndarray:
+    """(side, positions) float32: by which the rows of a map, or its columns, are enlarged and smoothed."""
+    with one_thread_below():
+        return gaussian(side, float(smoothing)) @ bilinear(positions, side)

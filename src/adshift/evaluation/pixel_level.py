@@ -1,6 +1,7 @@
 """From anomaly maps to pixel metrics. They need no threshold."""
 
 from collections.abc import Iterable, Sequence
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from adshift.data.images import fit, load_mask, unfit
 from adshift.data.manifest import Item, anomalous, path_of, read
 from adshift.data.masks import areas
+from adshift.data.shapes import Size, sides
 from adshift.errors import warn
 from adshift.evaluation.metrics.pixel import pixel_metrics
 from adshift.evaluation.scenarios import SCENARIOS, Scenario
@@ -19,8 +21,8 @@ def pixel_level(
     dataset: str,
     method: str,
     classes: Iterable[str],
-    resize: int,
-    crop: int | None,
+    resize: Size,
+    crop: Size | None,
     limit: float,
     masks: Literal["input", "image"] = "input",
 ) -> dict[str, Any]:
@@ -55,11 +57,13 @@ def pixel_level(
     for name, by_pair in levels.items():
         if (worst := max(by_pair.values(), key=lambda one: one["small_regions"]))["small_regions"]:
             regions = f"{worst['small_regions']} of {worst['regions']} defective regions"
-            warn(f"class {name}: {regions} are smaller than a pixel of the network's input ({resize} x {resize})")
+            height, width = sides(resize)
+            warn(f"class {name}: {regions} are smaller than a pixel of the network's input ({height} x {width})")
     return levels
 
 
-def _regions(items: Sequence[Item], truth: Sequence[np.ndarray], resize: int) -> dict[str, int]:
+def _regions(items: Sequence[Item], truth: Sequence[np.ndarray], resize: Size) -> dict[str, int]:
     """How many regions the masks have, and how many of them a pixel of the resized image would cover."""
-    sizes = [areas(mask) * resize**2 / (item.height * item.width) for item, mask in zip(items, truth, strict=True)]
+    pixels = prod(sides(resize))
+    sizes = [areas(mask) * pixels / (item.height * item.width) for item, mask in zip(items, truth, strict=True)]
     return {"regions": sum(map(len, sizes)), "small_regions": sum(int((size < 1).sum()) for size in sizes)}

@@ -3,69 +3,125 @@
 import os
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from adshift.data.images import fit, load_image
+from adshift.data.images import load_image, network_input
 from adshift.data.manifest import Item
+from adshift.data.shapes import Size, compact, content, sides
 from adshift.errors import AdshiftError
 from adshift.features.backbones import Backbone
+from adshift.features.kept import Kept
+from adshift.features.settings import Features as Settings
+from adshift.features.store import IMAGES
 from adshift.runtime import checksums
 from adshift.runtime.files import write_json
 from adshift.runtime.parallel import map_ordered, torch_threads
 
-IMAGES = "images.npy"  # the network's input, where features.images keeps it
+IMAGES_FILE = "images.npy"  # the network's input, where features.images keeps it
 
 
 @torch_threads(1)
-def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str) -> None:
+def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str, kept: Kept | None = None) -> int:
     """Write the feature maps of `items` as one array (N, H, W, C) a layer, and features.json; the images if asked for.
 
     Batches are fixed by their position, each runs on one thread and writes its own rows: the bytes do not depend on the
-    number of threads, and memory does not grow with the number of images.
+    number of threads, and memory does not grow with the number of images. Rows that an earlier run kept are copied, if
+    the network's maps of an image do not depend on the other images of its batch, which is tried.
+
+    Args:
+        items: N images.
+        backbone: the network.
+        folder: to write to; made here.
+        what: for the progress bar.
+        kept: rows of an earlier run.
+
+    Returns:
+        How many rows were copied.
 
     Raises:
         AdshiftError: an image changed or cannot be read, or values overflow the stored type.
     """
     settings = backbone.settings
     folder.mkdir(parents=True)
-    size = settings.crop or settings.resize
-    shapes = [maps.shape[1:] for maps in backbone(np.zeros((1, size, size, 3), np.uint8))]
-    files = [f"level{level}.npy" for level in range(1, len(shapes) + 1)]
-    arrays = [
-        RowWriter(folder / file, settings.dtype, (len(items), *shape))
-        for file, shape in zip(files, shapes, strict=True)
-    ]
-    kept = [RowWriter(folder / IMAGES, "uint8", (len(items), size, size, 3))] if settings.images else []
-
-    def work(start: int) -> None:
-        batch = items[start : start + settings.batch]
-        images = np.stack([fit(load_image(item), settings.resize, settings.crop) for item in batch])
-        for array in kept:
-            array.write(start, images)
-        for array, maps in zip(arrays, backbone(images), strict=True):
-            array.write(start, stored(maps, settings.dtype, f"{batch[0].name}..."))
-
-    with ExitStack() as stack:
-        for array in [*arrays, *kept]:
-            stack.callback(array.close)
-        map_ordered(work, range(0, len(items), settings.batch), what=what, unit="batch")
-    preprocessing = {"resize": settings.resize, "crop": settings.crop, "mean": settings.mean, "std": settings.std}
-    layers = [
-        {"name": name, "file": file, "shape": shape}
-        for name, file, shape in zip(backbone.names, files, shapes, strict=True)
-    ]
-    record = {
-        **backbone.record,
-        "preprocessing": preprocessing,
-        "bits": items[0].bits if items else 16,
-        "size": size,
-        "dtype": settings.dtype,
-        "layers": layers,
-        **({"images": IMAGES} if settings.images else {}),
+    spec = spec_of(backbone, items[0].bits if items else 16)
+    shapes: dict[Path, tuple[str, Any]] = {
+        folder / layer["file"]: (settings.dtype, layer["shape"]) for layer in spec["layers"]
     }
-    record["checksums"] = {array.path.name: array.checksums for array in [*arrays, *kept]}
+    if settings.images:
+        shapes[folder / IMAGES_FILE] = "uint8", (*sides(spec["size"]), 3)
+    earlier = kept.find(items, spec) if kept else {}
+    if earlier and not independent(backbone, spec["size"]):
+        earlier = {}
+    with ExitStack() as stack:
+        writers = [RowWriter(path, dtype, (len(items), *shape)) for path, (dtype, shape) in shapes.items()]
+        for writer in writers:
+            stack.callback(writer.close)
+
+        def copy(place: int) -> bool:
+            levels = [*range(1, len(spec["layers"]) + 1), *([IMAGES] if settings.images else [])]
+            try:
+                rows = [earlier[place].read(level) for level in levels]
+            except AdshiftError:  # damaged
+                return False
+            for writer, row in zip(writers, rows, strict=True):
+                writer.write(place, row[None])
+            return True
+
+        def work(places: list[int]) -> None:
+            images = np.stack([_input(items[place], settings) for place in places])
+            maps = [stored(level, settings.dtype, f"{items[places[0]].name}...") for level in backbone(images)]
+            for writer, rows in zip(writers, [*maps, *([images] if settings.images else [])], strict=True):
+                for place, row in zip(places, rows, strict=True):
+                    writer.write(place, row[None])
+
+        copied = map_ordered(copy, list(earlier), what="kept rows")
+        done = {place for place, sound in zip(earlier, copied, strict=True) if sound}
+        new = [place for place in range(len(items)) if place not in done]
+        batches = [new[start : start + settings.batch] for start in range(0, len(new), settings.batch)]
+        map_ordered(work, batches, what=what, unit="batch")
+    record: dict[str, Any] = {**spec, "checksums": {writer.path.name: writer.checksums for writer in writers}}
+    if settings.fit == "pad":
+        record["content"] = [content(item.height, item.width, spec["size"]) for item in items]
     write_json(folder / "features.json", {**record, "names": [item.name for item in items]}, checksum=True)
+    return len(done)
+
+
+def spec_of(backbone: Backbone, bits: int = 16) -> dict[str, Any]:
+    """How a backbone makes features of a camera of so many bits, as features.json says it: all but the images."""
+    settings = backbone.settings
+    size = settings.crop or settings.resize
+    shapes = [maps.shape[1:] for maps in backbone(np.zeros((1, *sides(size), 3), np.uint8))]
+    preprocessing = {"resize": settings.resize, "crop": settings.crop, "mean": settings.mean, "std": settings.std}
+    return {
+        **backbone.record,
+        "preprocessing": preprocessing | ({} if settings.fit == "squeeze" else {"fit": settings.fit}),
+        "bits": bits,
+        "size": compact(size),
+        "dtype": settings.dtype,
+        "layers": [
+            {"name": name, "file": f"level{level}.npy", "shape": shape}
+            for level, (name, shape) in enumerate(zip(backbone.names, shapes, strict=True), start=1)
+        ],
+        **({"images": IMAGES_FILE} if settings.images else {}),
+    }
+
+
+def independent(backbone: Backbone, size: Size) -> bool:
+    """Whether an image's maps are the same, to the bit, whatever batch it is in and where: tried with noise."""
+    count = backbone.settings.batch
+    noise = np.random.default_rng(0).integers(0, 256, (count, *sides(size), 3), dtype=np.uint8)
+    together = backbone(noise)
+    backwards, alone = backbone(np.ascontiguousarray(noise[::-1])), backbone(noise[:1])
+    return all(
+        np.array_equal(maps, turned[::-1]) and np.array_equal(maps[:1], one)
+        for maps, turned, one in zip(together, backwards, alone, strict=True)
+    )
+
+
+def _input(item: Item, settings: Settings) -> np.ndarray:
+    return network_input(load_image(item), settings.resize, settings.crop, settings.fit)
 
 
 def stored(maps: np.ndarray, dtype: str, name: str) -> np.ndarray:

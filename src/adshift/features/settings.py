@@ -7,6 +7,8 @@ from pydantic import Field
 from adshift.runtime.settings import Batch, Number, Section, Several
 
 Mean = Annotated[Number, Field(ge=-10, le=10)]  # of images on [0, 1]
+Side = Annotated[int, Field(ge=32, le=2048)]
+Size = Side | tuple[Side, Side]  # pixels: a square's side, or height and width
 Deviation = Annotated[Number, Field(ge=0.001, le=10)]
 
 
@@ -14,8 +16,9 @@ class Features(Section):
     backbone: Annotated[str, Field(min_length=1)]
     weights: str | None
     layers: Several(str, 16) | None  # type: ignore[valid-type]
-    resize: Annotated[int, Field(ge=32, le=2048)]
-    crop: Annotated[int, Field(ge=32, le=2048)] | None
+    resize: Size
+    fit: Literal["squeeze", "pad", "tile"]
+    crop: Size | None
     mean: tuple[Mean, Mean, Mean]
     std: tuple[Deviation, Deviation, Deviation]
     precision: Literal["float32", "bfloat16"]

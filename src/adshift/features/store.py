@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from adshift.data.shapes import positions, sides
 from adshift.errors import AdshiftError
 from adshift.runtime import checksums
 from adshift.runtime.files import read_json
 
+IMAGES, CONTENT = 0, -1  # in the places of levels: the network's inputs, and how much of each shows the image
 LARGEST, MOST_CHANNELS, MOST_LAYERS = 2048, 65536, 100  # pixels a side, as params.yaml allows; no network has more
 
 
@@ -58,8 +60,9 @@ class Features:
     Attributes:
         names: N image names, in order.
         spec: how the maps were made: backbone, weights, preprocessing, layers, network input `size`.
-        rows: per image, the arrays or `Rows` {level: (M, H, W, C)} it lies in and its row there; level 0 is the
-            images themselves, (M, S, S, 3) uint8, where they are kept.
+        rows: per image, the arrays or `Rows` {level: (M, H, W, C)} it lies in and its row there; IMAGES are the
+            network's inputs, (M, h, w, 3) uint8, where they are kept; CONTENT is the height and width in pixels of what
+            in the input shows the image, (M, 2), where the rest is padding.
     """
 
     names: tuple[str, ...]
@@ -84,10 +87,11 @@ class Features:
         spec = read_json(folder / "features.json")
         try:
             names, expected = spec.pop("names"), spec.pop("checksums", {})
+            content = _content(spec.pop("content", None), len(names), spec["size"])
             check_spec(spec)
             files = {level: (layer["file"], layer["shape"]) for level, layer in enumerate(spec["layers"], start=1)}
             if "images" in spec:
-                files[0] = spec["images"], (spec["size"], spec["size"], 3)
+                files[IMAGES] = spec["images"], (*sides(spec["size"]), 3)
             if wrong := [file for file, _ in files.values() if PurePath(file).name != file]:
                 raise ValueError(f"{wrong[0]!a} is no name of a file in this folder")
             if not all(isinstance(name, str) for name in names):
@@ -97,7 +101,7 @@ class Features:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             what = f"{folder / 'features.json'}: not how features were made ({error!r})"
             raise AdshiftError(what, checksums.REMEDY) from None
-        arrays: dict[int, np.ndarray | Rows] = {}
+        arrays: dict[int, np.ndarray | Rows] = {} if content is None else {CONTENT: content}
         for level, (file, shape) in files.items():
             try:
                 array = np.load(folder / file, mmap_mode="r", allow_pickle=False)
@@ -147,19 +151,35 @@ class Features:
             AdshiftError: there is no such level.
         """
         if level < 1 or level not in self.rows[0][0]:
-            count = len(self.rows[0][0].keys() - {0})
+            count = len(self.rows[0][0].keys() - {IMAGES, CONTENT})
             raise AdshiftError(f"level {level} of the features, which have {count}", "mend `layers` in params.yaml")
         return np.stack([arrays[level][row] for arrays, row in self.rows]).astype(np.float32)
 
     def images(self) -> np.ndarray:
-        """The network's inputs: (N, S, S, 3) uint8 RGB, in memory.
+        """The network's inputs: (N, h, w, 3) uint8 RGB, in memory.
 
         Raises:
             AdshiftError: they were not kept.
         """
-        if 0 not in self.rows[0][0]:
+        if IMAGES not in self.rows[0][0]:
             raise AdshiftError("the features were stored without the images", "set features.images: true")
-        return np.stack([arrays[0][row] for arrays, row in self.rows])
+        return np.stack([arrays[IMAGES][row] for arrays, row in self.rows])
+
+    @property
+    def padded(self) -> bool:
+        """Whether the inputs may hold padding beside the images."""
+        return bool(self.rows) and CONTENT in self.rows[0][0]
+
+    def content(self) -> np.ndarray:
+        """Height and width in pixels of what in each input shows the image, at its top left: (N, 2) int64."""
+        whole = np.array(sides(self.spec["size"]))
+        return np.array([arrays[CONTENT][row] if CONTENT in arrays else whole for arrays, row in self.rows])
+
+    def shown(self, grid: Sequence[int]) -> list[tuple[int, int]]:
+        """Of each image, the rows and columns of maps (H, W) = `grid` that are not padding, from the top left."""
+        if not self.padded:
+            return [(grid[0], grid[1])] * len(self)
+        return [positions(one.tolist(), self.spec["size"], grid) for one in self.content()]
 
 
 def check_spec(spec: Mapping[str, Any]) -> None:
@@ -169,7 +189,7 @@ def check_spec(spec: Mapping[str, Any]) -> None:
         KeyError, TypeError, ValueError: it lacks a part, or a size is absurd.
     """
     size, layers, backbone = spec["size"], spec["layers"], spec.get("backbone", "")
-    if not _whole(size, LARGEST):
+    if not all(_whole(side, LARGEST) for side in sides(size)):
         raise ValueError(f"size {size!r}: expected 1 to {LARGEST} pixels")
     if not re.fullmatch(r"[\w.-]*", backbone):  # timm would look for some names in a hub, and run what it finds there
         raise ValueError(f"backbone {backbone!a}: expected letters, digits and _ . -")
@@ -181,6 +201,20 @@ def check_spec(spec: Mapping[str, Any]) -> None:
         height, width, channels = layer["shape"]
         if not (_whole(height, LARGEST) and _whole(width, LARGEST) and _whole(channels, MOST_CHANNELS)):
             raise ValueError(f"a layer of shape {layer['shape']}")
+
+
+def _content(values: Any, count: int, size: Any) -> np.ndarray | None:
+    """What features.json says of padded inputs, checked: (N, 2).
+
+    Raises:
+        TypeError, ValueError: it is of other images, or larger than the input.
+    """
+    if values is None:
+        return None
+    content = np.array(values)
+    if content.shape != (count, 2) or content.dtype != np.int64 or (content < 1).any() or (content > sides(size)).any():
+        raise ValueError("content that does not fit the inputs")
+    return content
 
 
 def _whole(value: Any, most: int) -> bool:

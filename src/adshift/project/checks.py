@@ -2,16 +2,18 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from math import ceil
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
 from adshift.data import split_file, splits
 from adshift.data.images import sha256
+from adshift.data.shapes import sides
 from adshift.detectors import registry
 from adshift.errors import AdshiftError
 from adshift.features.backbones import PACKAGED, STRIDES_4_8_16, Backbone, families, find_weights, layers
 from adshift.features.backbones.channels import CHANNELS
+from adshift.features.backbones.tiling import Tiling
 from adshift.features.settings import Features
 from adshift.project import params
 from adshift.project.data_check import Checked, look
@@ -41,8 +43,7 @@ def check() -> Checked:
             )
     if "stfpm" in settings.methods and not settings.features.images:
         raise AdshiftError("params.yaml: stfpm trains on images, which features.images does not keep", "set it to true")
-    if settings.features.crop and settings.features.crop > settings.features.resize:
-        raise AdshiftError("params.yaml: features.crop is larger than features.resize", "crop at most what was resized")
+    _check_shape(settings.features)
     if split_file.calibrated_on(settings.split.protocol) == "test" and settings.calibrate.rule == "target_fpr":
         raise AdshiftError(
             "params.yaml: calibrate.rule: target_fpr looks at validation images, split.protocol: official has none",
@@ -53,6 +54,23 @@ def check() -> Checked:
     find_weights(settings.features)
     check_weights(settings.features)
     return checked
+
+
+def _check_shape(features: Features) -> None:
+    """Refuse shapes of the network's input that contradict one another."""
+    if features.fit != "squeeze" and features.crop:
+        remedy = "empty features.crop, or set features.fit: squeeze"
+        raise AdshiftError(f"params.yaml: features.crop would cut off a part that fit: {features.fit} keeps", remedy)
+    if any(cut > side for cut, side in zip(sides(features.crop or 1), sides(features.resize), strict=True)):
+        raise AdshiftError("params.yaml: features.crop is larger than features.resize", "crop at most what was resized")
+    if features.fit == "tile":
+        height, width = sides(features.resize)
+        if height == width:
+            what = f"params.yaml: features.fit: tile, but features.resize {height} is a square, and so a single tile"
+            raise AdshiftError(
+                what, "set features.resize: [HEIGHT, WIDTH], as `adshift preset` proposes, or fit: squeeze"
+            )
+        Tiling.of(features.resize)
 
 
 def network_record(settings: Features) -> dict[str, Any]:
@@ -137,10 +155,10 @@ def _check_coreset(settings: Any, normal: Mapping[str, Mapping[str, int]]) -> No
         banks.append(("patchcore_pq", settings.patchcore_pq))
     for key, bank, ratio in [*((f"{method}.coreset", bank, bank.coreset) for method, bank in banks), *ratios]:
         stride = 2 ** (bank.layers[0] + 1) if known else 1
-        side = ceil(ceil((features.crop or features.resize) / stride) / bank.stride)
-        if images and ratio * images * side**2 + 1e-9 < 1:  # as `coreset.size_of` rounds; no image: split says so
+        each = prod(ceil(ceil(side / stride) / bank.stride) for side in sides(features.crop or features.resize))
+        if images and ratio * images * each + 1e-9 < 1:  # as `coreset.size_of` rounds; no image: split says so
             raise AdshiftError(
-                f"params.yaml: {key}: {ratio} selects none of the {images * side**2} patches of {name}'s {images} "
+                f"params.yaml: {key}: {ratio} selects none of the {images * each} patches of {name}'s {images} "
                 "training images",
                 f"raise {key}",
             )

@@ -61,6 +61,11 @@ def timings_path(dataset: str, stage: str, item: str) -> Path:
     return Path("timings") / dataset / stage / f"{item}.json"
 
 
+def kept_path(dataset: str, name: str, domain: str) -> Path:
+    """Where the rows of these feature maps are kept for the next run; no output of a stage, DVC leaves it alone."""
+    return Path("data/kept") / domain / dataset / name
+
+
 def split_path(dataset: str, name: str) -> Path:
     """Where the split of a class lies."""
     return Path("data/split") / dataset / f"{name}.csv"

@@ -41,6 +41,7 @@ COMMON: dict[str, Any] = {
     "features.layers": None,
     "features.weights": None,
     "features.resize": 224,
+    "features.fit": "squeeze",
     "features.crop": None,
     "patchcore.layers": [2, 3],
     "patchcore.projection": 128,
@@ -63,6 +64,7 @@ XAI: dict[str, Any] = {
     "split.protocol": "official",
     "features.backbone": "resnet18",
     "features.resize": 256,
+    "features.fit": "squeeze",
     "features.crop": 224,
     "calibrate.rule": "f1_exact",
     "report.colours": "jet",
@@ -181,7 +183,9 @@ def apply(
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return look(settings).lines()
+    source = settings.dataset
+    proposal = datasets.proposal(source.name, source.root, settings.classes, source.folder)
+    return [*look(settings).lines(), *([str(proposal)] if proposal else [])]
 
 
 def _set(document: CommentedMap, key: list[str], value: Any) -> None:

@@ -95,22 +95,22 @@ const palette = once(() => bytes(run.palette));
 
 /** One map at the size of the network's input: rows @ map @ columns', as adshift.resample.enlarge. */
 function enlarged(key, place) {
-  const { height, width, size, low, step, rows, columns } = run.maps[key];
+  const { height, width, size: [high, wide], low, step, rows, columns } = run.maps[key];
   const stored = mapValues(key).subarray(place * height * width, (place + 1) * height * width);
   const [down, across] = [matrix(rows), matrix(columns)];
-  const half = new Float32Array(size * width);
-  for (let y = 0; y < size; y++)
+  const half = new Float32Array(high * width);
+  for (let y = 0; y < high; y++)
     for (let k = 0; k < height; k++) {
       const weight = down[y * height + k];
       if (weight) for (let x = 0; x < width; x++) half[y * width + x] += weight * stored[k * width + x];
     }
-  const result = new Float32Array(size * size);
-  for (let x = 0; x < size; x++) {
+  const result = new Float32Array(high * wide);
+  for (let x = 0; x < wide; x++) {
     const taps = [...across.subarray(x * width, (x + 1) * width).entries()].filter(([, weight]) => weight);
-    for (let y = 0; y < size; y++) {
+    for (let y = 0; y < high; y++) {
       let sum = 0;
       for (const [k, weight] of taps) sum += weight * half[y * width + k];
-      result[y * size + x] = low[place] + step[place] * sum;
+      result[y * wide + x] = low[place] + step[place] * sum;
     }
   }
   return result;
@@ -129,38 +129,39 @@ function positions(values, [low, middle, high]) {
 }
 
 /** Pixels of a region that touch its outside or the border. */
-function outline(region, size) {
+function outline(region, [high, wide]) {
   return region.map((inside, at) => {
-    const [x, y] = [at % size, Math.floor(at / size)];
-    if (!inside || x === 0 || y === 0 || x === size - 1 || y === size - 1) return inside;
-    return !(region[at - 1] && region[at + 1] && region[at - size] && region[at + size]);
+    const [x, y] = [at % wide, Math.floor(at / wide)];
+    if (!inside || x === 0 || y === 0 || x === wide - 1 || y === high - 1) return inside;
+    return !(region[at - 1] && region[at + 1] && region[at - wide] && region[at + wide]);
   });
 }
 
-async function pixels(uri, size) {
+async function pixels(uri, [height, width]) {
   const picture = new Image();
   picture.src = uri;
   await picture.decode();
-  const context = make("canvas", { width: size, height: size }).getContext("2d", { willReadFrequently: true });
-  context.drawImage(picture, 0, 0, size, size);
-  return context.getImageData(0, 0, size, size).data;
+  const context = make("canvas", { width, height }).getContext("2d", { willReadFrequently: true });
+  context.drawImage(picture, 0, 0, width, height);
+  return context.getImageData(0, 0, width, height).data;
 }
 
 /** The map over its image, the defect and what lies above the threshold outlined; as pictures.Album.overlay. */
 async function overlay(found, place) {
   const { size } = run.maps[found.maps];
+  const [height, width] = size;
   const values = enlarged(found.maps, place);
   const image = await pixels(found.images.pictures[place], size);
   const mask = found.images.masks[place];
-  const truth = mask ? Uint8Array.from({ length: size * size }, truthAt(await pixels(mask, size))) : new Uint8Array(size * size);
+  const truth = mask ? Uint8Array.from({ length: height * width }, truthAt(await pixels(mask, size))) : new Uint8Array(height * width);
   const above = Uint8Array.from(values, (value) => value > found.scale[1]);
   const level = positions(values, found.scale);
   const colours = palette("");
-  const canvas = make("canvas", { width: size, height: size });
+  const canvas = make("canvas", { width, height });
   const context = canvas.getContext("2d");
-  const mixed = context.createImageData(size, size);
+  const mixed = context.createImageData(width, height);
   const jet = run.blend.palette === "jet";
-  for (let at = 0; at < size * size; at++) {
+  for (let at = 0; at < height * width; at++) {
     const heat = 3 * Math.round(255 * level[at]);
     const weight = jet ? run.blend.alpha : 0.4 + 0.4 * level[at];
     const grey = (image[4 * at] + image[4 * at + 1] + image[4 * at + 2]) / 3;

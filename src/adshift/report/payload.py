@@ -15,6 +15,7 @@ import numpy as np
 
 from adshift.data.images import load_image, load_mask
 from adshift.data.manifest import anomalous
+from adshift.data.shapes import sides
 from adshift.errors import AdshiftError
 from adshift.evaluation.metrics import registry
 from adshift.evaluation.metrics.counts import Rate, decide
@@ -46,8 +47,8 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
             mask), shown (rows of names)}}}.
         cells: {method: {scenario: {class: {scores (N), threshold, sigma, scale, intervals, maps}}}}; sigma is the
             standard deviation of the scores, scale is `pictures.Scale`, maps a key of `maps`.
-        maps: {key: {height, width, size, rows and columns (keys of `matrices`), low and step (P), values}}; values are
-            base64 of (P, h, w) uint8, and a map is low + step * values.
+        maps: {key: {height, width, size (height and width of the enlarged map), rows and columns (keys of `matrices`),
+            low and step (P), values}}; values are base64 of (P, h, w) uint8, and a map is low + step * values.
         matrices: {key: base64 of a (S, side) float32, little-endian}.
         palette: base64 of (256, 3) uint8.
     """
@@ -175,20 +176,20 @@ def _maps(found: Any, rows: list[int]) -> tuple[dict[str, Any], dict[str, str]]:
     low = maps.min(axis=(1, 2))
     step = (maps.max(axis=(1, 2)) - low) / 255
     values = np.rint((maps - low[:, None, None]) / np.where(step > 0, step, 1)[:, None, None]).astype(np.uint8)
-    keys = [f"{side}-{found.size}-{found.smoothing:g}" for side in maps.shape[1:]]
+    full = sides(found.size)
+    keys = [f"{side}-{pixels}-{found.smoothing:g}" for side, pixels in zip(maps.shape[1:], full, strict=True)]
     matrices = {
-        key: _base64(pictures.enlargement(side, found.size, found.smoothing).astype("<f4"))
-        for key, side in zip(keys, maps.shape[1:], strict=True)
+        key: _base64(matrix.astype("<f4")) for key, matrix in zip(keys, pictures.enlargements(found), strict=True)
     }
     stored = {
-        "height": maps.shape[1], "width": maps.shape[2], "size": found.size, "rows": keys[0], "columns": keys[1],
+        "height": maps.shape[1], "width": maps.shape[2], "size": full, "rows": keys[0], "columns": keys[1],
         "low": [float(value) for value in low], "step": [float(value) for value in step], "values": _base64(values),
     }  # fmt: skip
     return stored, matrices
 
 
 def _picture(picture: np.ndarray) -> str:
-    return pictures.thumbnail(picture, min(len(picture), SIDE))
+    return pictures.thumbnail(picture, min(max(picture.shape[:2]), SIDE))
 
 
 def _base64(array: np.ndarray) -> str:

@@ -1,6 +1,6 @@
 """Pictures of test images, their defects, and where a detector looks. Pillow and NumPy only.
 
-Notation: S side of the network's input in pixels.
+Notation: S side of the network's input in pixels, or its height and width.
 """
 
 import base64
@@ -16,10 +16,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from adshift.data.images import fit, load_image, load_mask
 from adshift.data.manifest import GOOD, Item, anomalous, path_of, read
+from adshift.data.shapes import Size, sides
 from adshift.data.split_file import names_of
 from adshift.data.split_file import read as read_split
 from adshift.detectors.records import Predictions
-from adshift.detectors.resample import bilinear, gaussian
+from adshift.detectors.resample import enlargement
 from adshift.evaluation.pairs import pair
 from adshift.evaluation.scenarios import SCENARIOS, Scenario
 from adshift.project.paths import DOMAINS, scores_path, split_path
@@ -98,8 +99,8 @@ class Album:
     """
 
     dataset: str
-    resize: int
-    crop: int | None
+    resize: Size
+    crop: Size | None
     thresholds: dict[tuple[str, str, str], float]  # (method, class, scenario)
     palette: str = "cubehelix"
     scaled: str = "class"  # a colour scale common to a class, method and scenario; or `image`, each map its own
@@ -140,7 +141,7 @@ class Album:
     def _scale(self, method: str, name: str, scenario: Scenario) -> Scale:
         found = self.predictions(method, name, scenario, scenario.val)
         every = slice(None, None, max(1, -(-len(found.names) // SAMPLED)))
-        rows, columns = (enlargement(side, found.size, found.smoothing) for side in found.maps.shape[1:])
+        rows, columns = enlargements(found)
         maps = [rows @ one.astype(np.float32) @ columns.T for one in found.maps[every]]
         peaks, labels = np.array([one.max() for one in maps]), anomalous(found.names[every])
         normal = np.array([one[::STEP, ::STEP] for one, defective in zip(maps, labels, strict=True) if not defective])
@@ -161,10 +162,11 @@ class Album:
         return mixed
 
 
-@cache
-def enlargement(side: int, size: int, smoothing: float) -> np.ndarray:
-    """(size, side) float32: by which the rows of a map, and its columns, are enlarged and smoothed."""
-    return gaussian(size, float(smoothing)) @ bilinear(side, size)
+def enlargements(found: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """By which the rows and the columns of maps are enlarged and smoothed: (height, h) and (width, w) float32."""
+    both = zip(found.maps.shape[1:], sides(found.size), strict=True)
+    rows, columns = (enlargement(positions, side, found.smoothing) for positions, side in both)
+    return rows, columns
 
 
 def stretched(values: np.ndarray) -> np.ndarray:
@@ -238,7 +240,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], header: Sequ
         y = top + row * (TILE + GAP)
         draw.text((6, y + TILE // 2 - 14), _wrapped(text, 15), "black", font)
         for column, picture in enumerate(pictures):
-            tile = to_image(picture).convert("RGB").resize((TILE, TILE), Image.Resampling.BILINEAR)
+            tile = to_image(picture).convert("RGB").resize(_within(picture, TILE), Image.Resampling.BILINEAR)
             sheet.paste(tile, (MARGIN + column * (TILE + GAP), y))
     return sheet
 
@@ -255,15 +257,23 @@ def to_image(picture: np.ndarray) -> Image.Image:
 
 
 def thumbnail(picture: np.ndarray, side: int) -> str:
-    """A picture as a data URI: JPEG, or PNG of one bit for a mask."""
+    """A picture as a data URI, its longer side of `side` pixels: JPEG, or PNG of one bit for a mask."""
     data = io.BytesIO()
+    shape = _within(picture, side)
     if picture.dtype == bool:
         kind = "png"
-        to_image(picture).resize((side, side), Image.Resampling.NEAREST).convert("1").save(data, kind, optimize=True)
+        to_image(picture).resize(shape, Image.Resampling.NEAREST).convert("1").save(data, kind, optimize=True)
     else:
         kind = "jpeg"
-        to_image(picture).resize((side, side), Image.Resampling.LANCZOS).save(data, kind, quality=82)
+        to_image(picture).resize(shape, Image.Resampling.LANCZOS).save(data, kind, quality=82)
     return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}"
+
+
+def _within(picture: np.ndarray, side: int) -> tuple[int, int]:
+    """Width and height in pixels of a picture whose longer side is brought to `side`."""
+    height, width = picture.shape[:2]
+    longer = max(height, width)
+    return max(1, round(width * side / longer)), max(1, round(height * side / longer))
 
 
 def samples(album: Album, shown: Shown) -> Image.Image:

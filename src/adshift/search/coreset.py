@@ -104,8 +104,8 @@ def greedy_in_chunks(chunks: Iterable[np.ndarray], total: int, count: int, start
     relies on chunks that are alike, as images of one class are. One chunk gives what `greedy` does.
 
     Args:
-        chunks: (M_i, D) float32, finite, equally many points each but for the last, which may have fewer. Of a chunk
-            nothing is held when the next is asked for but its candidates, all of them SPARE * count rows.
+        chunks: (M_i, D) float32, finite. Of a chunk nothing is held when the next is asked for but its candidates, all
+            of them SPARE * count rows.
         total: points of all chunks.
         count: picks, 1 to `total`.
         start: index of the first pick among all points.
@@ -119,8 +119,9 @@ def greedy_in_chunks(chunks: Iterable[np.ndarray], total: int, count: int, start
     for chunk in chunks:
         size = size or len(chunk)
         share = count if len(chunk) == total else -(-SPARE * count * len(chunk) // total)
+        inside = low <= start < low + len(chunk)
         # In the chunk that holds it, this is the start; in another one any point will do.
-        found = greedy(chunk, min(share, len(chunk)), start % size % len(chunk))
+        found = greedy(chunk, min(share, len(chunk)), start - low if inside else start % size % len(chunk))
         if len(chunk) == total:
             return found
         radius = max(radius, found.radii[-1])

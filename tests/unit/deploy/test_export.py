@@ -14,14 +14,17 @@ import pytest
 from PIL import Image
 
 from adshift.cli import _main
+from adshift.data.images import fit as squeeze
 from adshift.deploy import export
 from adshift.detectors import registry
 from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
+from adshift.features import extract
 from adshift.features.backbones import Backbone, from_spec
 from adshift.features.settings import Features as Settings
 from adshift.features.store import Features
 from adshift.project import params
+from adshift.runtime.files import read_json, write_json
 from tiny import ROOT, texture
 
 SIDE = 64
@@ -132,6 +135,37 @@ def test_the_graph_scores_as_the_detector_does(
     assert "centre of 64 x 64" in metadata["before"]
     assert json.loads(metadata["scoring"])["smoothing"] == how.smoothing
     assert str(ROOT).encode() not in file.SerializeToString()
+
+
+@pytest.mark.parametrize("method", ["patchcore", "padim_diagonal"])
+@pytest.mark.parametrize(("fit", "resize"), [("squeeze", (64, 96)), ("tile", (64, 160)), ("tile", (96, 64))])
+def test_oblong_inputs(tmp_path: Path, method: str, fit: str, resize: tuple[int, int]) -> None:
+    """Tiled or not, the graph of an oblong input scores as the detector does."""
+    settings = dict(params.load("features", path=ROOT / "params.yaml").features)
+    settings |= {"resize": resize, "fit": fit, "crop": None, "dtype": "float32"}
+    backbone = Backbone(Settings(**settings))
+    spec = json.loads(json.dumps(extract.spec_of(backbone)))
+
+    def features(images: np.ndarray) -> Features:
+        wide = np.stack([squeeze(image, resize) for image in images])
+        maps = dict(enumerate(backbone(wide), start=1))
+        return Features.of([str(index) for index in range(len(images))], maps, spec)
+
+    detector, how, folder = model(features, tmp_path, method)
+    told = export.export(folder, how, tmp_path / "graph.onnx")
+    wide = np.stack([squeeze(image, resize) for image in TEST])
+    assert_same(run(tmp_path / "graph.onnx", wide), detector.predict(features(TEST), how))
+    assert told["size"] == f"{resize[0]} {resize[1]}"
+    assert f"resize to {resize[1]} x {resize[0]} (width x height)" in told["before"]
+
+
+def test_a_model_of_padded_images_is_refused(features: Any, tmp_path: Path) -> None:
+    _, how, folder = model(features, tmp_path, "padim_diagonal")
+    record = read_json(folder / "model.json")
+    record["features"]["preprocessing"] |= {"fit": "pad", "crop": None, "resize": SIDE}
+    write_json(folder / "model.json", record, checksum=True)
+    with pytest.raises(AdshiftError, match="not which of them are padding"):
+        export.export(folder, how, tmp_path / "graph.onnx")
 
 
 def test_an_hnsw_bank_is_searched_exactly(features: Any, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from adshift.runtime.parallel import torch_threads
 from adshift.search.kernels import quadratic_forms
 
 SETTINGS = Settings(
-    backbone="tf_efficientnet_lite0", weights=None, layers=None, resize=224, crop=None,
+    backbone="tf_efficientnet_lite0", weights=None, layers=None, resize=224, fit="squeeze", crop=None,
     mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), precision="float32", dtype="float32",
     images=False, batch=4,
 )  # fmt: skip

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from adshift import __version__
+from adshift.data.shapes import Size, sides
 from adshift.detectors import registry
 from adshift.errors import AdshiftError
 from adshift.evaluation import threshold_file
@@ -98,6 +99,11 @@ def export(
     detector = _detector(folder, method)
     from adshift.features.backbones import from_spec
 
+    if detector.spec["preprocessing"].get("fit") == "pad":
+        raise AdshiftError(
+            f"{folder}: a model of padded images: a graph sees the pixels alone, not which of them are padding",
+            "fit the model with features.fit: squeeze or tile",
+        )
     backbone = from_spec(detector.spec, weights)  # which checks what follows reads
     metadata = {**_metadata(folder, detector, how), "dtype": dtype, "input": f"{pixels} {layout} RGB"}
     from adshift.deploy.export import files, graph
@@ -196,10 +202,10 @@ def _check(opset: int, dtype: str, pixels: str, layout: str, calibrate: Path | N
         )
 
 
-def _example(size: int, pixels: str, layout: str) -> Any:
+def _example(size: Size, pixels: str, layout: str) -> Any:
     import torch
 
-    shape = (BATCH, size, size, 3) if layout == "NHWC" else (BATCH, 3, size, size)
+    shape = (BATCH, *sides(size), 3) if layout == "NHWC" else (BATCH, 3, *sides(size))
     return torch.zeros(shape, dtype=getattr(torch, pixels))
 
 
@@ -207,16 +213,15 @@ def _metadata(folder: Path, detector: Any, how: Any) -> dict[str, str]:
     """What whoever runs the graph has to know, and where it came from; values are text, JSON where they have parts."""
     spec = detector.spec
     crop = spec["preprocessing"]["crop"]
-    side = spec["preprocessing"]["resize"]
     bits = spec.get("bits", 16)
     before = f"scale gray values of {bits} bits to 0 to 255, then " if bits > 8 and "bits" in spec else ""
-    before += f"resize to {side} x {side} pixels (Pillow, bilinear, antialiased)"
+    before += f"resize to {_shown(spec['preprocessing']['resize'])} pixels (Pillow, bilinear, antialiased)"
     found = {
         "adshift_version": __version__,
         "method": method_of(folder),
         **fitted_on(folder),
-        "size": str(spec["size"]),
-        "before": before + (f", then cut the centre of {crop} x {crop} pixels out" if crop else ""),
+        "size": " ".join(str(side) for side in dict.fromkeys(sides(spec["size"]))),
+        "before": before + (f", then cut the centre of {_shown(crop)} pixels out" if crop else ""),
         "preprocessing": _json(spec["preprocessing"]),
         "settings": _json(dict(detector.settings)),
         "scoring": _json(dict(how)),
@@ -225,6 +230,11 @@ def _metadata(folder: Path, detector: Any, how: Any) -> dict[str, str]:
         "model_sha256": hashlib.sha256((folder / "model.json").read_bytes()).hexdigest(),
     }
     return found | dict(_threshold(folder / "threshold.json"))
+
+
+def _shown(size: Size) -> str:
+    height, width = sides(size)
+    return f"{width} x {height}" if height == width else f"{width} x {height} (width x height)"
 
 
 def _threshold(path: Path) -> Iterator[tuple[str, str]]:

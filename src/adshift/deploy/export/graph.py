@@ -1,6 +1,6 @@
 """From an image to score and anomaly map: what every exported graph shares.
 
-Notation: N images, S side of the network's input, H x W positions and C channels of a layer.
+Notation: N images, S side of the network's input, or its height and width, H x W positions and C channels of a layer.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from adshift.detectors.resample import bilinear, gaussian
+from adshift.data.shapes import Size, sides
+from adshift.detectors.resample import enlargement
 from adshift.features.backbones import Backbone
 
 Pixels = Literal["uint8", "float32"]
@@ -33,10 +34,11 @@ class Constant(nn.Module):
 class Enlarge(nn.Module):
     """(N, H, W) to (N, S, S), smoothed: `adshift.detectors.resample.enlarge`."""
 
-    def __init__(self, height: int, width: int, size: int, smoothing: float) -> None:
+    def __init__(self, height: int, width: int, size: Size, smoothing: float) -> None:
         super().__init__()
-        blur = gaussian(size, float(smoothing))
-        self.rows, self.columns = Constant(blur @ bilinear(height, size)), Constant((blur @ bilinear(width, size)).T)
+        high, wide = sides(size)
+        self.rows = Constant(enlargement(height, high, smoothing))
+        self.columns = Constant(enlargement(width, wide, smoothing).T)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         return self.rows() @ maps @ self.columns()
@@ -64,7 +66,7 @@ class Graph(nn.Module):
         adjusted: bool = False,
     ) -> None:
         super().__init__()
-        self.network, self.head, self.layout = backbone.network, head, layout
+        self.network, self.tiling, self.head, self.layout = backbone.network, backbone.tiling, head, layout
         self.scale = 255.0 if pixels == "uint8" else 1.0
         self.mean, self.std = Constant(backbone.mean.numpy()), Constant(backbone.std.numpy())
         self.rounded = spec["dtype"] == "float16"
@@ -74,11 +76,25 @@ class Graph(nn.Module):
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self.layout == "NHWC":
             image = image.permute(0, 3, 1, 2)
-        found = self.network((image.float() / self.scale - self.mean()) / self.std())
+        found = self._maps((image.float() / self.scale - self.mean()) / self.std())
         found = [adjust(maps) for adjust, maps in zip(self.adjust, found, strict=True)] if self.adjust else found
         # The model learned from features as they are stored, so they are rounded here too.
         scores, maps = self.head([maps.half().float() if self.rounded else maps for maps in found])
         return scores, maps
+
+    def _maps(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """As `Backbone.__call__`, of a normalized image (N, 3, h, w)."""
+        if self.tiling is None:
+            found: list[torch.Tensor] = self.network(image)
+            return found
+        tiles = [self.network(image[:, :, rows, columns]) for rows, columns in self.tiling.pixels()]
+        whole = []
+        for level in zip(*tiles, strict=True):
+            rows, columns = self.tiling.parts(level[0].shape[-1])
+            waiting = iter(level)
+            bands = [torch.cat([next(waiting)[:, :, row, column] for _, column in columns], -1) for _, row in rows]
+            whole.append(torch.cat(bands, -2))
+        return whole
 
 
 def _identity(channels: int) -> nn.Module:

@@ -116,7 +116,7 @@ class Gaussians(Detector):
         parts = list(chunks(features))
         distances = partial(self._distances, threads=share(len(parts)))
         maps = np.concatenate(map_ordered(distances, parts, what=f"scoring with {self.name}", unit="batch"))
-        return Predictions.of_maps(features.names, maps, self.spec["size"], scoring.smoothing)
+        return Predictions.of_maps(features, maps, scoring.smoothing)
 
     @abstractmethod
     def _distances(self, features: Features, threads: int) -> np.ndarray:

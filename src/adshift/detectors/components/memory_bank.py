@@ -12,10 +12,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, Field
 
+from adshift.data.shapes import compact
 from adshift.detectors.base import Detector
 from adshift.detectors.components.patches import locally_aware
 from adshift.detectors.components.settings import Layers, Neighbours, Smoothing
 from adshift.detectors.records import Predictions
+from adshift.detectors.resample import without_padding
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
 from adshift.runtime.parallel import map_ordered, share
@@ -99,37 +101,44 @@ class MemoryBank(Detector):
         if not len(features):
             raise AdshiftError("PatchCore got no training image", "check the split")
         _, height, width, channels = self.patches(features[:1]).shape
-        each = height * width
-        self.spec, self.total = dict(features.spec), len(features) * each
+        counts = [rows * columns for rows, columns in features.shown((height, width))]
+        first = np.concatenate([[0], np.cumsum(counts)])  # of each image's patches
+        self.spec, self.total = dict(features.spec), int(first[-1])
         count = size_of(self.settings.coreset, self.total)
         start = int(generator.integers(self.total))
         self.matrix = projection(channels, self.settings.projection, generator) if self.settings.projection else None
-        selected = greedy_in_chunks(self._projected(features, each, channels), self.total, count, start)
+        selected = greedy_in_chunks(self._projected(features, first, channels), self.total, count, start)
         self.picks, self.radii, self.seconds = selected.indices, selected.radii, selected.seconds
 
         self.bank = np.empty((count, channels), dtype=np.float32)
-        owner, place = np.divmod(self.picks, each)
+        owner = np.searchsorted(first, self.picks, side="right") - 1
+        place = self.picks - first[owner]
 
         def keep(image: int) -> None:
             rows = np.flatnonzero(owner == image)
-            self.bank[rows] = self.patches(features[image : image + 1]).reshape(each, channels)[place[rows]]
+            self.bank[rows] = self.rows_of(features[image : image + 1])[place[rows]]
 
         map_ordered(keep, np.unique(owner).tolist(), what="memory bank")
         self._link()
 
-    def _projected(self, features: Features, each: int, channels: int) -> Iterator[np.ndarray]:
-        """What the coreset is selected from, in chunks of whole images: (M, projection or D) float32, used again."""
-        most = max((self.settings.chunk_patches or self.total) // each, 1)
-        points = np.empty((min(most * each, self.total), self.settings.projection or channels), dtype=np.float32)
-        for first in range(0, len(features), most):
-            part = features[first : first + most]
+    def _projected(self, features: Features, first: np.ndarray, channels: int) -> Iterator[np.ndarray]:
+        """What the coreset is selected from, in chunks of whole images: (M, projection or D) float32, used again.
 
-            def fill(image: int, part: Features = part) -> None:
-                patches = self.patches(part[image : image + 1]).reshape(each, channels)
-                points[image * each : (image + 1) * each] = patches if self.matrix is None else patches @ self.matrix
+        `first`: (N + 1,) first patch of each image among all, and their total.
+        """
+        largest = int(np.diff(first).max())
+        chunk = self.settings.chunk_patches
+        most = max(chunk // largest, 1) if chunk else len(features)
+        points = np.empty((min(most * largest, self.total), self.settings.projection or channels), dtype=np.float32)
+        for start in range(0, len(features), most):
+            part, offsets = features[start : start + most], first[start : start + most + 1] - first[start]
+
+            def fill(image: int, part: Features = part, offsets: np.ndarray = offsets) -> None:
+                patches = self.rows_of(part[image : image + 1])
+                points[offsets[image] : offsets[image + 1]] = patches if self.matrix is None else patches @ self.matrix
 
             map_ordered(fill, range(len(part)), what="patches")
-            yield points[: len(part) * each]
+            yield points[: offsets[-1]]
 
     @abstractmethod
     def _link(self) -> None:
@@ -156,6 +165,12 @@ class MemoryBank(Detector):
         """Locally aware patch features (section 3.1): (N, H, W, D) float32."""
         return locally_aware(features, self.settings.layers, self.settings.pool, self.settings.stride)
 
+    def rows_of(self, image: Features) -> np.ndarray:
+        """Patches of one image (M, D) float32, M = H W where nothing is padding."""
+        patches = self.patches(image)
+        ((rows, columns),) = image.shown(patches.shape[1:3])
+        return patches[0, :rows, :columns].reshape(-1, patches.shape[-1])
+
     def _predict(self, features: Features, scoring: Scoring) -> Predictions:
         """Patch scores as maps, and image scores from them."""
         images = [features[image : image + 1] for image in range(len(features))]
@@ -165,12 +180,14 @@ class MemoryBank(Detector):
         )
         scores = np.array([score for score, _ in results], dtype=np.float32)
         maps = np.stack([patch_scores for _, patch_scores in results])
-        return Predictions(features.names, scores, maps, self.spec["size"], scoring.smoothing)
+        maps = without_padding(features, maps)
+        return Predictions(features.names, scores, maps, compact(self.spec["size"]), scoring.smoothing)
 
     def _predict_one(self, scoring: Scoring, threads: int, image: Features) -> tuple[float, np.ndarray]:
-        """Image score and (H, W) float32 patch scores of one image."""
+        """Image score and (H, W) float32 patch scores of one image; those of padding are 0 and do not count."""
         patches = self.patches(image)[0]
-        flat = patches.reshape(-1, patches.shape[-1])
+        ((shown_rows, shown_columns),) = image.shown(patches.shape[:2])
+        flat = patches[:shown_rows, :shown_columns].reshape(-1, patches.shape[-1])
         wanted = scoring.neighbours if scoring.reweight == "softmax" else 1
         distances, rows = self._search(flat, wanted, scoring, threads)
         largest = max(1, round(len(flat) * scoring.top_percent / 100)) if scoring.image_score == "top_mean" else 1
@@ -180,7 +197,9 @@ class MemoryBank(Detector):
         image_score = float(np.sort(scores)[-largest:].mean())
         if scoring.reweight == "original":
             image_score *= self._paper_weight(flat[scores.argmax()], rows[scores.argmax(), :1], scoring)
-        return image_score, scores.reshape(patches.shape[:2])
+        patch_map = np.zeros(patches.shape[:2], scores.dtype)
+        patch_map[:shown_rows, :shown_columns] = scores.reshape(shown_rows, shown_columns)
+        return image_score, patch_map
 
     def _correct_leading_scores(
         self, patches: np.ndarray, distances: np.ndarray, rows: np.ndarray, largest: int, scoring: Scoring, threads: int

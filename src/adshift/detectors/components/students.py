@@ -149,7 +149,7 @@ class Student(Detector):
         _ = self.student  # built once, not by each thread
         parts = [features[start : start + CHUNK] for start in range(0, len(features), CHUNK)]
         maps = np.concatenate(map_ordered(self._distances, parts, what=f"scoring with {self.name}", unit="batch"))
-        return Predictions.of_maps(features.names, maps, self.spec["size"], scoring.smoothing)
+        return Predictions.of_maps(features, maps, scoring.smoothing)
 
     def _distances(self, features: Features) -> np.ndarray:
         """(N, H, W) float32 on the first layer's grid, where the papers multiply on that of the image."""

@@ -13,6 +13,7 @@ import numpy as np
 from adshift.errors import AdshiftError
 from adshift.features.backbones import families
 from adshift.features.backbones.folding import fold
+from adshift.features.backbones.tiling import Tiling, stitched
 from adshift.features.backbones.weights import PACKAGED, Weights, find_weights, named, offline_if_unreachable, read
 from adshift.features.settings import Features as Settings
 from adshift.runtime.parallel import keep_memory
@@ -38,6 +39,7 @@ STRIDES_4_8_16 = {
     **dict.fromkeys(("resnet18", "resnet50", "wide_resnet50_2"), ("layer1", "layer2", "layer3")),
     "mobilenetv2_100": ("blocks.1", "blocks.2", "blocks.4"),
 }
+SQUEEZED = {"fit": "squeeze"}  # what preprocessing says in models of versions that knew nothing else
 USUAL_LAYERS = {**STRIDES_4_8_16, **{name: family.layers for family in families.FAMILIES for name in family.files}}
 
 
@@ -192,6 +194,7 @@ class Backbone:
     Attributes:
         settings: what it was built from, with the preprocessing that it expects.
         names: the layers kept, shallow to deep.
+        tiling: of the input, None where the network sees it whole.
         network: (N, 3, S, S) normalized to a list of maps (N, C, H, W); its batch normalization is folded away.
         fused: the same as it is run here, which cannot be exported.
         record: backbone, source and hash of its weights, layers' names: what made a feature. `not_in_file` lists
@@ -213,6 +216,7 @@ class Backbone:
         from adshift.features.backbones.fusing import fuse
 
         self.settings = settings
+        self.tiling = Tiling.of(settings.resize) if settings.fit == "tile" else None
         self.names = names
         self.dtype = getattr(torch, settings.precision)
         if self.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -238,11 +242,18 @@ class Backbone:
         """Feature maps of a batch.
 
         Args:
-            images: (N, S, S, 3) uint8 RGB.
+            images: (N, h, w, 3) uint8 RGB.
 
         Returns:
-            Per layer (N, H, W, C) float32.
+            Per layer (N, H, W, C) float32. Where `features.fit` is `tile`, the maps of the tiles as one.
         """
+        if self.tiling is None:
+            return self._maps(images)
+        tiles = [self._maps(np.ascontiguousarray(images[:, rows, columns])) for rows, columns in self.tiling.pixels()]
+        return [stitched(self.tiling, level) for level in zip(*tiles, strict=True)]
+
+    def _maps(self, images: np.ndarray) -> list[np.ndarray]:
+        """Of one run of the network."""
         import torch
 
         with torch.inference_mode():
@@ -263,7 +274,7 @@ def from_spec(spec: Mapping[str, Any], weights: Path | str | None = None) -> Bac
         AdshiftError: the spec is damaged, or the weights cannot be had or are others than those recorded.
     """
     try:
-        kept = {key: spec[key] for key in ("backbone", "precision", "dtype")} | dict(spec["preprocessing"])
+        kept = {key: spec[key] for key in ("backbone", "precision", "dtype")} | SQUEEZED | dict(spec["preprocessing"])
         names = [layer["name"] for layer in spec["layers"]]
         source, expected = str(spec["weights"]["source"]), spec["weights"]["sha256"]
         chosen = {"weights": str(weights) if weights else None, "images": "images" in spec, "batch": 1}

@@ -1,0 +1,90 @@
+"""Shapes: of images, of the network's input, and of what in it shows an image.
+
+Notation: an image has H x W pixels. A size is a side in pixels, of a square, or a height and a width.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from statistics import median
+
+Size = int | Sequence[int]
+
+STEP = 32  # pixels: the stride of the deepest layer of most networks
+MOST = 2048  # pixels a side, as params.yaml allows
+SQUARE = 1.2  # an aspect below this is proposed to be squeezed to a square
+
+
+def sides(size: Size) -> tuple[int, int]:
+    """Height and width of a size."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
+def compact(size: Size) -> int | tuple[int, int]:
+    """A size as it is recorded: a square as its side, so that records of earlier versions stay the same."""
+    height, width = sides(size)
+    return height if height == width else (height, width)
+
+
+def content(height: int, width: int, size: Size) -> tuple[int, int]:
+    """Height and width in pixels of an H x W image that was scaled, its aspect kept, to fit into `size`."""
+    rows, columns = sides(size)
+    if rows * width <= columns * height:  # the height decides
+        return rows, max(1, round(width * rows / height))
+    return max(1, round(height * columns / width)), columns
+
+
+def positions(shown: Size, size: Size, grid: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of a feature map or anomaly map whose centres lie within the content, at least one each.
+
+    Args:
+        shown: height and width of the content in pixels, at the top left of the input.
+        size: of the network's input.
+        grid: rows and columns of the map.
+    """
+    inside = zip(sides(shown), sides(size), grid, strict=True)
+    rows, columns = (max(1, ceil(part * count / whole - 0.5)) for part, whole, count in inside)
+    return rows, columns
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A shape of the network's input for some images.
+
+    Attributes:
+        resize: for `features.resize`.
+        aspect: the images' median width over height.
+        cost: time of the network and number of feature positions, in units of those of the square.
+    """
+
+    resize: int | tuple[int, int]
+    aspect: float
+    cost: float
+
+    def __str__(self) -> str:
+        """One line for people."""
+        told = f"median aspect {self.aspect:.2f} (width to height)"
+        if isinstance(self.resize, int):
+            return f"{told}: features.resize {self.resize}"
+        height, width = self.resize
+        return (
+            f"{told}: features.resize [{height}, {width}], which costs {self.cost:.1f} times the time and memory of a "
+            f"square of {min(self.resize)}"
+        )
+
+
+def propose(shapes: Iterable[tuple[int, int]], side: int = 224) -> Proposal:
+    """The input's shape that suits the median aspect of some images: its shorter side is `side`.
+
+    The longer side is a multiple of STEP pixels. Nearly square images keep the square, which costs least.
+
+    Args:
+        shapes: (H, W) of each image, at least one.
+        side: of the square that the shape is compared with.
+    """
+    aspect = median(width / height for height, width in shapes)
+    longer = min(round(side * max(aspect, 1 / aspect) / STEP) * STEP, MOST // STEP * STEP)
+    if max(aspect, 1 / aspect) < SQUARE or longer <= side:
+        return Proposal(side, aspect, 1.0)
+    return Proposal((side, longer) if aspect > 1 else (longer, side), aspect, longer / side)

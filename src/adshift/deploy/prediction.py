@@ -1,0 +1,161 @@
+"""What a model says of an image, and where in the image it lies.
+
+Notation: H x W pixels of an image, S side of the network's input in pixels, or its height and width.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from adshift.data.shapes import Size, sides
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where an anomaly map lies in the image: of the image squeezed to `resize`, the centre (`images.fit`).
+
+    That holds for padded inputs too, whose maps leave the detector without their padding.
+
+    Attributes:
+        height, width: of the image, in pixels.
+        resize: size that the image was squeezed to.
+        size: S, size of what was cut out; equal to `resize` where nothing was.
+    """
+
+    height: int
+    width: int
+    resize: Size
+    size: Size
+
+    @property
+    def start(self) -> tuple[int, int]:
+        """First row and column of the squeezed image that are seen."""
+        (high, wide), (rows, columns) = sides(self.resize), sides(self.size)
+        return round((high - rows) / 2), round((wide - columns) / 2)
+
+    @property
+    def step(self) -> tuple[float, float]:
+        """Height and width of a pixel of the squeezed image, in pixels of the image."""
+        high, wide = sides(self.resize)
+        return self.height / high, self.width / wide
+
+    def box(self, top: int, left: int, bottom: int, right: int) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) in the image's pixels, ends excluded, of rows and columns of the map."""
+        (down, across), (first_row, first_column) = self.step, self.start
+        return (
+            math.floor((left + first_column) * across),
+            math.floor((top + first_row) * down),
+            min(math.ceil((right + first_column) * across), self.width),
+            min(math.ceil((bottom + first_row) * down), self.height),
+        )
+
+    def enlarge(self, values: np.ndarray, height: int = 0, width: int = 0) -> np.ndarray:
+        """A mask or map of size S laid over the image; what the network did not see is false, or the smallest value.
+
+        Args:
+            values: bool (nearest) or float32 (bilinear).
+            height, width: of the result; the image's if not given.
+        """
+        mask = values.dtype == bool
+        (top, left), (rows, columns) = self.start, sides(self.size)
+        whole = np.full(sides(self.resize), False if mask else values.min(), dtype=values.dtype)
+        whole[top : top + rows, left : left + columns] = values
+        picture = Image.fromarray(whole.astype(np.uint8) if mask else whole.astype(np.float32))
+        method = Image.Resampling.NEAREST if mask else Image.Resampling.BILINEAR
+        return np.asarray(picture.resize((width or self.width, height or self.height), method)).astype(values.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Input:
+    """An image as the network sees it.
+
+    Attributes:
+        name: its path, or what stands for it.
+        pixels: (S, S, 3) uint8 RGB.
+        geometry: where its map lies in the image.
+        seconds: it took to read.
+        note: why its values hardly are those of the model's camera; empty where they may be.
+    """
+
+    name: str
+    pixels: np.ndarray
+    geometry: Geometry
+    seconds: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected part of an image that is anomalous.
+
+    Attributes:
+        box: (left, top, right, bottom) in the image's pixels, right and bottom excluded.
+        area: in the image's pixels.
+        peak: largest value of the anomaly map in it.
+    """
+
+    box: tuple[int, int, int, int]
+    area: float
+    peak: float
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says of an image.
+
+    Attributes:
+        name: the image's path, or `image K` for what came without one.
+        score: raw, the larger the more anomalous.
+        threshold: score from which on an image is anomalous.
+        anomalous: the verdict.
+        anomaly_map: (S, S) float32, of the whole image or its centre: `geometry`.
+        map_threshold: value of the map from which on a place is anomalous, see `Model.map_threshold`.
+        seconds: to read it, and its share of what network and scoring took for the images looked at together.
+        regions: of `mask`, largest peak first; none for a normal image.
+        geometry: where the map lies in the image.
+        note: why the image's values hardly are those of the model's camera; empty where they may be.
+    """
+
+    name: str
+    score: float
+    threshold: float
+    anomalous: bool
+    anomaly_map: np.ndarray
+    map_threshold: float
+    seconds: float
+    regions: tuple[Region, ...]
+    geometry: Geometry
+    note: str = ""
+
+    def mask(self) -> np.ndarray:
+        """(H, W) bool, true where the image is anomalous; all false for a normal one."""
+        return self.geometry.enlarge(mask_of(self.anomaly_map, self.map_threshold, self.anomalous))
+
+
+def mask_of(anomaly_map: np.ndarray, limit: float, anomalous: bool) -> np.ndarray:
+    """(S, S) bool: where the map reaches `limit`, of an anomalous image at least its peak, of a normal one nothing.
+
+    So that what is shown never contradicts the verdict.
+    """
+    if not anomalous:
+        return np.zeros(anomaly_map.shape, dtype=bool)
+    return anomaly_map >= min(limit, float(anomaly_map.max()))
+
+
+def regions_of(anomaly_map: np.ndarray, limit: float, anomalous: bool, geometry: Geometry) -> tuple[Region, ...]:
+    """Connected parts, pixels that touch at a corner included, largest peak first."""
+    if not anomalous:
+        return ()
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(mask_of(anomaly_map, limit, anomalous), np.ones((3, 3)))
+    pixel = geometry.width * geometry.height / math.prod(sides(geometry.resize))
+    found = []
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        inside = labels[rows, columns] == number
+        box = geometry.box(rows.start, columns.start, rows.stop, columns.stop)
+        peak = anomaly_map[rows, columns][inside].max()
+        found.append(Region(box, float(inside.sum()) * pixel, float(peak)))
+    return tuple(sorted(found, key=lambda region: (-region.peak, region.box)))

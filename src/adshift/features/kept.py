@@ -1,0 +1,80 @@
+"""Rows of feature maps that an earlier run of `embed` made, for the images that are still there.
+
+DVC removes the output of a stage before it runs the stage again. So `keep` puts hard links to the files of a finished
+output into a folder of their own, which take no room while the output is there, beside the hashes of the images. `Kept`
+finds the rows again. A row is used if the image's bytes, the features' spec and the code that made it are the same and
+its own checksum is right. The folder may be removed at any time.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adshift.data.manifest import Item
+from adshift.errors import AdshiftError
+from adshift.features.store import Features, Rows
+from adshift.runtime.files import output, read_json, remove, write_json
+
+RECORD = "rows.json"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where rows are kept.
+
+    Attributes:
+        folder: of an earlier output's files; need not exist.
+        key: hashes of what made features beside the spec: code, packages, weights.
+    """
+
+    folder: Path
+    key: Mapping[str, str]
+
+    def find(self, items: Sequence[Item], spec: Mapping[str, Any]) -> dict[int, "Row"]:
+        """Rows of some of the items, by the item's place: none where nothing is kept, or of other features."""
+        try:
+            record = read_json(self.folder / RECORD)
+            features = Features.open(self.folder)
+            hashes = list(record["images"])
+        except (AdshiftError, KeyError, TypeError):
+            return {}
+        same = record.get("key") == dict(self.key) and features.spec == json.loads(json.dumps(spec))
+        if not same or len(hashes) != len(features):
+            return {}
+        rows = {sha256: Row(*features.rows[place]) for place, sha256 in enumerate(hashes)}
+        return {place: rows[item.sha256] for place, item in enumerate(items) if item.sha256 in rows}
+
+    def keep(self, made: Path, items: Sequence[Item]) -> None:
+        """Keep the rows of a finished output; none where the file system has no hard links."""
+        try:
+            with output(self.folder) as folder:
+                folder.mkdir()
+                for file in made.iterdir():
+                    os.link(file, folder / file.name)
+                write_json(folder / RECORD, {"key": self.key, "images": [item.sha256 for item in items]}, checksum=True)
+        except OSError:
+            remove(self.folder)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image's row in kept arrays {level: (M, ...)}."""
+
+    arrays: Mapping[int, np.ndarray | Rows]
+    place: int
+
+    def read(self, level: int) -> np.ndarray:
+        """The row of a level.
+
+        Raises:
+            AdshiftError: it is damaged, or there is no checksum to tell that it is not.
+        """
+        array = self.arrays[level]
+        if not isinstance(array, Rows) or array.expected is None:
+            raise AdshiftError("a kept row without a checksum", "run `dvc repro`")
+        return array[self.place]
