@@ -192,7 +192,7 @@ KINDS = {
     "validation images beside, and strays": Kind(
         validation_folder, MVTEC, "1 class: 30 train, 5 val, 6 good, 13 defective with 10 masks, 12 x 8",
         {"both": {"train good": 30, "val good": 5, "test good": 6, "val cut": 3, "test cut": 10}}, {"nut": "nut"}, 10,
-        ("passed over, no images by name: 5 (2 hidden, 1 .txt~, 1 folder notes, 1 without suffix)",),
+        ("passed over, no images by name: 5 (2 of the system, 1 folder notes, 1 hidden, 1 without suffix)",),
     ),
     "flat": Kind(
         flat, ("folder", "--normal", "raw/widget"), "1 class: 30 good to split, 0 defective, 12 x 8",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adshift.data import datasets, image_files
+from adshift.data import image_files, listing
 from adshift.errors import AdshiftWarning
 
 BESIDE = ("._1.png", ".thumbs/1.png", "@eaDir/1.png", "__MACOSX/1.png", "1.png~", "Thumbs.db", "#recycle/1.png")
@@ -35,10 +35,10 @@ def test_copies_that_a_system_leaves_do_not_count(tmp_path: Path, capsys: pytest
         folder / "@eaDir/1.png"
     ]  # asked for
     shutil.rmtree(folder / "part.png")
-    assert list(datasets.files_in(folder)[0]) == [str(index) for index in range(10)]
+    assert list(listing.Listing().files_in(folder)) == [str(index) for index in range(10)]
     for name in ("@eaDir", "__MACOSX", ".git", "nut"):
         (tmp_path / "root" / name).mkdir(parents=True)
-    assert [path.name for path in datasets.folders_in(tmp_path / "root")] == ["nut"]
+    assert [path.name for path in listing.folders_in(tmp_path / "root")] == ["nut"]
 
 
 def test_names_that_only_look_alike_are_images(tmp_path: Path) -> None:
