@@ -10,7 +10,7 @@ from adshift.project import repair
 from adshift.studies import declare
 
 # Whose domain an image is in: prepare and split look at these.
-ASSIGNED = ("shift.kind", "shift.recorded.pattern", "shift.recorded.shifted")
+ASSIGNED = ("shift.kind", "shift.recorded.column", "shift.recorded.pattern", "shift.recorded.shifted")
 
 Table = dict[str, tuple[set[str], set[str]]]
 Code = dict[tuple[str, str], tuple[set[str], set[str]]]
@@ -53,7 +53,10 @@ STALE: dict[tuple[str, str], set[str]] = {
     ("renamed local", "src/adshift/data/split_file.py"): {
         *CHECKS, "split", *FITS, *SCORES, *ABLATION, "calibrate", "evaluate", *TABLES, "package",
     },
-    ("constant", "src/adshift/features/store.py"): {"check", *FITS, *SCORES, *ABLATION, "package"},
+    # `embed` reads the rows that it kept; predictions know from the features what is padding.
+    ("constant", "src/adshift/features/store.py"): {
+        "check", "embed", *FITS, *SCORES, *ABLATION, "calibrate", "evaluate", "evaluate_pixels", *TABLES, "package",
+    },
     ("function body", "src/adshift/features/backbones/folding.py"): {*CHECKS, "embed", "package"},
     ("function body", "src/adshift/features/backbones/edge/mcunet.py"): {"check_network"},  # the one in use is timm's
     ("constant", "src/adshift/search/coreset.py"): {*of(*BANKS), *ABLATION},
@@ -75,7 +78,8 @@ STALE: dict[tuple[str, str], set[str]] = {
     },
     ("version", "faiss-gpu"): {*of(*BANKS, "cfa"), *ABLATION},
     ("version", "anomalib"): of("padim"),
-    ("version", "scipy"): {"check", "prepare", "shift", "evaluate_pixels", *LABELLED, "package"},
+    # Masks are shrunk where images are read.
+    ("version", "scipy"): {*CHECKS, "prepare", "split", "shift", "embed", "evaluate_pixels", *LABELLED, "package"},
     ("version", "scikit-image"): {"check", "prepare", "shift"},
     ("version", "pillow"): {*CHECKS, "prepare", "split", "shift", "embed", "evaluate_pixels", "package", "report"},
 }  # fmt: skip
