@@ -69,8 +69,15 @@ def traces(runs: tuple[Project, Project, list[Trace]]) -> list[Trace]:
     return runs[2]
 
 
+@pytest.fixture(autouse=True)
+def unchanged(project: Project) -> Iterator[None]:
+    """Fail a test that changes the project and does not restore it: the next one would find other files."""
+    yield
+    assert project.git("status", "--porcelain") == ""
+
+
 @pytest.fixture
-def restored(project: Project) -> Iterator[Project]:
+def restored(unchanged: None, project: Project) -> Iterator[Project]:
     """The project, brought back to its last commit after the test."""
     yield project
     restore(project)
@@ -382,53 +389,44 @@ def outputs(project: Project) -> dict[Path, int]:
         ({"features__layers": ["blocks.1", "blocks.2", "blocks.x"]}, "has no blocks.x"),  # found by check_network
     ],
 )
-def test_a_mistake_is_told_and_nothing_is_lost(project: Project, change: dict[str, object], words: str) -> None:
-    params = (project.folder / "params.yaml").read_text()
-    before = outputs(project)
-    project.change(**change)
-    try:
-        done = project.run("dvc", "repro", ok=False)
-        said = done.stdout + done.stderr
-        assert done.returncode != 0
-        assert words in said
-        assert said.count("error: ") == 1
-        assert "Traceback" not in said
-        assert outputs(project) == before
-    finally:
-        (project.folder / "params.yaml").write_text(params)
+def test_a_mistake_is_told_and_nothing_is_lost(restored: Project, change: dict[str, object], words: str) -> None:
+    """Two of them pass the stage `check`, which then writes dvc.lock."""
+    before = outputs(restored)
+    restored.change(**change)
+    done = restored.run("dvc", "repro", ok=False)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert words in said
+    assert said.count("error: ") == 1
+    assert "Traceback" not in said
+    assert outputs(restored) == before
 
 
 @pytest.mark.parametrize("text", ["classes: hazelnut", "classes: [dots"])
-def test_what_dvc_itself_cannot_read_is_told(project: Project, text: str) -> None:
+def test_what_dvc_itself_cannot_read_is_told(restored: Project, text: str) -> None:
     """A string where the matrix wants a list, and no YAML: DVC stops before any stage; `adshift check` says why."""
-    path = project.folder / "params.yaml"
-    params, before = path.read_text(), outputs(project)
-    values = YAML(typ="safe").load(params)
+    path = restored.folder / "params.yaml"
+    before = outputs(restored)
+    values = YAML(typ="safe").load(path.read_text())
     del values["classes"]
     with path.open("w") as file:
         YAML().dump(values, file)
         file.write(text + "\n")
-    try:
-        done, check = project.run("dvc", "repro", ok=False), project.run("adshift", "check", ok=False)
-        assert done.returncode != 0 != check.returncode
-        assert "ERROR: " in done.stderr + done.stdout
-        assert "params.yaml" in check.stderr
-        assert "classes" in check.stderr
-        assert "Traceback" not in done.stderr + check.stderr
-        assert outputs(project) == before
-    finally:
-        path.write_text(params)
+    done, check = restored.run("dvc", "repro", ok=False), restored.run("adshift", "check", ok=False)
+    assert done.returncode != 0 != check.returncode
+    assert "ERROR: " in done.stderr + done.stdout
+    assert "params.yaml" in check.stderr
+    assert "classes" in check.stderr
+    assert "Traceback" not in done.stderr + check.stderr
+    assert outputs(restored) == before
 
 
-def test_a_truncated_image_leaves_all_outputs(project: Project) -> None:
-    image = project.folder / "photos" / CLASSES[0] / "test" / "good" / "000.png"
-    whole, before = image.read_bytes(), outputs(project)
+def test_a_truncated_image_leaves_all_outputs(restored: Project) -> None:
+    image = restored.folder / "photos" / CLASSES[0] / "test" / "good" / "000.png"
+    whole, before = image.read_bytes(), outputs(restored)
     image.write_bytes(whole[: len(whole) // 2])
-    try:
-        done = project.run("dvc", "repro", ok=False)
-        assert done.returncode != 0
-        assert "test/good/000.png: damaged or truncated" in done.stdout + done.stderr
-        assert "Traceback" not in done.stdout + done.stderr
-        assert outputs(project) == before
-    finally:
-        image.write_bytes(whole)
+    done = restored.run("dvc", "repro", ok=False)
+    assert done.returncode != 0
+    assert "test/good/000.png: damaged or truncated" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert outputs(restored) == before
