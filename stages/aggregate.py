@@ -2,18 +2,21 @@
 
 from pathlib import Path
 
+from adshift.evaluation.scenarios import used
 from adshift.project import params
 from adshift.project.stage import run
-from adshift.report import plots, tables
+from adshift.report import headline, plots, tables
 from adshift.runtime.files import output, write_json
 
 REFERENCE = Path("reference")
 
 
 def main() -> None:
-    settings = params.load("dataset.name", "classes", "methods", "features.backbone", "ablation.ratios")
+    settings = params.load("dataset.name", "classes", "methods", "features.backbone", "ablation.ratios", "graph")
     dataset = settings.dataset.name
-    results = tables.collect(dataset, settings.classes, settings.methods, settings.ablation.ratios)
+    graph, ratios = settings.graph, settings.ablation.ratios if settings.graph.ablation else ()
+    scenarios = used(graph.domains, bool(graph.unified))
+    results = tables.collect(dataset, settings.classes, settings.methods, ratios, scenarios)
     charts = plots.rows(dataset, results)
     printed = tables.all_tables(dataset, results, settings.features.backbone, REFERENCE)
     with output("metrics/tables") as folder:
@@ -21,6 +24,7 @@ def main() -> None:
     with output("plots/curves") as folder:
         plots.write(folder, charts)
     write_json("metrics/summary.json", tables.summary(results))
+    write_json("metrics/headline.json", headline.headline(dataset, results))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import argparse
 
 from adshift.evaluation import pixel_level
+from adshift.evaluation.scenarios import used
 from adshift.project import params
 from adshift.project.stage import run
 from adshift.runtime.files import write_json
@@ -12,11 +13,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--method", required=True)
     method = parser.parse_args().method
-    keys = ("dataset.name", "classes", "features.resize", "features.crop", "evaluate.pro_limit")
-    settings = params.load(*keys)
+    settings = params.load(
+        "dataset.name", "classes", "features.resize", "features.crop", "evaluate.pro_limit", "graph.domains",
+        "graph.unified"
+    )  # fmt: skip
+    scenarios = used(settings.graph.domains, bool(settings.graph.unified))
     dataset, size = settings.dataset.name, settings.features
     limit = settings.evaluate.pro_limit
-    result = pixel_level.pixel_level(dataset, method, settings.classes, size.resize, size.crop, limit)
+    result = pixel_level.pixel_level(dataset, method, settings.classes, size.resize, size.crop, limit, scenarios)
     write_json(f"data/evaluation/{dataset}/pixel/{method}.json", result, checksum=True)
 
 

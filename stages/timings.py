@@ -7,9 +7,9 @@ from adshift.runtime.files import output
 
 
 def main() -> None:
-    settings = params.load("dataset.name", "classes", "methods")
+    settings = params.load("dataset.name", "classes", "methods", "graph")
     with output("metrics/timings") as folder:
-        tables.write(folder, [tables.timings(settings.dataset.name, settings.classes, settings.methods)])
+        tables.write(folder, [tables.timings(settings.dataset.name, settings.classes, settings.methods, settings.graph)])
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from adshift.errors import AdshiftError
 from adshift.evaluation.pairs import pair
 from adshift.features.store import Features
 from adshift.project import params
-from adshift.project.paths import features_path, model_path, scores_path
+from adshift.project.paths import DOMAINS, features_path, model_path, scores_path
 from adshift.runtime.files import write_json
 from tiny import ROOT, flip
 
@@ -42,7 +43,7 @@ def contents(place: Path) -> dict[str, bytes]:
 def test_every_model_is_whole(study: Path) -> None:
     """Files by name, models by class and domain; thresholds of both domains with a clean model of a class."""
     for method in trained.METHODS:
-        places = package.models(trained.NAMES)
+        places = package.models(trained.NAMES, SimpleNamespace(domains=DOMAINS, unified=("unified",)))
         assert len(places) == 5
         for model, domain in places:
             expected = set(package.FILES)

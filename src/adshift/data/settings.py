@@ -81,7 +81,8 @@ class Recorded(Section):
 
 
 class Shift(Section):
-    kind: Literal["synthetic", "recorded"]
+    kind: Literal["none", "synthetic", "recorded"]
+    resolution: Literal["input", "image"]
     recorded: Recorded
     border: Literal["reflect", "edge", "wrap", "constant"]
     geometry: Geometry

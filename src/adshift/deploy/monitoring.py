@@ -14,11 +14,12 @@ import numpy as np
 from adshift.data.image_files import images
 from adshift.deploy import recalibration
 from adshift.deploy.drift import DEFECTS, look
-from adshift.deploy.recalibration import CONFORMAL, reference_path, threshold_path
+from adshift.deploy.recalibration import reference_path, threshold_path
 from adshift.detectors.records import Reference
 from adshift.errors import AdshiftError
 from adshift.evaluation import threshold_file
 from adshift.evaluation.calibration import decide
+from adshift.evaluation.conformal import CONFIDENCE, CONFORMAL, enough
 from adshift.evaluation.threshold_file import Recalibration
 from adshift.runtime.checksums import MODEL_REMEDY
 
@@ -47,7 +48,7 @@ def recalibrate(
         target_fpr = TARGET_FPR
     good, bad = (images([place]) if place is not None else [] for place in (normal, anomalous))
     if target_fpr is not None:
-        recalibration.enough(len(good), target_fpr)  # told before the model is loaded
+        enough(len(good), target_fpr)  # told before the model is loaded
 
     from adshift.deploy import inference
 
@@ -67,7 +68,7 @@ def recalibrate(
 
 def told(found: Recalibration) -> list[str]:
     """A recalibration for people, a line each."""
-    percent = round(100 * recalibration.CONFIDENCE)
+    percent = round(100 * CONFIDENCE)
     how = "of normal images to come, expected" if found.rule == CONFORMAL else "of normal images to come"
     lines = [
         f"{found.normal} normal and {found.anomalous} anomalous images, rule {found.rule}",

@@ -8,6 +8,7 @@ images, so the replicates of their difference are differences of replicates.
 Notation: B resamples, N normal and P defective images; a resample is how often each image was drawn.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def _metrics(
     tp = tp_upto[:, np.searchsorted(ordered, ordered, side="right")]
     weights = drawn_defective[:, down].astype(np.int64)
     pairs = 2 * len(normal) * len(defective)
-    auroc = 1 - (weights * (fp + fp_above)).sum(1) / pairs if pairs else np.full(len(weights), np.nan)
+    auroc = 1 - (weights * (fp + fp_above)).sum(1) / max(pairs, 1)
     auprc = (weights * (tp / np.maximum(tp + fp, 1))).sum(1) / max(len(defective), 1)
 
     tp = drawn_defective[:, decide(defective, threshold)].sum(1, dtype=np.int64)
@@ -99,7 +100,12 @@ def _metrics(
         "recall": _quotient(tp, tp + fn),
         "specificity": _quotient(tn, tn + fp),
     }
-    return np.stack([auroc, np.minimum(auprc, 1.0), *(rates[name] for name in RATES)])
+    found = np.stack([auroc, np.minimum(auprc, 1.0), *(rates[name] for name in RATES)])
+    # As `image_metrics` has it: recall needs defective images, specificity normal ones, all else both.
+    found[[name not in ("recall", "specificity") for name in METRICS]] += 0.0 if pairs else np.nan
+    found[METRICS.index("recall")] += 0.0 if len(defective) else np.nan
+    found[METRICS.index("specificity")] += 0.0 if len(normal) else np.nan
+    return found
 
 
 def _cumulated(drawn: np.ndarray) -> np.ndarray:
@@ -115,6 +121,14 @@ def interval(values: np.ndarray) -> np.ndarray:
     """Percentile intervals of (..., B) replicates: (2, ...) lower and upper ends, NaN where a replicate is."""
     tail = (1 - LEVEL) / 2
     return np.quantile(values, [tail, 1 - tail], axis=-1)
+
+
+def mean(sets: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean over classes of their replicates, (metrics, B) each; a class without a metric has no part in it."""
+    stacked = np.stack(sets)
+    there = ~np.isnan(stacked)
+    count = there.sum(0)
+    return np.where(count, np.where(there, stacked, 0.0).sum(0) / np.maximum(count, 1), np.nan)
 
 
 def save(path: Path, found: dict[tuple[str, str], np.ndarray]) -> None:

@@ -1,5 +1,6 @@
 """The study's scenarios: which model, which validation images set its threshold, which test images it meets."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from adshift.detectors.registry import UNIFIED
@@ -48,3 +49,9 @@ SCENARIOS = (
     Scenario("clean_threshold_only", "clean", "shift", "clean"),  # what adapting costs once the drift has gone
     Scenario("clean_full_adaptation", "shift", "shift", "clean"),
 )
+
+
+def used(domains: Iterable[str], unified: bool) -> tuple[Scenario, ...]:
+    """Those that need no other domain than these, and no unified model where there is none."""
+    there = set(domains)
+    return tuple(one for one in SCENARIOS if {one.model, one.val, one.test} <= there and unified >= one.unified)

@@ -11,7 +11,7 @@ from adshift.data.images import sha256
 from adshift.errors import AdshiftError
 from adshift.features.backbones import PACKAGED, STRIDES_4_8_16, Backbone, families, find_weights, layers
 from adshift.features.settings import Features
-from adshift.project import params
+from adshift.project import graph, params
 from adshift.project.paths import NETWORK
 from adshift.runtime.files import read_json
 from adshift.runtime.versions import SOURCES
@@ -27,6 +27,7 @@ def check() -> Any:
         AdshiftError: naming what is wrong and the remedy.
     """
     settings = params.load_all()
+    _check_graph()
     normal = datasets.check(settings.dataset.name, settings.dataset.root, settings.classes)
     if settings.shift.kind == "recorded":
         normal = datasets.domains(
@@ -98,6 +99,17 @@ def check_network(settings: Features) -> None:
     """
     if settings.backbone not in PACKAGED or settings.weights or settings.layers:
         Backbone(settings)
+
+
+def _check_graph() -> None:
+    """DVC's matrices are to run over what is switched on: they were filled before this check."""
+    values = params.read()
+    for key, wanted in graph.lists(values).items():
+        if values["graph"][key] != wanted:
+            raise AdshiftError(
+                f"params.yaml: graph.{key} is {values['graph'][key]}, but the other keys make it {wanted}",
+                f"`adshift check` writes it, and so does `adshift repro`; with -S add -S 'graph.{key}={wanted}'",
+            )
 
 
 def _check_coreset(settings: Any, normal: Mapping[str, Mapping[str, int]]) -> None:

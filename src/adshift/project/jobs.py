@@ -11,7 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from adshift.errors import AdshiftError
-from adshift.project import params, repair
+from adshift.project import params, presets, repair
 from adshift.runtime import versions
 
 
@@ -24,6 +24,8 @@ def repro(jobs: int) -> int:
     if jobs < 1:
         raise AdshiftError(f"--jobs {jobs}", "at least 1")
     for line in repair.locks():
+        print(line, file=sys.stderr)
+    for line in presets.derive():
         print(line, file=sys.stderr)
     settings = params.load_all()  # DVC fills dvc.yaml from it before any stage can check it, and names no key
     if settings.features.weights:

@@ -21,6 +21,7 @@ from adshift.detectors import registry
 from adshift.errors import AdshiftError
 from adshift.evaluation.settings import Ablation, Calibrate, Evaluate
 from adshift.features.settings import Features
+from adshift.project.graph import Graph
 from adshift.runtime.files import read_json, write_json
 from adshift.runtime.settings import Count, Number, Section, Several
 
@@ -68,7 +69,9 @@ SECTIONS: dict[str, Any] = {
     "features": Features,
     "calibrate": Calibrate,
     "evaluate": Evaluate,
+    "unified": bool,
     "ablation": Ablation,
+    "graph": Graph,
     "report": Report,
 }
 

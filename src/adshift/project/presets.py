@@ -1,5 +1,6 @@
 """Presets: what params.yaml says for a data set or a study."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from adshift.data import datasets
 from adshift.errors import AdshiftError
-from adshift.project.params import FILE, load_all
+from adshift.project import graph
+from adshift.project.params import FILE, load_all, read
 
 SAMPLE_ROOT = "src/adshift/data/datasets/sample.py"
 
-# The shift study's settings (3.3, 3.4, 4), which every preset starts from; a backbone of its own in front.
+# The shift study's settings (3.3, 3.4, 4), which every preset starts from; a backbone of its own in front, thresholds
+# that work without defects, and shifts at the network's resolution, which `STUDY` takes back.
 COMMON: dict[str, Any] = {
     "seed": 42,
     "methods": ["patchcore", "padim"],
@@ -21,6 +24,7 @@ COMMON: dict[str, Any] = {
     "split.val_defect_fraction": 0.3,
     "split.max_train": None,
     "shift.kind": "synthetic",
+    "shift.resolution": "input",
     "shift.recorded.pattern": r"exp(\d)",
     "shift.recorded.shifted": ["4", "5", "6"],
     "split.contamination": 0.0,
@@ -35,12 +39,22 @@ COMMON: dict[str, Any] = {
     "patchcore.neighbours": 9,
     "padim.layers": [1, 2, 3],
     "padim.n_features": 100,
-    "calibrate.rule": "f1_grid",
+    "calibrate.rule": "auto",
+    "calibrate.min_normal": 10,
+    "calibrate.min_defective": 5,
     "calibrate.steps": 1000,
     "evaluate.pro_limit": 0.3,
+    "unified": True,
+    "ablation.ratios": [0.01, 0.05, 0.1],
     "report.colours": "cubehelix",
     "report.scale": "class",
 }
+
+# The order of operations and the thresholds of the shift study itself.
+STUDY: dict[str, Any] = {"shift.resolution": "image", "calibrate.rule": "f1_grid"}
+
+# One's own images: how good are the detectors on them, and what does drift do? Other questions cost time.
+OWN: dict[str, Any] = {"unified": False, "ablation.ratios": []}
 
 # "Explainable Deep Learning for Visual Anomaly Detection in Industrial Monitoring Systems": PaDiM on official splits,
 # 256 pixels cut to 224, F1 maximised on the test set, overlays in jet with a scale of each image's own.
@@ -59,6 +73,7 @@ XAI: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "sample": {"dataset.name": "sample", "classes": ["hazelnut", "carpet", "zipper"]},
     "shift_study": {
+        **STUDY,
         "dataset.name": "mvtec",
         "classes": ["hazelnut", "carpet", "zipper"],
         "features.backbone": "resnet50",
@@ -128,6 +143,26 @@ def apply(name: str, data_root: str | None, path: Path = FILE) -> dict[str, Any]
         AdshiftError: the root is missing or does not hold what the preset needs; params.yaml is then unchanged.
     """
     values = resolved(name, data_root)
+    _rewrite(path, values)
+    return values
+
+
+def derive(path: Path = FILE) -> list[str]:
+    """Bring `graph` of params.yaml in line with what is switched on there; what changed, a line each.
+
+    Raises:
+        AdshiftError: params.yaml is not as it should be.
+    """
+    load_all(path)
+    values = read(path)
+    changed = {key: wanted for key, wanted in graph.lists(values).items() if values["graph"][key] != wanted}
+    if changed:
+        _rewrite(path, {})
+    return [f"{path}: graph.{key} is now {wanted}" for key, wanted in changed.items()]
+
+
+def _rewrite(path: Path, values: Mapping[str, Any]) -> None:
+    """Set dotted keys, and `graph` as it follows from all of them; comments stay, and the file is replaced whole."""
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 4096
     yaml.representer.add_representer(
@@ -137,6 +172,9 @@ def apply(name: str, data_root: str | None, path: Path = FILE) -> dict[str, Any]
     document = yaml.load(path.read_text(encoding="utf-8"))
     for key, value in values.items():
         _set(document, key.split("."), value)
+    for key, wanted in graph.lists(document).items():
+        if list(document["graph"][key]) != wanted:
+            _set(document, ["graph", key], wanted)
     temporary = path.with_name(path.name + ".new")
     with temporary.open("w", encoding="utf-8") as file:
         yaml.dump(document, file)
@@ -145,7 +183,6 @@ def apply(name: str, data_root: str | None, path: Path = FILE) -> dict[str, Any]
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return values
 
 
 def _set(document: CommentedMap, key: list[str], value: Any) -> None:

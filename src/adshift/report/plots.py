@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adshift.evaluation.scenarios import SCENARIOS
 from adshift.report import vega
 from adshift.report.tables import COUNTS, METRICS, Results, evaluation_path, plain, read_csv
 
@@ -72,6 +71,7 @@ def rows(dataset: str, results: Results) -> dict[str, Rows]:
         for method in results.methods
         for of in results.classes
         for to in results.classes
+        if results.cross_class
     ]
     return {
         **curves,
@@ -81,7 +81,7 @@ def rows(dataset: str, results: Results) -> dict[str, Rows]:
         "cross_class": cross,
         "unified_gap": [
             row for row in _scenarios(results)
-            if row["scenario"] in ("clean", "unified")
+            if results.cross_class and row["scenario"] in ("clean", "unified")
             and row["metric"] in map(results.named, ("image_auroc", "image_f1", "specificity"))
         ],
     }  # fmt: skip
@@ -119,7 +119,7 @@ def _confusion(results: Results) -> Rows:
     result: Rows = []
     for method in results.methods:
         for name in results.classes:
-            for scenario in SCENARIOS:
+            for scenario in results.scenarios:
                 values = results.values[method, scenario.name, name]
                 for count in COUNTS:
                     actual = "normal" if count in ("tn", "fp") else "defective"
@@ -144,11 +144,12 @@ def _coreset(results: Results) -> Rows:
 
 
 def write(folder: Path, tables: Mapping[str, Rows]) -> None:
-    """Write each chart's rows as NAME.csv; as tables are."""
+    """Write each chart's rows as NAME.csv, as tables are; without a row the header alone, since dvc.yaml names it."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
+            columns = list(table[0]) if table else [CHARTS[name].x, CHARTS[name].y]
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows({key: plain(value) for key, value in row.items()} for row in table)
 
@@ -197,6 +198,6 @@ def png(spec: Mapping[str, Any], scale: float = 1.5) -> bytes:
 
 
 def draw(folder: Path, tables: Mapping[str, Rows], names: Iterable[str]) -> None:
-    """Write these charts as NAME.png."""
-    for name in names:
+    """Write these charts as NAME.png; none without a row."""
+    for name in filter(tables.get, names):
         (folder / f"{name}.png").write_bytes(png(fill(CHARTS[name], tables[name])))

@@ -9,20 +9,19 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from adshift.data.manifest import GOOD
+from adshift.data.manifest import GOOD, UNLABELLED
 from adshift.data.split_file import read_all as read_splits
-from adshift.detectors.registry import UNIFIED
 from adshift.errors import AdshiftError
 from adshift.evaluation import intervals
-from adshift.evaluation.scenarios import SCENARIOS
-from adshift.project.paths import DOMAINS, split_path
-from adshift.report import MACRO, ON_TEST, label
+from adshift.evaluation.scenarios import SCENARIOS, Scenario
+from adshift.project.paths import split_path
+from adshift.report import MACRO, ON_TEST, absent, label
 from adshift.runtime import checksums
 from adshift.runtime.files import read_json
 
@@ -108,6 +107,10 @@ class Results:
         on: on which images thresholds were chosen, `val` or `test`.
         replicates: {(method, scenario, class or `MACRO`): (metrics, B)}, rows as in `bootstrap.METRICS`; a resample of
             a class's test images is the same for every method.
+        scenarios: those that were run, in the order of tables.
+        normal: {method: {class: {scenario: what `evaluation.normals` says}}}.
+        unlabelled: {method: {class: {scenario: {images, alarms}}}}.
+        unknown_masks: {(method, scenario, class): test images whose masks are unknown, left out of pixel metrics}.
     """
 
     classes: tuple[str, ...]
@@ -117,6 +120,10 @@ class Results:
     ablation: dict[str, dict[float, dict[str, Any]]]
     on: str
     replicates: dict[tuple[str, str, str], np.ndarray]
+    scenarios: tuple[Scenario, ...] = SCENARIOS
+    normal: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    unlabelled: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    unknown_masks: dict[tuple[str, str, str], int] = field(default_factory=dict)
     _ends: dict[tuple[str, str, str], np.ndarray] = field(default_factory=dict)
 
     def named(self, metric: str) -> str:
@@ -125,7 +132,13 @@ class Results:
 
     def note(self, metrics: Iterable[str]) -> str:
         """What is to be said under these metrics."""
-        return UPPER_BOUND if any(self.named(metric) != metric for metric in metrics) else ""
+        metrics = tuple(metrics)
+        bound = UPPER_BOUND if any(self.named(metric) != metric for metric in metrics) else ""
+        return f"{bound} {absent.partial_means(self, metrics)}".strip()
+
+    def having(self, scenario: str, metric: str) -> int:
+        """How many classes have the figure; the same for all methods."""
+        return sum(self.value(self.methods[0], scenario, name, metric) is not None for name in self.classes)
 
     def value(self, method: str, scenario: str, name: str, metric: str) -> float | None:
         return self.values[method, scenario, name][metric]
@@ -153,8 +166,14 @@ def _ends(found: np.ndarray) -> list[float | None]:
     return [None if np.isnan(end) else float(end) for end in found]
 
 
-def collect(dataset: str, classes: Sequence[str], methods: Sequence[str], ratios: Sequence[float]) -> Results:
-    """Read the evaluations of these classes, methods and coreset ratios, and average them.
+def collect(
+    dataset: str,
+    classes: Sequence[str],
+    methods: Sequence[str],
+    ratios: Sequence[float],
+    scenarios: Sequence[Scenario] = SCENARIOS,
+) -> Results:
+    """Read the evaluations of these classes, methods, coreset ratios and scenarios, and average them.
 
     Raises:
         AdshiftError: one of them is missing.
@@ -162,7 +181,8 @@ def collect(dataset: str, classes: Sequence[str], methods: Sequence[str], ratios
     root = evaluation_path(dataset)
     values: dict[tuple[str, str, str], dict[str, Any]] = {}
     replicates: dict[tuple[str, str, str], np.ndarray] = {}
-    cross_class, ablation = {}, {}
+    cross_class, ablation, normal, unlabelled = {}, {}, {}, {}
+    unknown: dict[tuple[str, str, str], int] = {}
     chosen_on: set[str] = set()
     place = f"{root}"
     try:
@@ -170,8 +190,9 @@ def collect(dataset: str, classes: Sequence[str], methods: Sequence[str], ratios
             place = f"{root}, {method}"
             image, pixel = (read_json(root / level / f"{method}.json") for level in ("image", "pixel"))
             chosen_on.add(image["on"])
+            normal[method], unlabelled[method] = image.get("normal", {}), image.get("unlabelled", {})
             drawn = intervals.load(root / "bootstrap" / f"{method}.npz")
-            for scenario in SCENARIOS:
+            for scenario in scenarios:
                 for name in classes:
                     by_image, by_pixel = image["classes"][name][scenario.name], pixel[name][scenario.pixels]
                     values[method, scenario.name, name] = {
@@ -180,15 +201,17 @@ def collect(dataset: str, classes: Sequence[str], methods: Sequence[str], ratios
                         **{key: by_image[key] for key in ("threshold", *COUNTS)},
                     }
                     replicates[method, scenario.name, name] = drawn[name, scenario.name]
+                    unknown[method, scenario.name, name] = by_pixel.get("unknown_masks", 0)
                 values[method, scenario.name, MACRO] = {
                     key: mean(values[method, scenario.name, name][key] for name in classes) for key in METRICS
                 }
                 sets = [replicates[method, scenario.name, name] for name in classes]
-                replicates[method, scenario.name, MACRO] = np.mean(sets, axis=0)
-            cross_class[method] = {of: {to: image["cross_class"][of][to] for to in classes} for of in classes}
+                replicates[method, scenario.name, MACRO] = intervals.mean(sets)
+            if any(scenario.unified for scenario in scenarios):
+                cross_class[method] = {of: {to: image["cross_class"][of][to] for to in classes} for of in classes}
         place = f"{root}/ablation.json"
-        measured = read_json(place)["classes"]
-        for name in classes:
+        measured = read_json(place)["classes"] if ratios else {}
+        for name in classes if ratios else ():
             ratio_of = {float(ratio): entry for ratio, entry in measured[name].items()}
             ablation[name] = {
                 ratio: {"rows": ratio_of[ratio]["rows"]}
@@ -200,11 +223,13 @@ def collect(dataset: str, classes: Sequence[str], methods: Sequence[str], ratios
     if len(chosen_on) > 1:
         what = f"{root}: thresholds of one method were chosen on val, of another on test"
         raise AdshiftError(what, "run `dvc repro evaluate`")
-    ablation[MACRO] = {
-        ratio: {key: mean(ablation[name][ratio][key] for name in classes) for key in ("rows", *ABLATION_METRICS)}
-        for ratio in sorted(ratios)
-    }
-    return Results(tuple(classes), tuple(methods), values, cross_class, ablation, chosen_on.pop(), replicates)
+    if ratios:
+        ablation[MACRO] = {
+            ratio: {key: mean(ablation[name][ratio][key] for name in classes) for key in ("rows", *ABLATION_METRICS)}
+            for ratio in sorted(ratios)
+        }
+    return Results(tuple(classes), tuple(methods), values, cross_class, ablation, chosen_on.pop(), replicates,
+                   tuple(scenarios), normal, unlabelled, unknown)  # fmt: skip
 
 
 def thresholds(results: Results) -> dict[tuple[str, str, str], float]:
@@ -225,7 +250,7 @@ def summary(results: Results) -> dict[str, dict[str, dict[str, float | None]]]:
                 for metric in SUMMARY
                 for value in [results.value(method, scenario.name, MACRO, metric)]
             }
-            for scenario in SCENARIOS
+            for scenario in results.scenarios
         }
         for method in results.methods
     }
@@ -358,9 +383,8 @@ def splits(dataset: str, classes: Sequence[str], backbone: str, folder: Path, on
     for name in classes:
         # A name is part/defect/stem, so the split alone tells normal images from defective ones.
         for domain, roles in read_splits(split_path(dataset, name)).items():
-            counts = Counter(
-                (role, "normal" if image.split("/")[1] == GOOD else "anomalous") for image, role in roles.items()
-            )
+            kinds = {GOOD: "normal", UNLABELLED: "unlabelled"}
+            counts = Counter((role, kinds.get(image.split("/")[1], "anomalous")) for image, role in roles.items())
             row: list[Cell] = [name, domain]
             for part in parts:
                 there = int(theirs[name]["_".join(part)]) if theirs else None
@@ -375,15 +399,17 @@ def splits(dataset: str, classes: Sequence[str], backbone: str, folder: Path, on
 
 def study_tables(results: Results, published: dict[Key, float]) -> list[Table]:
     """Tables 2 to 6 of the study, and one that it does not have."""
-    shifted = [scenario.name for scenario in SCENARIOS if scenario.name.startswith("shift")]
+    there = {scenario.name for scenario in results.scenarios}
+    shifted = [scenario.name for scenario in results.scenarios if scenario.name.startswith("shift")]
     names = (*results.classes, MACRO)
 
     def table(name: str, title: str, scenarios: Sequence[str], classes: Sequence[str], metrics: Sequence[str]) -> Table:
-        rows = [(method, scenario, one) for method in results.methods for one in classes for scenario in scenarios]
+        run = [scenario for scenario in scenarios if scenario in there]
+        rows = [(method, scenario, one) for method in results.methods for one in classes for scenario in run]
         note = f"{INTERVALS} {results.note(metrics)}".strip()
         return Table(name, title, *_measured(results, published, rows, metrics), note)
 
-    return [
+    tables = [
         table("table2_clean", "Table 2: clean domain", ["clean"], names,
               ["image_auroc", "image_auprc", "image_f1", "pixel_auroc", "pro", "aupimo"]),
         table("table3_specificity", "Table 3: specificity when the domain shifts and nothing adapts",
@@ -398,6 +424,8 @@ def study_tables(results: Results, published: dict[Key, float]) -> list[Table]:
               ["clean", "clean_threshold_only", "clean_full_adaptation"], names,
               ["image_auroc", "image_f1", "specificity", "recall", "pixel_auroc", "pro"]),
     ]  # fmt: skip
+    needs = {"table2_clean": "clean", "table6_unified": "unified"}
+    return [one for one in tables if needs.get(one.name, "shift_no_adaptation") in there]
 
 
 def unified_gap(results: Results) -> Table:
@@ -425,7 +453,7 @@ def differences(results: Results) -> list[Table]:
     def rows(names: Sequence[str], metrics: Sequence[str]) -> tuple[tuple[Cell, ...], ...]:
         found: list[tuple[Cell, ...]] = []
         for one, other in combinations(results.methods, 2):
-            for scenario in SCENARIOS:
+            for scenario in results.scenarios:
                 for name in names:
                     for metric in metrics:
                         gap = results.difference((one, scenario.name), (other, scenario.name), name, metric)
@@ -480,39 +508,42 @@ def long(results: Results) -> Table:
     rows = [
         (method, scenario.name, name, results.named(metric), results.estimate(method, scenario.name, name, metric))
         for method in results.methods
-        for scenario in SCENARIOS
+        for scenario in results.scenarios
         for name in (*results.classes, MACRO)
         for metric in results.values[method, scenario.name, name]
     ]
+    rows += absent.counts(results)
     return Table("results", "All results", ("method", "scenario", "class", "metric", "value"), tuple(rows))
 
 
 def all_tables(dataset: str, results: Results, backbone: str, folder: Path) -> list[Table]:
     """Every table that a reader sees, as the aggregate stage writes them and the page shows them."""
     published = read_published(dataset, results.classes, backbone, folder, results.on)
+    unified = [unified_gap(results), cross_class(results)] if results.cross_class else []
     return [
         splits(dataset, results.classes, backbone, folder, results.on),
         *study_tables(results, published),
-        coreset(results),
-        unified_gap(results),
-        cross_class(results),
+        *absent.tables(results),
+        *([coreset(results)] if results.ablation else []),
+        *unified,
         differences(results)[0],
     ]
 
 
-def timings(dataset: str, classes: Sequence[str], methods: Sequence[str]) -> Table:
-    """Seconds of every fit, and of the coreset ablation's."""
+def timings(dataset: str, classes: Sequence[str], methods: Sequence[str], graph: Any) -> Table:
+    """Seconds of every fit, and of the coreset ablation's; `graph` of params.yaml says which there are."""
     root = Path("timings") / dataset
-    fits = [(name, domain) for name in classes for domain in DOMAINS] + [(UNIFIED, "clean")]
+    fits = [(name, domain) for name in classes for domain in graph.domains]
+    fits += [(name, "clean") for name in graph.unified]
     paths = [root / "fit" / f"{method}-{name}-{domain}.json" for method in methods for name, domain in fits]
     columns = ("stage", "method", "class", "domain", "images", "ratio", "seconds")
     rows = []
     for path in paths:
         record = read_json(path)
         rows.append(tuple(record.get(column) for column in columns))
-    for name in classes:
+    for name, domain in product(classes, graph.ablation):
         for ratio, seconds in read_json(root / "ablate" / f"{name}.json")["seconds"].items():
-            rows.append(("ablate", "patchcore", name, "shift", None, float(ratio), seconds))
+            rows.append(("ablate", "patchcore", name, domain, None, float(ratio), seconds))
     note = "Wall time: the only table that differs between runs."
     return Table("timings", "Time to fit, in seconds", columns, tuple(rows), note)
 

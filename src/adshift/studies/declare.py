@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from adshift.errors import AdshiftError
-from adshift.project import params, presets
+from adshift.project import graph, params, presets
 from adshift.report import ON_TEST
 from adshift.report.tables import COUNTS, METRICS, THRESHOLDED
 from adshift.runtime.settings import Section
@@ -265,6 +265,7 @@ def expand(name: str, study: Study, roots: Mapping[str, str], code: str) -> list
             _set_all(values, {**study.set, **point.set, **dict(zip(study.grid, choice, strict=True))}, path)
             _anchor(values)
             params.validate(values, path)
+            values["graph"] = graph.lists(values)
             told = {column: _told(_get(values, key, path)) for column, key in study.settings_columns().items() if key}
             columns = {"dataset": values["dataset"]["name"], **point.labels, **told}
             changes = dict(_differences(values, base))

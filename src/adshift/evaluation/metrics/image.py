@@ -15,16 +15,19 @@ RATES = ("f1", "accuracy", "precision", "recall", "specificity")
 
 @dataclass(frozen=True)
 class ImageMetrics:
-    """Positive means anomalous. The rates follow from the counts; 0/0 is 0.
+    """Positive means anomalous. The rates follow from the counts; 0/0 is 0, where something could have been counted.
+
+    What needs normal and defective images is None where one kind is missing: all but recall, which needs defective
+    ones, and specificity, which needs normal ones.
 
     Attributes:
         threshold: score from which on an image is predicted anomalous.
         tn, fp, fn, tp: counts of images.
-        auroc: area under the ROC curve; None where images are of one kind only.
+        auroc: area under the ROC curve.
         auprc: average precision.
         best_f1_upper_bound: F1 at the threshold that is best on these very images. No threshold chosen beforehand
             does better; it is a bound, not a result.
-        best_threshold: the highest threshold that reaches it; None where no image is anomalous.
+        best_threshold: the highest threshold that reaches it.
     """
 
     threshold: float
@@ -33,44 +36,48 @@ class ImageMetrics:
     fn: int
     tp: int
     auroc: float | None
-    auprc: float
-    best_f1_upper_bound: float
+    auprc: float | None
+    best_f1_upper_bound: float | None
     best_threshold: float | None
 
     def __post_init__(self) -> None:
-        if min(self.tn, self.fp, self.fn, self.tp) < 0 or not self.tn + self.fp + self.fn + self.tp:
-            raise ValueError(f"counts {self.tn}, {self.fp}, {self.fn}, {self.tp}: negative, or no image at all")
-        for name in ("auroc", "auprc", "best_f1_upper_bound"):
+        if min(self.tn, self.fp, self.fn, self.tp) < 0:
+            raise ValueError(f"counts {self.tn}, {self.fp}, {self.fn}, {self.tp}: negative")
+        for name in ("auroc", "auprc", "best_f1_upper_bound", "best_threshold"):
             value = getattr(self, name)
-            if (value is None and name != "auroc") or (value is not None and not 0.0 <= value <= 1.0):
+            if (value is None) == self.both:
+                raise ValueError(f"{name} is {value}: does not fit the kinds of images counted")
+            if value is not None and name != "best_threshold" and not 0.0 <= value <= 1.0:
                 raise ValueError(f"{name} is {value}: expected 0 to 1")
         if not all(math.isfinite(value) for value in (self.threshold, self.best_threshold or 0.0)):
             raise ValueError(f"thresholds {self.threshold}, {self.best_threshold}: expected finite numbers")
-        one_kind = not self.tn + self.fp or not self.fn + self.tp
-        if (self.auroc is None) != one_kind or (self.best_threshold is None) != (not self.fn + self.tp):
-            raise ValueError("auroc or best_threshold does not fit the kinds of images counted")
-        if self.f1 > self.best_f1_upper_bound:
+        if self.f1 is not None and self.f1 > (self.best_f1_upper_bound or 0.0):
             raise ValueError(f"f1 {self.f1} exceeds its upper bound {self.best_f1_upper_bound}")
 
     @property
-    def f1(self) -> float:
-        return _quotient(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+    def both(self) -> bool:
+        """Whether there are normal and defective images."""
+        return bool(self.tn + self.fp and self.fn + self.tp)
 
     @property
-    def accuracy(self) -> float:
-        return _quotient(self.tp + self.tn, self.tn + self.fp + self.fn + self.tp)
+    def f1(self) -> float | None:
+        return _quotient(2 * self.tp, 2 * self.tp + self.fp + self.fn) if self.both else None
 
     @property
-    def precision(self) -> float:
-        return _quotient(self.tp, self.tp + self.fp)
+    def accuracy(self) -> float | None:
+        return _quotient(self.tp + self.tn, self.tn + self.fp + self.fn + self.tp) if self.both else None
 
     @property
-    def recall(self) -> float:
-        return _quotient(self.tp, self.tp + self.fn)
+    def precision(self) -> float | None:
+        return _quotient(self.tp, self.tp + self.fp) if self.both else None
 
     @property
-    def specificity(self) -> float:
-        return _quotient(self.tn, self.tn + self.fp)
+    def recall(self) -> float | None:
+        return self.tp / (self.tp + self.fn) if self.tp + self.fn else None
+
+    @property
+    def specificity(self) -> float | None:
+        return self.tn / (self.tn + self.fp) if self.tn + self.fp else None
 
     def to_dict(self) -> dict[str, float | None]:
         """Counts, rates and all else as plain values for JSON, which keeps every bit of a float."""
@@ -96,8 +103,10 @@ def image_metrics(scores: np.ndarray, anomalous: np.ndarray, threshold: float) -
     """Metrics of (N,) raw scores against (N,) bool labels, with a threshold chosen beforehand.
 
     Raises:
-        ValueError: no scores, labels of another shape or not bool, a score or a threshold that is not finite.
+        ValueError: labels of another shape or not bool, a score or a threshold that is not finite.
     """
+    if not np.size(scores):
+        return ImageMetrics(float(threshold), 0, 0, 0, 0, None, None, None, None)
     ranked = Ranked.of(scores, anomalous)
     predicted, anomalous = decide(scores, threshold), np.asarray(anomalous)
     best, best_threshold = ranked.best_f1()

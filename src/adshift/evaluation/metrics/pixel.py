@@ -16,28 +16,29 @@ from adshift.evaluation.metrics.ranking import Ranked
 
 @dataclass(frozen=True)
 class PixelMetrics:
-    """How well the maps rank the pixels.
+    """How well the maps rank the pixels. All but `pro_limit` are None where pixels are of one kind only.
 
     Attributes:
-        auroc: area under the ROC curve; None where pixels are of one kind only.
+        auroc: area under the ROC curve.
         auprc: average precision.
         best_f1_upper_bound: F1 at the threshold that is best on these very pixels. No threshold chosen beforehand
             does better; it is a bound, not a result.
         pro: area under the per-region overlap curve up to `pro_limit`, divided by it.
         pro_limit: false-positive rate that PRO is integrated to, in (0, 1].
-        aupimo: area under the per-image overlap curve; None where no image is normal or no pixel defective.
+        aupimo: area under the per-image overlap curve; None also where no image is normal.
     """
 
     auroc: float | None
-    auprc: float
-    best_f1_upper_bound: float
-    pro: float
+    auprc: float | None
+    best_f1_upper_bound: float | None
+    pro: float | None
     pro_limit: float
     aupimo: float | None
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if (value is None and name not in ("auroc", "aupimo")) or (value is not None and not 0.0 <= value <= 1.0):
+            undefined = name == "aupimo" or (self.auroc is None and name != "pro_limit")
+            if (value is None and not undefined) or (value is not None and not 0.0 <= value <= 1.0):
                 raise ValueError(f"{name} is {value}: expected 0 to 1")
         if self.pro_limit == 0.0:
             raise ValueError("pro_limit is 0: nothing to integrate")
