@@ -1,7 +1,7 @@
 """The report page: one HTML file with everything in it, readable without a network.
 
-Overview first (which method, which class, safe or not after drift), then each class, a threshold to move, the gallery
-of errors, the unified models, the coreset, all tables. Names from data go through Jinja's escaping, also in the JSON
+How good the models are and what they miss first, then drift, if there is one (which method, which class, safe or not),
+each class, a threshold to move, the gallery of errors, the unified models, the coreset, all tables. Names from data go through Jinja's escaping, also in the JSON
 that the page's script reads. A Content-Security-Policy lets that one script run, by its hash, and nothing be fetched.
 """
 
@@ -14,8 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from adshift.evaluation.intervals import LEVEL
-from adshift.evaluation.scenarios import SCENARIOS
-from adshift.report import MACRO, label, payload, pictures, plots, tables
+from adshift.report import MACRO, label, overview, payload, pictures, plots, tables
 from adshift.report.pictures import Album
 from adshift.report.tables import Estimate, Results
 from adshift.runtime.parallel import map_ordered
@@ -26,7 +25,8 @@ CHARTS = ("scenarios", "coreset", "cross_class", "unified_gap")
 DEMANDED = ("image_f1", "specificity")  # what a safe inspection keeps up
 ADAPTATIONS = ("shift_no_adaptation", "shift_threshold_only", "shift_full_adaptation")
 JUDGED = ("clean", *ADAPTATIONS)
-MOMENTS = ("Before drift", "After drift, nothing changed", "After drift, a new threshold", "After drift, a refit")
+MOMENTS = dict(zip(JUDGED, ("Before drift", "After drift, nothing changed", "After drift, a new threshold",
+                            "After drift, a refit"), strict=True))  # fmt: skip
 STATES = {"safe": "Safe", "unsafe": "Not safe", "unsure": "Cannot tell"}
 ADVICE = {
     "shift_no_adaptation": "Safe as it is",
@@ -75,6 +75,12 @@ def enough(required: float) -> int:
     return math.ceil(math.log((1 - LEVEL) / 2) / math.log(required))
 
 
+def judged_scenarios(results: Results) -> tuple[str, ...]:
+    """Those of `JUDGED` that were run."""
+    there = {scenario.name for scenario in results.scenarios}
+    return tuple(name for name in JUDGED if name in there)
+
+
 def judgements(results: Results, required: float) -> dict[str, dict[str, dict[str, Judgement]]]:
     """{method: {class or `MACRO`: {scenario of `JUDGED`: judgement}}}.
 
@@ -89,7 +95,8 @@ def judgements(results: Results, required: float) -> dict[str, dict[str, dict[st
 
     return {
         method: {
-            name: {scenario: of(method, name, scenario) for scenario in JUDGED} for name in (*results.classes, MACRO)
+            name: {scenario: of(method, name, scenario) for scenario in judged_scenarios(results)}
+            for name in (*results.classes, MACRO)
         }
         for method in results.methods
     }
@@ -97,12 +104,13 @@ def judgements(results: Results, required: float) -> dict[str, dict[str, dict[st
 
 def advice(judged: dict[str, Judgement]) -> str:
     """Key of `ADVICE`: the cheapest adaptation that is safe after drift, or why there is none."""
-    for scenario in ADAPTATIONS:
+    adaptations = [scenario for scenario in ADAPTATIONS if scenario in judged]
+    for scenario in adaptations:
         if judged[scenario].state == "safe":
             return scenario
     if judged["clean"].state == "unsafe":
         return "weak"
-    return "unsure" if any(judged[scenario].state == "unsure" for scenario in ADAPTATIONS) else "lost"
+    return "unsure" if any(judged[scenario].state == "unsure" for scenario in adaptations) else "lost"
 
 
 def leaders(results: Results, scenario: str, name: str) -> tuple[str, ...]:
@@ -117,8 +125,8 @@ def leaders(results: Results, scenario: str, name: str) -> tuple[str, ...]:
 
 
 def answers(results: Results, judged: dict[str, dict[str, dict[str, Judgement]]]) -> list[tuple[str, list[str]]]:
-    """What the overview says first: (question, sentences)."""
-    moments = dict(zip(JUDGED, MOMENTS, strict=True))
+    """What the overview says of drift: (question, sentences)."""
+    moments = {scenario: MOMENTS[scenario] for scenario in judged_scenarios(results)}
     safe = []
     for scenario, moment in moments.items():
         states = {(method, name): judged[method][name][scenario].state
@@ -139,6 +147,8 @@ def answers(results: Results, judged: dict[str, dict[str, dict[str, Judgement]]]
 
 def costs(results: Results, method: str) -> list[str]:
     """What drift costs a method and what buys it back, in sentences; only about metrics that are defined."""
+    if judged_scenarios(results) != JUDGED:
+        return []
     lines = []
     for metric, what in (("specificity", "of the good parts pass"), ("recall", "of the defects are caught")):
         found = [results.value(method, scenario, MACRO, metric) for scenario in JUDGED]
@@ -175,7 +185,7 @@ def build(
         results: everything measured.
         album: where pictures come from.
         backbone: its name.
-        drift: `synthetic` or `recorded`.
+        drift: `none`, `synthetic` or `recorded`.
         shown: test images that stand as examples.
         count: images to picture, a class and domain.
         required: F1 and specificity of a safe inspection.
@@ -185,9 +195,10 @@ def build(
     from jinja2 import Environment
     from markupsafe import Markup
 
+    rows = plots.rows(dataset, results)
     charts, run = map_ordered(
         lambda part: part(),
-        [partial(_charts, dataset, results), partial(payload.build, results, album, shown, count)],
+        [partial(_charts, rows), partial(payload.build, results, album, shown, count)],
         what="page", unit="part",
     )  # fmt: skip
     judged = judgements(results, required)
@@ -203,19 +214,21 @@ def build(
         drift=drift,
         scaled=album.scaled,
         results=results,
-        scenarios=[scenario.name for scenario in SCENARIOS],
+        scenarios=[scenario.name for scenario in results.scenarios],
+        quality=overview.quality(results, rows["scores"]),
+        rows=(*results.classes, *([MACRO] if len(results.classes) > 1 else [])),
         metrics=("image_auroc", "image_auprc", "image_f1", "recall", "specificity", "accuracy", "pixel_auroc",
                  "pixel_auprc", "pro", "aupimo"),
         macro=MACRO,
         gradient=", ".join(f"rgb({red} {green} {blue})" for red, green, blue in pictures.colours(album.palette)[::15]),
         answers=answers(results, judged),
         judged=judged,
-        judged_scenarios=JUDGED,
+        judged_scenarios=judged_scenarios(results),
         demanded=DEMANDED,
         states=STATES,
         advice={method: {name: advice(found) for name, found in names.items()} for method, names in judged.items()},
         advice_texts=ADVICE,
-        leaders={name: {scenario: leaders(results, scenario, name) for scenario in JUDGED}
+        leaders={name: {scenario: leaders(results, scenario, name) for scenario in judged_scenarios(results)}
                  for name in (*results.classes, MACRO)},
         required=required,
         enough=enough(required),
@@ -231,10 +244,10 @@ def build(
     )  # fmt: skip
 
 
-def _charts(dataset: str, results: Results) -> dict[str, str]:
-    """Those of `CHARTS` as SVG."""
-    rows, drawn = plots.rows(dataset, results), {}
-    for name in CHARTS:
+def _charts(rows: Mapping[str, plots.Rows]) -> dict[str, str]:
+    """Those of `CHARTS` that have rows, as SVG."""
+    drawn = {}
+    for name in filter(rows.get, CHARTS):
         spec = plots.fill(plots.CHARTS[name], rows[name])
         spec.pop("title")  # the page has its own headings, and shows one revision
         spec["spec"].get("encoding", {}).pop("strokeDash", None)
