@@ -32,7 +32,10 @@ def main() -> None:
     # A smaller ratio would have stopped the same selection earlier.
     spared = {ratio: detector.seconds[-1] - detector.seconds[len(detector.reduced(ratio).bank) - 1] for ratio in ratios}
     seconds = {str(ratio): round(whole - less, 3) for ratio, less in spared.items()}
-    write_json(f"timings/{dataset}/ablate/{name}.json", {"stage": "ablate", "class": name, "domain": args.domain, "seconds": seconds})
+    write_json(
+        f"timings/{dataset}/ablate/{name}.json",
+        {"stage": "ablate", "class": name, "domain": args.domain, "seconds": seconds},
+    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 from adshift.evaluation.scenarios import used
 from adshift.project import params
 from adshift.project.stage import run
-from adshift.report import headline, plots, tables
+from adshift.report import absent, headline, plots, tables
 from adshift.runtime.files import output, write_json
 
 REFERENCE = Path("reference")
@@ -20,7 +20,8 @@ def main() -> None:
     charts = plots.rows(dataset, results)
     printed = tables.all_tables(dataset, results, settings.features.backbone, REFERENCE)
     with output("metrics/tables") as folder:
-        tables.write(folder, [*printed, tables.differences(results)[1], tables.long(results)])
+        further = [*absent.tables(results), tables.differences(results)[1], tables.long(results)]
+        tables.write(folder, [*printed, *further])
     with output("plots/curves") as folder:
         plots.write(folder, charts)
     write_json("metrics/summary.json", tables.summary(results))

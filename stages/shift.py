@@ -22,7 +22,7 @@ def main() -> None:
             manifest.write(folder / final.name, manifest.read(manifest.recorded_path(dataset, name)))
         else:
             items = manifest.read(manifest.path_of(dataset, name, "clean"))
-            synthetic.shift_class(items, how, args.seed, name, folder, final.parent)
+            synthetic.shift_class(items, how, args.seed, name, folder, final.parent, how.input)
 
 
 if __name__ == "__main__":

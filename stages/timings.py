@@ -9,7 +9,9 @@ from adshift.runtime.files import output
 def main() -> None:
     settings = params.load("dataset.name", "classes", "methods", "graph")
     with output("metrics/timings") as folder:
-        tables.write(folder, [tables.timings(settings.dataset.name, settings.classes, settings.methods, settings.graph)])
+        tables.write(
+            folder, [tables.timings(settings.dataset.name, settings.classes, settings.methods, settings.graph)]
+        )
 
 
 if __name__ == "__main__":

@@ -48,7 +48,9 @@ def items_of(folder: Path, name: str, kinds: Sequence[Kind]) -> tuple[list[Item]
                 Image.fromarray(pixels).save(path)
                 places.append((path.relative_to(folder).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()))
             marked = places[1] if known and defect not in (GOOD, UNLABELLED) else ("", "")
-            item = Item(f"{part}/{defect}/{key}", part, defect, places[0][0], marked[0], places[0][1], marked[1], 64, 64)
+            item = Item(
+                f"{part}/{defect}/{key}", part, defect, places[0][0], marked[0], places[0][1], marked[1], 64, 64
+            )
             items.append(item)
             roles[item.name] = role
     return items, roles
@@ -67,8 +69,9 @@ def make(folder: Path, classes: Mapping[str, Sequence[Kind]], **changes: object)
     shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
     shutil.copy(ROOT / "params.yaml", folder)
     with contextlib.chdir(folder):
-        _settings({"classes": list(classes), "methods": list(METHODS), "dataset__name": "mvtec", "dataset__root": "photos",
-                   "features__resize": 64, "features__batch": 4, "patchcore__coreset": 0.1, "evaluate__bootstrap": 100,
+        _settings({"classes": list(classes), "methods": list(METHODS), "dataset__name": "mvtec",
+                   "dataset__root": "photos", "features__resize": 64, "features__batch": 4,
+                   "patchcore__coreset": 0.1, "evaluate__bootstrap": 100,
                    "unified": False, "ablation__ratios": [], **changes})  # fmt: skip
         stage("sources")
         settings = params.load_all()

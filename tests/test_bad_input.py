@@ -763,7 +763,9 @@ def test_threads_that_are_no_number(project: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_method_that_is_not_there(project: Path) -> None:
     arguments = ("--dataset", "mvtec", "--method", "../x", "--model", CLASS, "--pairs", "clean-on-clean")
-    assert_refused(project, stage("score"), *arguments, says="method '../x' is unknown", remedy="choose from .*patchcore")
+    assert_refused(
+        project, stage("score"), *arguments, says="method '../x' is unknown", remedy="choose from .*patchcore"
+    )
 
 
 # ------------------------------------------------------------------------------------------ as a shell runs them

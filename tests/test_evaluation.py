@@ -64,7 +64,8 @@ def test_every_class_and_scenario_has_replicates(stored: None) -> None:
 
 SET, METHODS = by_hand.DATASET, by_hand.METHODS
 QUARTER = {
-    rule: Calibrate(rule=rule, min_normal=10, min_defective=5, steps=5, target_fpr=0.25) for rule in ("f1_exact", "f1_grid", "target_fpr")
+    rule: Calibrate(rule=rule, min_normal=10, min_defective=5, steps=5, target_fpr=0.25)
+    for rule in ("f1_exact", "f1_grid", "target_fpr")
 }  # fmt: skip
 
 
@@ -182,7 +183,7 @@ def test_pixel_metrics_by_hand(written: None, method: str, limit: float) -> None
         for key in by_hand.MAPS:
             expected = by_hand.pixel_figures(method, key, name, limit) | {"unknown_masks": 0}
             model, pair, _ = by_hand.MAPS[key]
-            expected["images"] = len(sum(by_hand.scores(method, "test", model, pair, name), []))
+            expected["images"] = sum(map(len, by_hand.scores(method, "test", model, pair, name)))
             assert found[name][key] == pytest.approx(expected, rel=1e-6), (name, key)
 
 

@@ -90,3 +90,13 @@ class Shift(Section):
     blur: Blur
     noise: Noise
     illumination: Illumination
+
+
+class Shifting(Shift):
+    """The section as the stage `shift` reads it.
+
+    Attributes:
+        input: height and width of the network's input in pixels, which images are shrunk to first; None for none.
+    """
+
+    input: tuple[Count, Count] | None

@@ -143,7 +143,8 @@ def write(folder: Path, method: str, settings: Any) -> None:
         about = _card(settings, method, model, domain, read_json(place / "model.json"), score)
         about["thresholds"] = records
         about["metrics"] = _metrics(model, domain, names, image["classes"], pixel, scenarios)
-        about["false_alarms"] = _false_alarms(model, domain, names, image.get("normal", {}), scenarios)
+        if normal := image.get("normal"):
+            about["false_alarms"] = _false_alarms(model, domain, names, normal, scenarios)
         write_json(place / "card.json", about)
         (place / "README.md").write_text(_text(about), encoding="utf-8")
 
@@ -282,7 +283,6 @@ def _false_alarms(
     return {
         one.name: {name: {key: normal[name][one.name][key] for key in keys} for name in names}
         for one in _of_model(model, domain, scenarios)
-        if normal
     }
 
 
@@ -306,7 +306,8 @@ def _text(card: Mapping[str, Any]) -> str:
         for name, row in [("any class" if of_classes else what, record), *of_classes.items()]:
             images = f"{row['normal']} normal and {row['anomalous']} defective {row['val']} {row['on']} images"
             lines.append(f"| {file} | {name} | {row['threshold']:.6g} | {row['rule']} | {images} |")
-    lines += ["", *(f"{file}: {row['reason']}." for file, row in thresholds.items() if row.get("reason"))]
+    reasons = [f"{file}: {row['reason']}." for file, row in thresholds.items() if row.get("reason")]
+    lines += ["", *reasons] if reasons else []
     names = [*METRICS.values(), *PIXEL_METRICS.values()]
     lines += [
         "",

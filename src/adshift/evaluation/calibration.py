@@ -169,9 +169,7 @@ def calibrate(
     return Threshold.of(threshold, on, settings.rule, scores, anomalous)
 
 
-def _automatic(
-    scores: np.ndarray, anomalous: np.ndarray, settings: Calibrate, on: Literal["val", "test"]
-) -> Threshold:
+def _automatic(scores: np.ndarray, anomalous: np.ndarray, settings: Calibrate, on: Literal["val", "test"]) -> Threshold:
     """What `auto` finds."""
     normal, defective = int((~anomalous).sum()), int(anomalous.sum())
     held = f"{normal} normal and {defective} defective images"

@@ -52,11 +52,12 @@ def image_level(
             found, record = predictions("test", dataset, method, scenario, name), records[name][scenario.name]
             threshold, known = record.threshold, labelled(found.names)
             scores, labels = _labelled(found)
-            good = [image for image, label in zip(np.array(found.names)[known].tolist(), labels, strict=True) if not label]
+            good = [
+                image for image, label in zip(np.array(found.names)[known].tolist(), labels, strict=True) if not label
+            ]
             report["classes"][name][scenario.name] = image_metrics(scores, labels, threshold).to_dict()
             report["normal"][name][scenario.name] = normals(tuple(good), scores[~labels], record)
-            alarms = int(decide(found.scores[~known], threshold).sum())
-            report["unlabelled"][name][scenario.name] = {"images": int((~known).sum()), "alarms": alarms}
+            report["unlabelled"][name][scenario.name] = unlabelled(found, threshold)
             drawn = intervals.Resamples.draw(int((~labels).sum()), int(labels.sum()), resamples, seed, name)
             replicates[name, scenario.name] = intervals.replicates(scores, labels, threshold, drawn)
             if scenario is UNIFIED_SCENARIO:
@@ -67,6 +68,17 @@ def image_level(
         limit = records[owner][UNIFIED_SCENARIO.name].threshold
         report["cross_class"][owner] = {other: false_positive_rate(normal[other], limit) for other in normal}
     return {"report": report, "tables": tables, "replicates": replicates}
+
+
+def unlabelled(found: Predictions, threshold: float) -> dict[str, Any]:
+    """Of images without a label: {images, alarms, scores: [name, score] of each, the highest first}."""
+    rows = np.flatnonzero(~labelled(found.names))
+    ordered = sorted(rows, key=lambda row: (-float(found.scores[row]), found.names[row]))
+    return {
+        "images": len(rows),
+        "alarms": int(decide(found.scores[rows], threshold).sum()),
+        "scores": [[found.names[row], float(found.scores[row])] for row in ordered],
+    }
 
 
 def curves(found: Predictions, threshold: float) -> dict[str, list[dict[str, Any]]]:

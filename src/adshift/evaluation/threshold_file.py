@@ -103,7 +103,7 @@ class Recalibration(Record):
     """
 
     target_fpr: Probability | None
-    expected_fpr: Rate  # type: ignore[assignment]  # here always given
+    expected_fpr: Rate  # here always given
     before_fpr: Rate
     before: Effect
     after: Effect

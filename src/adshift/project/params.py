@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
-from adshift.data.settings import Dataset, Shift, Split
+from adshift.data.settings import Dataset, Shift, Shifting, Split
 from adshift.detectors import registry
 from adshift.errors import AdshiftError
 from adshift.evaluation.settings import Ablation, Calibrate, Evaluate
@@ -28,6 +28,7 @@ from adshift.runtime.settings import Count, Number, Section, Several
 FILE = Path("params.yaml")
 SETTINGS = Path("data/settings")  # where the stage `check` writes sections that are dependencies as files
 STORED = ("features", "shift")
+STORED_AS = {"shift": Shifting}  # where a file holds more than the section
 
 # No study comes near these limits. They keep a file that means harm from taking the memory or the stack.
 MOST_BYTES = 1_000_000
@@ -136,10 +137,10 @@ def _check_plain(values: dict[Any, Any], path: Path) -> None:
         raise AdshiftError(f"{path}: {key[:200]}: {problem}", f"mend {path}; its comments say what is allowed")
 
 
-def _validate(section: str, value: Any, path: Path) -> Any:
+def _validate(section: str, value: Any, path: Path, schema: Any = None) -> Any:
     try:
         # Lists of the YAML file are the tuples of the schema; strict mode would refuse them.
-        return TypeAdapter(_schema(section)).validate_python(_tuples(value), strict=True)
+        return TypeAdapter(schema or _schema(section)).validate_python(_tuples(value), strict=True)
     except ValidationError as error:
         problems = []
         for problem in error.errors():
@@ -190,8 +191,12 @@ def store(settings: Any, folder: Path) -> None:
     """Write the sections of `STORED` into a folder: what runs for many items depends on one file, where each would
     repeat the section in dvc.lock, which DVC reads and writes whole at every stage.
     """
+    resize = settings.features.resize
+    size = [resize, resize] if isinstance(resize, int) else list(resize)
+    more = {"shift": {"input": size if settings.shift.resolution == "input" else None}}
     for section in STORED:
-        write_json(folder / f"{section}.json", getattr(settings, section).model_dump(mode="json"), checksum=True)
+        values = getattr(settings, section).model_dump(mode="json") | more.get(section, {})
+        write_json(folder / f"{section}.json", values, checksum=True)
 
 
 def stored(section: str) -> Any:
@@ -201,7 +206,7 @@ def stored(section: str) -> Any:
         AdshiftError: it is missing or damaged.
     """
     path = SETTINGS / f"{section}.json"
-    return _validate(section, read_json(path), path)
+    return _validate(section, read_json(path), path, STORED_AS.get(section))
 
 
 def load_all(path: Path = FILE) -> Any:

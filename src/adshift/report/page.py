@@ -1,8 +1,9 @@
 """The report page: one HTML file with everything in it, readable without a network.
 
 How good the models are and what they miss first, then drift, if there is one (which method, which class, safe or not),
-each class, a threshold to move, the gallery of errors, the unified models, the coreset, all tables. Names from data go through Jinja's escaping, also in the JSON
-that the page's script reads. A Content-Security-Policy lets that one script run, by its hash, and nothing be fetched.
+each class, a threshold to move, the gallery of errors, the unified models, the coreset, all tables. Names from data go
+through Jinja's escaping, also in the JSON that the page's script reads. A Content-Security-Policy lets that one script
+run, by its hash, and nothing be fetched.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from adshift.evaluation.intervals import LEVEL
-from adshift.report import MACRO, label, overview, payload, pictures, plots, tables
+from adshift.report import MACRO, absent, label, overview, payload, pictures, plots, tables
 from adshift.report.pictures import Album
 from adshift.report.tables import Estimate, Results
 from adshift.runtime.parallel import map_ordered
@@ -233,7 +234,7 @@ def build(
         required=required,
         enough=enough(required),
         costs={method: costs(results, method) for method in results.methods},
-        printed=tables.all_tables(dataset, results, backbone, reference),
+        printed=[*tables.all_tables(dataset, results, backbone, reference), *absent.tables(results)],
         upper_bound=results.note(tables.THRESHOLDED),
         charts={name: Markup(drawn) for name, drawn in charts.items()},
         run=run,

@@ -120,8 +120,9 @@ def _images(results: Results, album: Album, name: str, domain: str, shown: list[
         "names": names,
         "pictured": rows,
         "pictures": [_picture(album.fitted(load_image(item))) for item in items],
-        "masks": [_picture(album.fitted(load_mask(item))) if item.defect != GOOD and item.mask_known else ""
-                  for item in items],
+        "masks": [
+            _picture(album.fitted(load_mask(item))) if item.defect != GOOD and item.mask_known else "" for item in items
+        ],
         "shown": [names.index(image) for image in shown],
     }
 

@@ -21,7 +21,7 @@ from adshift.errors import AdshiftError
 from adshift.evaluation import intervals
 from adshift.evaluation.scenarios import SCENARIOS, Scenario
 from adshift.project.paths import split_path
-from adshift.report import MACRO, ON_TEST, absent, label
+from adshift.report import MACRO, ON_TEST, label
 from adshift.runtime import checksums
 from adshift.runtime.files import read_json
 
@@ -62,6 +62,7 @@ STYLES = {
 }  # of numbers shown to a reader; 3 decimals for the others
 PUBLISHED, DIFFERENCE, SPREAD = "_published", "_difference", "_spread"
 ENDS = ("_low", "_high")
+CLASSES = "_classes"  # ends the name of a metric where a row says how many classes its mean is of, if not of all
 SIGNED = (DIFFERENCE, "gap", "difference")
 
 UPPER_BOUND = (
@@ -134,7 +135,17 @@ class Results:
         """What is to be said under these metrics."""
         metrics = tuple(metrics)
         bound = UPPER_BOUND if any(self.named(metric) != metric for metric in metrics) else ""
-        return f"{bound} {absent.partial_means(self, metrics)}".strip()
+        return f"{bound} {self._partial_means(metrics)}".strip()
+
+    def _partial_means(self, metrics: Iterable[str]) -> str:
+        """Of which metrics the mean is not of all classes, such as PRO where a class has no masks."""
+        fewest = {metric: min(self.having(scenario.name, metric) for scenario in self.scenarios) for metric in metrics}
+        partial = [f"{label(metric)} of {few}" for metric, few in fewest.items() if few < len(self.classes)]
+        lacking = f"Means are of the classes that have the figure: {', '.join(partial)} of {len(self.classes)} classes."
+        unknown = sum(self.unknown_masks.get((self.methods[0], "clean", name), 0) for name in self.classes)
+        pixels = unknown and any(metric in PIXEL_METRICS for metric in metrics)
+        masks = f"Pixel metrics leave out {unknown} defective test images whose masks are unknown." if pixels else ""
+        return f"{lacking if partial else ''} {masks}".strip()
 
     def having(self, scenario: str, metric: str) -> int:
         """How many classes have the figure; the same for all methods."""
@@ -512,7 +523,13 @@ def long(results: Results) -> Table:
         for name in (*results.classes, MACRO)
         for metric in results.values[method, scenario.name, name]
     ]
-    rows += absent.counts(results)
+    rows += [
+        (method, scenario.name, MACRO, results.named(metric) + CLASSES, Estimate(having, None, None))
+        for method in results.methods
+        for scenario in results.scenarios
+        for metric in METRICS
+        if (having := results.having(scenario.name, metric)) < len(results.classes)
+    ]
     return Table("results", "All results", ("method", "scenario", "class", "metric", "value"), tuple(rows))
 
 
@@ -523,7 +540,6 @@ def all_tables(dataset: str, results: Results, backbone: str, folder: Path) -> l
     return [
         splits(dataset, results.classes, backbone, folder, results.on),
         *study_tables(results, published),
-        *absent.tables(results),
         *([coreset(results)] if results.ablation else []),
         *unified,
         differences(results)[0],
