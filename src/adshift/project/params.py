@@ -191,12 +191,17 @@ def store(settings: Any, folder: Path) -> None:
     """Write the sections of `STORED` into a folder: what runs for many items depends on one file, where each would
     repeat the section in dvc.lock, which DVC reads and writes whole at every stage.
     """
-    resize = settings.features.resize
-    size = [resize, resize] if isinstance(resize, int) else list(resize)
-    more = {"shift": {"input": size if settings.shift.resolution == "input" else None}}
-    for section in STORED:
-        values = getattr(settings, section).model_dump(mode="json") | more.get(section, {})
+    sections = {section: getattr(settings, section).model_dump(mode="json") for section in STORED}
+    for section, values in stored_values(sections).items():
         write_json(folder / f"{section}.json", values, checksum=True)
+
+
+def stored_values(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the files of `STORED` hold: the sections, and of the shift the size that images are shrunk to before it."""
+    resize = sections["features"]["resize"]
+    size = list(resize) if isinstance(resize, list | tuple) else [resize, resize]
+    shrunk = size if sections["shift"]["resolution"] == "input" else None
+    return {"features": dict(sections["features"]), "shift": {**sections["shift"], "input": shrunk}}
 
 
 def stored(section: str) -> Any:
