@@ -26,7 +26,8 @@ def pixel_level(
 ) -> dict[str, Any]:
     """{class: {pair: pixel metrics}}, one entry for each set of anomaly maps that some scenario looks at.
 
-    Over the images whose masks are known, `images` of them; `unknown_masks` are left out.
+    Over the images whose masks are known, `images` of them. Left out are those without a label, and defective ones
+    whose masks are unknown, `unknown_masks` of them.
     """
 
     def measure(work: tuple[str, Scenario]) -> dict[str, Any]:
@@ -35,7 +36,8 @@ def pixel_level(
         items = {item.name: item for item in read(path_of(dataset, name, scenario.test))}
         rows = [row for row, image in enumerate(found.names) if items[image].mask_known]
         names = [found.names[row] for row in rows]
-        counts = {"images": len(rows), "unknown_masks": len(found.names) - len(rows)}
+        unknown = sum(items[image].anomalous and not items[image].mask_known for image in found.names)
+        counts = {"images": len(rows), "unknown_masks": unknown}
         masks = [fit(load_mask(items[image]), resize, crop) for image in names]
         if not any(mask.any() for mask in masks):  # no ranking without both kinds of pixels: spare the enlarging
             return {**asdict(PixelMetrics(None, None, None, None, limit, None)), **counts}

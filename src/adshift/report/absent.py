@@ -8,7 +8,7 @@ from adshift.report.tables import Cell, Estimate, Results, Table
 
 def tables(results: Results) -> list[Table]:
     """What normal images alone say, and what was called anomalous of the unlabelled ones."""
-    found = [false_alarms(results), good_images(results)] if results.normal else []
+    found = [false_alarms(results), good_images(results)] if any(results.normal.values()) else []
     some_unlabelled = any(cell["images"] for *_, cell in _each(results, results.unlabelled))
     return found + ([unlabelled(results)] if some_unlabelled else [])
 

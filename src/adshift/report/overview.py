@@ -36,7 +36,7 @@ def _good(results: Results, method: str) -> str:
     parts = []
     for metric in ("image_auroc", "pro"):
         if (found := results.estimate(method, IN_USE, MACRO, metric)).value is not None:
-            of = results.having(IN_USE, metric)
+            of = results.having(method, IN_USE, metric)
             means = f", mean of {of} of {len(results.classes)} classes" if of < len(results.classes) else ""
             parts.append(f"{label(metric)} {_number(found)}{means}")
     if parts:

@@ -133,13 +133,12 @@ class Results:
 
     def note(self, metrics: Iterable[str]) -> str:
         """What is to be said under these metrics."""
-        metrics = tuple(metrics)
-        bound = UPPER_BOUND if any(self.named(metric) != metric for metric in metrics) else ""
-        return f"{bound} {self._partial_means(metrics)}".strip()
+        return UPPER_BOUND if any(self.named(metric) != metric for metric in metrics) else ""
 
-    def _partial_means(self, metrics: Iterable[str]) -> str:
+    def partial_means(self, scenarios: Sequence[str], metrics: Sequence[str]) -> str:
         """Of which metrics the mean is not of all classes, such as PRO where a class has no masks."""
-        fewest = {metric: min(self.having(scenario.name, metric) for scenario in self.scenarios) for metric in metrics}
+        pairs = list(product(self.methods, scenarios))
+        fewest = {metric: min(self.having(*pair, metric) for pair in pairs) for metric in metrics}
         partial = [f"{label(metric)} of {few}" for metric, few in fewest.items() if few < len(self.classes)]
         lacking = f"Means are of the classes that have the figure: {', '.join(partial)} of {len(self.classes)} classes."
         unknown = sum(self.unknown_masks.get((self.methods[0], "clean", name), 0) for name in self.classes)
@@ -147,9 +146,9 @@ class Results:
         masks = f"Pixel metrics leave out {unknown} defective test images whose masks are unknown." if pixels else ""
         return f"{lacking if partial else ''} {masks}".strip()
 
-    def having(self, scenario: str, metric: str) -> int:
-        """How many classes have the figure; the same for all methods."""
-        return sum(self.value(self.methods[0], scenario, name, metric) is not None for name in self.classes)
+    def having(self, method: str, scenario: str, metric: str) -> int:
+        """How many classes have the figure."""
+        return sum(self.value(method, scenario, name, metric) is not None for name in self.classes)
 
     def value(self, method: str, scenario: str, name: str, metric: str) -> float | None:
         return self.values[method, scenario, name][metric]
@@ -417,7 +416,8 @@ def study_tables(results: Results, published: dict[Key, float]) -> list[Table]:
     def table(name: str, title: str, scenarios: Sequence[str], classes: Sequence[str], metrics: Sequence[str]) -> Table:
         run = [scenario for scenario in scenarios if scenario in there]
         rows = [(method, scenario, one) for method in results.methods for one in classes for scenario in run]
-        note = f"{INTERVALS} {results.note(metrics)}".strip()
+        partial = results.partial_means(run, metrics) if run else ""
+        note = " ".join(filter(None, [INTERVALS, results.note(metrics), partial]))
         return Table(name, title, *_measured(results, published, rows, metrics), note)
 
     tables = [
@@ -528,7 +528,7 @@ def long(results: Results) -> Table:
         for method in results.methods
         for scenario in results.scenarios
         for metric in METRICS
-        if (having := results.having(scenario.name, metric)) < len(results.classes)
+        if (having := results.having(method, scenario.name, metric)) < len(results.classes)
     ]
     return Table("results", "All results", ("method", "scenario", "class", "metric", "value"), tuple(rows))
 

@@ -53,7 +53,7 @@ def switch(path: Path, old: str, new: str) -> None:
 
 def test_an_edit_is_refused_until_the_lists_follow(project: Project) -> None:
     path = Path("params.yaml")
-    switch(path, "kind: synthetic  ", "kind: none  ")
+    switch(path, "kind: synthetic  ", "kind: none       ")
     with pytest.raises(
         AdshiftError, match=r"graph.domains is \['clean', 'shift'\], but the other keys make it"
     ) as told:
@@ -74,7 +74,7 @@ def test_an_edit_is_refused_until_the_lists_follow(project: Project) -> None:
 
 def test_a_preset_writes_them(project: Project) -> None:
     Path("src").symlink_to(ROOT / "src")
-    switch(Path("params.yaml"), "kind: synthetic  ", "kind: none  ")
+    switch(Path("params.yaml"), "kind: synthetic  ", "kind: none       ")
     presets.derive()
     presets.apply("sample", None)
     assert Path("params.yaml").read_text() == (ROOT / "params.yaml").read_text()
