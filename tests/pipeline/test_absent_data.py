@@ -127,15 +127,15 @@ def test_unlabelled_images_are_listed_and_counted_by_nothing(mixed: Path) -> Non
 
 def test_the_headline_has_the_figures_of_one_line(good_only: Path, mixed: Path) -> None:
     assert json.loads((good_only / "metrics/headline.json").read_text())["patchcore"].keys() == {
-        "auroc", "recall", "false_alarms",
+        "auroc", "recall", "fpr",
     }  # fmt: skip
     found = json.loads((mixed / "metrics/headline.json").read_text())
     assert found["data"] == "mvtec"
     assert found["patchcore"].keys() == {
-        "auroc", "recall", "false_alarms", "auroc_drift", "recall_drift", "false_alarms_drift",
+        "auroc", "recall", "fpr", "auroc_drift", "recall_drift", "fpr_drift",
     }  # fmt: skip
     mean = results(mixed)["(mean)"]
-    assert found["patchcore"]["false_alarms"] == pytest.approx(1 - float(mean["specificity"]), abs=1e-4)
+    assert found["patchcore"]["fpr"] == pytest.approx(1 - float(mean["specificity"]), abs=1e-4)
 
 
 def test_runs_that_lack_figures_compare(good_only: Path, mixed: Path) -> None:

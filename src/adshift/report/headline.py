@@ -25,7 +25,7 @@ def headline(dataset: str, results: Results) -> dict[str, Any]:
                 found[method] |= {
                     f"auroc{suffix}": _shown(results, method, scenario, "image_auroc"),
                     f"recall{on}{suffix}": _shown(results, method, scenario, "recall"),
-                    f"false_alarms{on}{suffix}": None if specificity is None else round(1 - specificity, 4),
+                    f"fpr{on}{suffix}": None if specificity is None else round(1 - specificity, 4),
                 }
     return found
 
