@@ -24,11 +24,11 @@ def of(*methods: str) -> set[str]:
 
 FITS = {"fit", "fit_unified"}
 SCORES = {"score", "score_unified"}
-ABLATION = {"ablate", "score_ablation"}
 EVALUATIONS = {"evaluate", "evaluate_ablation"}
+ABLATION = {"ablate", "score_ablation"}
 CHECKS = {"check", "check_network"}
 TABLES = {"aggregate", "report", "timings"}
-SCENARIO_STAGES = {"calibrate", "evaluate", "evaluate_pixels", *TABLES, "package"}
+SCENARIO_STAGES = {"calibrate", *EVALUATIONS, "evaluate_pixels", *TABLES, "package"}
 BANKS = ("patchcore", "patchcore_pq")
 GAUSSIANS = ("padim", "padim_streaming", "padim_diagonal")
 STUDENTS = ("paste", "stfpm")
@@ -42,7 +42,7 @@ STALE: dict[tuple[str, str], set[str]] = {
     ("layout", "src/adshift/search/kernels.py"): set(),
     ("function body", "src/adshift/project/params.py"): set(),
     ("function body", "src/adshift/runtime/seeding.py"): {
-        *CHECKS, "prepare", "split", "shift", *FITS, "ablate", "evaluate", *TABLES, "package",
+        *CHECKS, "prepare", "split", "shift", *FITS, "ablate", *EVALUATIONS, *TABLES, "package",
     },
     ("function body", "src/adshift/data/images.py"): {
         *CHECKS, "prepare", "split", "shift", "embed", "evaluate_pixels", "package", "report",
@@ -51,7 +51,7 @@ STALE: dict[tuple[str, str], set[str]] = {
     ("function body", "src/adshift/data/datasets/sample.py"): {"check", "prepare"},
     ("function body", "src/adshift/data/splits.py"): {*CHECKS, "split"},
     ("renamed local", "src/adshift/data/split_file.py"): {
-        *CHECKS, "split", *FITS, *SCORES, *ABLATION, "calibrate", "evaluate", *TABLES, "package",
+        *CHECKS, "split", *FITS, *SCORES, *ABLATION, "calibrate", "evaluate_ablation", *TABLES, "package",
     },
     ("constant", "src/adshift/features/store.py"): {"check", *FITS, *SCORES, *ABLATION, "package"},
     ("function body", "src/adshift/features/backbones/folding.py"): {*CHECKS, "embed", "package"},
@@ -60,9 +60,9 @@ STALE: dict[tuple[str, str], set[str]] = {
     ("function body", "src/adshift/detectors/padim.py"): of("padim"),
     ("renamed local", "src/adshift/detectors/components/training.py"): of(*STUDENTS, "cfa"),
     ("function body", "src/adshift/evaluation/scenarios.py"): SCENARIO_STAGES,
-    ("function body", "src/adshift/evaluation/calibration.py"): {"calibrate", "evaluate", *TABLES, "package"},
+    ("function body", "src/adshift/evaluation/calibration.py"): {"calibrate", *EVALUATIONS, *TABLES, "package"},
     ("constant", "src/adshift/evaluation/metrics/pro.py"): {"evaluate_pixels"},
-    ("function body", "src/adshift/evaluation/intervals.py"): {"evaluate", *TABLES},
+    ("function body", "src/adshift/evaluation/intervals.py"): {*EVALUATIONS, *TABLES},
     ("renamed local", "src/adshift/report/page.py"): {"report"},
     ("template", "src/adshift/report/page.html"): {"report"},
     ("function body", "src/adshift/deploy/package.py"): {"package"},
@@ -70,12 +70,14 @@ STALE: dict[tuple[str, str], set[str]] = {
     ("version", "torch"): {*CHECKS, "embed", *of("padim", *STUDENTS, "cfa")},
     ("version", "timm"): {*CHECKS, "embed", *of(*STUDENTS)},
     ("version", "numpy"): {
-        *CHECKS, "prepare", "split", "shift", "embed", *FITS, *SCORES, *ABLATION, "calibrate", "evaluate",
+        *CHECKS, "prepare", "split", "shift", "embed", *FITS, *SCORES, *ABLATION, "calibrate", *EVALUATIONS,
         "evaluate_pixels", *TABLES, "package",
     },
     ("version", "faiss-gpu"): {*of(*BANKS, "cfa"), *ABLATION},
     ("version", "anomalib"): of("padim"),
-    ("version", "scipy"): {"check", "prepare", "shift", "evaluate_pixels"},
+    ("version", "scipy"): {
+        "check", "prepare", "shift", "calibrate", *EVALUATIONS, "evaluate_pixels", *TABLES, "package",
+    },
     ("version", "scikit-image"): {"check", "prepare", "shift"},
     ("version", "pillow"): {*CHECKS, "prepare", "split", "shift", "embed", "evaluate_pixels", "package", "report"},
 }  # fmt: skip
