@@ -310,7 +310,7 @@ class Pipeline:
             self.store_settings(section, self.values)
 
     def names(self) -> set[str]:
-        return {stage.name for stage in self.repo.index.stages}
+        return set(self.files)  # with params.yaml as it is; DVC's index may be that of the last change tried
 
     def stale(self) -> set[str]:
         """Stages that DVC calls stale now."""
