@@ -30,7 +30,7 @@ repro: setup  ## run the pipeline, JOBS=2 stages at once, and print the summary
 	@echo "the report: report/index.html   what changed: dvc metrics diff   everything else: README.md"
 
 test: setup  ## run the tests in random order; the seed is printed, SEED=N repeats one
-	@python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(if $(SEED),--randomly-seed=$(SEED))
+	@python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations=15 --durations-min=5 $(if $(SEED),--randomly-seed=$(SEED))
 
 browser: setup  ## the report page in Chromium, this run's too; ADSHIFT_CHROMIUM=PATH names the browser
 	@ADSHIFT_BROWSER=required python -m pytest tests/browser
@@ -42,15 +42,15 @@ faults: setup  ## kills, damage, a full disk, in runs of the pipeline; long; ONL
 	@python tests/faults/run.py $(if $(ONLY),--only $(ONLY)) --kills $(KILLS)
 
 fuzz: setup  ## 10,000 mutated images and params files: minutes; writes docs/results/fuzz.json
-	@python tests/fuzz.py
+	@python tests/faults/fuzz.py
 
 mutants: setup  ## small bugs in the core's modules against their tests; ONLY=evaluation for one; writes docs/results/mutants.json
 	@$(BIN)/python -c 'import mutmut' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python mutmut==3.8.1
-	@python tests/mutants.py $(ONLY)
+	@python tests/house/mutants.py $(ONLY)
 
 audit: setup  ## pinned packages against known vulnerabilities, as far as a service answers
 	@$(BIN)/python -c 'import pip_audit' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python pip-audit
-	@python tests/audit.py
+	@python tests/house/audit.py
 
 docs: setup  ## the documentation site in site/, links checked; to search it: python -m http.server --directory site
 	@NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet
@@ -63,5 +63,12 @@ build: setup  ## source distribution and wheel in dist/, checked by twine
 lint: setup  ## ruff, mypy, and which room may import which
 	@ruff check . && ruff format --check . && mypy && lint-imports --no-cache --no-logo
 
+# Outputs by name, never a folder that may hold somebody's images.
+DATASETS = $(shell sed -n 's/^    "\(.*\)": "adshift.data.datasets.*/\1/p' src/adshift/data/registry.py)
+DATA = checked.json checked_network.json settings sources ablation clean contamination evaluation features fitted scores \
+	shift split thresholds
 clean:  ## remove the environment and all outputs (the DVC cache stays)
-	rm -rf $(VENV) mutants data models metrics plots report timings site dist build
+	rm -rf $(VENV) mutants site dist build
+	rm -rf $(addprefix data/,$(DATA)) $(addprefix models/,$(DATASETS)) $(addprefix timings/,$(DATASETS))
+	rm -rf metrics/summary.json metrics/tables metrics/timings plots/curves plots/images report/index.html
+	@rmdir data models metrics plots report timings 2>/dev/null || true

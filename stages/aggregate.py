@@ -6,6 +6,8 @@ from adshift.evaluation.scenarios import used
 from adshift.project import params
 from adshift.project.stage import run
 from adshift.report import absent, headline, plots, tables
+from adshift.report.results import collect
+from adshift.report.table import write
 from adshift.runtime.files import output, write_json
 
 REFERENCE = Path("reference")
@@ -16,12 +18,12 @@ def main() -> None:
     dataset = settings.dataset.name
     graph, ratios = settings.graph, settings.ablation.ratios if settings.graph.ablation else ()
     scenarios = used(graph.domains, bool(graph.unified))
-    results = tables.collect(dataset, settings.classes, settings.methods, ratios, scenarios)
+    results = collect(dataset, settings.classes, settings.methods, ratios, scenarios)
     charts = plots.rows(dataset, results)
     printed = tables.all_tables(dataset, results, settings.features.backbone, REFERENCE)
     with output("metrics/tables") as folder:
         further = [*absent.tables(results), tables.differences(results)[1], tables.long(results)]
-        tables.write(folder, [*printed, *further])
+        write(folder, [*printed, *further])
     with output("plots/curves") as folder:
         plots.write(folder, charts)
     write_json("metrics/summary.json", tables.summary(results))

@@ -4,17 +4,22 @@ What is checked is written where stages depend on it as files: sections that man
 two, what a fit needs and what only its scoring needs.
 """
 
+import sys
+
 from adshift.detectors import registry
 from adshift.project import params
 from adshift.project.checks import check
+from adshift.project.paths import SETTINGS
 from adshift.project.stage import run
 from adshift.runtime.files import output, write_json
 
 
 def main() -> None:
-    settings = check()
+    checked = check()
+    print(*checked.lines(), sep="\n", file=sys.stderr)
+    settings = checked.settings
     write_json("data/checked.json", {"ok": True})  # always the same bytes: what follows is not stale because of it
-    with output(params.SETTINGS) as folder:
+    with output(SETTINGS) as folder:
         params.store(settings, folder)
         for method in settings.methods:
             for part, values in registry.halves(method, dict(getattr(settings, method))).items():

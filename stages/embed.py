@@ -5,8 +5,8 @@ import argparse
 from adshift.data import manifest
 from adshift.features import extract
 from adshift.features.backbones import Backbone
-from adshift.project import params
-from adshift.project.paths import DOMAINS, features_path
+from adshift.features.settings import Features
+from adshift.project.paths import DOMAINS, features_path, settings_path
 from adshift.project.stage import run
 from adshift.runtime.files import output
 
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--domain", required=True, choices=DOMAINS)
     args = parser.parse_args()
     items = manifest.read(manifest.path_of(args.dataset, args.name, args.domain))
-    backbone = Backbone(params.stored("features"))
+    backbone = Backbone(Features.read(settings_path("features")))
     with output(features_path(args.dataset, args.name, args.domain)) as folder:
         extract.embed(items, backbone, folder, what=f"embedding {args.name}, {args.domain}")
 

@@ -14,13 +14,14 @@ def main() -> None:
     parser.add_argument("--method", required=True)
     method = parser.parse_args().method
     settings = params.load(
-        "dataset.name", "classes", "features.resize", "features.crop", "evaluate.pro_limit", "graph.domains",
-        "graph.unified"
+        "dataset.name", "classes", "features.resize", "features.crop", "evaluate.pro_limit", "evaluate.masks",
+        "graph.domains", "graph.unified"
     )  # fmt: skip
+    dataset, size, how = settings.dataset.name, settings.features, settings.evaluate
     scenarios = used(settings.graph.domains, bool(settings.graph.unified))
-    dataset, size = settings.dataset.name, settings.features
-    limit = settings.evaluate.pro_limit
-    result = pixel_level.pixel_level(dataset, method, settings.classes, size.resize, size.crop, limit, scenarios)
+    result = pixel_level.pixel_level(
+        dataset, method, settings.classes, size.resize, size.crop, how.pro_limit, how.masks, scenarios
+    )
     write_json(f"data/evaluation/{dataset}/pixel/{method}.json", result, checksum=True)
 
 

@@ -1,5 +1,6 @@
 """Model directories of all methods, complete: model, thresholds, scoring, reference, model card."""
 
+import sys
 from pathlib import Path
 
 from adshift.deploy import package
@@ -16,6 +17,8 @@ def main() -> None:
     with one_thread_below(), output(Path("models") / settings.dataset.name) as folder:
         for method in settings.methods:
             package.write(folder / method, method, settings)
+        for told in package.near_duplicates(settings.dataset.name, settings.classes, settings.shift.kind):
+            print(f"warning: {told}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from adshift.data.shift import recorded
 from adshift.project import params
 from adshift.project.stage import run
 from adshift.runtime import versions
-from adshift.runtime.files import output
+from adshift.runtime.files import output, write_json
 
 
 def main() -> None:
@@ -16,7 +16,9 @@ def main() -> None:
     versions.check(f"datasets/{dataset}")
     final = Path("data/clean") / dataset
     with output(final) as folder:
-        found = datasets.build(dataset, settings.dataset.root, settings.classes, folder, final)
+        source, where = (dataset, settings.dataset.root, settings.classes), settings.dataset.folder
+        found = datasets.build(*source, folder, final, where, settings.dataset.bits)
+        write_json(folder / manifest.names_path(dataset).name, datasets.chosen(*source, where), checksum=True)
         for name, items in found.items():
             clean = items
             if settings.shift.kind == "recorded":

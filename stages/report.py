@@ -6,7 +6,8 @@ from pathlib import Path
 from adshift.evaluation.scenarios import used
 from adshift.project import params
 from adshift.project.stage import run
-from adshift.report import page, pictures, plots, tables
+from adshift.report import page, pictures, plots
+from adshift.report.results import collect
 from adshift.runtime.files import output, read_json
 from adshift.runtime.parallel import map_ordered
 from adshift.runtime.versions import IGNORED
@@ -21,9 +22,9 @@ def main() -> None:
     )  # fmt: skip
     dataset, classes, methods = settings.dataset.name, settings.classes, settings.methods
     graph, ratios = settings.graph, settings.ablation.ratios if settings.graph.ablation else ()
-    results = tables.collect(dataset, classes, methods, ratios, used(graph.domains, bool(graph.unified)))
+    results = collect(dataset, classes, methods, ratios, used(graph.domains, bool(graph.unified)))
     album = pictures.Album(
-        dataset, settings.features.resize, settings.features.crop, tables.thresholds(results),
+        dataset, settings.features.resize, settings.features.crop, results.thresholds(),
         palette=settings.report.colours, scaled=settings.report.scale,
     )  # fmt: skip
     shown = pictures.choose(dataset, classes, settings.report.rows, graph.domains)

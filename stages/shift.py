@@ -3,8 +3,9 @@
 import argparse
 
 from adshift.data import manifest
+from adshift.data.settings import Shifting
 from adshift.data.shift import synthetic
-from adshift.project import params
+from adshift.project.paths import settings_path
 from adshift.project.stage import run
 from adshift.runtime.files import output
 
@@ -15,7 +16,7 @@ def main() -> None:
     parser.add_argument("--seed", required=True, type=int)
     parser.add_argument("--name", required=True, help="class")
     args = parser.parse_args()
-    dataset, name, how = args.dataset, args.name, params.stored("shift")
+    dataset, name, how = args.dataset, args.name, Shifting.read(settings_path("shift"))
     final = manifest.path_of(dataset, name, "shift")
     with output(final.parent) as folder:
         if how.kind == "recorded":

@@ -1,5 +1,6 @@
 """Training, validation and test images of every class, and what of the training images is defective."""
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from adshift.runtime.files import output, write_json
 def main() -> None:
     settings = params.load("seed", "dataset.name", "classes", "split", "shift.kind")
     dataset = settings.dataset.name
-    measured = {}
+    measured, shown = {}, manifest.class_names(dataset, settings.classes)
     placed: list[tuple[manifest.Item, str]] = []
     with output(Path("data/split") / dataset) as folder:
         folder.mkdir()
@@ -25,11 +26,15 @@ def main() -> None:
                     "shift": manifest.recorded_path(dataset, name),
                 }
             items = {domain: manifest.read(path) for domain, path in paths.items()}
-            roles = {
-                domain: splits.split(found, settings.split, settings.seed, name, domain)
-                for domain, found in items.items()
-            }
-            placed += [(item, roles[domain][item.name]) for domain, found in items.items() for item in found]
+            roles: dict[str, dict[str, str]] = {}
+            settled: dict[str, str] = {}
+            for domain, found in items.items():
+                roles[domain] = splits.split(found, settings.split, settings.seed, name, domain, settled)
+                settled |= splits.sides(found, roles[domain], settings.split, settings.seed, name)
+                placed += [(item, roles[domain][item.name]) for item in found]
+                where = shown[name] if domain == split_file.BOTH else f"{shown[name]}, {domain} domain"
+                for told in splits.warnings(found, roles[domain], where):
+                    print(f"warning: {told}", file=sys.stderr)
             first = next(iter(items))  # both domains, or the clean one
             measured[name] = asdict(contamination.measure(items[first], roles[first]))
             split_file.write(folder / split_path(dataset, name).name, roles)

@@ -2,16 +2,15 @@
 
 from adshift.project import params
 from adshift.project.stage import run
-from adshift.report import tables
+from adshift.report.table import write
+from adshift.report.timings import timings
 from adshift.runtime.files import output
 
 
 def main() -> None:
     settings = params.load("dataset.name", "classes", "methods", "graph")
     with output("metrics/timings") as folder:
-        tables.write(
-            folder, [tables.timings(settings.dataset.name, settings.classes, settings.methods, settings.graph)]
-        )
+        write(folder, [timings(settings.dataset.name, settings.classes, settings.methods, settings.graph)])
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from adshift.evaluation.stored_predictions import predictions
 from adshift.features.stored_features import stored
 from adshift.project import params
 from adshift.project.paths import model_path
-from adshift.report import MACRO
+from adshift.report.labels import MACRO
 
 REWEIGHT = ("softmax", "original", "none")
 IMAGE = ("auroc", "auprc", "f1", "accuracy", "recall", "specificity")

@@ -1,4 +1,9 @@
-"""The one error that a user sees: what is wrong, and what to do."""
+"""The one error that a user sees: what is wrong, and what to do. And the warning: what may be wrong."""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class AdshiftError(Exception):
@@ -12,6 +17,32 @@ class AdshiftError(Exception):
     def __init__(self, what: str, remedy: str = "") -> None:
         self.what, self.remedy = what, remedy
         super().__init__(f"{what}\n  remedy: {remedy}" if remedy else what)
+
+
+class AdshiftWarning(UserWarning):
+    """What may be wrong but is not surely so."""
+
+
+def warn(text: str) -> None:
+    """Warn with `AdshiftWarning`; on a command line it is one line on standard error (`warnings_shown`)."""
+    warnings.warn_explicit(text, AdshiftWarning, __file__, 0)  # no registry: every warning is shown
+
+
+@contextmanager
+def warnings_shown() -> Iterator[None]:
+    """Within: every `AdshiftWarning` is a line `warning: ...` on standard error, without the place in the code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", AdshiftWarning)
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *more: object, **named: object) -> None:
+            if issubclass(category, AdshiftWarning):
+                print(f"warning: {shown(str(message))}", file=sys.stderr)
+            else:
+                usual(message, category, *more, **named)  # type: ignore[arg-type]
+
+        warnings.showwarning = show
+        yield
 
 
 def shown(text: str) -> str:

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 import fake_run
-from adshift.report import page, pictures, tables
+from adshift.evaluation.scenarios import SCENARIOS
+from adshift.report import page, pictures
+from adshift.report.results import Results, collect
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -25,7 +27,7 @@ def browser() -> Iterator:
     path = os.environ.get("ADSHIFT_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         stop = pytest.fail if os.environ.get("ADSHIFT_BROWSER") == "required" else pytest.skip
-        stop(f"no browser: none of {', '.join(NAMES)} is installed, and ADSHIFT_CHROMIUM is not set")
+        stop(f"no browser ({', '.join(NAMES)}): install one (Debian: apt-get install chromium), then `make browser`")
     with playwright.sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield chromium
@@ -67,7 +69,7 @@ class Built:
     """A page and the run that it was built from; paths of the run are relative to its folder."""
 
     path: Path
-    results: tables.Results
+    results: Results
     album: pictures.Album
 
 
@@ -80,14 +82,14 @@ def built(tmp_path_factory) -> Built:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         fake_run.make(20, 21, more=fake_run.HOSTILE)
-        results = tables.collect("sample", fake_run.CLASSES, fake_run.METHODS, fake_run.RATIOS)
-        album = pictures.Album("sample", 32, None, tables.thresholds(results))
+        results = collect("sample", fake_run.CLASSES, fake_run.METHODS, fake_run.RATIOS)
+        album = pictures.Album("sample", 32, None, results.thresholds())
         html = page.build(
             "sample", results, album, backbone="b", drift="synthetic", count=30, required=0.8,
             shown=pictures.choose("sample", fake_run.CLASSES, 4), reference=ROOT / "reference",
         )  # fmt: skip
         for name in fake_run.CLASSES:  # read what a test may ask for, while this is the current folder
-            for scenario in pictures.BY_NAME.values():
+            for scenario in SCENARIOS:
                 for method in fake_run.METHODS:
                     found = album.predictions(method, name, scenario, scenario.test)
                     for image in found.names[:3]:

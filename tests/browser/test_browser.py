@@ -7,10 +7,9 @@ import pytest
 
 import fake_run
 from adshift.data.manifest import anomalous
-from adshift.evaluation.calibration import decide
-from adshift.evaluation.scenarios import SCENARIOS
+from adshift.evaluation.metrics.counts import decide
+from adshift.evaluation.scenarios import BY_NAME, SCENARIOS
 from adshift.report import payload
-from adshift.report.pictures import BY_NAME
 
 SAMPLE = Path(__file__).parents[2] / "report" / "index.html"
 COUNTS = ("tn", "fp", "fn", "tp")

@@ -1,9 +1,11 @@
 """The `adshift` command: what DVC has no word for. One file a group of verbs."""
 
 import argparse
+import io
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 from adshift import __version__
@@ -26,6 +28,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main() -> None:
     """Entry point. An error that nobody foresaw ends with `UNFORESEEN`, never with what could be an answer."""
+    _escape_unwritable()
     try:
         try:
             run(_main, watched=False)
@@ -38,17 +41,26 @@ def main() -> None:
         if "--debug" in sys.argv or os.environ.get("ADSHIFT_DEBUG", "0") not in ("", "0"):
             traceback.print_exc()
         told = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        print(f"error: not foreseen: {shown(told)}; please report it, with what --debug shows", file=sys.stderr)
+        with suppress(BrokenPipeError):
+            print(f"error: not foreseen: {shown(told)}; please report it, with what --debug shows", file=sys.stderr)
         _drop_output()
         sys.exit(UNFORESEEN)
 
 
+def _escape_unwritable() -> None:
+    """Let a terminal or pipe show escapes of the characters that its encoding lacks, such as cp1252's, not fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _drop_output() -> None:
     """Send what was not written yet nowhere, if it cannot arrive: Python would try again, and end with 120."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _main() -> None:

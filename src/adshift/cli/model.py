@@ -141,7 +141,7 @@ def _export(args: argparse.Namespace) -> None:
     if args.format != "onnx":
         raise AdshiftError(f"export: format {args.format} is unknown", "--format onnx")
     method = export.method_of(args.model)
-    to = args.to or Path(f"{method}-{args.model.resolve().parent.name}-{args.dtype}.onnx")
+    to = args.to or Path(f"{method}-{export.fitted_on(args.model)['class']}-{args.dtype}.onnx")
     how = export.scoring(method, args.model, args.params)
     metadata = export.export(
         args.model, how, to, opset=args.opset, dtype=args.dtype, pixels=args.input,

@@ -18,7 +18,15 @@ def add(commands: Any) -> None:
 
     preset = commands.add_parser("preset", help="rewrite params.yaml for a study, comments kept")
     preset.add_argument("name", choices=PRESETS)
-    preset.add_argument("--data-root", metavar="DIR", help="folder of the raw data")
+    preset.add_argument("--data-root", metavar="PATH", help="folder of the raw data; of a list, its CSV file")
+    preset.add_argument("--classes", metavar="A,B", help="these classes alone")
+    own = preset.add_argument_group("images in any folders, with the preset `folder`")
+    several = {"nargs": "+", "action": "extend", "default": [], "metavar": "DIR"}
+    own.add_argument("--normal", **several, help="folders of normal images, flat or nested")
+    own.add_argument("--defective", **several, help="folders of defective images")
+    own.add_argument("--masks", metavar="DIR", help="folder of the masks of defective images, called as these")
+    own.add_argument("--class", metavar="NAME", dest="class_name", help="what the images show")
+    own.add_argument("--classes-under", metavar="DIR", help="a folder for each class; the others are then below these")
     preset.set_defaults(work=_preset)
 
     fetch = commands.add_parser("fetch", help="download a data set, or say how to get it and check what lies there")
@@ -26,7 +34,8 @@ def add(commands: Any) -> None:
     fetch.add_argument("--to", metavar="DIR", type=Path, help="its folder; raw/NAME if not given")
     fetch.set_defaults(work=_fetch)
 
-    repro = commands.add_parser("repro", help="dvc repro, independent stages side by side")
+    repro = commands.add_parser("repro", help="dvc repro with independent stages side by side and one line a stage")
+    repro.add_argument("stages", nargs="*", metavar="STAGE", help="fit@padim-nut-clean, or fit for all its items")
     repro.add_argument("--jobs", type=int, default=1, metavar="N", help="stages at once")
     repro.set_defaults(work=_repro)
 
@@ -45,11 +54,16 @@ def add(commands: Any) -> None:
 
 
 def _preset(args: argparse.Namespace) -> None:
+    from adshift.project.own_images import Folders
     from adshift.project.presets import apply
 
-    for key, value in apply(args.name, args.data_root).items():
-        print(f"{key}: {'' if value is None else value}")
-    print("params.yaml rewritten; now: dvc repro")
+    folders = Folders(args.normal, args.defective, args.masks, args.class_name, args.classes_under)
+    if args.name != "folder" and folders != Folders([], []):
+        raise AdshiftError(f"preset {args.name}: --normal and the like say where images lie of the preset folder alone",
+                           "give --data-root, or adshift preset folder")  # fmt: skip
+    classes = [one.strip() for one in args.classes.split(",")] if args.classes else []
+    told = apply(args.name, args.data_root, classes=classes, folders=folders if args.name == "folder" else None)
+    print(*told, "params.yaml rewritten; now: dvc repro", sep="\n")
 
 
 def _fetch(args: argparse.Namespace) -> None:
@@ -63,7 +77,7 @@ def _fetch(args: argparse.Namespace) -> None:
 def _repro(args: argparse.Namespace) -> None:
     from adshift.project.jobs import repro
 
-    if code := repro(args.jobs):
+    if code := repro(args.jobs, args.stages):
         sys.exit(code)
 
 
@@ -72,9 +86,7 @@ def _check(args: argparse.Namespace) -> None:
     from adshift.project.presets import derive
     from adshift.runtime import versions
 
-    for line in derive():
-        print(line)
-    check()
+    print(*derive(), *check().lines(), sep="\n")
     if lines := versions.changes():
         print(*lines, "`adshift repro` takes it up", sep="\n")
     print("params.yaml, data set and weights: fine")
@@ -88,18 +100,23 @@ def _repair(args: argparse.Namespace) -> None:
 
 
 def _summary(args: argparse.Namespace) -> None:
-    path = Path("metrics/summary.json")
-    if not path.is_file():
-        raise AdshiftError(f"{path}: not there", "run `dvc repro` first")
+    from adshift.project.params import check_folder, check_git
+    from adshift.project.paths import SUMMARY
+
+    check_folder()
+    if not SUMMARY.is_file():
+        raise AdshiftError(f"{SUMMARY}: not there", "run `dvc repro` first")
     from adshift.project.changes import changed_since
 
+    check_git()
     if changed := changed_since("aggregate"):
         more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         what = (
-            f"{path}: its figures came from other parameters or data; changed since: {', '.join(changed[:SHOWN])}{more}"
+            f"{SUMMARY}: its figures came from other parameters or data; changed since: "
+            f"{', '.join(changed[:SHOWN])}{more}"
         )
         raise AdshiftError(what, "`dvc repro` makes those of params.yaml as it is now")
-    summary = json.loads(path.read_text(encoding="utf-8"))
+    summary = json.loads(SUMMARY.read_text(encoding="utf-8"))
     columns = list(dict.fromkeys(key for method in summary.values() for metrics in method.values() for key in metrics))
     widths = {column: max(14, len(column) + 2) for column in columns}
     print(f"{'method':<12}{'scenario':<24}" + "".join(f"{column:>{widths[column]}}" for column in columns))

@@ -20,6 +20,7 @@ import requests
 from tqdm import tqdm
 
 from adshift.data import datasets
+from adshift.data.listing import folders_in
 from adshift.errors import AdshiftError
 from adshift.runtime.files import output
 from adshift.runtime.parallel import progress
@@ -129,7 +130,7 @@ def find(name: str, folder: Path) -> Path:
             except AdshiftError:
                 continue
             return place
-        places = [inner for place in places for inner in datasets.folders_in(place)]
+        places = [inner for place in places for inner in folders_in(place)]
     datasets.classes_under(name, str(folder))
     raise AssertionError("unreachable: the first place was tried above")
 

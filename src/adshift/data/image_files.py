@@ -2,10 +2,11 @@
 
 A folder means all that lies below it: symbolic links to folders are followed, and each real folder is read once, so
 that a loop of links ends. What cannot be looked at is a `Closed` place, never passed over in silence. Files that are no
-images by name, and hidden files and folders, are counted.
+images by name, and what `kind_passed_over` names, are counted; the scan of a data set passes over the same.
 """
 
 import os
+import re
 import stat
 import sys
 from collections import Counter
@@ -15,10 +16,16 @@ from fnmatch import fnmatch
 from glob import has_magic
 from pathlib import Path
 
-from adshift.data.images import SUFFIXES
-from adshift.errors import AdshiftError, shown
+from adshift.data.images import SUFFIXES, sha256
+from adshift.errors import AdshiftError, shown, warn
 
-HIDDEN = "hidden"
+HIDDEN, SYSTEM, FOLDER = "hidden", "of the system", "folder named like an image"
+# What operating systems and storage boxes leave beside images: thumbnails, trash, copies of the files' attributes.
+SYSTEMS = re.compile(
+    r"@eaDir|@__thumb|@Recycle|@tmp|#recycle|#snapshot|\$RECYCLE\.BIN|__MACOSX|lost\+found|System Volume Information|"
+    r"Thumbs\.db|desktop\.ini|.*~",
+    re.IGNORECASE,
+)
 SHOWN = 8  # kinds of files passed over, in one line
 
 
@@ -76,10 +83,24 @@ class Search:
         return f"passed over, no images by name: {self.passed.total()} ({', '.join(kinds)})" if kinds else ""
 
 
+def kind_passed_over(name: str, *, folder: bool) -> str:
+    """Why a file or folder of this name is no part of a set of images: its kind; empty where it may be one.
+
+    Args:
+        name: without the folders above it.
+        folder: whether it is a folder.
+    """
+    if name.startswith("."):
+        return HIDDEN
+    if SYSTEMS.fullmatch(name):
+        return SYSTEM
+    return FOLDER if folder and _is_image(name) else ""
+
+
 def images(places: Iterable[str]) -> list[Path]:
     """Images at these places, each once, sorted, for work that needs all of them.
 
-    What was passed over is told on standard error.
+    Of files with the same bytes the first counts. What was passed over is told on standard error.
 
     Raises:
         AdshiftError: a place is not there or cannot be looked at, or there is no image.
@@ -98,7 +119,21 @@ def images(places: Iterable[str]) -> list[Path]:
         raise AdshiftError(f"{' '.join(places)}: no image that is read here ({' '.join(SUFFIXES)}){told}", remedy)
     if search.passed:
         print(shown(search.told()), file=sys.stderr)
-    return paths
+    return distinct(paths)
+
+
+def distinct(paths: Iterable[Path]) -> list[Path]:
+    """The paths without those whose bytes an earlier one has, which are warned of: one image twice is one image.
+
+    Raises:
+        AdshiftError: a file cannot be read.
+    """
+    first: dict[str, Path] = {}
+    again = [(path, first[digest]) for path in paths if first.setdefault(digest := sha256(path), path) != path]
+    if again:
+        path, same = again[0]
+        warn(f"{len(again)} images are copies of others and do not count (first: {path} is {same})")
+    return list(first.values())
 
 
 def _in_order(found: Iterable[Found]) -> list[Found]:
@@ -111,7 +146,7 @@ class _Walk:
     def __init__(self, passed: Counter[str]) -> None:
         self.passed = passed
         self.read: set[tuple[int, int]] = set()  # folders, by device and inode
-        self.given: set[tuple[tuple[int, int], str]] = set()  # files, by folder and name
+        self.given: set[tuple[tuple[int, int], str]] = set()  # files given or passed over, by folder and name
 
     def folder(self, path: str) -> Iterator[Found]:
         """All images below a folder."""
@@ -127,10 +162,11 @@ class _Walk:
             self.read.add(key)
             for name in names:
                 path = os.path.join(top, name)  # noqa: PTH118
-                if name.startswith("."):
-                    self.passed[HIDDEN] += 1
+                if self._passed_over(name, key, folder=False):
                     continue
                 is_folder, closed = _looked_at(path)
+                if is_folder and self._passed_over(name, key, folder=True):
+                    continue
                 if is_folder:
                     waiting.append(path)
                 elif closed:
@@ -167,6 +203,8 @@ class _Walk:
         for name in (one for one in names if one == part or _names(part, one)):
             path = os.path.join(top, name)  # noqa: PTH118
             is_folder, closed = _looked_at(path)
+            if not (name == part or name.startswith(".")) and self._passed_over(name, key, folder=is_folder):
+                continue  # what someone names in full, or by a pattern for hidden files, is looked at
             if closed:
                 yield closed
             elif is_folder and anywhere:
@@ -177,6 +215,14 @@ class _Walk:
                 yield from self.folder(path)
             elif not rest and os.path.lexists(path):
                 yield from self._file(path, name, key)
+
+    def _passed_over(self, name: str, folder_above: tuple[int, int], *, folder: bool) -> bool:
+        """Whether a file or folder is passed over; it is counted once."""
+        kind = kind_passed_over(name, folder=folder)
+        if kind and (folder_above, name) not in self.given:
+            self.given.add((folder_above, name))
+            self.passed[kind] += 1
+        return bool(kind)
 
     def _file(self, path: str, name: str, folder: tuple[int, int]) -> Iterator[Found]:
         if (folder, name) in self.given:

@@ -1,12 +1,15 @@
-"""Reading images and masks, and the geometry that brings both to the network's input size.
+"""Reading images, and the geometry that brings images and masks to the network's input size.
 
-Pillow and NumPy only. The EXIF orientation is ignored, as every published loader of these data sets does: masks are
-drawn on the stored pixels.
+The EXIF orientation is ignored, as every published loader of these data sets does: masks are drawn on the stored
+pixels. Which values of a mask mark a defect is decided in `adshift.data.masks`.
+
+Notation: H x W pixels of an image, S side of the network's input.
 """
 
 import hashlib
 import io
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +23,15 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from adshift.data import masks
 from adshift.data.manifest import Item
 from adshift.errors import AdshiftError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 MAX_PIXELS = 100_000_000  # a larger image is taken for a decompression bomb
 MAX_BYTES = 2**30  # a larger file is not read; MAX_PIXELS of 16 bits and three channels take 600 MB
+BITS = (8, 10, 12, 14, 16)  # depths that cameras have
+DARK = 16  # an image that uses less than this part of its range is nearly black
 
 # The readers of SUFFIXES and no others, since some of Pillow's start programs.
 _READERS = (
@@ -73,9 +79,60 @@ def read_bytes(path: Path | str) -> bytes:
         raise AdshiftError(f"{path}: cannot be read ({told})", "restore the file or mend its rights") from None
 
 
-def read_image(path: Path | str) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded image file.
+
+    Attributes:
+        values: (H, W, 3) uint8 RGB, or (H, W) int32 where the file has more than 8 bits a pixel.
+        peak: the largest value in the file; of a color file with 16 bits a channel, of the upper 8.
+        transparent: whether some pixels are more transparent than others. Alpha itself is dropped.
+    """
+
+    values: np.ndarray
+    peak: int
+    transparent: bool
+
+    @property
+    def deep(self) -> bool:
+        """Whether `values` have more than 8 bits, so that `dataset.bits` says how to read them."""
+        return self.values.ndim == 2
+
+    def pixels(self, bits: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB; values of a deep file are scaled from `bits` to 8 and clipped to that range."""
+        if not self.deep:
+            return self.values
+        largest = 2**bits - 1
+        grey = (self.values.clip(0, largest) * 255 + largest // 2) // largest
+        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+
+    def misfit(self, bits: int) -> str:
+        """What `misfit` says of the image."""
+        return misfit(self.peak, bits if self.deep else 8)
+
+
+def misfit(peak: int, bits: int) -> str:
+    """Why images whose largest value is `peak` hardly have so many bits; empty where they may."""
+    if peak >= 2**bits:
+        return f"values up to {peak} are clipped to {bits} bits (0 to {2**bits - 1})"
+    if peak < 2**bits // DARK:
+        return f"no value above {peak}, less than a sixteenth of {bits} bits (0 to {2**bits - 1})"
+    return ""
+
+
+def bits_of(peak: int) -> int:
+    """The smallest of BITS that holds a set's largest value; 16 for what none holds."""
+    return next((bits for bits in BITS if peak < 2**bits), BITS[-1])
+
+
+def read(path: Path | str) -> Picture:
+    """An image file, decoded; see `decode`."""
+    return decode(read_bytes(path), path)
+
+
+def read_image(path: Path | str, bits: int = 16) -> np.ndarray:
     """An image file as (H, W, 3) uint8 RGB; see `decode_image`."""
-    return decode_image(read_bytes(path), path)
+    return decode_image(read_bytes(path), path, bits)
 
 
 def read_mask(path: Path | str) -> np.ndarray:
@@ -89,7 +146,7 @@ def load_image(item: Item) -> np.ndarray:
     Raises:
         AdshiftError: the file is missing, damaged or no longer the one that the manifest lists.
     """
-    return decode_image(_verified(item.image, item.sha256), item.image)
+    return decode_image(_verified(item.image, item.sha256), item.image, item.bits)
 
 
 def load_mask(item: Item) -> np.ndarray:
@@ -99,8 +156,8 @@ def load_mask(item: Item) -> np.ndarray:
     return decode_mask(_verified(item.mask, item.mask_sha256), item.mask)
 
 
-def decode_image(data: bytes, path: Path | str) -> np.ndarray:
-    """Image bytes as (H, W, 3) uint8 RGB. Grey is repeated, 16 bits are scaled to 8, alpha is dropped.
+def decode(data: bytes, path: Path | str) -> Picture:
+    """A file's bytes as a `Picture`.
 
     Args:
         data: the file's bytes.
@@ -111,25 +168,43 @@ def decode_image(data: bytes, path: Path | str) -> np.ndarray:
     """
     image = _open(data, path)
     if image.mode.startswith("I"):
-        deep = np.asarray(image).clip(0, 65535).astype(np.uint32)
-        image = Image.fromarray(((deep + 128) // 257).astype(np.uint8))
-    return np.asarray(_converted(image, "RGB", path))
+        values = np.asarray(image).astype(np.int32)
+        return Picture(values, int(values.max()), transparent=False)
+    alpha = _alpha(image, path)
+    values = np.asarray(_converted(image, "RGB", path))
+    return Picture(values, int(values.max()), transparent=alpha is not None and bool(alpha.min() < alpha.max()))
+
+
+def decode_image(data: bytes, path: Path | str, bits: int = 16) -> np.ndarray:
+    """Image bytes as (H, W, 3) uint8 RGB. Grey is repeated, more bits are scaled to 8, alpha is dropped.
+
+    Args:
+        data: the file's bytes.
+        path: named in errors.
+        bits: of the camera, for a file with more than 8 bits a pixel.
+
+    Raises:
+        AdshiftError: as `decode`.
+    """
+    return decode(data, path).pixels(bits)
 
 
 def decode_mask(data: bytes, path: Path | str) -> np.ndarray:
-    """Mask bytes as (H, W) bool: pixels at least half as bright as can be; if there is none, all that are not black.
+    """Mask bytes as (H, W) bool, true on the defect: what is not black (`masks.marked` says how soft edges are cut).
 
-    This reads 0/255, 0/1 and smoothed masks alike, and masks whose small numbers name the kind of defect (VisA's). A
-    black mask is empty. Errors as in `decode_image`.
+    Of a color its brightest channel counts. Where the alpha channel varies, transparent pixels are background; where
+    the colors mark nothing then, a black drawing on a transparent ground, alpha alone is the mask. Errors as in
+    `decode`.
     """
     image = _open(data, path)
-    deep = image.mode.startswith("I")
-    if image.mode != "L" and not deep:
-        image = _converted(image, "L" if image.mode == "1" else "RGB", path)
-    values = np.asarray(image)
-    values = values.max(axis=2) if values.ndim == 3 else values
-    bright = values >= (32768 if deep else 128)
-    return bright if bright.any() else values > 0
+    if image.mode.startswith("I"):
+        return masks.marked(np.asarray(image).astype(np.int32), lossy=False)
+    alpha = _alpha(image, path)
+    color = np.asarray(_converted(image, "RGB", path)).max(axis=2)
+    if alpha is not None and alpha.min() < alpha.max():
+        over_black = np.minimum(color, alpha)
+        color = over_black if over_black.any() else alpha
+    return masks.marked(color, lossy=_lossy(image, data))
 
 
 def fit(array: np.ndarray, resize: int, crop: int | None = None) -> np.ndarray:
@@ -137,7 +212,7 @@ def fit(array: np.ndarray, resize: int, crop: int | None = None) -> np.ndarray:
 
     Args:
         array: (H, W, 3) uint8 image, or (H, W) bool mask.
-        resize: side of the square in pixels; bilinear and antialiased for images, nearest for masks.
+        resize: side of the square in pixels; bilinear and antialiased for images, `masks.shrink` for masks.
         crop: side of the centre crop in pixels; none keeps the square.
 
     Returns:
@@ -150,13 +225,32 @@ def fit(array: np.ndarray, resize: int, crop: int | None = None) -> np.ndarray:
         raise AdshiftError(
             f"features.crop: {crop} pixels cannot be cut from {resize}", "set it to features.resize or less"
         )
-    mask = array.dtype == bool
-    method = Image.Resampling.NEAREST if mask else Image.Resampling.BILINEAR
-    square = np.asarray(Image.fromarray(array.astype(np.uint8) if mask else array).resize((resize, resize), method))
+    if array.dtype == bool:
+        square = masks.shrink(array, resize, resize)
+    else:
+        square = np.asarray(Image.fromarray(array).resize((resize, resize), Image.Resampling.BILINEAR))
     if crop is not None:
         start = round((resize - crop) / 2)
         square = square[start : start + crop, start : start + crop]
-    return np.ascontiguousarray(square.astype(bool) if mask else square)
+    return np.ascontiguousarray(square)
+
+
+def unfit(array: np.ndarray, resize: int, height: int, width: int) -> np.ndarray:
+    """A map in the geometry of the network's input laid over its image: the inverse of `fit`.
+
+    Args:
+        array: (S, S) float32 map.
+        resize: side of the square that the image was squeezed to; S where nothing was cut off.
+        height, width: of the image, in pixels.
+
+    Returns:
+        (H, W) float32, bilinear; what the network did not see has the smallest value.
+    """
+    size = len(array)
+    start = round((resize - size) / 2)
+    square = np.full((resize, resize), array.min(), dtype=np.float32)
+    square[start : start + size, start : start + size] = array
+    return np.asarray(Image.fromarray(square).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _open(data: bytes, path: Path | str) -> Image.Image:
@@ -188,6 +282,20 @@ def _converted(image: Image.Image, mode: str, path: Path | str) -> Image.Image:
         return image.convert(mode)
     except Exception as error:  # some colour spaces, or a palette that the file does not have
         raise AdshiftError(f"{path}: its colours cannot be read ({error})", "save it as RGB or grey") from None
+
+
+def _alpha(image: Image.Image, path: Path | str) -> np.ndarray | None:
+    """(H, W) uint8, 0 for transparent; None where the file has no alpha channel and no transparent color."""
+    if not image.has_transparency_data:
+        return None
+    return np.asarray(_converted(image, "RGBA", path))[..., 3]
+
+
+def _lossy(image: Image.Image, data: bytes) -> bool:
+    """Whether the file's compression changed values, so that what was black may be nearly black."""
+    if image.format == "WEBP":
+        return b"VP8L" not in data[:4096]  # the lossless bitstream's name, behind at most an extended header
+    return image.format == "JPEG" or "jpeg" in str(image.info.get("compression", ""))
 
 
 def _verified(path: str, expected: str) -> bytes:

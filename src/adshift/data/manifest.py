@@ -6,16 +6,18 @@ DVC's sight when a data set is used in place, so a reader checks them (`adshift.
 
 import csv
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 
 from adshift.errors import AdshiftError
 from adshift.runtime import checksums
+from adshift.runtime.files import read_json
 
 GOOD = "good"
-UNLABELLED = ""  # the defect of an image of which nobody said whether it is normal: scored, and counted by no metric
+UNLABELLED = ""  # the defect of an image that nobody has judged: it is scored, and no metric counts it
+LISTED = "list."  # in front of a column that the data set's own list has
 
 
 @dataclass(frozen=True)
@@ -26,21 +28,26 @@ class Item:
         name: `part/defect/key`, unique within its class; the key is usually the stem. An image has the same name in
             both domains where drift is synthetic, and belongs to one of them where it was recorded.
         part: the data set's official part: `train`, `test`, or `val` where it has one.
-        defect: defect type, `good` for a normal image, `UNLABELLED` where it is not known whether it is one.
-        image, mask: paths; the mask is empty for a normal image, and for a defective one whose mask is unknown.
+        defect: defect type, `GOOD` for a normal image, `UNLABELLED` where nobody has said.
+        image: its path.
+        mask: path of the mask, empty for a normal image, None where nobody knows what is defective.
         sha256, mask_sha256: of the files' bytes.
         width, height: of the image, in pixels.
+        bits: of the data set's camera: how files with more than 8 bits a pixel are read. One value for all images.
+        listed: what the data set's own list says of it beside, by column.
     """
 
     name: str
     part: str
     defect: str
     image: str
-    mask: str
+    mask: str | None
     sha256: str
     mask_sha256: str
     width: int
     height: int
+    bits: int = 16
+    listed: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def anomalous(self) -> bool:
@@ -51,8 +58,13 @@ class Item:
         """Whether it is known which pixels are defective: of a normal image none."""
         return self.defect == GOOD or bool(self.mask)
 
+    @property
+    def key(self) -> str:
+        """What tells it from the others of its part and defect: usually the file's stem."""
+        return self.name.split("/")[2]
 
-COLUMNS = [field.name for field in fields(Item)]
+
+COLUMNS = [field.name for field in fields(Item) if field.name != "listed"]
 
 
 def path_of(dataset: str, name: str, domain: str) -> Path:
@@ -67,8 +79,12 @@ def recorded_path(dataset: str, name: str) -> Path:
 
 def write(path: Path, items: list[Item]) -> None:
     """Write `items` sorted by name."""
-    rows = [list(asdict(item).values()) for item in sorted(items, key=lambda item: item.name)]
-    checksums.write_table(path, COLUMNS, rows)
+    listed = sorted({column for item in items for column in item.listed})
+    rows = [
+        [getattr(item, column) for column in COLUMNS] + [item.listed.get(column, "") for column in listed]
+        for item in sorted(items, key=lambda item: item.name)
+    ]
+    checksums.write_table(path, COLUMNS + [f"{LISTED}{column}" for column in listed], rows)
 
 
 def read(path: Path) -> list[Item]:
@@ -79,9 +95,10 @@ def read(path: Path) -> list[Item]:
     """
     try:
         columns, rows = checksums.read_table(path)
-        if columns != COLUMNS:
+        extra = columns[len(COLUMNS) :]
+        if columns[: len(COLUMNS)] != COLUMNS or not all(column.startswith(LISTED) for column in extra):
             raise ValueError(f"expected columns {', '.join(COLUMNS)}")
-        items = [_item(dict(zip(COLUMNS, row, strict=True))) for row in rows]
+        items = [_item(dict(zip(columns, row, strict=True))) for row in rows]
         _check(items)
     except (OSError, TypeError, KeyError, ValueError, csv.Error) as error:
         raise AdshiftError(f"{path}: not a readable manifest ({error})", checksums.REMEDY) from None
@@ -89,7 +106,11 @@ def read(path: Path) -> list[Item]:
 
 
 def _item(row: Mapping[str, str]) -> Item:
-    return Item(**{**row, **{side: int(row[side]) for side in ("width", "height")}})  # type: ignore[arg-type]
+    own = {column: row[column] for column in COLUMNS}
+    listed = {column.removeprefix(LISTED): value for column, value in row.items() if column not in own}
+    sides = {side: int(own[side]) for side in ("width", "height", "bits")}
+    mask = own["mask"] or ("" if own["defect"] == GOOD else None)
+    return Item(**{**own, **sides, "mask": mask, "listed": listed})  # type: ignore[arg-type]
 
 
 def _check(items: list[Item]) -> None:
@@ -99,11 +120,13 @@ def _check(items: list[Item]) -> None:
     """
     for item in items:
         parts = item.name.split("/")
-        odd = {".", ".."} & {*parts} or "" in parts[::2] or "\0" in item.name
-        if len(parts) != 3 or parts[:2] != [item.part, item.defect] or odd:
+        bad = {".", ".."} & {*parts} or "" in (parts[0], parts[-1]) or "\0" in item.name
+        if len(parts) != 3 or parts[:2] != [item.part, item.defect] or bad:
             raise ValueError(f"the name {item.name!a} is no part/defect/key")
         if min(item.width, item.height) < 1:
             raise ValueError(f"{item.name}: {item.width}x{item.height} pixels")
+        if not 8 <= item.bits <= 16:
+            raise ValueError(f"{item.name}: {item.bits} bits")
     if len({item.name for item in items}) < len(items):
         raise ValueError("a name stands twice")
     paths = [path.split("/")[:-1] for item in items for path in (item.image, item.mask) if path]
@@ -119,5 +142,17 @@ def anomalous(names: Iterable[str]) -> np.ndarray:
 
 
 def labelled(names: Iterable[str]) -> np.ndarray:
-    """Whether each image is known to be normal or defective, from its name alone: (N,) bool."""
+    """Whether it is known of each image if it is defective, from its name alone: (N,) bool."""
     return np.array([name.split("/")[1] != UNLABELLED for name in names], dtype=bool)
+
+
+def names_path(dataset: str) -> Path:
+    """Where prepare writes what the classes are called outside of paths."""
+    return Path("data") / "clean" / dataset / "classes.json"
+
+
+def class_names(dataset: str, classes: Iterable[str]) -> dict[str, str]:
+    """{class as in params.yaml and in paths: its name for people, as its folder is called}."""
+    path = names_path(dataset)
+    names = read_json(path) if path.is_file() else {}
+    return {name: str(names.get(name, name)) for name in classes}

@@ -7,6 +7,8 @@ The schema of params.yaml takes the names of the data sets from here, too. Apart
 DATASETS = {
     "sample": "adshift.data.datasets.sample",
     "mvtec": "adshift.data.datasets.mvtec",
+    "folder": "adshift.data.datasets.folder",
+    "list": "adshift.data.datasets.csv_list",
     "mvtec_ad_2": "adshift.data.datasets.mvtec_ad_2",
     "visa": "adshift.data.datasets.visa",
     "btad": "adshift.data.datasets.btad",

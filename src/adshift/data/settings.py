@@ -25,15 +25,39 @@ def _one_group(pattern: str) -> str:
     return pattern
 
 
+def _column_or_group(text: str) -> str:
+    """A column of the data set's list, or a pattern, which has parentheses."""
+    return _one_group(text) if "(" in text or not text.strip() else text
+
+
+Place = Annotated[str, Field(min_length=1)]
+
+
+class Folder(Section):
+    """Of the data set `folder`: its folders, relative to the root, or to each class's folder without `class_name`."""
+
+    class_name: Annotated[str, Field(min_length=1, max_length=100)] | None
+    normal: Several(Place, 100)  # type: ignore[valid-type]
+    defective: Annotated[tuple[Place, ...], Field(min_length=0, max_length=100)]
+    masks: Place | None
+
+
+NO_FOLDER = Folder(class_name=None, normal=(".",), defective=(), masks=None)
+
+
 class Dataset(Section):
     name: Literal[tuple(DATASETS)]  # type: ignore[valid-type]
-    root: Annotated[str, Field(min_length=1)]
+    root: Place
+    bits: Literal["auto"] | Annotated[int, Field(ge=8, le=16)]
+    folder: Folder
 
 
 class Split(Section):
     protocol: Literal["study", "official"]
     train_fraction: Annotated[Number, Field(gt=0, lt=1)]
     val_defect_fraction: Annotated[Number, Field(gt=0, lt=1)]
+    group: Annotated[str, AfterValidator(_column_or_group)] | None
+    order: Annotated[str, Field(min_length=1)]
     max_train: Annotated[Count, Field(le=1_000_000)] | None
     contamination: Annotated[Number, Field(ge=0, lt=1)]
 
@@ -76,6 +100,7 @@ class Illumination(Section):
 
 
 class Recorded(Section):
+    column: Place | None
     pattern: Annotated[str, AfterValidator(_one_group)]
     shifted: Several(str, 1000)  # type: ignore[valid-type]
 

@@ -2,113 +2,270 @@
 
 Protocol `study` (the study, 4.1):
 
-train   floor(train_fraction * n) of train/good; all of it where the data set has validation images of its own
-val     the rest of train/good or those validation images, and floor(val_defect_fraction * n) of the defective test
-        images, spread over the defect types in proportion
-test    all else
+train   floor(train_fraction * n) of train/good; all of it where the data set has validation and normal test images
+val     the rest of train/good or the data set's own validation images, and floor(val_defect_fraction * n) of the
+        defective test images, spread over the defect types in proportion, unless it has defective validation images
+test    all else; without normal test images, the later half of the rest of train/good tests
 unused  training images beyond `max_train`; they belong to no part
 
+Images of one group (`split.group`) have one side: train, val or test. A group with a defective image validates or
+tests, normal images and all; one with images of the data set's own validation or test part is where these are. Without
+groups each image is a group of its own.
+
+Groups stand in an order (`split.order`): at random, by name, or by a column such as a date. The first train, the next
+validate, the last test. scikit-learn's group splitters know no such order, and draw anew when an image is added.
+
 The domain is `both` where the shift makes two images of each. Where drift was recorded, an image belongs to one domain,
-`clean` or `shift`, and each domain is split by itself.
+`clean` or `shift`, and each domain is split by itself; a group that is in both keeps its side.
 
 Protocol `official`, as most papers have it: train/good trains, the official test images test, all of them, and no image
 validates. What looks for validation images finds the test images instead (`images_of`), so a threshold is chosen on
 them and says so (`calibrated_on`): an upper bound, not a result. Validation images of the data set are `unused`.
 
 Under both, `contamination` moves defective images from test to train until they are that share of the training set (the
-largest number that does not exceed it). More contamination moves the same images and further ones; validation stays.
+largest number that does not exceed it), whole groups at a time and only those that are defective throughout. More
+contamination moves the same images and further ones; validation stays. Images without a label test, always.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
-from adshift.data.manifest import GOOD, Item
+from adshift.data.groups import RANDOM, Group, grouped
+from adshift.data.manifest import GOOD, UNLABELLED, Item
 from adshift.data.settings import Split
 from adshift.data.split_file import BOTH, OFFICIAL
 from adshift.errors import AdshiftError
 from adshift.runtime import seeding
 
+FEW = 20  # training images
 
-def split(items: list[Item], settings: Split, seed: int, name: str, domain: str = BOTH) -> dict[str, str]:
+
+def split(
+    items: list[Item], settings: Split, seed: int, name: str, domain: str = BOTH,
+    settled: Mapping[str, str] | None = None,
+) -> dict[str, str]:  # fmt: skip
     """The role of every image of the class `name` in a domain, which only messages name.
 
-    Each image draws its own place in the order, by its name, so one image more moves no more than its neighbours.
-    Whatever `max_train` is, val and test stay the same, and fewer training images are a subset of more.
+    Each group draws its own place in the order, by its name, so one more moves no more than its neighbours. Whatever
+    `max_train` is, val and test stay the same, and fewer training images are a subset of more.
+
+    Args:
+        items: all images of the class in the domain.
+        settings: the section `split` of params.yaml.
+        seed: of the draw.
+        name: of the class.
+        domain: for messages.
+        settled: {group: its side in the other domain}, see `sides`.
 
     Raises:
-        AdshiftError: a part would be without normal or without defective images, there are too few defective ones to
-            contaminate with, or two images have one name.
+        AdshiftError: a part would be without normal images, a group would stand on two sides, there are too few
+            defective images to contaminate with, or two images have one name.
     """
-    groups: dict[tuple[str, str], list[str]] = {}
-    for item in items:
-        groups.setdefault((item.part, item.defect), []).append(item.name)
-    for (part, defect), names in groups.items():
-        if part not in ("train", "val", "test") or (part != "test" and defect != GOOD):
-            what = f"class {name}: {names[0]} lies in {part}/{defect}, expected train/good, val/good or test/*"
-            raise AdshiftError(what, "move it to test/, or remove it")
-        names.sort(key=lambda image: (seeding.generator(seed, "split", name, image).random(), image))
-
+    _check_parts(items, name)
     official = settings.protocol == OFFICIAL
-    normal, held_out = groups.get(("train", GOOD), []), groups.get(("val", GOOD), [])
-    counts_of = {"train": len(normal), "val": len(held_out)}
-    used, trained = _used(settings, counts_of), _trainable(settings, counts_of)
-    roles = [(image, "train") for image in normal[:used]]
-    roles += [(image, "unused") for image in normal[used:trained]]
-    roles += [(image, "val") for image in normal[trained:]]
-    roles += [(image, "unused" if official else "val") for image in held_out]
-    roles += [(image, "test") for image in groups.get(("test", GOOD), [])]
-
-    defects = {defect: names for (_, defect), names in sorted(groups.items()) if defect != GOOD}
-    counts = {defect: len(names) for defect, names in defects.items()}
-    shares = apportion(0 if official else _floor(settings.val_defect_fraction, sum(counts.values())), counts)
-    left = []
-    for defect, names in defects.items():
-        roles += [(image, "val") for image in names[: shares[defect]]]
-        left += names[shares[defect] :]
-    moved = _contaminating(settings, used)
-    if moved and moved >= len(left):
-        raise AdshiftError(
-            f"class {name}: split.contamination: {settings.contamination} moves {moved} defective test images to "
-            f"{used} normal training images, but only {len(left)} are there, of which one has to stay",
-            "lower split.contamination, or set split.max_train, or take the class out of `classes`",
-        )
-    left.sort(key=lambda image: (seeding.generator(seed, "contamination", name, image).random(), image))
-    roles += [(image, "train" if place < moved else "test") for place, image in enumerate(left)]
-
-    twice = [image for image, count in Counter(image for image, _ in roles).items() if count > 1]
-    if twice:
-        raise AdshiftError(f"class {name}: two images are named {twice[0]}", "rename one of them")
+    judged = [item for item in items if item.defect != UNLABELLED]
+    groups = grouped(judged, settings, seed, name)
+    roles = {item.name: "test" for item in items if item.defect == UNLABELLED}
+    if official:
+        roles |= _official(groups, settings, name)
+    else:
+        roles |= _study(groups, settings, name, settled or {})
+    trained = sum(role == "train" for role in roles.values())
+    roles |= dict.fromkeys(_contaminating(groups, roles, settings, trained, seed, name), "train")
     assert len(roles) == len(items)
-    where = f"class {name}" if domain == BOTH else f"class {name}, {domain} domain"
-    _check(roles, {item.name: item.anomalous for item in items}, where, official)
-    return dict(roles)
+    _check(roles, items, f"class {name}" if domain == BOTH else f"class {name}, {domain} domain", official)
+    return roles
+
+
+def sides(items: list[Item], roles: Mapping[str, str], settings: Split, seed: int, name: str) -> dict[str, str]:
+    """{group: where its images stand} of a split, for the other domain; nothing without `split.group`."""
+    if settings.group is None:
+        return {}
+    return {
+        group.name: roles[item.name]
+        for group in grouped([item for item in items if item.defect != UNLABELLED], settings, seed, name)
+        for item in group.items
+        if roles[item.name] != "unused"
+    }
 
 
 def training_count(settings: Split, normal: Mapping[str, int]) -> int:
-    """How many images of a class train, of its `normal` images a part (see `datasets.check`), defective ones too."""
-    used = _used(settings, normal)
-    return used + _contaminating(settings, used)
+    """How many images of a class train, of its `normal` images a part (see `datasets.check`), defective ones too.
 
-
-def _used(settings: Split, normal: Mapping[str, int]) -> int:
-    """How many of its normal images train."""
+    With groups, about so many.
+    """
     trained = _trainable(settings, normal)
-    return trained if settings.max_train is None else min(trained, settings.max_train)
+    used = trained if settings.max_train is None else min(trained, settings.max_train)
+    return used + _share(settings.contamination, used)
 
 
-def _contaminating(settings: Split, used: int) -> int:
-    """How many defective images beside `used` normal ones are no more than the wanted share of them all."""
-    share = Fraction(repr(settings.contamination))
-    return math.floor(share * used / (1 - share))
+def _check_parts(items: list[Item], name: str) -> None:
+    twice = [image for image, count in Counter(item.name for item in items).items() if count > 1]
+    if twice:
+        raise AdshiftError(f"class {name}: two images are named {twice[0]}", "rename one of them")
+    for item in items:
+        if item.part not in ("train", "val", "test") or (item.part == "train" and item.defect != GOOD):
+            what = f"class {name}: {item.name} lies in {item.part}/{item.defect}, expected train/good, val/* or test/*"
+            raise AdshiftError(what, "move it to test/, or remove it")
+
+
+def _official(groups: Sequence[Group], settings: Split, name: str) -> dict[str, str]:
+    roles: dict[str, str] = {}
+    trained = 0
+    for group in groups:
+        parts = {item.part for item in group.items} - {"val"}
+        if len(parts) > 1:
+            raise AdshiftError(
+                f"class {name}: split.group: {group.name} has images in train and in test, which split.protocol: "
+                "official leaves where they are",
+                "set split.protocol: study, or empty split.group",
+            )
+        for item in group.items:
+            role = {"val": "unused"}.get(item.part, item.part)
+            if role == "train":
+                trained += 1
+                role = "unused" if settings.max_train is not None and trained > settings.max_train else role
+            roles[item.name] = role
+    return roles
+
+
+def _study(groups: Sequence[Group], settings: Split, name: str, settled: Mapping[str, str]) -> dict[str, str]:
+    """Roles of all images, contamination apart."""
+    side: dict[str, str] = {}
+    for group in groups:
+        fixed = group.fixed | ({settled[group.name]} if group.name in settled else set())
+        if len(fixed) > 1:
+            raise AdshiftError(
+                f"class {name}: split.group: {group.name} has images in {' and in '.join(sorted(fixed))}",
+                "move its images to one of them, or change split.group",
+            )
+        for one in fixed:
+            side[group.name] = one
+    free = [group for group in groups if group.name not in side]
+    validated = any(item.part == "val" and item.anomalous for item in _all(groups))
+    side |= _defective_sides([group for group in free if group.defects], settings, validated)
+    side |= _normal_sides([group for group in free if not group.defects], groups, settings, side)
+    roles: dict[str, str] = {}
+    trained = 0
+    for group in groups:
+        for item in group.items:
+            role = side[group.name]
+            if role == "train" and item.anomalous:
+                role = "unused"  # its group trains in the other domain
+            elif role == "train":
+                trained += 1
+                role = "unused" if settings.max_train is not None and trained > settings.max_train else role
+            roles[item.name] = role
+    return roles
+
+
+def _all(groups: Iterable[Group]) -> Iterator[Item]:
+    return (item for group in groups for item in group.items)
+
+
+def _defective_sides(groups: Sequence[Group], settings: Split, validated: bool) -> dict[str, str]:
+    """Groups with defective images. In an order of their own the first ones validate, at random those that still fit
+    into the share of each of their defects.
+    """
+    counts = sum((group.defects for group in groups), Counter[str]())
+    total = 0 if validated else _floor(settings.val_defect_fraction, counts.total())
+    if settings.order != RANDOM:
+        first = _fitting([group.defects.total() for group in groups], total)
+        return {group.name: "val" if place < first else "test" for place, group in enumerate(groups)}
+    left = Counter(apportion(total, dict(counts)))
+    found = {}
+    for group in groups:
+        fits = all(count <= left[defect] for defect, count in group.defects.items())
+        found[group.name] = "val" if fits else "test"
+        left -= group.defects if fits else Counter()
+    return found
+
+
+def _normal_sides(
+    free: Sequence[Group], groups: Sequence[Group], settings: Split, side: Mapping[str, str]
+) -> dict[str, str]:
+    """Groups of normal training images alone, which stand in the split's order.
+
+    Args:
+        free: these groups.
+        groups: all groups.
+        settings: the section `split`.
+        side: {group: its side} of all others.
+    """
+    normal = Counter(item.part for item in _all(groups) if not item.anomalous)
+    sizes = [len(group.items) for group in free]
+    there = Counter(
+        side[group.name] for group in groups if group.name in side for item in group.items if not item.anomalous
+    )
+    lacking = [not normal[part] for part in ("val", "test")]
+    ends = [len(free), len(free)]
+    if any(lacking):
+        spare = sum(not there[part] for part in ("val", "test"))  # groups that other sides cannot do without
+        ends[0] = _cut(sizes, _trainable(settings, normal), spare)
+        rest = sizes[ends[0] :]
+        wanted = math.ceil((sum(rest) + there["val"] + there["test"]) / 2) - there["val"]
+        validating = _cut(rest, wanted, not there["test"], least=not there["val"])
+        ends[1] = ends[0] + (validating if all(lacking) else len(rest) if lacking[0] else 0)
+    names = [group.name for group in free]
+    return {
+        group: where
+        for where, start, end in zip(("train", "val", "test"), [0, *ends], [*ends, len(free)], strict=True)
+        for group in names[start:end]
+    }
+
+
+def _cut(sizes: Sequence[int], most: int, spare: int, least: int = 1) -> int:
+    """After how many groups a side ends that is to hold `most` images, if `spare` groups have to be left.
+
+    It gets `least` groups where there are enough for all.
+    """
+    count = _fitting(sizes, most)
+    return min(max(count, least), len(sizes) - spare) if len(sizes) >= spare + least else count
+
+
+def _fitting(sizes: Sequence[int], most: int) -> int:
+    """How many groups, from the first on, hold no more than `most` images."""
+    count = total = 0
+    while count < len(sizes) and total + sizes[count] <= most:
+        total += sizes[count]
+        count += 1
+    return count
 
 
 def _trainable(settings: Split, normal: Mapping[str, int]) -> int:
-    """How many of them need not validate."""
-    if settings.protocol == OFFICIAL or normal.get("val"):
-        return normal["train"]
-    return _floor(settings.train_fraction, normal["train"])
+    """How many normal training images need neither validate nor test."""
+    needed = (not normal.get("val")) + (not normal.get("test"))
+    if settings.protocol == OFFICIAL or not needed:
+        return normal.get("train", 0)
+    count = normal.get("train", 0)
+    wanted = _floor(settings.train_fraction, count)
+    return min(max(wanted, 1), count - needed) if count > needed else wanted
+
+
+def _contaminating(
+    groups: Sequence[Group], roles: Mapping[str, str], settings: Split, used: int, seed: int, name: str
+) -> list[str]:
+    """The defective test images that train beside `used` normal ones."""
+    moved = _share(settings.contamination, used)
+    left = [group for group in groups if all(item.anomalous and roles[item.name] == "test" for item in group.items)]
+    count = sum(len(group.items) for group in left)
+    if moved and moved >= count:
+        raise AdshiftError(
+            f"class {name}: split.contamination: {settings.contamination} moves {moved} defective test images to "
+            f"{used} normal training images, but only {count} are there, of which one has to stay",
+            "lower split.contamination, or set split.max_train, or take the class out of `classes`",
+        )
+    left.sort(key=lambda group: (seeding.generator(seed, "contamination", name, group.name).random(), group.name))
+    taken = left[: _fitting([len(group.items) for group in left], moved)]
+    return [item.name for item in _all(taken)]
+
+
+def _share(contamination: float, used: int) -> int:
+    """How many defective images beside `used` normal ones are no more than the wanted share of them all."""
+    share = Fraction(repr(contamination))
+    return math.floor(share * used / (1 - share))
 
 
 def apportion(total: int, counts: dict[str, int]) -> dict[str, int]:
@@ -126,17 +283,44 @@ def _floor(fraction: float, count: int) -> int:
     return math.floor(Fraction(repr(fraction)) * count)
 
 
-def _check(roles: list[tuple[str, str]], anomalous: dict[str, bool], where: str, official: bool) -> None:
-    found = Counter((role, anomalous[image]) for image, role in roles)
-    total = Counter(anomalous.values())
-    for part, defective in [("train", False), ("val", False), ("test", False), ("val", True), ("test", True)]:
-        if not found[part, defective] and not (official and part == "val"):
+def _check(roles: Mapping[str, str], items: Sequence[Item], where: str, official: bool) -> None:
+    found = Counter((roles[item.name], item.anomalous) for item in items if item.defect != UNLABELLED)
+    total = Counter(item.anomalous for item in items if item.defect != UNLABELLED)
+    needed = [("train", False), ("test", False), ("test", True)] if official else [(part, False) for part in PARTS]
+    for part, defective in needed:
+        if not found[part, defective]:
             kind = "defective" if defective else "normal"
             raise AdshiftError(
                 f"{where}: no {kind} image is left for {part} ({total[False]} normal, {total[True]} defective)",
                 f"add {kind} images to {'train/good' if part != 'test' and not defective else 'test/'}, "
-                "or mend split.* in params.yaml, or take the class out of `classes`",
+                "or change split.* in params.yaml, or take the class out of `classes`",
             )
+
+
+PARTS = ("train", "val", "test")
+
+
+def warnings(items: Sequence[Item], roles: Mapping[str, str], where: str) -> list[str]:
+    """What a split cannot give, in words: nothing that stops a run."""
+    found = Counter((roles[item.name], item.anomalous) for item in items if item.defect != UNLABELLED)
+    told = []
+    if 0 < (count := found["train", False]) < FEW:
+        told.append(few(where, count))
+    if not found["test", True]:
+        told.append(f"{where}: no defective image tests, so figures that need one are empty: AUROC, recall, F1")
+    if not found["val", True] and found["test", True]:
+        told.append(f"{where}: no defective image validates, so thresholds come from normal images alone")
+    if conflicting := sum(roles[item.name] == "unused" and item.anomalous for item in items):
+        told.append(f"{where}: {conflicting} defective images are not used, since their groups train")
+    return told
+
+
+def few(where: str, count: int) -> str:
+    """The warning that so few training images bring."""
+    return (
+        f"{where}: {count} training images, fewer than {FEW}; a model of so few calls much that is normal anomalous, "
+        "and its thresholds differ much from draw to draw"
+    )
 
 
 def check_copies(placed: Iterable[tuple[Item, str]]) -> None:
@@ -151,7 +335,7 @@ def check_copies(placed: Iterable[tuple[Item, str]]) -> None:
     """
     first: dict[str, tuple[Item, str]] = {}
     for item, role in placed:
-        if role == "unused":
+        if role == "unused" or item.defect == UNLABELLED:
             continue
         other, part = first.setdefault(item.sha256, (item, role))
         if part != role:

@@ -28,13 +28,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from adshift.data.images import decode_image, fit, read_image
+from adshift.data import images as files
+from adshift.data.images import fit
 from adshift.deploy import package, pull
 from adshift.detectors import registry
 from adshift.detectors.records import Predictions, Reference
-from adshift.errors import AdshiftError
+from adshift.errors import AdshiftError, warn
 from adshift.evaluation import threshold_file
-from adshift.evaluation.calibration import decide
+from adshift.evaluation.metrics.counts import decide
 from adshift.features.backbones import Backbone, from_spec
 from adshift.features.extract import stored
 from adshift.features.store import Features
@@ -102,12 +103,14 @@ class Input:
         pixels: (S, S, 3) uint8 RGB.
         geometry: how it came from the image.
         seconds: it took to read.
+        note: why its values hardly are those of the model's camera; empty where they may be.
     """
 
     name: str
     pixels: np.ndarray
     geometry: Geometry
     seconds: float = 0.0
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,7 @@ class Prediction:
         seconds: to read it, and its share of what network and scoring took for the images looked at together.
         regions: of `mask`, largest peak first; none for a normal image.
         geometry: from the image to the network's input.
+        note: why the image's values hardly are those of the model's camera; empty where they may be.
     """
 
     name: str
@@ -150,6 +154,7 @@ class Prediction:
     seconds: float
     regions: tuple[Region, ...]
     geometry: Geometry
+    note: str = ""
 
     def mask(self) -> np.ndarray:
         """(H, W) bool, true where the image is anomalous; all false for a normal one."""
@@ -192,6 +197,7 @@ class Model:
         detector: of `adshift.detectors.registry`.
         how: settings of the scoring.
         spec: how features are made.
+        bits: of the camera: how files with more than 8 bits a pixel are read.
         threshold: score from which on an image is anomalous; may be set.
         map_ratio: peak of an anomaly map over the image's score, the median over validation images.
         class_name: whose threshold it is, where a unified model has one a class.
@@ -211,7 +217,7 @@ class Model:
         method, spec = about.get("method"), about.get("features")
         if not isinstance(method, str) or method not in registry.REGISTRY or not isinstance(spec, dict):
             raise AdshiftError(f"{self.folder / 'model.json'}: no model of adshift", REMEDY)
-        self.method, self.spec = method, spec
+        self.method, self.spec, self.bits = method, spec, spec.get("bits", 16)
         self.class_name = class_name
         self.threshold, self.map_ratio = self._threshold(threshold)
         self.how = registry.settings(self.method, "score", self.folder / "score.json", REMEDY)
@@ -249,11 +255,11 @@ class Model:
         Raises:
             AdshiftError: it cannot be read.
         """
-        start = time.perf_counter()
-        if isinstance(image, str | Path):
-            pixels, name = read_image(image), str(image)
-        elif isinstance(image, Image.Image):
-            pixels = _decoded(image, name)
+        start, note = time.perf_counter(), ""
+        if isinstance(image, str | Path | Image.Image):
+            picture = _decoded(image, name) if isinstance(image, Image.Image) else files.read(image)
+            pixels, note = picture.pixels(self.bits), picture.misfit(self.bits)
+            name = name if isinstance(image, Image.Image) else str(image)
         else:
             pixels = image
             if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -263,7 +269,7 @@ class Model:
                 raise AdshiftError(f"{name}: has no pixel", "give an image")
         settings = self.backbone.settings
         geometry = Geometry(pixels.shape[0], pixels.shape[1], settings.resize, settings.crop or settings.resize)
-        return Input(name, fit(pixels, settings.resize, settings.crop), geometry, time.perf_counter() - start)
+        return Input(name, fit(pixels, settings.resize, settings.crop), geometry, time.perf_counter() - start, note)
 
     def predict(self, images: Iterable[Picture | Input], batch: int = BATCH) -> list[Prediction]:
         """What the model says of images, in their order.
@@ -288,7 +294,7 @@ class Model:
                 regions = _regions(anomaly_map, limit, bool(anomalous), image.geometry)
                 yield Prediction(
                     image.name, float(score), threshold, bool(anomalous), anomaly_map, limit, image.seconds + seconds,
-                    regions, image.geometry,
+                    regions, image.geometry, image.note,
                 )  # fmt: skip
 
     def score(self, images: Iterable[Picture | Input], batch: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
@@ -317,6 +323,7 @@ class Model:
             with self._alone():
                 part = map_ordered(self._input, some, what="reading")
                 start = time.perf_counter()
+                _warn_of(part)
                 features = self._features(part)
                 found = self.detector.predict(features, self.how)
             yield part, (time.perf_counter() - start) / len(part), found, features
@@ -398,6 +405,13 @@ class Model:
         return record.threshold, 1.0 if ratio is None else ratio
 
 
+def _warn_of(inputs: Sequence[Input]) -> None:
+    """Warn of images that hardly are from the model's camera, in one line."""
+    if odd := [image for image in inputs if image.note]:
+        more = f"; {len(odd) - 1} more such images in this batch" if len(odd) > 1 else ""
+        warn(f"{odd[0].name}: {odd[0].note}{more}")
+
+
 def _record(path: Path) -> dict[str, Any]:
     from adshift.runtime.files import read_json
 
@@ -414,14 +428,14 @@ def _record(path: Path) -> dict[str, Any]:
     return record
 
 
-def _decoded(image: Image.Image, name: str) -> np.ndarray:
+def _decoded(image: Image.Image, name: str) -> files.Picture:
     """A PIL image as the pipeline reads a file of it."""
     buffer = io.BytesIO()
     try:
         image.save(buffer, "TIFF", compression=None, save_all=False)
     except Exception as error:  # Pillow reads a file late, and its readers trip in many ways
         raise AdshiftError(f"{name}: cannot be read ({error})", "convert it to RGB") from None
-    return decode_image(buffer.getvalue(), name)
+    return files.decode(buffer.getvalue(), name)
 
 
 def _mask(anomaly_map: np.ndarray, limit: float, anomalous: bool) -> np.ndarray:

@@ -4,7 +4,6 @@ A model directory holds threshold.json and reference.npz, the normal validation 
 recalibration adds threshold-NAME.json and reference-NAME.npz, the normal images that it was given, and changes neither.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,18 @@ from typing import Any
 import numpy as np
 
 from adshift.data.image_files import images
+from adshift.data.images import sha256
 from adshift.deploy import recalibration
 from adshift.deploy.drift import DEFECTS, look
 from adshift.deploy.recalibration import reference_path, threshold_path
 from adshift.detectors.records import Reference
 from adshift.errors import AdshiftError
 from adshift.evaluation import threshold_file
-from adshift.evaluation.calibration import decide
 from adshift.evaluation.conformal import CONFIDENCE, CONFORMAL, enough
+from adshift.evaluation.metrics.counts import decide
 from adshift.evaluation.threshold_file import Recalibration
 from adshift.runtime.checksums import MODEL_REMEDY
+from adshift.runtime.files import write_json
 
 TARGET_FPR = 0.05  # where normal images alone are given and no rate
 REMEDIES = {
@@ -47,6 +48,10 @@ def recalibrate(
     if target_fpr is None and (anomalous is None or old.rule not in ("f1_grid", "f1_exact")):
         target_fpr = TARGET_FPR
     good, bad = (images([place]) if place is not None else [] for place in (normal, anomalous))
+    twins = {sha256(path): path for path in good} if bad else {}
+    for path in bad:
+        if twin := twins.get(sha256(path)):
+            raise AdshiftError(f"{path}: is given as normal too, as {twin}", "take one of the two out")
     if target_fpr is not None:
         enough(len(good), target_fpr)  # told before the model is loaded
 
@@ -60,9 +65,8 @@ def recalibrate(
     more = {**used, "name": name, "reference": reference_path(folder, name).name}
     record = Recalibration.of(found.to_dict() | more).to_dict()
     recalibration.create(reference_path(folder, name), Reference(scores, features).save)
-    text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
     path = threshold_path(folder, name)
-    recalibration.create(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    recalibration.create(path, lambda temporary: write_json(temporary, record, checksum=True))
     return path, found
 
 

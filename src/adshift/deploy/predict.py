@@ -74,7 +74,7 @@ def predict(model: Model, places: Iterable[str], wanted: Wanted, batch: int, lin
         found = progress(_predictions(model, images, batch), what="predicting", total=total)
         for number, (name, one) in enumerate(found, start=1):
             picture = f"{number:06}-{_safe(Path(name).stem)}.png"
-            record = {"image": name} | _described(one, wanted, picture)
+            record = {"image": name} | _described(one, wanted, picture, model.bits)
             if "error" in record:
                 counts[FAILED] += 1
                 _print(f"error: {shown(record['error'])}", sys.stderr)
@@ -125,12 +125,12 @@ def _attempt(work: Callable[[], Any]) -> Any:
         return error
 
 
-def _described(one: Prediction | AdshiftError, wanted: Wanted, picture: str) -> dict[str, Any]:
-    """What the record says beside the name; the pictures are written."""
+def _described(one: Prediction | AdshiftError, wanted: Wanted, picture: str, bits: int) -> dict[str, Any]:
+    """What the record says beside the name; the pictures are written. `bits` are the model's."""
     try:
         if isinstance(one, AdshiftError):
             raise one
-        return _record(one, wanted) | _pictures(one, wanted, picture)
+        return _record(one, wanted) | _pictures(one, wanted, picture, bits)
     except AdshiftError as error:
         return {"error": error.what}
 
@@ -142,6 +142,8 @@ def _record(one: Prediction, wanted: Wanted) -> dict[str, Any]:
         "anomalous": one.anomalous,
         "seconds": round(one.seconds, 4),
     }
+    if one.note:
+        record["warning"] = one.note
     if wanted.boxes:
         record["map_threshold"] = one.map_threshold
         record["boxes"] = [
@@ -171,7 +173,7 @@ def _make(out: Path, wanted: Wanted) -> None:
         raise AdshiftError(f"{out}: cannot be written ({error.strerror})", "name another folder: --out DIR") from None
 
 
-def _pictures(one: Prediction, wanted: Wanted, name: str) -> dict[str, str]:
+def _pictures(one: Prediction, wanted: Wanted, name: str, bits: int) -> dict[str, str]:
     """Write the pictures; {kind: path within `out`}. A name has the image's number, so that none meets another's."""
     made: dict[str, str] = {}
     if wanted.out is not None and wanted.masks:
@@ -179,16 +181,16 @@ def _pictures(one: Prediction, wanted: Wanted, name: str) -> dict[str, str]:
         Image.fromarray(one.mask().astype(np.uint8) * 255).save(wanted.out / made["mask"])
     if wanted.out is not None and wanted.overlays:
         made["overlay"] = f"overlays/{name}"
-        Image.fromarray(overlay(one)).save(wanted.out / made["overlay"])
+        Image.fromarray(overlay(one, bits)).save(wanted.out / made["overlay"])
     return made
 
 
-def overlay(one: Prediction) -> np.ndarray:
+def overlay(one: Prediction, bits: int) -> np.ndarray:
     """(h, w, 3) uint8: the anomaly map over the image, anomalous regions outlined; at most SIDE pixels a side.
 
-    The threshold has the middle of the colours, so that a normal image does not glow.
+    The threshold has the middle of the colours, so that a normal image does not glow. `bits` are the model's.
     """
-    image = Image.fromarray(read_image(one.name))
+    image = Image.fromarray(read_image(one.name, bits))
     image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
     heat = one.geometry.enlarge(one.anomaly_map, image.height, image.width)
     empty = np.empty(0)

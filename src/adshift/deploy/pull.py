@@ -74,25 +74,25 @@ def fetch(reference: str, cache: str | Path | None = None) -> Path:
         AdshiftError: no such repository, revision or model, or it cannot be had from the remote.
     """
     address = Address.of(reference)
-    place = cache_folder(cache)
-    if re.fullmatch("[0-9a-f]{40}", address.rev) and (kept := _kept(place, address, address.rev)):
+    root = cache_folder(cache)
+    if re.fullmatch("[0-9a-f]{40}", address.rev) and (kept := _kept(root, address, address.rev)):
         return kept  # a commit never changes: no need to ask
     try:
-        return _fetch(address, place)
+        return _fetch(address, root)
     except AdshiftError:
         raise
     except Exception as error:  # DVC, git's clients and those of remotes raise many kinds
         raise _told(address, error) from None
 
 
-def _folder(place: Path, address: Address, commit: str) -> Path:
+def _folder(root: Path, address: Address, commit: str) -> Path:
     key = "\n".join((address.repo, commit, *address.parts))
-    return place / hashlib.sha256(key.encode()).hexdigest()[:32]
+    return root / hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def _kept(place: Path, address: Address, commit: str) -> Path | None:
+def _kept(root: Path, address: Address, commit: str) -> Path | None:
     """The model as it was fetched before; None if it was not, or if a file has changed since."""
-    folder = _folder(place, address, commit)
+    folder = _folder(root, address, commit)
     try:
         sound = all(_md5(folder / file) == md5 for file, md5 in read_json(folder / ORIGIN)["md5"].items())
     except (AdshiftError, KeyError, OSError):
@@ -100,22 +100,22 @@ def _kept(place: Path, address: Address, commit: str) -> Path | None:
     return folder if sound else None
 
 
-def _fetch(address: Address, place: Path) -> Path:
+def _fetch(address: Address, root: Path) -> Path:
     from dvc.api import DVCFileSystem
 
     files = DVCFileSystem(address.repo, rev=address.rev)
     commit = files.repo.get_rev()
-    if kept := _kept(place, address, commit):
+    if kept := _kept(root, address, commit):
         return kept
     path = "/".join(("models", *(address.parts if len(address.parts) == 4 else (_dataset(files), *address.parts))))
-    found = {file: f"{path}/{file}" for file in FILES if files.isfile(f"{path}/{file}")}
-    if "model.json" not in found:
+    files_there = {file: f"{path}/{file}" for file in FILES if files.isfile(f"{path}/{file}")}
+    if "model.json" not in files_there:
         what = f"{address.repo}: no model {path} at {address.rev} ({commit[:10]})"
         raise AdshiftError(what, f"choose from: {_known(files)}")
-    with output(_folder(place, address, commit)) as folder:
+    with output(_folder(root, address, commit)) as folder:
         folder.mkdir()
         hashes = {}
-        for file, source in found.items():
+        for file, source in files_there.items():
             files.get_file(source, str(folder / file))
             hashes[file] = _md5(folder / file)
             if hashes[file] != (files.info(source).get("md5") or hashes[file]):  # none for a file in git
@@ -123,7 +123,7 @@ def _fetch(address: Address, place: Path) -> Path:
                 raise AdshiftError(what, "whoever trained it: `dvc push` again from a sound cache")
         origin = {"repo": address.repo, "rev": address.rev, "commit": commit, "path": path, "md5": hashes}
         write_json(folder / ORIGIN, origin, checksum=True)
-    return _folder(place, address, commit)
+    return _folder(root, address, commit)
 
 
 def _dataset(files: Any) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from adshift.errors import AdshiftError
-from adshift.evaluation.calibration import calibrate, decide
+from adshift.evaluation.calibration import calibrate
 from adshift.evaluation.conformal import CONFIDENCE, CONFORMAL, chosen_rate, clopper_pearson, conformal
+from adshift.evaluation.metrics.counts import FALSE_POSITIVE_RATE, RECALL, Counts, decide
 from adshift.evaluation.settings import Calibrate
 from adshift.evaluation.threshold_file import Effect, Recalibration
 
@@ -22,10 +23,11 @@ STEPS = 1000  # of f1_grid, as the study has
 
 def effect(threshold: float, normal: np.ndarray, anomalous: np.ndarray) -> Effect:
     """What a threshold does on these scores."""
-    fp, tp = (int(decide(scores, threshold).sum()) for scores in (normal, anomalous))
+    labels = np.arange(len(normal) + len(anomalous)) >= len(normal)
+    counts = Counts.of(np.concatenate([normal, anomalous]), labels, threshold)
     return Effect(
-        threshold=threshold, fp=fp, tn=len(normal) - fp, tp=tp, fn=len(anomalous) - tp,
-        fpr=fp / len(normal), recall=tp / len(anomalous) if len(anomalous) else None,
+        threshold=threshold, **counts._asdict(), fpr=FALSE_POSITIVE_RATE(counts),
+        recall=RECALL(counts) if len(anomalous) else None,
     )  # fmt: skip
 
 

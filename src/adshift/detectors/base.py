@@ -28,11 +28,19 @@ class Detector(ABC):
 
     Attributes:
         name: of the method, as in params.yaml.
+        label: what a reader sees.
+        artifact: what the models are, as `artifacts` of dvc.yaml says.
+        licence: SPDX name of the licence of the code that fits and scores, a library's if that does the work.
+        least_images: how many training images a fit needs.
         settings: `Fit` of its module.
         spec: how the features that it was fitted on were made; set by `fit`.
     """
 
     name: ClassVar[str]
+    label: ClassVar[str]
+    artifact: ClassVar[str]
+    licence: ClassVar[str] = "Apache-2.0"
+    least_images: ClassVar[int] = 1
     spec: dict[str, Any]
 
     def __init__(self, settings: Any) -> None:

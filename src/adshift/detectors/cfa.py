@@ -1,7 +1,7 @@
 """CFA (Lee et al., 2022): patch features moved by a small trained layer towards a memory bank of mean normal ones.
 
 Only that layer, the descriptor, is trained, on stored feature maps; scoring is NumPy and a nearest-neighbour search.
-tests/test_cfa.py holds both against anomalib's CfaModel, whose gamma_c and gamma_d, which shrink the bank, are 1 here.
+Its tests hold both against anomalib's CfaModel, whose gamma_c and gamma_d, which shrink the bank, are 1 here.
 
 Notation: N images, P = H x W positions of the first layer used, D channels of all layers used, K neighbours.
 """
@@ -16,9 +16,9 @@ from pydantic import Field
 from adshift.detectors import storage
 from adshift.detectors.base import Detector
 from adshift.detectors.components import training
+from adshift.detectors.components.patches import locally_aware
 from adshift.detectors.components.settings import Epochs, Layers, LearningRate, Neighbours, Smoothing
 from adshift.detectors.records import Predictions
-from adshift.detectors.resample import average_pool, bilinear
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
 from adshift.runtime.parallel import map_ordered
@@ -66,20 +66,10 @@ class Score(Section):
 
 def patches(features: Features, layers: tuple[int, ...]) -> np.ndarray:
     """(N, H, W, D + 2) float32: 3 x 3 means of all layers on the first one's grid, then row and column in [-1, 1]."""
-    height, width = features.maps(layers[0]).shape[1:3]
-    parts = []
-    for level in layers:
-        maps = features.maps(level)
-        count, high, wide, channels = maps.shape
-        # Averaging and enlarging are linear: along each side, one small matrix does both.
-        rows, columns = (bilinear(n, side) @ average_pool(n, 3, 1) for n, side in ((high, height), (wide, width)))
-        tall = rows @ maps.reshape(count, high, wide * channels)
-        parts.append(columns @ tall.reshape(count, height, wide, channels))
-    coordinates = np.stack(
-        np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in (height, width)), indexing="ij"), -1
-    )
-    parts.append(np.broadcast_to(coordinates, (len(features), *coordinates.shape)))
-    return np.concatenate(parts, axis=-1)
+    maps = locally_aware(features, layers, pool=3, stride=1)
+    sides = (np.linspace(-1, 1, side, dtype=np.float32) for side in maps.shape[1:3])
+    coordinates = np.stack(np.meshgrid(*sides, indexing="ij"), -1)
+    return np.concatenate([maps, np.broadcast_to(coordinates, (len(features), *coordinates.shape))], axis=-1)
 
 
 def soft_boundary(squares: Any, settings: Fit) -> Any:
@@ -101,6 +91,8 @@ class Cfa(Detector):
     """
 
     name = "cfa"
+    label = "CFA"
+    artifact = "CFA: features pulled towards a memory bank"
     settings: Fit
 
     def fit(self, features: Features, generator: np.random.Generator) -> None:

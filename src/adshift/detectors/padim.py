@@ -1,7 +1,7 @@
 """PaDiM (Defard et al., 2021), its modelling by anomalib's PadimModel, fed from cached feature maps.
 
 anomalib fits the Gaussians; scoring evaluates the same formulas in NumPy, so that it starts without torch.
-tests/test_padim.py holds both against anomalib's own forward pass.
+tests/unit/detectors/test_padim.py holds both against anomalib's own forward pass.
 """
 
 import warnings
@@ -33,6 +33,8 @@ class Padim(FullGaussians):
     """A Gaussian a position over randomly chosen channels; the score is the Mahalanobis distance."""
 
     name = "padim"
+    label = "PaDiM"
+    artifact = "PaDiM: a Gaussian a position"
 
     @torch_threads(1)  # sums in another order would change the model's bytes
     def fit(self, features: Features, generator: np.random.Generator) -> None:

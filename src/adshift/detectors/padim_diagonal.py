@@ -68,6 +68,8 @@ class PadimDiagonal(Gaussians):
     """
 
     name = "padim_diagonal"
+    label = "PaDiM, diagonal"
+    artifact = "PaDiM with a diagonal covariance"
 
     def fit(self, features: Features, generator: np.random.Generator) -> None:
         """Draw the channels as PaDiM does and take in the images in one pass.

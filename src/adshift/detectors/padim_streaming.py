@@ -90,6 +90,8 @@ class PadimStreaming(FullGaussians):
     """A Gaussian a position over randomly chosen channels; the score is the Mahalanobis distance."""
 
     name = "padim_streaming"
+    label = "PaDiM, streaming"
+    artifact = "PaDiM in one pass"
 
     def fit(self, features: Features, generator: np.random.Generator) -> None:
         """Draw the channels as PaDiM does and take in the images batch by batch (PaDiM, section III-B).

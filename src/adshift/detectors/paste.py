@@ -73,6 +73,8 @@ class PaSTe(students.Student):
     """A student of the backbone's later stages."""
 
     name = "paste"
+    label = "PaSTe"
+    artifact = "PaSTe: student and teacher that share their first layers"
 
     def _untrained(self) -> Any:
         names = [layer["name"] for layer in self.spec["layers"]]

@@ -49,6 +49,8 @@ class PatchCore(MemoryBank):
     """The bank as it is."""
 
     name = "patchcore"
+    label = "PatchCore"
+    artifact = "PatchCore: distance to a memory bank of normal patches"
     settings: Fit
 
     def _link(self) -> None:
@@ -63,7 +65,7 @@ class PatchCore(MemoryBank):
 
     @property
     def _exactly(self) -> Callable[..., tuple[np.ndarray, np.ndarray]] | None:
-        return self.neighbors.settle if self.settings.index == "hnsw" else None
+        return self.neighbors.search_exactly if self.settings.index == "hnsw" else None
 
     def _rows(self, indices: np.ndarray) -> np.ndarray:
         return self.bank[indices]

@@ -64,6 +64,8 @@ class PatchCorePQ(MemoryBank):
     """The bank as codes. Of the selection only they are kept: picks and radii alone would take as much room."""
 
     name = "patchcore_pq"
+    label = "PatchCore, quantized"
+    artifact = "PatchCore over a bank of a few bytes a row"
     settings: Fit
     codes: Codes
 

@@ -8,6 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
+from adshift.project.paths import settings_path
+from adshift.runtime.checksums import REMEDY
+
 SHARED = ("__init__", "base", "records", "registry", "resample", "storage")
 
 # {method: its module}, in alphabetical order.
@@ -59,23 +62,10 @@ def halves(method: str, section: Mapping[str, Any]) -> dict[Part, dict[str, Any]
     return {part: {name: section[name] for name in half.model_fields} for part, half in schemas(method).items()}
 
 
-def settings_path(method: str, part: Part) -> Path:
-    """Where half of a method's settings lies."""
-    return Path("data/settings") / method / f"{part}.json"
-
-
-def settings(method: str, part: Part, path: Path | None = None, remedy: str | None = None) -> Any:
+def settings(method: str, part: Part, path: Path | None = None, remedy: str = REMEDY) -> Any:
     """Half of a method's settings, as the pipeline stored it, or from another file.
 
     Raises:
         AdshiftError: the file is missing or damaged, or a value is of another type or out of range.
     """
-    from adshift.errors import AdshiftError, in_line
-    from adshift.runtime.checksums import REMEDY
-    from adshift.runtime.files import read_json
-
-    path = path or settings_path(method, part)
-    try:
-        return schemas(method)[part].of(read_json(path, remedy or REMEDY))
-    except (OverflowError, RecursionError, ValueError) as error:
-        raise AdshiftError(f"{path}: not its settings ({in_line(error)})", remedy or REMEDY) from None
+    return schemas(method)[part].read(path or settings_path(method, part), remedy)

@@ -2,7 +2,7 @@
 
 Each of them is linear and separable, so on an H x W map it is `A @ map @ B.T`, and a chain of them is one product of
 matrices. It agrees with torch's interpolate(bilinear, align_corners=False), avg_pool2d and anomalib's GaussianBlur2d to
-float32 rounding (tests/test_resample.py).
+float32 rounding (tests/unit/detectors/test_resample.py).
 """
 
 from functools import cache

@@ -18,6 +18,8 @@ class Stfpm(students.Student):
     """A student of the backbone's architecture, cut at the layers that it is to match."""
 
     name = "stfpm"
+    label = "STFPM"
+    artifact = "STFPM: student and teacher"
 
     def _untrained(self) -> Any:
         import timm

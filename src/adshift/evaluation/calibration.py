@@ -2,8 +2,6 @@
 
 NumPy only.
 
-An image is predicted anomalous if and only if its score >= the threshold: `decide`, the one place that says so.
-
 Notation: N validation images, P of them anomalous; T thresholds tried.
 """
 
@@ -15,19 +13,12 @@ import numpy as np
 
 from adshift.errors import AdshiftError
 from adshift.evaluation.conformal import CONFORMAL, Rate, attainable
+from adshift.evaluation.metrics.counts import F1, PRECISION, RECALL, SPECIFICITY, Counts
 from adshift.evaluation.settings import Calibrate
 
 AUTO = "auto"
 F1_RULES = ("f1_grid", "f1_exact")
 OPTIONAL = {"reason", "expected_fpr"}  # keys of a record
-
-
-def decide(scores: np.ndarray, threshold: float) -> np.ndarray:
-    """Whether each image is predicted anomalous: bool, the shape of `scores`.
-
-    Compared in float64: NumPy would round the threshold to the scores' float32.
-    """
-    return np.asarray(scores, np.float64) >= threshold
 
 
 @dataclass(frozen=True)
@@ -64,7 +55,9 @@ class Threshold:
             raise ValueError(f"threshold {self.threshold} is not finite")
         if min(self.tp, self.fp, self.tn, self.fn) < 0 or not self.tn + self.fp:
             raise ValueError("counts are negative, or no image is normal")
-        if (self.f1, self.precision, self.recall, self.specificity) != _rates(self.tp, self.fp, self.tn, self.fn):
+        if (self.f1, self.precision, self.recall, self.specificity) != _rates(
+            Counts(self.tn, self.fp, self.fn, self.tp)
+        ):
             raise ValueError("rates and counts disagree")
         if self.on not in ("val", "test"):
             raise ValueError(f"set on {self.on!r}: expected val or test")
@@ -74,10 +67,8 @@ class Threshold:
         cls, threshold: float, on: Literal["val", "test"], rule: str, scores: np.ndarray, anomalous: np.ndarray
     ) -> "Threshold":
         """What `threshold` does on these images."""
-        predicted = decide(scores, threshold)
-        tp, fp = int((predicted & anomalous).sum()), int((predicted & ~anomalous).sum())
-        fn, tn = int(anomalous.sum()) - tp, int((~anomalous).sum()) - fp
-        return cls(float(threshold), on, rule, *_rates(tp, fp, tn, fn), tp, fp, tn, fn)
+        counts = Counts.of(scores, anomalous, threshold)
+        return cls(float(threshold), on, rule, *_rates(counts), **counts._asdict())
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON, which keeps every bit of a float; without a reason that was not needed."""
@@ -100,11 +91,11 @@ class Threshold:
             raise AdshiftError(f"a calibrated threshold is damaged: {error}", "run `dvc repro calibrate`") from None
 
 
-def _rates(tp: int, fp: int, tn: int, fn: int) -> tuple[float | None, float | None, float | None, float]:
+def _rates(counts: Counts) -> tuple[float | None, float | None, float | None, float]:
     """F1, precision, recall, specificity."""
-    if not tp + fn:
-        return None, None, None, tn / (tn + fp)
-    return 2 * tp / (2 * tp + fp + fn), tp / (tp + fp) if tp + fp else 0.0, tp / (tp + fn), tn / (tn + fp)
+    if not counts.tp + counts.fn:
+        return None, None, None, SPECIFICITY(counts)
+    return F1(counts), PRECISION(counts), RECALL(counts), SPECIFICITY(counts)
 
 
 def calibrate(
@@ -191,8 +182,7 @@ def _best_f1(thresholds: np.ndarray, scores: np.ndarray, anomalous: np.ndarray) 
     negatives = np.sort(scores[~anomalous])
     tp = len(positives) - np.searchsorted(positives, thresholds)
     fp = len(negatives) - np.searchsorted(negatives, thresholds)
-    # 2 TP / (2 TP + FP + FN) with TP + FN = P. A quotient of integers is rounded correctly, so equal F1 are equal bits.
-    f1 = 2 * tp / (tp + fp + len(positives))
+    f1 = F1(Counts(fp=fp, fn=len(positives) - tp, tp=tp))
     best = np.flatnonzero(f1 == f1.max())
     best = best[fp[best] == fp[best].min()]
     return float(thresholds[best[len(best) // 2]])

@@ -1,7 +1,6 @@
 """From scores and thresholds to image metrics, scenario by scenario; the same of the coreset ablation."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -9,19 +8,20 @@ import numpy as np
 from adshift.data.manifest import anomalous, labelled
 from adshift.detectors.records import Predictions
 from adshift.evaluation import intervals
-from adshift.evaluation.calibration import Threshold, calibrate, decide
+from adshift.evaluation.calibration import Threshold, calibrate
+from adshift.evaluation.metrics.counts import decide
 from adshift.evaluation.metrics.image import false_positive_rate, image_metrics
 from adshift.evaluation.normals import normals
-from adshift.evaluation.scenarios import SCENARIOS, Scenario
+from adshift.evaluation.scenarios import POOLED, SCENARIOS, Scenario
 from adshift.evaluation.settings import Calibrate
 from adshift.evaluation.stored_predictions import predictions
+from adshift.project.paths import ablation_scores_path
 
 COLUMNS = {
     "roc": ["class", "scenario", "fpr", "tpr"],
     "pr": ["class", "scenario", "recall", "precision"],
     "scores": ["class", "scenario", "name", "defect", "anomalous", "score", "threshold", "predicted"],
 }  # of the curve tables
-UNIFIED_SCENARIO = next(scenario for scenario in SCENARIOS if scenario.unified and not scenario.absolute)
 
 
 def image_level(
@@ -60,12 +60,12 @@ def image_level(
             report["unlabelled"][name][scenario.name] = unlabelled(found, threshold)
             drawn = intervals.Resamples.draw(int((~labels).sum()), int(labels.sum()), resamples, seed, name)
             replicates[name, scenario.name] = intervals.replicates(scores, labels, threshold, drawn)
-            if scenario is UNIFIED_SCENARIO:
+            if scenario is POOLED:
                 normal[name] = scores[~labels]
             for table, rows in curves(found, threshold).items():
                 tables[table] += [{"class": name, "scenario": scenario.name, **row} for row in rows]
     for owner in normal:
-        limit = records[owner][UNIFIED_SCENARIO.name].threshold
+        limit = records[owner][POOLED.name].threshold
         report["cross_class"][owner] = {other: false_positive_rate(normal[other], limit) for other in normal}
     return {"report": report, "tables": tables, "replicates": replicates}
 
@@ -110,7 +110,7 @@ def ablation(
 
     result: dict[str, Any] = {}
     for name in classes:
-        folder = Path("data/scores/ablation") / dataset / name
+        folder = ablation_scores_path(dataset, name)
         rows = read_json(folder / "rows.json")
         result[name] = {}
         for ratio in ratios:

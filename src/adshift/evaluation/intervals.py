@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from adshift.errors import AdshiftError
-from adshift.evaluation.calibration import decide
-from adshift.evaluation.metrics.image import RATES
+from adshift.evaluation.metrics.counts import Counts, decide
+from adshift.evaluation.metrics.image import BOOTSTRAPPED
+from adshift.evaluation.metrics.metric import lacking_of
+from adshift.evaluation.metrics.resampled import ResampledRanks
 from adshift.runtime import seeding
 from adshift.runtime.checksums import REMEDY
 
-METRICS = ("auroc", "auprc", *RATES)
+METRICS = tuple(metric.key for metric in BOOTSTRAPPED)  # rows of replicates
 LEVEL = 0.95  # how often an interval is to cover the value on the images' population
 BLOCK = 1 << 21  # counts looked at together: bounds memory
 
@@ -78,43 +80,17 @@ def replicates(scores: np.ndarray, anomalous: np.ndarray, threshold: float, resa
 def _metrics(
     normal: np.ndarray, defective: np.ndarray, threshold: float, drawn_normal: np.ndarray, drawn_defective: np.ndarray
 ) -> np.ndarray:
-    """(metrics, b) of b resamples: `metrics.ranking` with every image counted as often as it was drawn."""
-    down_normal, down = np.argsort(-normal, kind="stable"), np.argsort(-defective, kind="stable")
-    fp_upto, tp_upto = _cumulated(drawn_normal[:, down_normal]), _cumulated(drawn_defective[:, down])
-    ordered, ordered_normal = -defective[down], -normal[down_normal]
-    fp = fp_upto[:, np.searchsorted(ordered_normal, ordered, side="right")]  # normal images >= each defective score
-    fp_above = fp_upto[:, np.searchsorted(ordered_normal, ordered, side="left")]
-    tp = tp_upto[:, np.searchsorted(ordered, ordered, side="right")]
-    weights = drawn_defective[:, down].astype(np.int64)
-    pairs = 2 * len(normal) * len(defective)
-    auroc = 1 - (weights * (fp + fp_above)).sum(1) / max(pairs, 1)
-    auprc = (weights * (tp / np.maximum(tp + fp, 1))).sum(1) / max(len(defective), 1)
-
+    """(metrics, b) of b resamples."""
+    ranks = ResampledRanks.of(normal, defective, drawn_normal, drawn_defective)
     tp = drawn_defective[:, decide(defective, threshold)].sum(1, dtype=np.int64)
     fp = drawn_normal[:, decide(normal, threshold)].sum(1, dtype=np.int64)
-    fn, tn = len(defective) - tp, len(normal) - fp
-    rates = {
-        "f1": _quotient(2 * tp, 2 * tp + fp + fn),
-        "accuracy": _quotient(tp + tn, tp + tn + fp + fn),
-        "precision": _quotient(tp, tp + fp),
-        "recall": _quotient(tp, tp + fn),
-        "specificity": _quotient(tn, tn + fp),
-    }
-    found = np.stack([auroc, np.minimum(auprc, 1.0), *(rates[name] for name in RATES)])
-    # As `image_metrics` has it: recall needs defective images, specificity normal ones, all else both.
-    found[[name not in ("recall", "specificity") for name in METRICS]] += 0.0 if pairs else np.nan
-    found[METRICS.index("recall")] += 0.0 if len(defective) else np.nan
-    found[METRICS.index("specificity")] += 0.0 if len(normal) else np.nan
-    return found
-
-
-def _cumulated(drawn: np.ndarray) -> np.ndarray:
-    """(b, n + 1) int64: how many were drawn among the first 0, 1, ... n images."""
-    return np.pad(np.cumsum(drawn, axis=1, dtype=np.int64), ((0, 0), (1, 0)))
-
-
-def _quotient(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.where(whole > 0, part / np.maximum(whole, 1), 0.0)
+    counts = Counts(tn=len(normal) - fp, fp=fp, fn=len(defective) - tp, tp=tp)
+    found = [metric.resampled(ranks) if metric.resampled else metric.measure(counts) for metric in BOOTSTRAPPED]
+    lacking = lacking_of(len(normal), len(defective))
+    return np.stack([
+        np.full(len(row), np.nan) if metric.undefined(lacking) else row
+        for metric, row in zip(BOOTSTRAPPED, found, strict=True)
+    ])  # fmt: skip
 
 
 def interval(values: np.ndarray) -> np.ndarray:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from adshift.evaluation.calibration import Threshold, decide
+from adshift.evaluation.calibration import Threshold
 from adshift.evaluation.conformal import chosen_rate, clopper_pearson
+from adshift.evaluation.metrics.counts import decide
 
 SHOWN = 10  # most anomalous good images
 

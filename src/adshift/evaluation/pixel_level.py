@@ -1,14 +1,15 @@
 """From anomaly maps to pixel metrics. They need no threshold."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from adshift.data.images import fit, load_mask
-from adshift.data.manifest import anomalous, path_of, read
+from adshift.data.images import fit, load_mask, unfit
+from adshift.data.manifest import Item, anomalous, path_of, read
+from adshift.data.masks import areas
 from adshift.detectors.records import Predictions
+from adshift.errors import warn
 from adshift.evaluation.metrics.pixel import PixelMetrics, pixel_metrics
 from adshift.evaluation.scenarios import SCENARIOS, Scenario
 from adshift.evaluation.stored_predictions import predictions
@@ -22,12 +23,19 @@ def pixel_level(
     resize: int,
     crop: int | None,
     limit: float,
+    masks: Literal["input", "image"] = "input",
     scenarios: Sequence[Scenario] = SCENARIOS,
 ) -> dict[str, Any]:
     """{class: {pair: pixel metrics}}, one entry for each set of anomaly maps that some scenario looks at.
 
     Over the images whose masks are known, `images` of them. Left out are those without a label, and defective ones
-    whose masks are unknown, `unknown_masks` of them.
+    whose masks are unknown, `unknown_masks` of them. Beside the metrics stand `regions`, how many connected defects the
+    masks mark, and `small_regions`, how many of them are smaller than a pixel of the network's input.
+
+    Args:
+        masks: `input` brings masks to the size of the network's input, where no region vanishes; `image` brings maps
+            to the size of each image.
+        scenarios: those that are run.
     """
 
     def measure(work: tuple[str, Scenario]) -> dict[str, Any]:
@@ -35,16 +43,35 @@ def pixel_level(
         found = predictions("test", dataset, method, scenario, name)
         items = {item.name: item for item in read(path_of(dataset, name, scenario.test))}
         rows = [row for row, image in enumerate(found.names) if items[image].mask_known]
-        names = [found.names[row] for row in rows]
+        chosen = [items[found.names[row]] for row in rows]
+        truth: Any = [load_mask(item) for item in chosen]
         unknown = sum(items[image].anomalous and not items[image].mask_known for image in found.names)
-        counts = {"images": len(rows), "unknown_masks": unknown}
-        masks = [fit(load_mask(items[image]), resize, crop) for image in names]
-        if not any(mask.any() for mask in masks):  # no ranking without both kinds of pixels: spare the enlarging
-            return {**asdict(PixelMetrics(None, None, None, None, limit, None)), **counts}
-        known = Predictions(tuple(names), found.scores[rows], found.maps[rows], found.size, found.smoothing)
-        return {**pixel_metrics(known.full_maps(), np.stack(masks), limit, anomalous(names)).to_dict(), **counts}
+        counts = {"images": len(rows), "unknown_masks": unknown, **_regions(chosen, truth, resize)}
+        if masks == "input":
+            truth = [fit(mask, resize, crop) for mask in truth]
+        if not any(mask.any() for mask in truth):  # no ranking without both kinds of pixels: spare the enlarging
+            return PixelMetrics.undefined(limit).to_dict() | counts
+        names = tuple(item.name for item in chosen)
+        known = Predictions(names, found.scores[rows], found.maps[rows], found.size, found.smoothing)
+        maps: Any = known.full_maps()
+        if masks == "image":
+            maps = [unfit(one, resize, item.height, item.width) for one, item in zip(maps, chosen, strict=True)]
+        else:
+            truth = np.stack(truth)
+        return pixel_metrics(maps, truth, limit, anomalous(names)).to_dict() | counts
 
     needed = {scenario.pixels: scenario for scenario in scenarios}
     work = [(name, scenario) for name in classes for scenario in needed.values()]
     results = iter(map_ordered(measure, work, what=f"pixel metrics of {method}", unit="set"))
-    return {name: {key: next(results) for key in needed} for name in classes}
+    levels = {name: {key: next(results) for key in needed} for name in classes}
+    for name, by_pair in levels.items():
+        if (worst := max(by_pair.values(), key=lambda one: one["small_regions"]))["small_regions"]:
+            regions = f"{worst['small_regions']} of {worst['regions']} defective regions"
+            warn(f"class {name}: {regions} are smaller than a pixel of the network's input ({resize} x {resize})")
+    return levels
+
+
+def _regions(items: Sequence[Item], truth: Sequence[np.ndarray], resize: int) -> dict[str, int]:
+    """How many regions the masks have, and how many of them a pixel of the resized image would cover."""
+    sizes = [areas(mask) * resize**2 / (item.height * item.width) for item, mask in zip(items, truth, strict=True)]
+    return {"regions": sum(map(len, sizes)), "small_regions": sum(int((size < 1).sum()) for size in sizes)}

@@ -18,6 +18,7 @@ class Calibrate(Section):
 class Evaluate(Section):
     pro_limit: Fraction
     bootstrap: Annotated[int, Field(ge=100, le=100_000)]
+    masks: Literal["input", "image"]
 
 
 class Ablation(Section):

@@ -58,6 +58,7 @@ def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str) -> 
     record = {
         **backbone.record,
         "preprocessing": preprocessing,
+        "bits": items[0].bits if items else 16,
         "size": size,
         "dtype": settings.dtype,
         "layers": layers,

@@ -173,6 +173,8 @@ def check_spec(spec: Mapping[str, Any]) -> None:
         raise ValueError(f"size {size!r}: expected 1 to {LARGEST} pixels")
     if not re.fullmatch(r"[\w.-]*", backbone):  # timm would look for some names in a hub, and run what it finds there
         raise ValueError(f"backbone {backbone!a}: expected letters, digits and _ . -")
+    if type(spec.get("bits", 16)) is not int or not 8 <= spec.get("bits", 16) <= 16:
+        raise ValueError(f"bits {spec['bits']!r}: expected 8 to 16")
     if not isinstance(layers, list) or not 1 <= len(layers) <= MOST_LAYERS:
         raise ValueError(f"layers: expected a list of 1 to {MOST_LAYERS}")
     for layer in layers:

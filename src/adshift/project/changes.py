@@ -4,15 +4,16 @@ from pathlib import Path
 
 from adshift.errors import AdshiftError
 from adshift.project import params
+from adshift.project.paths import SOURCES
 
-CODE = ("src/", "stages/", "data/sources")  # a change of code is no change of parameters or data
+CODE = ("src/", "stages/", str(SOURCES))  # a change of code is no change of parameters or data
 
 
 def changed_since(stage: str) -> list[str]:
-    """Parameters and data that are no longer those which a stage's outputs came from, in the words of DVC's records.
+    """Parameters and data that changed after a stage's outputs were made, as DVC names them.
 
-    All stages before it are looked at: a run that was interrupted may have renewed some of them. Files that are not
-    here, as in a clone without `dvc pull`, and changes of code do not count.
+    All stages before it are examined, since an interrupted run may have renewed some of them. Missing files, as in a
+    clone without `dvc pull`, and changes of code do not count.
 
     Raises:
         AdshiftError: this is no DVC project, params.yaml or a dvc.lock cannot be read, or another DVC is at work.
@@ -24,7 +25,7 @@ def changed_since(stage: str) -> list[str]:
     params.load_all()  # DVC names no key
     try:
         with Repo() as repo:
-            found = repo.status(targets=[stage], with_deps=True)
+            status = repo.status(targets=[stage], with_deps=True)
     except NotDvcRepoError:
         raise AdshiftError(f"{Path.cwd()}: no DVC project", "go to the folder of params.yaml") from None
     except LockError:
@@ -32,14 +33,14 @@ def changed_since(stage: str) -> list[str]:
     except DvcException as error:
         raise AdshiftError(f"DVC cannot tell: {error}", "`dvc status` says more; `adshift repair`") from None
     keys, paths, commands = set[str](), set[str](), set[str]()
-    for name, entries in found.items():
+    for name, entries in status.items():
         for entry in entries:
             if isinstance(entry, str):  # "changed command": it holds the seed and the data set's name
                 commands.add(f"{entry.removeprefix('changed ')} of {name}")
                 continue
-            for path, how in (pair for group in entry.values() for pair in group.items()):
-                if isinstance(how, dict):
-                    keys |= set(how)
-                elif how in ("modified", "new") and not path.startswith(CODE):  # not: deleted, not in cache
+            for path, change in (pair for group in entry.values() for pair in group.items()):
+                if isinstance(change, dict):
+                    keys |= set(change)
+                elif change in ("modified", "new") and not path.startswith(CODE):  # not: deleted, not in cache
                     paths.add(path)
     return [*sorted(keys), *sorted(paths), *sorted(commands)]

@@ -1,38 +1,38 @@
 """What can be known to be wrong before any work starts."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from typing import Any
 
-from adshift.data import datasets, split_file, splits
+from adshift.data import split_file, splits
 from adshift.data.images import sha256
+from adshift.detectors import registry
 from adshift.errors import AdshiftError
 from adshift.features.backbones import PACKAGED, STRIDES_4_8_16, Backbone, families, find_weights, layers
+from adshift.features.backbones.channels import CHANNELS
 from adshift.features.settings import Features
 from adshift.project import graph, params
-from adshift.project.paths import NETWORK
+from adshift.project.data_check import Checked, look
+from adshift.project.own_images import check_root
+from adshift.project.paths import NETWORK, SOURCES
 from adshift.runtime.files import read_json
-from adshift.runtime.versions import SOURCES
 
 
-def check() -> Any:
+def check() -> Checked:
     """Check params.yaml whole, the data set's layout, and that the weights are at hand.
 
     Returns:
-        every parameter, as `params.load_all` has them.
+        every parameter, what the data set holds, and warnings.
 
     Raises:
         AdshiftError: naming what is wrong and the remedy.
     """
     settings = params.load_all()
     _check_graph()
-    normal = datasets.check(settings.dataset.name, settings.dataset.root, settings.classes)
-    if settings.shift.kind == "recorded":
-        normal = datasets.domains(
-            settings.dataset.name, settings.dataset.root, settings.classes, settings.shift.recorded
-        )
+    check_root(settings.dataset.root)
+    checked = look(settings)
     kept = len(layers(settings.features))
     for method in dict.fromkeys([*settings.methods, "patchcore"]):  # the ablation is PatchCore's, whatever the methods
         asked = max(getattr(settings, method).layers)
@@ -49,10 +49,11 @@ def check() -> Any:
             "params.yaml: calibrate.rule: target_fpr looks at validation images, split.protocol: official has none",
             "f1_exact or f1_grid give the upper bound that the protocol is about; or set split.protocol: study",
         )
-    _check_coreset(settings, normal)
+    _check_counts(settings, checked.normal)
+    _check_coreset(settings, checked.normal)
     find_weights(settings.features)
     check_weights(settings.features)
-    return settings
+    return checked
 
 
 def network_record(settings: Features) -> dict[str, Any]:
@@ -110,6 +111,30 @@ def _check_graph() -> None:
                 f"params.yaml: graph.{key} is {values['graph'][key]}, but the other keys make it {wanted}",
                 f"`adshift check` writes it, and so does `adshift repro`; with -S add -S 'graph.{key}={wanted}'",
             )
+
+
+def _check_counts(settings: Any, normal: Mapping[str, Mapping[str, int]]) -> None:
+    """Refuse a method that would get fewer training images than it needs, or fewer channels than it is to draw."""
+    for method in settings.methods:
+        least = registry.detector_class(method).least_images
+        for name, counts in normal.items():
+            if 0 < (images := splits.training_count(settings.split, counts)) < least:
+                raise AdshiftError(
+                    f"class {name}: {images} training image{'s' * (images > 1)}, but {method} needs {least}",
+                    "add normal images, or raise split.train_fraction or split.max_train",
+                )
+        own, features = getattr(settings, method), settings.features
+        channels = None if features.layers else CHANNELS.get(features.backbone)
+        if channels and hasattr(own, "n_features") and own.n_features > (there := _channels(channels, own.layers)):
+            raise AdshiftError(
+                f"params.yaml: {method}.n_features: {own.n_features}, but {method}.layers of {features.backbone} have "
+                f"{there} channels",
+                f"at most {there}",
+            )
+
+
+def _channels(channels: tuple[int, ...], levels: Sequence[int]) -> int:
+    return sum(channels[level - 1] for level in levels)
 
 
 def _check_coreset(settings: Any, normal: Mapping[str, Mapping[str, int]]) -> None:

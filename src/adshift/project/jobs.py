@@ -1,28 +1,41 @@
-"""Independent stages side by side. `dvc repro` runs one stage at a time, and most of a stage's time is its imports.
+"""`adshift repro`: independent stages side by side, one line a stage.
 
-Each worker takes a share of the stages whose inputs are ready and gives it to a `dvc repro --single-item` of its own,
-which skips what is fresh. DVC's locks keep each dvc.lock whole. A plain `dvc repro` at the end has the last word.
+`dvc repro` runs one stage at a time, and most of a stage's time is its imports. Here each worker takes a share of the
+stages whose inputs are ready and gives it to a `dvc repro --single-item` of its own, which skips what is fresh. DVC's
+locks keep each dvc.lock whole. A plain `dvc repro` at the end decides whether everything is up to date.
 """
 
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from adshift.errors import AdshiftError
 from adshift.project import params, presets, repair
+from adshift.project.board import Board, addresses
 from adshift.runtime import versions
 
+HINT = "to keep this state: git add -A && git commit; to share the outputs: dvc push"
 
-def repro(jobs: int) -> int:
-    """Bring the pipeline up to date with up to `jobs` stages at once; returns the exit code of DVC.
+
+def repro(jobs: int, names: Sequence[str] = ()) -> int:
+    """Bring the pipeline up to date with up to `jobs` stages at once.
+
+    Args:
+        jobs: stages at once, at least 1.
+        names: stages to make after what they depend on: `fit@padim-nut-clean`, or `fit` for its items; empty for all.
+
+    Returns:
+        DVC's exit code.
 
     Raises:
-        AdshiftError: `jobs` is not positive, or params.yaml is not as it should be.
+        AdshiftError: `jobs` is not positive, params.yaml is not as it should be, or a stage is unknown.
     """
     if jobs < 1:
         raise AdshiftError(f"--jobs {jobs}", "at least 1")
+    params.check_folder()
     for line in repair.locks():
         print(line, file=sys.stderr)
     for line in presets.derive():
@@ -32,18 +45,37 @@ def repro(jobs: int) -> int:
         from adshift.project.checks import check_weights
 
         check_weights(settings.features)
-    if lines := versions.changes():
-        print(*lines, sep="\n", file=sys.stderr)
-        command = ["dvc", "repro", "--force", "--single-item", "sources"]  # DVC does not see what is installed
-        if code := subprocess.run(command, check=False).returncode:
-            return code
-    stale = jobs > 1 and subprocess.run(["dvc", "status", "--quiet"], check=False).returncode != 0
-    failed = _side_by_side(jobs) if stale else 0
-    return failed or subprocess.run(["dvc", "repro"], check=False).returncode
-
-
-def _side_by_side(jobs: int) -> int:
+    params.check_git()
     waiting = _inputs()
+    targets = addresses(names, list(waiting))
+    if targets:
+        waiting = _needed(waiting, targets)
+    with Board(len(waiting)) as board:
+        if lines := versions.changes():
+            print(*lines, sep="\n", file=sys.stderr)
+            # DVC does not see what is installed.
+            if code := board.dvc("repro", "--force", "--single-item", "sources"):
+                return code
+        stale = jobs > 1 and subprocess.run(["dvc", "status", "--quiet", *targets], check=False).returncode != 0
+        code = (_side_by_side(jobs, waiting, board) if stale else 0) or board.dvc("repro", *targets)
+    if code == 0 and board.ran:
+        print(HINT)
+    return code
+
+
+def _needed(inputs: dict[str, set[str]], targets: Sequence[str]) -> dict[str, set[str]]:
+    """Of all stages the targets and what they depend on, directly or not."""
+    needed: set[str] = set()
+    more = list(targets)
+    while more:
+        if (name := more.pop()) not in needed:
+            needed.add(name)
+            more += inputs[name]
+    return {name: others for name, others in inputs.items() if name in needed}
+
+
+def _side_by_side(jobs: int, waiting: dict[str, set[str]], board: Board) -> int:
+    waiting = dict(waiting)
     done: set[str] = set()
     failures: list[int] = []
     changed = threading.Condition()
@@ -56,7 +88,7 @@ def _side_by_side(jobs: int) -> int:
         while waiting and not failures:
             ready = [name for name, inputs in waiting.items() if inputs <= done]
             if ready:
-                # A stride, not a run: neighbours are alike, so that every share has its part of the slow method.
+                # A stride, not a run: neighbors are alike, so that every share has its part of the slow method.
                 share = ready[::jobs]
                 for name in share:
                     del waiting[name]
@@ -72,8 +104,7 @@ def _side_by_side(jobs: int) -> int:
                 return
             code = 1
             try:
-                command = ["dvc", "--wait-for-lock", "repro", "--single-item", *share]
-                code = subprocess.run(command, env=environment, check=False).returncode
+                code = board.dvc("--wait-for-lock", "repro", "--single-item", *share, environment=environment)
             finally:
                 with changed:
                     done.update(share)
@@ -96,5 +127,5 @@ def _inputs() -> dict[str, set[str]]:
         index = Repo().index
         graph = index.graph
     except DvcException as error:
-        raise AdshiftError(f"dvc.yaml: {error}", "mend it, or params.yaml, which it is filled from") from None
+        raise AdshiftError(f"dvc.yaml: {error}", "correct it, or params.yaml, whose values it uses") from None
     return {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in index.stages}

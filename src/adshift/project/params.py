@@ -16,19 +16,20 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
-from adshift.data.settings import Dataset, Shift, Shifting, Split
+from adshift.data.settings import Dataset, Shift, Split
 from adshift.detectors import registry
 from adshift.errors import AdshiftError
 from adshift.evaluation.settings import Ablation, Calibrate, Evaluate
 from adshift.features.settings import Features
 from adshift.project.graph import Graph
-from adshift.runtime.files import read_json, write_json
-from adshift.runtime.settings import Count, Number, Section, Several
+from adshift.report.settings import Report
+from adshift.runtime.files import write_json
+from adshift.runtime.settings import Several
 
 FILE = Path("params.yaml")
-SETTINGS = Path("data/settings")  # where the stage `check` writes sections that are dependencies as files
-STORED = ("features", "shift")
-STORED_AS = {"shift": Shifting}  # where a file holds more than the section
+STORED = ("features", "shift")  # sections that the stage `check` writes as files
+PROJECT = ("params.yaml", "dvc.yaml")  # what makes a folder a project
+CONFIGS = (".dvc/config", ".dvc/config.local")
 
 # No study comes near these limits. They keep a file that means harm from taking the memory or the stack.
 MOST_BYTES = 1_000_000
@@ -52,14 +53,6 @@ def _name(value: str) -> str:
 Name = Annotated[str, AfterValidator(_name)]
 
 
-class Report(Section):
-    rows: Annotated[Count, Field(le=100)]
-    pictures: Annotated[Count, Field(le=100_000)]
-    required: Annotated[Number, Field(gt=0, lt=1)]
-    colours: Literal["cubehelix", "jet"]
-    scale: Literal["class", "image"]
-
-
 SECTIONS: dict[str, Any] = {
     "seed": Annotated[int, Field(ge=0, lt=2**32)],
     "dataset": Dataset,
@@ -81,12 +74,42 @@ def _schema(section: str) -> Any:
     return registry.schema(section) if section in registry.REGISTRY else SECTIONS[section]
 
 
+def check_folder() -> None:
+    """Refuse to work where there is no project.
+
+    Raises:
+        AdshiftError: saying where to run instead.
+    """
+    if not FILE.exists():
+        above = next((one for one in Path.cwd().parents if all((one / name).is_file() for name in PROJECT)), None)
+        remedy = f"run it in {above}" if above else "run it in the folder of a project, which holds params.yaml"
+        raise AdshiftError(f"{Path.cwd()}: no {FILE} here", remedy)
+
+
+def check_git() -> None:
+    """Refuse to call DVC where it finds no git repository.
+
+    Raises:
+        AdshiftError: saying how to make one.
+    """
+    check_folder()
+    configs = [path.read_text(encoding="utf-8") for path in map(Path, CONFIGS) if path.is_file()]
+    if any((one / ".git").exists() for one in (Path.cwd(), *Path.cwd().parents)) or "no_scm" in "".join(configs):
+        return
+    raise AdshiftError(
+        f"{Path.cwd()}: no git repository, and DVC keeps its records in one",
+        "clone the project with git; or here: git init, git add -A, git commit -m start",
+    )
+
+
 def read(path: Path = FILE) -> dict[str, Any]:
     """params.yaml as plain values, read as YAML 1.2 like DVC does.
 
     Raises:
         AdshiftError: it is missing, no YAML, no mapping, or holds what is no plain value of a sensible size.
     """
+    if path == FILE:
+        check_folder()
     try:
         values = YAML(typ="safe", pure=True).load(_text(path))
     except Exception as error:  # ruamel.yaml trips in many ways over what its grammar lets pass, such as the month 13
@@ -202,16 +225,6 @@ def stored_values(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[s
     size = list(resize) if isinstance(resize, list | tuple) else [resize, resize]
     shrunk = size if sections["shift"]["resolution"] == "input" else None
     return {"features": dict(sections["features"]), "shift": {**sections["shift"], "input": shrunk}}
-
-
-def stored(section: str) -> Any:
-    """A section of `STORED`, as the stage `check` wrote it.
-
-    Raises:
-        AdshiftError: it is missing or damaged.
-    """
-    path = SETTINGS / f"{section}.json"
-    return _validate(section, read_json(path), path, STORED_AS.get(section))
 
 
 def load_all(path: Path = FILE) -> Any:

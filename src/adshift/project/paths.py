@@ -5,6 +5,15 @@ from pathlib import Path
 DOMAINS = ("clean", "shift")  # folders of images and of what is made from them
 
 NETWORK = Path("data/checked_network.json")  # what the stage check_network saw, on which embed depends
+SETTINGS = Path("data/settings")  # sections of params.yaml that are dependencies as files, written by the stage check
+SOURCES = Path("data/sources")  # which code and packages each stage runs, written by the stage sources
+SUMMARY = Path("metrics/summary.json")
+RESULTS = Path("metrics/tables/results.csv")
+
+
+def settings_path(section: str, part: str = "") -> Path:
+    """Where a section of params.yaml lies, or a half (fit, score) of a method's."""
+    return SETTINGS / section / f"{part}.json" if part else SETTINGS / f"{section}.json"
 
 
 def scores_path(part: str, dataset: str, method: str, model: str, domains: str, name: str) -> Path:
@@ -25,6 +34,31 @@ def ablation_path(dataset: str, name: str) -> Path:
 def features_path(dataset: str, name: str, domain: str) -> Path:
     """Where the feature maps of a class lie."""
     return Path("data/features") / domain / dataset / name
+
+
+def ablation_scores_path(dataset: str, name: str) -> Path:
+    """Where the scores of the coreset ablation's detectors lie."""
+    return Path("data/scores/ablation") / dataset / name
+
+
+def thresholds_path(dataset: str, method: str) -> Path:
+    """Where the thresholds of a method lie."""
+    return Path("data/thresholds") / dataset / f"{method}.json"
+
+
+def models_path(dataset: str, method: str) -> Path:
+    """Where the model directories of a method lie: CLASS/DOMAIN within it."""
+    return Path("models") / dataset / method
+
+
+def evaluation_path(dataset: str) -> Path:
+    """Where the evaluations of a data set lie."""
+    return Path("data/evaluation") / dataset
+
+
+def timings_path(dataset: str, stage: str, item: str) -> Path:
+    """Where it says how long an item of a stage took."""
+    return Path("timings") / dataset / stage / f"{item}.json"
 
 
 def split_path(dataset: str, name: str) -> Path:

@@ -1,6 +1,6 @@
 """Presets: what params.yaml says for a data set or a study."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +8,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from adshift.data import datasets
+from adshift.data.class_names import same
 from adshift.errors import AdshiftError
-from adshift.project import graph
-from adshift.project.params import FILE, load_all, read
+from adshift.project import graph, own_images
+from adshift.project.data_check import look
+from adshift.project.own_images import Folders
+from adshift.project.params import FILE, check_folder, load_all, read
 
 SAMPLE_ROOT = "src/adshift/data/datasets/sample.py"
 
@@ -18,13 +21,21 @@ SAMPLE_ROOT = "src/adshift/data/datasets/sample.py"
 # that work without defects, and shifts at the network's resolution, which `STUDY` takes back.
 COMMON: dict[str, Any] = {
     "seed": 42,
+    "dataset.bits": "auto",
+    "dataset.folder.class_name": None,
+    "dataset.folder.normal": ["."],
+    "dataset.folder.defective": [],
+    "dataset.folder.masks": None,
     "methods": ["patchcore", "padim"],
     "split.protocol": "study",
     "split.train_fraction": 0.8,
     "split.val_defect_fraction": 0.3,
+    "split.group": None,
+    "split.order": "random",
     "split.max_train": None,
     "shift.kind": "synthetic",
     "shift.resolution": "input",
+    "shift.recorded.column": None,
     "shift.recorded.pattern": r"exp(\d)",
     "shift.recorded.shifted": ["4", "5", "6"],
     "split.contamination": 0.0,
@@ -44,6 +55,7 @@ COMMON: dict[str, Any] = {
     "calibrate.min_defective": 5,
     "calibrate.steps": 1000,
     "evaluate.pro_limit": 0.3,
+    "evaluate.masks": "input",
     "unified": True,
     "ablation.ratios": [0.01, 0.05, 0.1],
     "report.colours": "cubehelix",
@@ -79,6 +91,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "features.backbone": "resnet50",
     },
     "mvtec": {"dataset.name": "mvtec", "classes": None},
+    "folder": {"dataset.name": "folder", "classes": None},
+    "list": {"dataset.name": "list", "classes": None},
     "mvtec_ad_2": {"dataset.name": "mvtec_ad_2", "classes": None},
     "visa": {"dataset.name": "visa", "classes": None},
     "btad": {"dataset.name": "btad", "classes": None},
@@ -107,8 +121,16 @@ def values_of(name: str) -> dict[str, Any]:
     return {**COMMON, **PRESETS[name]}
 
 
-def resolved(name: str, data_root: str | None) -> dict[str, Any]:
+def resolved(
+    name: str, data_root: str | None, classes: Sequence[str] = (), folders: Folders | None = None
+) -> dict[str, Any]:
     """What a preset sets for the data under a root, dotted, its classes found there.
+
+    Args:
+        name: of the preset.
+        data_root: folder of the raw data, or the CSV of a list; not for the sample, which is made, nor for `folder`.
+        classes: those wanted, as in paths or by their folders' names; the preset's if there are none.
+        folders: what lies where, for `folder`.
 
     Raises:
         AdshiftError: the root is missing or does not hold what the preset needs.
@@ -118,33 +140,43 @@ def resolved(name: str, data_root: str | None) -> dict[str, Any]:
         if data_root is not None:
             raise AdshiftError(f"--data-root {data_root}: the sample's images are made here", "leave --data-root out")
         values["dataset.root"] = SAMPLE_ROOT
+    elif name == "folder":
+        values |= (folders or Folders(under=data_root)).values()
     elif data_root is None:
-        raise AdshiftError(f"preset {name}: which images?", f"adshift preset {name} --data-root DIR")
+        what = "FILE.csv" if name == "list" else "DIR"
+        raise AdshiftError(f"preset {name}: which images?", f"adshift preset {name} --data-root {what}")
     else:
-        values["dataset.root"] = data_root
-    if values["classes"] is None:
-        values["classes"] = datasets.classes_under(values["dataset.name"], values["dataset.root"])
-    datasets.check(values["dataset.name"], values["dataset.root"], tuple(values["classes"]))
-    return values
+        values["dataset.root"] = own_images.absolute(data_root)
+    own_images.check_root(values["dataset.root"])
+    name, root, folder = own_images.source(values)
+    known = datasets.class_names(name, root, folder)
+    if classes:
+        slugs = {same(real): slug for slug, real in known.items()}
+        values["classes"] = [slugs.get(same(one), one) for one in classes]
+    elif values["classes"] is None:
+        values["classes"] = list(known)
+    own_images.check_each(name, root, values["classes"], folder)
+    return values | own_images.columns(values)
 
 
-def apply(name: str, data_root: str | None, path: Path = FILE) -> dict[str, Any]:
+def apply(
+    name: str, data_root: str | None, path: Path = FILE, classes: Sequence[str] = (), folders: Folders | None = None
+) -> list[str]:
     """Rewrite params.yaml for a preset, its comments and all other values kept.
 
     Args:
-        name: of the preset.
-        data_root: folder of the raw data; not for the sample, which is made.
+        name, data_root, classes, folders: as `resolved` takes them.
         path: of params.yaml.
 
     Returns:
-        The keys set, dotted, and their values.
+        What was found, in lines for people.
 
     Raises:
         AdshiftError: the root is missing or does not hold what the preset needs; params.yaml is then unchanged.
     """
-    values = resolved(name, data_root)
-    _rewrite(path, values)
-    return values
+    if path == FILE:
+        check_folder()
+    return look(_rewrite(path, resolved(name, data_root, classes, folders))).lines()
 
 
 def derive(path: Path = FILE) -> list[str]:
@@ -161,8 +193,11 @@ def derive(path: Path = FILE) -> list[str]:
     return [f"{path}: graph.{key} is now {wanted}" for key, wanted in changed.items()]
 
 
-def _rewrite(path: Path, values: Mapping[str, Any]) -> None:
-    """Set dotted keys, and `graph` as it follows from all of them; comments stay, and the file is replaced whole."""
+def _rewrite(path: Path, values: Mapping[str, Any]) -> Any:
+    """Set dotted keys, and `graph` as it follows from all of them: every parameter, as `load_all` has them.
+
+    Comments stay, and the file is replaced whole.
+    """
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 4096
     yaml.representer.add_representer(
@@ -179,10 +214,11 @@ def _rewrite(path: Path, values: Mapping[str, Any]) -> None:
     with temporary.open("w", encoding="utf-8") as file:
         yaml.dump(document, file)
     try:
-        load_all(temporary)
+        settings = load_all(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    return settings
 
 
 def _set(document: CommentedMap, key: list[str], value: Any) -> None:
@@ -193,4 +229,7 @@ def _set(document: CommentedMap, key: list[str], value: Any) -> None:
         value.fa.set_flow_style()
         if isinstance(old, CommentedSeq):
             value.ca.comment = old.ca.comment  # the comment behind a list belongs to the list
+        # A list that stood on lines of its own brings an empty list of comments, with which no line end is written.
+        for comments in filter(None, (value.ca.comment, document.ca.items.get(key[-1]))):
+            comments[-1] = comments[-1] or None
     document[key[-1]] = value

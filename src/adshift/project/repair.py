@@ -1,9 +1,9 @@
-"""What is damaged among the pipeline's outputs and in DVC's cache, found by content and removed.
+"""Find damaged outputs of the pipeline and damaged objects of DVC's cache by their content, and remove them.
 
-DVC looks at a file's content once; later it trusts the file's time and size, and a write-protected cache object for
-good. So a byte that flipped on the disk stays unseen, and `dvc checkout` may bring it back. Everything that the two
-files dvc.lock name is read here and compared with the hashes there. What is not as it was is removed, the object in the
-cache too where it is damaged, so that `dvc repro` restores the one from the other, or makes both again.
+DVC reads a file's content once. Later it trusts the file's time and size, and a write-protected cache object for good.
+So a byte that flipped on the disk goes unnoticed, and `dvc checkout` may restore it. Here every file that the two
+dvc.lock name is read and compared with its hash. A damaged file is removed, and so is a damaged object of the cache.
+`dvc repro` then restores the one from the other, or makes both again.
 """
 
 import hashlib
@@ -20,10 +20,10 @@ CACHE = "files/md5"
 
 
 def locks() -> list[str]:
-    """Set aside what a killed DVC left half-written and cannot read any more; says what.
+    """Rename lock files that a killed DVC left half-written and cannot read; returns a line for each.
 
-    Without a dvc.lock the next `dvc repro` takes up what its run cache knows, which is most. DVC writes under its own
-    lock, which is taken here, so that a file that is being written at the moment is not mistaken.
+    Without a dvc.lock the next `dvc repro` restores most outputs from its run cache. DVC's own lock is taken first, so
+    that no file is examined while DVC writes it.
 
     Raises:
         AdshiftError: another DVC is at work.
@@ -41,7 +41,7 @@ def locks() -> list[str]:
 
 @contextmanager
 def _nobody_else() -> Iterator[None]:
-    """While no other DVC reads or writes its files, which it does not while a stage runs."""
+    """Hold DVC's lock, which DVC itself releases while a stage runs."""
     from dvc.lock import LockError
     from dvc.repo import Repo
 
@@ -53,9 +53,9 @@ def _nobody_else() -> Iterator[None]:
 
 
 def repair() -> list[str]:
-    """Remove damaged outputs and cache objects; says which, in the order of `LOCKS`.
+    """Remove damaged outputs and cache objects; returns a line for each, in the order of `LOCKS`.
 
-    An output that changed since its dvc.lock was written counts as damaged too, so not while a run is going on.
+    An output that changed after its dvc.lock was written counts as damaged too: do not run it beside a pipeline run.
 
     Raises:
         AdshiftError: this is no DVC project, or another DVC is at work.

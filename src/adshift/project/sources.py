@@ -38,11 +38,11 @@ PLUMBING = {
         "__init__", "errors", "runtime/checksums", "runtime/files", "runtime/parallel", "runtime/settings",
         "runtime/signals", "runtime/versions", "data/registry", "data/settings", "features/settings",
         "features/backbones/families", "detectors/registry", "evaluation/settings",
-        "project/params", "project/paths", "project/stage",
+        "project/params", "project/paths", "project/stage", "report/settings",
         # Packages whose own file says nothing but what they are for.
         "runtime/__init__", "data/__init__", "data/shift/__init__", "features/__init__",
         "features/backbones/edge/__init__", "search/__init__", "detectors/__init__", "detectors/components/__init__",
-        "evaluation/__init__", "evaluation/metrics/__init__", "deploy/__init__", "project/__init__",
+        "evaluation/__init__", "evaluation/metrics/__init__", "report/__init__", "deploy/__init__", "project/__init__",
     )
 }  # fmt: skip
 
@@ -58,22 +58,30 @@ def roots() -> dict[str, Path]:
     return scripts | named
 
 
-def closure(root: Path) -> set[Path]:
+def closure(root: Path, direct: dict[Path, set[Path]] | None = None) -> set[Path]:
     """`root` and every file of this package that it imports, directly or not, anywhere in its text; data beside them.
 
-    What is imported by a name that only a run knows is not seen; tests/test_sources.py allows it to the registries.
+    Imports by a name that is known at run time alone are not seen; a test allows them to the registries only.
+
+    Args:
+        root: a Python file, relative to the project.
+        direct: {module: what it imports itself, and data beside it} as far as known; completed here. The closures of
+            one tree may share it.
 
     Raises:
         AdshiftError: a file is no Python, or imports relatively to what is no package.
     """
-    found: set[Path] = set()
+    direct = {} if direct is None else direct
+    reached: set[Path] = set()
     waiting = {root}
     while waiting:
         path = waiting.pop()
-        found.add(path)
+        reached.add(path)
         if path.suffix == ".py":
-            waiting |= {*_imports(path), *_data(path)} - found - PLUMBING
-    return found
+            if path not in direct:
+                direct[path] = {*_imports(path), *_data(path)} - PLUMBING
+            waiting |= direct[path] - reached
+    return reached
 
 
 def packages(files: set[Path]) -> set[str]:
@@ -90,7 +98,8 @@ def write(folder: Path) -> None:
 
 def contents() -> dict[str, Any]:
     """{name of the file, without suffix: what it holds}, of every root, and of the versions of all packages in use."""
-    files = {name: closure(root) for name, root in roots().items()}
+    direct: dict[Path, set[Path]] = {}
+    files = {name: closure(root, direct) for name, root in roots().items()}
     used = {name: packages(paths) for name, paths in files.items()}
     recorded, ignored = choose(set().union(*used.values()))
     described = {

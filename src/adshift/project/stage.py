@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from adshift.errors import AdshiftError
+from adshift.errors import AdshiftError, warnings_shown
 from adshift.runtime import signals, versions
 from adshift.runtime.files import abandon, write_json
 
@@ -21,7 +21,7 @@ def run(main: Callable[[], None], *, watched: bool = True) -> None:
         watched: whether it is to end within seconds of a signal, and with the DVC that started it (`guard`). Without,
             SIGTERM and Ctrl-C unwind the stack, however long that takes.
     """
-    with signals.watch(abandon) if watched else signals.unwinding([signal.SIGTERM]):
+    with warnings_shown(), signals.watch(abandon) if watched else signals.unwinding([signal.SIGTERM]):
         try:
             versions.check(f"stages/{Path(sys.argv[0]).stem}")
             main()

@@ -3,7 +3,11 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from adshift.report.tables import Cell, Estimate, Results, Table
+import pandas as pd
+
+from adshift.evaluation.scenarios import BASELINE
+from adshift.report.results import Results
+from adshift.report.table import HIGH, LOW, Table
 
 
 def tables(results: Results) -> list[Table]:
@@ -15,22 +19,21 @@ def tables(results: Results) -> list[Table]:
 
 def false_alarms(results: Results) -> Table:
     """Expected and observed false alarms, and how the scores of good test images spread."""
-    rows: list[tuple[Cell, ...]] = []
+    rows = []
     for method, name, scenario, found in _each(results, results.normal):
         spread = found["scores"] or {}
-        rows.append((
-            method, scenario, name, found["images"], found["alarms"],
-            _estimate(found["expected_fpr"]), _estimate(found["observed_fpr"]),
-            *(spread.get(key) for key in ("median", "spread", "high")),
-            results.values[method, scenario, name]["threshold"],
-        ))  # fmt: skip
-    columns = ("method", "scenario", "class", "good_images", "false_alarms", "expected_rate", "observed_rate",
-               "median_score", "spread", "95th_percentile", "threshold")  # fmt: skip
+        rows.append({
+            "method": method, "scenario": scenario, "class": name,
+            "good_images": found["images"], "false_alarms": found["alarms"],
+            **_estimate("expected_rate", found["expected_fpr"]), **_estimate("observed_rate", found["observed_fpr"]),
+            "median_score": spread.get("median"), "spread": spread.get("spread"),
+            "95th_percentile": spread.get("high"), "threshold": results.value(method, scenario, name, "threshold"),
+        })  # fmt: skip
     note = (
         "False alarms on good test images; no defect is needed. Expected: of good images to come, from the images that "
         "set the threshold. Observed: on the test images. In brackets: 95 % intervals, exact (binomial, beta)."
     )
-    return Table("false_alarms", "False alarms on good images", columns, tuple(rows), note)
+    return Table("false_alarms", "False alarms on good images", pd.DataFrame(rows, dtype=object), note)
 
 
 def good_images(results: Results) -> Table:
@@ -38,12 +41,13 @@ def good_images(results: Results) -> Table:
     rows = [
         (method, name, image, score, _verdict(results, method, scenario, name, score))
         for method, name, scenario, found in _each(results, results.normal)
-        if scenario == "clean"
+        if scenario == BASELINE.name
         for image, score in found["most_anomalous"]
     ]
     note = "Look at them: what stands out among good images is often a defect that nobody marked."
     title = "The most anomalous good images"
-    return Table("good_images", title, ("method", "class", "image", "score", "verdict"), tuple(rows), note)
+    frame = pd.DataFrame(rows, columns=["method", "class", "image", "score", "verdict"], dtype=object)
+    return Table("good_images", title, frame, note)
 
 
 def unlabelled(results: Results) -> Table:
@@ -53,17 +57,20 @@ def unlabelled(results: Results) -> Table:
         for method, name, scenario, found in _each(results, results.unlabelled)
         for image, score in found["scores"]
     ]
-    columns = ("method", "scenario", "class", "image", "score", "verdict")
+    columns = ["method", "scenario", "class", "image", "score", "verdict"]
     note = "They are scored and listed, and counted by no metric."
-    return Table("unlabelled", "Images without a label", columns, tuple(rows), note)
+    return Table("unlabelled", "Images without a label", pd.DataFrame(rows, columns=columns, dtype=object), note)
 
 
-def _estimate(rate: Mapping[str, float] | None) -> Estimate:
-    return Estimate(rate["value"], rate["low"], rate["high"]) if rate else Estimate(None, None, None)
+def _estimate(column: str, rate: Mapping[str, float] | None) -> dict[str, float | None]:
+    """A rate's columns: its value and the ends of its interval."""
+    rate = rate or {}
+    return {column: rate.get("value"), column + LOW: rate.get("low"), column + HIGH: rate.get("high")}
 
 
 def _verdict(results: Results, method: str, scenario: str, name: str, score: float) -> str:
-    return "alarm" if score >= results.values[method, scenario, name]["threshold"] else "passes"
+    limit = results.value(method, scenario, name, "threshold")
+    return "alarm" if limit is not None and score >= limit else "passes"
 
 
 def _each(results: Results, kept: Mapping[str, Any]) -> Iterable[tuple[str, str, str, dict[str, Any]]]:

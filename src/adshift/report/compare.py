@@ -6,12 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adshift.errors import AdshiftError
-from adshift.report import MACRO, ON_TEST, label, plots
-from adshift.report.tables import Cell, Estimate, Table, read_csv, with_means
+import pandas as pd
 
-METRICS = ("image_auroc", "image_f1", "pixel_auroc", "pixel_best_f1_upper_bound", "pro", "aupimo")
-PLACES = ("results.csv", "metrics/tables/results.csv")  # in a folder of results, or in a project
+from adshift.errors import AdshiftError
+from adshift.evaluation.metrics.registry import shown_in
+from adshift.project.paths import RESULTS
+from adshift.report import plots
+from adshift.report.labels import MACRO, ON_TEST, label
+from adshift.report.published import read_csv, with_means
+from adshift.report.table import HIGH, LOW, Estimate, Table
+
+METRICS = tuple(metric.name for metric in shown_in("runs"))
+PLACES = (Path("results.csv"), RESULTS)  # in a folder of results, or in a project
 PUBLISHED = "published_mvtec_ad.csv"
 CHOSEN_ON_TEST = " (thresholds chosen on test)"
 COLOURS = ("#3b8fd9", "#e8862e", "#12a37f", "#9b6bd3", "#c4487f", "#7a8699")
@@ -40,7 +46,9 @@ def read(folder: Path, scenario: str) -> Run:
     """
     path = next((folder / place for place in PLACES if (folder / place).is_file()), None)
     if path is None:
-        raise AdshiftError(f"{folder}: no {' or '.join(PLACES)}", "name folders that hold results of `dvc repro`")
+        raise AdshiftError(
+            f"{folder}: no {' or '.join(map(str, PLACES))}", "name folders that hold results of `dvc repro`"
+        )
     methods: dict[str, dict[str, Estimate]] = {}
     name = folder.resolve().name
     try:
@@ -65,17 +73,17 @@ def _number(text: str) -> float | None:
 def table(runs: Sequence[Run], reference: Path) -> Table:
     """A row a run and method, then the published ones."""
     missing = Estimate(None, None, None)
-    rows: list[tuple[Cell, ...]] = [
-        (run.name, method, *(found.get(metric, missing) for metric in METRICS))
+    rows = [
+        (run.name, method, *(end for metric in METRICS for end in measured.get(metric, missing)))
         for run in runs
-        for method, found in run.methods.items()
+        for method, measured in run.methods.items()
     ]
     for row in read_csv(reference / PUBLISHED):
-        printed = (Estimate(_number(row.get(metric, "")), None, None) for metric in METRICS)
-        rows.append(("published, MVTec AD", row["method"], *printed))
-    return Table(
-        "comparison", "Runs beside each other, and published figures", ("data", "method", *METRICS), tuple(rows), NOTE
-    )
+        printed = ((_number(row.get(metric, "")), None, None) for metric in METRICS)
+        rows.append(("published, MVTec AD", row["method"], *(end for ends in printed for end in ends)))
+    columns = ["data", "method", *(metric + end for metric in METRICS for end in ("", LOW, HIGH))]
+    frame = pd.DataFrame(rows, columns=columns, dtype=object)
+    return Table("comparison", "Runs beside each other, and published figures", frame, NOTE)
 
 
 def radar(runs: Sequence[Run]) -> dict[str, Any]:

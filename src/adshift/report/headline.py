@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from adshift.report import MACRO
-from adshift.report.tables import Results
-
-DRIFTED = "shift_no_adaptation"
+from adshift.evaluation.scenarios import BASELINE, UNADAPTED
+from adshift.report.labels import MACRO
+from adshift.report.results import Results
 
 
 def headline(dataset: str, results: Results) -> dict[str, Any]:
@@ -14,17 +13,16 @@ def headline(dataset: str, results: Results) -> dict[str, Any]:
     Figures are means over classes, to 4 decimals, None where no class has them: AUROC on clean images, recall and
     false-alarm rate at the calibrated threshold, and the same after drift with nothing adapted, if there is drift.
     """
-    there = {scenario.name for scenario in results.scenarios}
     on = results.named("recall").removeprefix("recall")  # says so where a threshold saw the test images
     found: dict[str, Any] = {"data": dataset}
     for method in results.methods:
         found[method] = {}
-        for scenario, suffix in (("clean", ""), (DRIFTED, "_drift")):
-            if scenario in there:
-                specificity = _shown(results, method, scenario, "specificity")
+        for scenario, suffix in ((BASELINE, ""), (UNADAPTED, "_drift")):
+            if scenario in results.scenarios:
+                specificity = _shown(results, method, scenario.name, "specificity")
                 found[method] |= {
-                    f"auroc{suffix}": _shown(results, method, scenario, "image_auroc"),
-                    f"recall{on}{suffix}": _shown(results, method, scenario, "recall"),
+                    f"auroc{suffix}": _shown(results, method, scenario.name, "image_auroc"),
+                    f"recall{on}{suffix}": _shown(results, method, scenario.name, "recall"),
                     f"fpr{on}{suffix}": None if specificity is None else round(1 - specificity, 4),
                 }
     return found

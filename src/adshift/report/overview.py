@@ -4,10 +4,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adshift.report import MACRO, label
-from adshift.report.tables import Estimate, Results
+from adshift.evaluation.metrics.counts import Counts
+from adshift.evaluation.scenarios import BASELINE
+from adshift.report.labels import MACRO, label
+from adshift.report.results import Results
+from adshift.report.table import Estimate
 
-IN_USE = "clean"  # the scenario of a model with the threshold that comes with it
+IN_USE = BASELINE.name  # the scenario of a model with the threshold that comes with it
 KINDS = 5  # kinds of defects that a sentence names
 
 
@@ -25,10 +28,9 @@ def quality(results: Results, scores: Sequence[Mapping[str, Any]]) -> list[tuple
     ]
 
 
-def _totals(results: Results, method: str) -> Counter[str]:
+def _totals(results: Results, method: str) -> Counts:
     """Counts of test images over all classes."""
-    cells = [results.values[method, IN_USE, name] for name in results.classes]
-    return Counter({key: sum(cell[key] for cell in cells) for key in ("tn", "fp", "fn", "tp")})
+    return Counts(*map(sum, zip(*(results.counts(method, IN_USE, name) for name in results.classes), strict=True)))
 
 
 def _good(results: Results, method: str) -> str:
@@ -47,7 +49,7 @@ def _good(results: Results, method: str) -> str:
 def _missed(results: Results, method: str, scores: Sequence[Mapping[str, Any]]) -> str:
     """Missed defects by kind, the most missed first."""
     counts = _totals(results, method)
-    defective = counts["fn"] + counts["tp"]
+    defective = counts.fn + counts.tp
     if not defective:
         return f"{label(method)}: cannot be told without defective images."
     missed = Counter(
@@ -59,20 +61,20 @@ def _missed(results: Results, method: str, scores: Sequence[Mapping[str, Any]]) 
     kinds = [f"{count} {f'{name}, ' if several else ''}{defect}" for (name, defect), count in missed.most_common(KINDS)]
     more = f" and {len(missed) - KINDS} more kinds" if len(missed) > KINDS else ""
     told = f" ({'; '.join(kinds)}{more})" if kinds else ""
-    return f"{label(method)}: {counts['fn']} of {defective} defective images{told}."
+    return f"{label(method)}: {counts.fn} of {defective} defective images{told}."
 
 
 def _alarms(results: Results, method: str) -> str:
     """False alarms on good test images, and what the validation images made one expect."""
     counts = _totals(results, method)
-    good = counts["tn"] + counts["fp"]
+    good = counts.tn + counts.fp
     if not good:
         return f"{label(method)}: cannot be told without good test images."
     normal = results.normal.get(method, {})
     expected = [rate["value"] for name in results.classes
                 if (rate := normal.get(name, {}).get(IN_USE, {}).get("expected_fpr"))]  # fmt: skip
     told = f"; expected of images to come: {sum(expected) / len(expected):.1%}" if expected else ""
-    return f"{label(method)}: {counts['fp']} of {good} good images ({counts['fp'] / good:.1%}){told}."
+    return f"{label(method)}: {counts.fp} of {good} good images ({counts.fp / good:.1%}){told}."
 
 
 def _number(found: Estimate) -> str:

@@ -65,17 +65,13 @@ function confusion({ scores, defective, labelled }, threshold) {
 
 const quotient = (part, whole) => (whole > 0 ? part / whole : 0);
 
-/** Null is what needs images of a kind that is not there. */
-function rates({ tn, fp, fn, tp }) {
-  const [good, bad] = [tn + fp > 0, fn + tp > 0];
-  return {
-    specificity: good ? quotient(tn, tn + fp) : null,
-    recall: bad ? quotient(tp, tp + fn) : null,
-    image_f1: good && bad ? quotient(2 * tp, 2 * tp + fp + fn) : null,
-    precision: good && bad ? quotient(tp, tp + fp) : null,
-    accuracy: good && bad ? quotient(tp + tn, tp + tn + fp + fn) : null,
-  };
-}
+const weighted = (weights, counts) => Object.entries(weights).reduce((sum, [key, weight]) => sum + weight * counts[key], 0);
+const THERE = { normal: ({ tn, fp }) => tn + fp > 0, defects: ({ fn, tp }) => fn + tp > 0 };
+
+/** {metric: its value}, of those that follow from counts; null is what needs images of a kind that is not there. */
+const rates = (counts) =>
+  Object.fromEntries(run.rates.map(({ key, part, whole, needs }) =>
+    [key, needs.every((kind) => THERE[kind](counts)) ? quotient(weighted(part, counts), weighted(whole, counts)) : null]));
 
 /** Rows of the images on which two thresholds disagree. */
 const flips = ({ scores }, one, other) =>
@@ -328,9 +324,8 @@ function setThreshold(threshold) {
   const counts = confusion(found, threshold);
   for (const key of Object.keys(counts)) $(key).textContent = counts[key];
   const [here, calibrated] = [rates(counts), rates(confusion(found, found.threshold))];
-  const names = { specificity: "specificity", recall: "recall", image_f1: "F1", precision: "precision", accuracy: "accuracy" };
   $("rates").replaceChildren(
-    ...Object.entries(names).map(([key, text]) => {
+    ...run.rates.map(({ key, label: text }) => {
       const [low, high] = found.intervals[key];
       const interval = low === null ? "–" : `${number(low, 2)} to ${number(high, 2)}`;
       const line = make("tr", {}, make("th", { scope: "row" }, text));
@@ -487,11 +482,9 @@ $("gallery-more").addEventListener("click", showMore);
 
 // ---------------------------------------------------------------- examples of each class
 
-const CAPTIONS = { clean: "", shift_no_adaptation: "not adapted", shift_full_adaptation: "refit" };
-
 for (const holder of document.querySelectorAll(".examples")) {
   const { class: name, domain, scenarios } = holder.dataset;
-  const seen = scenarios.split(" ").map((key) => [key, CAPTIONS[key]]);
+  const seen = scenarios.split(" ").map((key) => [key, scenarioOf(key).caption]);
   const images = run.images[name][domain];
   holder.replaceChildren(
     ...images.shown.map((row) =>

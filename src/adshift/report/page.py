@@ -13,26 +13,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from adshift.evaluation.intervals import LEVEL
-from adshift.report import MACRO, absent, label, overview, payload, pictures, plots, tables
+from adshift.evaluation.metrics.registry import BY_NAME, METRICS, shown_in
+from adshift.evaluation.scenarios import BASELINE, DRIFT, UNADAPTED
+from adshift.report import absent, overview, payload, pictures, plots, tables
+from adshift.report.labels import MACRO, label
 from adshift.report.pictures import Album
-from adshift.report.tables import Estimate, Results
+from adshift.report.results import THRESHOLDED, Results
+from adshift.report.table import Estimate
 from adshift.runtime.parallel import map_ordered
 
 TEMPLATE, STYLE, SCRIPT = (Path(__file__).with_name(f"page.{kind}") for kind in ("html", "css", "js"))
 
 CHARTS = ("scenarios", "coreset", "cross_class", "unified_gap")
 DEMANDED = ("image_f1", "specificity")  # what a safe inspection keeps up
-ADAPTATIONS = ("shift_no_adaptation", "shift_threshold_only", "shift_full_adaptation")
-JUDGED = ("clean", *ADAPTATIONS)
-MOMENTS = dict(zip(JUDGED, ("Before drift", "After drift, nothing changed", "After drift, a new threshold",
-                            "After drift, a refit"), strict=True))  # fmt: skip
+ADAPTATIONS = tuple(scenario.name for scenario in DRIFT)
+MOMENTS = {BASELINE.name: "Before drift"} | {
+    scenario.name: f"After drift, {scenario.adaptation or 'nothing changed'}" for scenario in DRIFT
+}
+JUDGED = tuple(MOMENTS)
 STATES = {"safe": "Safe", "unsafe": "Not safe", "unsure": "Cannot tell"}
 ADVICE = {
-    "shift_no_adaptation": "Safe as it is",
-    "shift_threshold_only": "Safe with a new threshold",
-    "shift_full_adaptation": "Safe after a refit",
+    **{one.name: f"Safe with {one.adaptation}" if one.adaptation else "Safe as it is" for one in DRIFT},
     "weak": "Not safe even before drift",
     "lost": "Not safe, whatever is done",
     "unsure": "Cannot tell",
@@ -90,14 +94,14 @@ def judgements(results: Results, required: float) -> dict[str, dict[str, dict[st
 
     def of(method: str, name: str, scenario: str) -> Judgement:
         figures = tuple(results.estimate(method, scenario, name, metric) for metric in DEMANDED)
-        counts = [results.values[method, scenario, one] for one in (results.classes if name == MACRO else (name,))]
-        images = min(sum(one[a] + one[b] for one in counts) for a, b in (("tn", "fp"), ("fn", "tp")))
+        counts = [results.counts(method, scenario, one) for one in (results.classes if name == MACRO else (name,))]
+        images = min(sum(one.tn + one.fp for one in counts), sum(one.fn + one.tp for one in counts))
         return Judgement(judge(figures, images if results.on == "val" else 0, required), figures)
 
     return {
         method: {
             name: {scenario: of(method, name, scenario) for scenario in judged_scenarios(results)}
-            for name in (*results.classes, MACRO)
+            for name in results.names
         }
         for method in results.methods
     }
@@ -109,7 +113,7 @@ def advice(judged: dict[str, Judgement]) -> str:
     for scenario in adaptations:
         if judged[scenario].state == "safe":
             return scenario
-    if judged["clean"].state == "unsafe":
+    if judged[BASELINE.name].state == "unsafe":
         return "weak"
     return "unsure" if any(judged[scenario].state == "unsure" for scenario in adaptations) else "lost"
 
@@ -152,17 +156,18 @@ def costs(results: Results, method: str) -> list[str]:
         return []
     lines = []
     for metric, what in (("specificity", "of the good parts pass"), ("recall", "of the defects are caught")):
-        found = [results.value(method, scenario, MACRO, metric) for scenario in JUDGED]
-        if None not in found:
-            clean, drift, threshold, refit = (f"{value:.0%}" for value in found if value is not None)
-            lines.append(f"{clean} {what} on clean images, {drift} after drift; "
-                         f"{threshold} with a new threshold, {refit} with a refit.")  # fmt: skip
-    auroc = [results.value(method, scenario, MACRO, "image_auroc") for scenario in JUDGED]
-    if None not in auroc:
-        clean, drift, _, refit = (f"{value:.3f}" for value in auroc if value is not None)
-        lines.append(
-            f"Ranking (image AUROC): {clean} clean, {drift} after drift whatever the threshold, {refit} refit."
-        )
+        values = {scenario: results.value(method, scenario, MACRO, metric) for scenario in JUDGED}
+        if None not in values.values():
+            adapted = ", ".join(f"{values[one.name]:.0%} with {one.adaptation}" for one in DRIFT if one.adaptation)
+            lines.append(f"{values[BASELINE.name]:.0%} {what} on clean images, "
+                         f"{values[UNADAPTED.name]:.0%} after drift; {adapted}.")  # fmt: skip
+    by_maps = {scenario.pixels: scenario for scenario in reversed(DRIFT)}  # ranking depends on model and images alone
+    auroc = {scenario: results.value(method, scenario.name, MACRO, "image_auroc")
+             for scenario in (BASELINE, *reversed(by_maps.values()))}  # fmt: skip
+    if None not in auroc.values():
+        others = ", ".join(f"{value:.3f} {one.caption}" for one, value in auroc.items() if one.adaptation)
+        lines.append(f"Ranking (image AUROC): {auroc[BASELINE]:.3f} clean, {auroc[UNADAPTED]:.3f} after drift whatever "
+                     f"the threshold, {others}.")  # fmt: skip
     return lines
 
 
@@ -193,7 +198,6 @@ def build(
         reference: folder of published figures.
         ignored: {package: how its installed version differs from the recorded one}.
     """
-    from jinja2 import Environment
     from markupsafe import Markup
 
     rows = plots.rows(dataset, results)
@@ -203,46 +207,61 @@ def build(
         what="page", unit="part",
     )  # fmt: skip
     judged = judgements(results, required)
+    return _environment(results).from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        dataset=dataset,
+        backbone=backbone,
+        drift=drift,
+        scaled=album.scaled,
+        results=results,
+        scenarios=results.scenarios,
+        pictured={
+            domain: [scenario.name for scenario in pictures.pictured(domain)]
+            for domain in {scenario.test for scenario in results.scenarios}
+        },
+        quality=overview.quality(results, rows["scores"]),
+        rows=results.names if len(results.classes) > 1 else results.classes,
+        gradient=", ".join(f"rgb({red} {green} {blue})" for red, green, blue in pictures.colours(album.palette)[::15]),
+        answers=answers(results, judged),
+        judged=judged,
+        judged_scenarios=judged_scenarios(results),
+        advice={method: {name: advice(found) for name, found in names.items()} for method, names in judged.items()},
+        leaders={name: {scenario: leaders(results, scenario, name) for scenario in judged_scenarios(results)}
+                 for name in results.names},
+        required=required,
+        enough=enough(required),
+        costs={method: costs(results, method) for method in results.methods},
+        printed=[*tables.all_tables(dataset, results, backbone, reference), *absent.tables(results)],
+        upper_bound=results.note(THRESHOLDED),
+        charts={name: Markup(drawn) for name, drawn in charts.items()},
+        run=run,
+        ignored=ignored or {},
+    )  # fmt: skip
+
+
+def _environment(results: Results) -> Any:
+    """What the template may use on any page: filters, the records, words, style and script."""
+    from jinja2 import Environment
+    from markupsafe import Markup
+
     script = SCRIPT.read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False, "separators": (",", ":")}
     environment.filters.update(
         label=lambda key: label(results.named(key)), number=lambda value, digits=3: _number(value, digits)
     )
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        dataset=dataset,
-        backbone=backbone,
-        drift=drift,
-        scaled=album.scaled,
-        results=results,
-        scenarios=[scenario.name for scenario in results.scenarios],
-        quality=overview.quality(results, rows["scores"]),
-        rows=(*results.classes, *([MACRO] if len(results.classes) > 1 else [])),
-        metrics=("image_auroc", "image_auprc", "image_f1", "recall", "specificity", "accuracy", "pixel_auroc",
-                 "pixel_auprc", "pro", "aupimo"),
+    environment.globals.update(
         macro=MACRO,
-        gradient=", ".join(f"rgb({red} {green} {blue})" for red, green, blue in pictures.colours(album.palette)[::15]),
-        answers=answers(results, judged),
-        judged=judged,
-        judged_scenarios=judged_scenarios(results),
-        demanded=DEMANDED,
+        metrics=[metric.name for metric in shown_in("page")],
+        described=[metric for metric in METRICS if metric.description],
+        thresholded=[metric.short_label for metric in METRICS if metric.thresholded],
+        demanded=[BY_NAME[name].short_label for name in DEMANDED],
         states=STATES,
-        advice={method: {name: advice(found) for name, found in names.items()} for method, names in judged.items()},
         advice_texts=ADVICE,
-        leaders={name: {scenario: leaders(results, scenario, name) for scenario in judged_scenarios(results)}
-                 for name in (*results.classes, MACRO)},
-        required=required,
-        enough=enough(required),
-        costs={method: costs(results, method) for method in results.methods},
-        printed=[*tables.all_tables(dataset, results, backbone, reference), *absent.tables(results)],
-        upper_bound=results.note(tables.THRESHOLDED),
-        charts={name: Markup(drawn) for name, drawn in charts.items()},
-        run=run,
-        ignored=ignored or {},
         style=Markup(STYLE.read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    )  # fmt: skip
+    )
+    return environment
 
 
 def _charts(rows: Mapping[str, plots.Rows]) -> dict[str, str]:

@@ -16,14 +16,17 @@ import numpy as np
 from adshift.data.images import load_image, load_mask
 from adshift.data.manifest import GOOD, anomalous, labelled
 from adshift.errors import AdshiftError
-from adshift.evaluation.calibration import decide
+from adshift.evaluation.metrics import registry
+from adshift.evaluation.metrics.counts import Rate, decide
 from adshift.evaluation.scenarios import Scenario
-from adshift.report import label, pictures
+from adshift.report import pictures
+from adshift.report.labels import label
 from adshift.report.pictures import Album, Shown
-from adshift.report.tables import Results
+from adshift.report.results import Results
 
 SIDE = 256  # pixels at most, of a stored picture
-FIGURES = ("image_f1", "specificity", "recall", "precision", "accuracy")  # that follow from a threshold
+# Metrics that the page's script computes at any threshold.
+RATES = {metric.name: metric.measure for metric in registry.METRICS if isinstance(metric.measure, Rate)}
 
 
 def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str, Any]:
@@ -37,6 +40,8 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
 
     Returns:
         methods, classes, scenarios: what there is, as in params.yaml; `test` is the domain of a scenario's images.
+        rates: metrics that follow from counts; `part` and `whole` are the weights of the counts in a `counts.Rate`;
+            without the kinds of images in `needs` (normal, defects) the value is null.
         images: {class: {domain: {names (N), pictured (P rows of names), pictures and masks (P data URIs, "" for no
             mask), shown (rows of names)}}}. A name `part//key` is of an image without a label.
         cells: {method: {scenario: {class: {scores (N), threshold, sigma, scale, intervals, maps}}}}; sigma is the
@@ -66,7 +71,16 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
     return {
         "methods": [{"key": method, "label": label(method)} for method in results.methods],
         "classes": list(results.classes),
-        "scenarios": [{"key": one.name, "label": label(one.name), "test": one.test} for one in results.scenarios],
+        "scenarios": [
+            {"key": one.name, "label": one.label, "test": one.test, "role": one.role, "caption": one.caption}
+            for one in results.scenarios
+        ],
+        "rates": [
+            {"key": name, "label": registry.BY_NAME[name].short_label, "part": rate.part._asdict(),
+             "whole": rate.whole._asdict(),
+             "needs": [kind for kind in registry.BY_NAME[name].needs if kind != "threshold"]}
+            for name, rate in RATES.items()
+        ],
         "images": images,
         "cells": cells,
         "maps": maps,
@@ -74,7 +88,7 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
         "palette": _base64(pictures.colours(album.palette)),
         "blend": {"palette": album.palette, "alpha": pictures.ALPHA, "scaled": album.scaled},
         "outlines": {"truth": pictures.TRUTH, "found": pictures.FOUND},
-    }
+    }  # fmt: skip
 
 
 def maps_key(method: str, scenario: Scenario, name: str) -> str:
@@ -144,8 +158,8 @@ def _cell(results: Results, album: Album, method: str, scenario: Scenario, name:
     found = album.predictions(method, name, scenario, scenario.test)
     scale = album.scale(method, name, scenario)
     threshold = album.thresholds[method, name, scenario.name]
-    counts = results.values[method, scenario.name, name]
-    if int(decide(found.scores[labelled(found.names)], threshold).sum()) != counts["tp"] + counts["fp"]:
+    counts = results.counts(method, scenario.name, name)
+    if int(decide(found.scores[labelled(found.names)], threshold).sum()) != counts.tp + counts.fp:
         what = f"scores of {method} on {name} ({scenario.name}) are others than those that were evaluated"
         raise AdshiftError(what, "run `dvc repro evaluate report`")
     return {
@@ -155,7 +169,7 @@ def _cell(results: Results, album: Album, method: str, scenario: Scenario, name:
         "scale": [scale.low, scale.threshold, scale.high],
         "intervals": {
             metric: [low, high]
-            for metric in FIGURES
+            for metric in RATES
             for _, low, high in [results.estimate(method, scenario.name, name, metric)]
         },
         "maps": maps_key(method, scenario, name),

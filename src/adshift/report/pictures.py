@@ -23,9 +23,8 @@ from adshift.detectors.resample import bilinear, gaussian
 from adshift.evaluation.pairs import pair
 from adshift.evaluation.scenarios import SCENARIOS, Scenario
 from adshift.project.paths import DOMAINS, scores_path, split_path
-from adshift.report import label
+from adshift.report.labels import label
 
-BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 Shown = dict[tuple[str, str], list[str]]  # {(class, domain): names of test images}
 TILE, GAP, MARGIN = 144, 6, 118  # pixels, of the composed pictures
 COMPRESSION = 2  # of PNG: a tenth larger than the usual 6, in a third of the time
@@ -283,11 +282,16 @@ def samples(album: Album, shown: Shown) -> Image.Image:
 
 def columns_of(domain: str, methods: Sequence[str]) -> list[tuple[str, str, Scenario]]:
     """Map columns (label, method, scenario) of the qualitative rows: clean, or under drift before and after a refit."""
-    if domain == "clean":
-        return [(label(method), method, BY_NAME["clean"]) for method in methods]
-    wanted = (BY_NAME["shift_no_adaptation"], BY_NAME["shift_full_adaptation"])
-    names = {"shift_no_adaptation": "not adapted", "shift_full_adaptation": "refit"}
-    return [(f"{label(m)}, {names[scenario.name]}", m, scenario) for m in methods for scenario in wanted]
+    return [
+        (", ".join(filter(None, (label(method), scenario.caption))), method, scenario)
+        for method in methods
+        for scenario in pictured(domain)
+    ]
+
+
+def pictured(domain: str) -> list[Scenario]:
+    """The scenarios whose anomaly maps of this domain stand as examples."""
+    return [scenario for scenario in SCENARIOS if scenario.test == domain and scenario.caption is not None]
 
 
 def qualitative(album: Album, name: str, domain: str, images: Sequence[str], methods: Sequence[str]) -> Image.Image:

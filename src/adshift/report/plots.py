@@ -10,13 +10,23 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from adshift.evaluation.metrics.registry import shown_in
+from adshift.evaluation.scenarios import BASELINE, POOLED
+from adshift.project.paths import evaluation_path
 from adshift.report import vega
-from adshift.report.tables import COUNTS, METRICS, Results, evaluation_path, plain, read_csv
+from adshift.report.published import read_csv
+from adshift.report.results import ABLATED, Results
+from adshift.report.table import plain
+from adshift.report.tables import COMPARED
 
 TEMPLATES = Path(".dvc/plots")
+SHOWN = tuple(metric.name for metric in shown_in("chart"))
 Rows = list[dict[str, Any]]
 
 
@@ -63,26 +73,19 @@ def rows(dataset: str, results: Results) -> dict[str, Rows]:
     """
     curves: dict[str, Rows] = {"roc": [], "pr": [], "scores": []}
     for method in results.methods:
-        place = evaluation_path(dataset) / "curves" / method
+        folder = evaluation_path(dataset) / "curves" / method
         for name in curves:
-            curves[name] += _curve(place / f"{name}.csv", method, results.classes)
-    cross = [
-        {"method": method, "threshold_of": of, "applied_to": to, "fpr": results.cross_class[method][of][to]}
-        for method in results.methods
-        for of in results.classes
-        for to in results.classes
-        if results.cross_class
-    ]
+            curves[name] += _curve(folder / f"{name}.csv", method, results.classes)
     return {
         **curves,
         "scenarios": _scenarios(results),
         "confusion": _confusion(results),
         "coreset": _coreset(results),
-        "cross_class": cross,
+        "cross_class": _records(results.cross_class),
         "unified_gap": [
             row for row in _scenarios(results)
-            if results.cross_class and row["scenario"] in ("clean", "unified")
-            and row["metric"] in map(results.named, ("image_auroc", "image_f1", "specificity"))
+            if not results.cross_class.empty
+            and row["scenario"] in (BASELINE.name, POOLED.name) and row["metric"] in map(results.named, COMPARED)
         ],
     }  # fmt: skip
 
@@ -99,48 +102,36 @@ def _curve(path: Path, method: str, classes: Sequence[str]) -> Rows:
     return result
 
 
+def _records(frame: pd.DataFrame) -> Rows:
+    """Rows of a frame; None for what is undefined."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
 def _scenarios(results: Results) -> Rows:
-    shown = ("image_auroc", "image_f1", "specificity", "recall", "pixel_auroc", "pro")
-    return [
-        {
-            "method": method,
-            "class": name,
-            "scenario": scenario,
-            "metric": results.named(metric),
-            "value": values[metric],
-        }
-        for (method, scenario, name), values in results.values.items()
-        for metric in METRICS
-        if metric in shown
-    ]
+    shown = results.figures[results.figures["metric"].isin(SHOWN)].astype(object)
+    shown["metric"] = shown["metric"].map(results.named)
+    return _records(shown[["method", "class", "scenario", "metric", "value"]])
 
 
 def _confusion(results: Results) -> Rows:
     result: Rows = []
-    for method in results.methods:
-        for name in results.classes:
-            for scenario in results.scenarios:
-                values = results.values[method, scenario.name, name]
-                for count in COUNTS:
-                    actual = "normal" if count in ("tn", "fp") else "defective"
-                    predicted = "normal" if count in ("tn", "fn") else "defective"
-                    total = values["tn"] + values["fp"] if actual == "normal" else values["fn"] + values["tp"]
-                    result.append({
-                        "method": method, "class": name, "scenario": scenario.name, "actual": actual,
-                        "predicted": predicted, "count": values[count],
-                        "share": round(values[count] / total, 4) if total else None,
-                    })  # fmt: skip
+    for method, name, scenario in product(results.methods, results.classes, results.scenarios):
+        counts = results.counts(method, scenario.name, name)
+        of_actual = {"normal": counts.tn + counts.fp, "defective": counts.fn + counts.tp}
+        for key, count in counts._asdict().items():
+            actual = "normal" if key in ("tn", "fp") else "defective"
+            result.append({
+                "method": method, "class": name, "scenario": scenario.name, "actual": actual,
+                "predicted": "normal" if key in ("tn", "fn") else "defective", "count": count,
+                "share": round(count / of_actual[actual], 4) if of_actual[actual] else None,
+            })  # fmt: skip
     return result
 
 
 def _coreset(results: Results) -> Rows:
-    return [
-        {"class": name, "ratio": ratio, "rows": entry["rows"], "metric": results.named(metric), "value": entry[metric]}
-        for name, ratios in results.ablation.items()
-        for ratio, entry in ratios.items()
-        for metric in entry
-        if metric != "rows"
-    ]
+    long = results.ablation.melt(["class", "ratio", "rows"], ABLATED, var_name="metric", ignore_index=False)
+    long["metric"] = long["metric"].map(results.named)
+    return _records(long.sort_index(kind="stable"))
 
 
 def write(folder: Path, tables: Mapping[str, Rows]) -> None:

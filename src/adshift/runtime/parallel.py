@@ -6,6 +6,7 @@ Every item is computed by one thread with single-threaded libraries below it, an
 import ctypes
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from adshift.errors import AdshiftError
 
 THREADED = {"faiss", "numba", "numpy", "scipy", "scipy.linalg", "sklearn", "torch"}  # they bring such libraries
 
+SECONDS_PER_LINE = 30.0  # of `progress` outside of a terminal
 HELPER = "adshift-helper"  # begins the names of the threads that are kept
 
 Item = TypeVar("Item")
@@ -103,9 +105,21 @@ def silent() -> Iterator[None]:
 
 
 def progress(items: Iterable[Item], *, what: str, total: int | None = None, unit: str = "image") -> Iterable[Item]:
-    """`items` behind a progress bar on a terminal; silent elsewhere."""
-    disable = True if _silent.get() else None
-    return tqdm(items, desc=what, total=total, unit=unit, disable=disable, file=sys.stderr, leave=False)
+    """`items` behind a progress bar on a terminal; elsewhere a line every 30 s."""
+    if _silent.get():
+        return items
+    if sys.stderr.isatty():
+        return tqdm(items, desc=what, total=total, unit=unit, file=sys.stderr, leave=False)
+    return _lines(items, what, total, unit)
+
+
+def _lines(items: Iterable[Item], what: str, total: int | None, unit: str) -> Iterator[Item]:
+    last = time.monotonic()
+    for number, item in enumerate(items):
+        if time.monotonic() - last >= SECONDS_PER_LINE:
+            last = time.monotonic()
+            print(f"{what}: {number}{f' of {total}' if total else ''} {unit}s", file=sys.stderr, flush=True)
+        yield item
 
 
 def map_ordered(

@@ -3,9 +3,14 @@
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from adshift.errors import AdshiftError, in_line
+from adshift.runtime.checksums import REMEDY
+from adshift.runtime.files import read_json
 
 
 def _float(value: object) -> object:
@@ -58,6 +63,18 @@ class Section(BaseModel):
         """From values read from JSON, where a tuple is a list."""
         known = {key: value for key, value in values.items() if key not in cls.retired or value != cls.retired[key]}
         return cls.model_validate_json(json.dumps(known))
+
+    @classmethod
+    def read(cls, path: Path, remedy: str = REMEDY) -> Self:
+        """From a file that the pipeline stored, or that lies in a model directory.
+
+        Raises:
+            AdshiftError: it is missing or damaged, or a value is of another type or out of range.
+        """
+        try:
+            return cls.of(read_json(path, remedy))
+        except (OverflowError, RecursionError, ValueError) as error:
+            raise AdshiftError(f"{path}: not its settings ({in_line(error)})", remedy) from None
 
     @classmethod
     def within(cls, values: Mapping[str, Any]) -> Self:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from adshift.errors import AdshiftError
+from adshift.project.paths import SOURCES
 
 # {name in an import statement: name of the package}
 COMPUTING = {
@@ -33,13 +34,12 @@ COMPUTING = {
     "torchvision": "torchvision",
 }
 
-SOURCES = Path("data/sources")  # of the stage `sources`
 RECORDED = SOURCES / "versions.json"  # {package: version} of every root
 IGNORED = SOURCES / "ignored.json"  # {package: "recorded VERSION, installed VERSION"}
 
 
 def installed(package: str) -> str:
-    """Version of an installed package, found without importing it; `none` where it is not installed."""
+    """Version of an installed package, without importing it; `none` where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -47,19 +47,19 @@ def installed(package: str) -> str:
 
 
 def choose(packages: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """What `sources` writes: the versions to record, and how the installed ones differ where this is to be ignored.
+    """What `sources` writes: the versions to record, and the differences to the installed ones that are ignored.
 
     Returns:
         {package: version}, {package: "recorded VERSION, installed VERSION"}.
     """
-    found = {package: installed(package) for package in sorted(packages)}
+    present = {package: installed(package) for package in sorted(packages)}
     kept = _read(RECORDED) if os.environ.get("ADSHIFT_IGNORE_VERSIONS") == "1" else {}
-    recorded = {package: kept.get(package, version) for package, version in found.items()}
+    recorded = {package: kept.get(package, version) for package, version in present.items()}
     return recorded, _differences(recorded)
 
 
 def changes() -> list[str]:
-    """What `sources` would record differently now, one line a package; empty where it has not run yet.
+    """Differences between the recorded and the installed versions, one line a package; none before `sources` has run.
 
     Raises:
         AdshiftError: a file of `sources` is damaged.
@@ -85,17 +85,17 @@ def check(root: str) -> None:
         told = "; ".join(f"{package}: {versions}" for package, versions in different.items())
         raise AdshiftError(
             f"{told}: nothing is computed with other versions than data/sources/{root}.json records",
-            "`adshift repro` takes up the installed ones and runs again what they concern; "
+            "`adshift repro` records the installed ones and re-runs the stages that import them; "
             "`ADSHIFT_IGNORE_VERSIONS=1 adshift repro` keeps the results and notes the difference in the model cards",
         )
 
 
 def _differences(recorded: Mapping[str, str]) -> dict[str, str]:
-    found = {package: installed(package) for package in recorded}
+    present = {package: installed(package) for package in recorded}
     return {
-        package: f"recorded {version}, installed {found[package]}"
+        package: f"recorded {version}, installed {present[package]}"
         for package, version in recorded.items()
-        if version != found[package]
+        if version != present[package]
     }
 
 

@@ -144,7 +144,7 @@ def _rounds(state: "_State", slack: float) -> Iterator[int]:
     done = 1
     with ThreadPoolExecutor(threads) as pool:
         while done <= len(state.picks):
-            list(pool.map(lambda share: _settle(state, slack, share, threads, done), range(threads)))  # noqa: B023
+            list(pool.map(lambda share: _update_top(state, slack, share, threads, done), range(threads)))  # noqa: B023
             last, done = done, _pick(state, done)
             yield from range(last, done)
 
@@ -191,19 +191,19 @@ def _above(key, i, other, j):  # type: ignore[no-untyped-def]
 
 
 @jit()
-def _sink(state, place):  # type: ignore[no-untyped-def]
+def _sink(state, node):  # type: ignore[no-untyped-def]
     """Move a point of the heap down until none of its children is above it."""
     keys, heap = state.keys, state.heap
-    key, point = keys[place], heap[place]
-    while 2 * place + 1 < len(heap):
-        child = 2 * place + 1
+    key, point = keys[node], heap[node]
+    while 2 * node + 1 < len(heap):
+        child = 2 * node + 1
         if child + 1 < len(heap) and _above(keys[child + 1], heap[child + 1], keys[child], heap[child]):
             child += 1
         if not _above(keys[child], heap[child], key, point):
             break
-        keys[place], heap[place] = keys[child], heap[child]
-        place = child
-    keys[place], heap[place] = key, point
+        keys[node], heap[node] = keys[child], heap[child]
+        node = child
+    keys[node], heap[node] = key, point
 
 
 @jit()
@@ -215,42 +215,42 @@ def _begin(state, start):  # type: ignore[no-untyped-def]
     # A projection in float32 errs by less than D * eps * |x|, and |x| <= |x - start| + |start|.
     norm = np.sqrt(state.keys.max()) + np.sqrt(exact(first, np.zeros_like(first)))
     _take(state, start, 0)
-    for place in range(len(state.heap) // 2, -1, -1):
-        _sink(state, place)
+    for node in range(len(state.heap) // 2, -1, -1):
+        _sink(state, node)
     return 4 * EPSILON * len(first) * norm
 
 
 @jit()
-def _take(state, place, done):  # type: ignore[no-untyped-def]
-    """Make the point at a place of the heap pick number `done`."""
-    i = state.heap[place]
+def _take(state, node, done):  # type: ignore[no-untyped-def]
+    """Make the point at a node of the heap the pick with index `done`."""
+    i = state.heap[node]
     state.picks[done] = i
-    state.keys[place], state.seen[i] = TAKEN, len(state.picks)
+    state.keys[node], state.seen[i] = TAKEN, len(state.picks)
     for axis in range(len(state.axes)):
         state.planes[axis, done] = _dot(state.axes[axis], state.points[i])
 
 
 @jit()
-def _settle(state, slack, share, shares, done):  # type: ignore[no-untyped-def]
-    """Bring every `shares`-th key of the heap's top levels, from `share` on, up to date with all picks done."""
+def _update_top(state, slack, share, shares, done):  # type: ignore[no-untyped-def]
+    """Update every `shares`-th key of the heap's top levels, from `share` on, with all picks so far."""
     bounds = np.empty(done, dtype=np.float32)
-    for place in range(share, min(POOL, len(state.heap)), shares):
-        i = state.heap[place]
+    for node in range(share, min(POOL, len(state.heap)), shares):
+        i = state.heap[node]
         if state.seen[i] < done:
-            state.keys[place] = _updated(state, slack, i, state.keys[place], bounds[state.seen[i] :])
+            state.keys[node] = _updated(state, slack, i, state.keys[node], bounds[state.seen[i] :])
             state.seen[i] = done
 
 
 @jit()
 def _updated(state, slack, i, key, bounds):  # type: ignore[no-untyped-def]
-    """The key of point i after it met the picks that it has not seen; `bounds` is scratch, one for each of them."""
+    """The key of point i, updated with the picks that it has not seen; `bounds` is scratch, one value a pick."""
     first, done = state.seen[i], state.seen[i] + len(bounds)
     point, picks = state.points[i], state.picks[first:done]
     bounds[:] = 0
     for axis in range(len(state.axes)):
-        place, others = _dot(state.axes[axis], point), state.planes[axis, first:done]
+        coordinate, others = _dot(state.axes[axis], point), state.planes[axis, first:done]
         for j in range(len(bounds)):
-            step = place - others[j]
+            step = coordinate - others[j]
             bounds[j] += step * step
     near, limit = _limits(key, slack)
     for j in range(len(bounds)):
@@ -264,25 +264,25 @@ def _updated(state, slack, i, key, bounds):  # type: ignore[no-untyped-def]
 
 @jit()
 def _limits(key, slack):  # type: ignore[no-untyped-def]
-    """Largest squared float32 distance, in full and in the plane, of what may lie as near as `key`."""
+    """Largest squared float32 distances, in full and in the plane, of a point that may be nearer than `key`."""
     near = np.sqrt(key) * LOOSE
     return np.float32(near**2), np.float32((near + slack) ** 2)
 
 
 @jit()
 def _pick(state, done):  # type: ignore[no-untyped-def]
-    """Pick from the settled top levels of the heap while nothing below can be farther; picks done then."""
+    """Pick from the updated top levels of the heap while no point below can be farther; returns the number of picks."""
     keys, heap, points = state.keys, state.heap, state.points
     top = min(POOL, len(heap))
-    below = -1  # the farthest of the next level, and so of all below
-    for place in range(top, min(2 * top + 1, len(heap))):
-        if below < 0 or _above(keys[place], heap[place], keys[below], heap[below]):
-            below = place
+    below = -1  # the farthest point of the next level, and so of all levels below
+    for node in range(top, min(2 * top + 1, len(heap))):
+        if below < 0 or _above(keys[node], heap[node], keys[below], heap[below]):
+            below = node
     while True:
         best = 0
-        for place in range(1, top):
-            if _above(keys[place], heap[place], keys[best], heap[best]):
-                best = place
+        for node in range(1, top):
+            if _above(keys[node], heap[node], keys[best], heap[best]):
+                best = node
         if below >= 0 and _above(keys[below], heap[below], keys[best], heap[best]):
             break
         state.radii[done - 1] = max(keys[best], 0.0)
@@ -291,12 +291,12 @@ def _pick(state, done):  # type: ignore[no-untyped-def]
         pick = heap[best]
         _take(state, best, done)
         done += 1
-        for place in range(top):
-            i = heap[place]
+        for node in range(top):
+            i = heap[node]
             if state.seen[i] < done:
-                if rough(points[i], points[pick]) <= _limits(keys[place], 0.0)[0]:
-                    keys[place] = min(keys[place], exact(points[i], points[pick]))
+                if rough(points[i], points[pick]) <= _limits(keys[node], 0.0)[0]:
+                    keys[node] = min(keys[node], exact(points[i], points[pick]))
                 state.seen[i] = done
-    for place in range(top - 1, -1, -1):
-        _sink(state, place)
+    for node in range(top - 1, -1, -1):
+        _sink(state, node)
     return done

@@ -1,35 +1,35 @@
-"""Exact nearest neighbours, faster than comparing with every row of the bank.
+"""Exact nearest neighbors, faster than comparing with every row of the bank.
 
-Notation: B rows of the bank, Q queries, D dimensions, K neighbours, A main axes of the bank.
+Notation: B rows of the bank, Q queries, D dimensions, K neighbors, A main axes of the bank.
 
-With x' = (x along the A axes, length of the rest of x), |q' - x'| <= |q - x| (Cauchy-Schwarz on the
-rests), and A + 1 numbers are quick to compare. Rows whose bound exceeds the K-th distance found so far are ruled out;
-of the few others the distance itself is computed and decides. Queries are neighbours in an image, so each starts from
-the rows that the one before it found.
+Let x' be the A coordinates of x along the axes, and the length of the rest of x. Then |q' - x'| <= |q - x|
+(Cauchy-Schwarz on the rests), and A + 1 numbers are quick to compare. Rows whose bound exceeds the K-th smallest
+distance so far are skipped; for the few others the distance itself is computed. Queries are neighbors in an image, so
+each query starts from the nearest rows of the query before it.
 """
 
 import numpy as np
 
 from adshift.search.kernels import jit, main_axes, rough
 
-AXES = 63  # and the rest's length: the product of 64 columns is quick, and few rows are left
-QUERIES, ROWS = 512, 1536  # compared at once: the bank is read seldom, and what lies between stays cached
-GROUP = 32  # rows that are ruled out by one comparison
+AXES = 63  # with the length of the rest 64 columns, a quick matrix product that leaves few rows
+QUERIES, ROWS = 512, 1536  # compared at once: the bank is read rarely, and the products stay in the cache
+GROUP = 32  # rows that one comparison can skip
 EPSILON = float(np.finfo(np.float32).eps)
 
 
 class Exact:
-    """Search among bounds, as said above."""
+    """The bank with its bounds."""
 
     def __init__(self, bank: np.ndarray) -> None:
         self.bank, self.mean = bank, bank.mean(axis=0)
         self.axes = main_axes(bank, AXES).T
-        # All that float32 can be wrong by, in the coordinates, their product and the distance, is less than this share
-        # of |q|^2 + |x|^2: taken off both, what rules out is sure.
+        # The rounding errors of float32 in coordinates, product and distance are below this share of |q|^2 + |x|^2.
+        # It is subtracted from both, so that no nearer row is ever skipped.
         self._sure = np.float32(1 - 4 * EPSILON * (bank.shape[1] + AXES))
         bounds, self.norms = self.bound(bank)
         short = -len(bank) % GROUP
-        self.norms = np.append(self.norms, np.full(short, np.inf, np.float32))  # rows that are never near
+        self.norms = np.append(self.norms, np.full(short, np.inf, np.float32))  # padding, never near
         self.norms *= self._sure
         self.bounds = -2 * np.ascontiguousarray(np.pad(bounds, ((0, short), (0, 0))).T)  # as |q' - x'|^2 has it
 
@@ -50,9 +50,9 @@ class Exact:
 
         Args:
             queries: (Q, D) float32.
-            squared: to be filled.
-            indices: to be filled; has rows to start from, or -1.
-            rows: those to look at, beside the ones to start from; all if not given. From a multiple of GROUP on.
+            squared: output.
+            indices: output; on input rows to start from, or -1.
+            rows: the slice of the bank to search, beginning at a multiple of GROUP; all if not given.
         """
         if not len(queries):
             return
@@ -60,7 +60,7 @@ class Exact:
         norms *= self._sure
         nearby = np.arange(squared.shape[1])
         begin, end, _ = (rows or slice(None)).indices(len(self.norms))
-        # Made once: fresh memory would cost more than the product.
+        # Allocated once: fresh memory would cost more than the product.
         scratch = np.empty(min(QUERIES, len(queries)) * min(ROWS, end - begin), np.float32)
         for low in range(0, len(queries), QUERIES):
             part = slice(low, low + QUERIES)
@@ -68,13 +68,13 @@ class Exact:
                 some = slice(first, min(first + ROWS, end))
                 shape = len(bounds[part]), len(self.norms[some])
                 dots = np.matmul(bounds[part], self.bounds[:, some], out=scratch[: shape[0] * shape[1]].reshape(shape))
-                _settle(dots, norms[part], self.norms[some], first, first == begin, queries[part], self.bank, nearby,
+                _update(dots, norms[part], self.norms[some], first, first == begin, queries[part], self.bank, nearby,
                         squared[part], indices[part])  # fmt: skip
 
 
 @jit()
 def _near(dots, norms, limit):  # type: ignore[no-untyped-def]
-    """How many rows have |x'|^2 - 2 q'x' of at most `limit`; counted, which is quicker than to find the smallest."""
+    """Number of rows with |x'|^2 - 2 q'x' of at most `limit`. Counting is quicker than finding the smallest."""
     count = np.int32(0)
     for j in range(len(dots)):
         count += np.int32(norms[j] + dots[j] <= limit)
@@ -83,24 +83,24 @@ def _near(dots, norms, limit):  # type: ignore[no-untyped-def]
 
 @jit()
 def insert(values, rows, value, row):  # type: ignore[no-untyped-def]
-    """Put a row in its place by (value, row), unless it is there or belongs behind all; the last one drops out."""
-    place = len(values) - 1
-    if value > values[place] or (value == values[place] and row >= rows[place]):
+    """Insert a row in order of (value, row) unless it is there already or beyond the last; the last row is dropped."""
+    i = len(values) - 1
+    if value > values[i] or (value == values[i] and row >= rows[i]):
         return
     for known in rows:
         if known == row:
             return
-    while place > 0 and (values[place - 1] > value or (values[place - 1] == value and rows[place - 1] > row)):
-        values[place], rows[place] = values[place - 1], rows[place - 1]
-        place -= 1
-    values[place], rows[place] = value, row
+    while i > 0 and (values[i - 1] > value or (values[i - 1] == value and rows[i - 1] > row)):
+        values[i], rows[i] = values[i - 1], rows[i - 1]
+        i -= 1
+    values[i], rows[i] = value, row
 
 
 @jit()
-def _settle(dots, own, norms, first, start, queries, bank, nearby, squared, indices):  # type: ignore[no-untyped-def]
-    """Bring the neighbours of some queries up to date with the bank's rows from `first` on; `dots` are -2 q'x'.
+def _update(dots, own, norms, first, start, queries, bank, nearby, squared, indices):  # type: ignore[no-untyped-def]
+    """Update the neighbors of some queries with the bank's rows from `first` on; `dots` are -2 q'x'.
 
-    `nearby` are rows to start a query from, beside those in `indices`, if this is to `start` with; it leaves with those
+    With `start` each query begins at the rows in `indices` and in `nearby`. On return `nearby` holds the nearest rows
     of the last query.
     """
     k = squared.shape[1]
@@ -128,18 +128,18 @@ def _settle(dots, own, norms, first, start, queries, bank, nearby, squared, indi
 
 @jit()
 def merge(others_squared, others, squared, indices):  # type: ignore[no-untyped-def]
-    """Bring neighbours (Q, K) up to date with those found among other rows."""
+    """Update neighbors (Q, K) with those from a search among other rows."""
     for q in range(len(squared)):
         for i in range(others.shape[1]):
             insert(squared[q], indices[q], others_squared[q, i], others[q, i])
 
 
 @jit()
-def refine(queries, codes, centroids, norms, found, squared, indices):  # type: ignore[no-untyped-def]
-    """Fill `squared` and `indices` with the rows of `found` that lie nearest once they are decompressed.
+def refine(queries, codes, centroids, norms, candidates, squared, indices):  # type: ignore[no-untyped-def]
+    """Fill `squared` and `indices` with the candidates that are nearest once decompressed.
 
-    A distance is the sum over the parts of that to their centroids, so each of those is computed once a query.
-    `centroids` (M, W, 16); of rows of a length x that stands for one, |q - row / x|^2 = (|q - row|^2 - (1 - x)^2) / x.
+    A squared distance is a sum over the parts of the code, so the distance to each centroid is computed once a query.
+    `centroids` (M, W, 16). For rows scaled to a length x of one, |q - row / x|^2 = (|q - row|^2 - (1 - x)^2) / x.
     """
     parts, width, count = centroids.shape
     table = np.empty((parts, count), np.float32)
@@ -152,7 +152,7 @@ def refine(queries, codes, centroids, norms, found, squared, indices):  # type: 
                     step = value - centroids[part, d, c]
                     table[part, c] += step * step
         values, rows = squared[q], indices[q]
-        for i in found[q]:
+        for i in candidates[q]:
             low, high = np.float32(0), np.float32(0)
             for byte in range(codes.shape[1]):
                 low += table[2 * byte, codes[i, byte] & 15]

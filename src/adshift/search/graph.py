@@ -19,9 +19,7 @@ from adshift.search.kernels import jit, rough
 
 
 class Graph:
-    """Search among the coordinates that bound distances, then true distances of what was found.
-
-    There are 64 coordinates, however many dimensions the bank has.
+    """Search by the 64 coordinates that bound distances, then rank the candidates by their true distances.
 
     Args:
         exact: the bank with its bounds.
@@ -34,62 +32,62 @@ class Graph:
         self.entry, self.top = map(int, arrays["entry"])
 
     def search(self, queries: np.ndarray, squared: np.ndarray, indices: np.ndarray, width: int) -> None:
-        """Fill `squared` (Q, K) float32 and `indices` (Q, K) int64; fewer found than K repeat the last one.
+        """Fill `squared` (Q, K) float32 and `indices` (Q, K) int64; of fewer than K candidates the last is repeated.
 
         Args:
-            queries: (Q, D) float32, whose first is the first of a run.
-            squared, indices: to be filled.
-            width: candidates that are kept (efSearch), at least K.
+            queries: (Q, D) float32, from the first query of a block on.
+            squared, indices: outputs.
+            width: candidates kept during the search (efSearch), at least K.
         """
-        found = np.empty((len(queries), max(width, squared.shape[1])), np.int64)
-        bounds = np.empty(found.shape, np.float32)
+        candidates = np.empty((len(queries), max(width, squared.shape[1])), np.int64)
+        bounds = np.empty(candidates.shape, np.float32)
         coordinates, _ = self.exact.bound(queries)
-        _walk(coordinates, self.coordinates, self.links, self.offsets, self.entry, self.top, bounds, found)
-        _rank(queries, self.exact.bank, bounds, found, squared, indices)
+        _walk(coordinates, self.coordinates, self.links, self.offsets, self.entry, self.top, bounds, candidates)
+        _rank(queries, self.exact.bank, bounds, candidates, squared, indices)
 
 
 @jit()
-def _walk(queries, rows, links, offsets, entry, top, bounds, found):  # type: ignore[no-untyped-def]
-    """Fill `found` (Q, width) int64 with rows near each query, nearest first, then -1, and `bounds` with how near.
+def _walk(queries, rows, links, offsets, entry, top, bounds, candidates):  # type: ignore[no-untyped-def]
+    """Fill `candidates` (Q, width) int64 with rows near each query, nearest first, then -1; `bounds`: their distances.
 
-    `queries` (Q, C) and `rows` (B, C) float32; the links of a row from its offset on are those of the lowest layer,
-    then those of each above, -1 behind the last.
+    `queries` (Q, C) and `rows` (B, C) float32. From a row's offset on stand its links of the lowest layer, then those
+    of each layer above, each list padded with -1.
     """
-    width = found.shape[1]
+    width = candidates.shape[1]
     start, open_ = np.empty(width + 1, np.int64), np.empty(width, np.bool_)
     fresh = np.empty(max(2 * HNSW_M, width + 1) + 1, np.int64)
-    seen = np.zeros(len(rows), np.int32)  # by the query of this number, from 1 on
+    seen = np.zeros(len(rows), np.int32)  # number, from 1 on, of the last query that visited a row
     for q in range(len(queries)):
-        values, kept = bounds[q], found[q]
+        values, kept = bounds[q], candidates[q]
         values[:], kept[:], open_[:] = np.inf, -1, False
         start[0] = _descend(queries[q], rows, links, offsets, entry, top)
         if q % QUERIES_PER_BLOCK:
-            start[1:] = found[q - 1]
+            start[1:] = candidates[q - 1]
         else:
             start[1:] = -1
-        place, count = 0, _unseen(start, seen, q + 1, fresh)
+        position, count = 0, _unseen(start, seen, q + 1, fresh)
         while True:
             for row in fresh[:count]:
                 value = rough(queries[q], rows[row])
                 if value < values[-1]:
-                    place = min(place, _keep(values, kept, open_, value, row))
-            while place < width and not open_[place]:
-                place += 1
-            if place == width:
+                    position = min(position, _keep(values, kept, open_, value, row))
+            while position < width and not open_[position]:
+                position += 1
+            if position == width:
                 break
-            open_[place] = False
-            first = offsets[kept[place]]
+            open_[position] = False
+            first = offsets[kept[position]]
             count = _unseen(links[first : first + 2 * HNSW_M], seen, q + 1, fresh)
 
 
 @jit()
 def _unseen(candidates, seen, number, fresh):  # type: ignore[no-untyped-def]
-    """Put those that this query has not seen into `fresh`, and return how many they are."""
+    """Copy the candidates that this query has not visited to `fresh`; returns their number."""
     count = 0
     for row in candidates:
         if row < 0:
             break
-        fresh[count] = row  # it stays if it counts: a branch would be mispredicted every other time
+        fresh[count] = row  # overwritten unless it counts; a branch would be mispredicted half of the time
         count += np.int64(seen[row] != number)
         seen[row] = number
     return count
@@ -97,7 +95,7 @@ def _unseen(candidates, seen, number, fresh):  # type: ignore[no-untyped-def]
 
 @jit()
 def _descend(query, rows, links, offsets, entry, top):  # type: ignore[no-untyped-def]
-    """The nearest row that greedy steps from `entry` lead to, layer by layer; the lowest is left out."""
+    """Greedy descent from `entry` through all layers above the lowest (algorithm 5); returns the nearest row."""
     nearest, least = entry, rough(query, rows[entry])
     for layer in range(top, 0, -1):
         better = True
@@ -114,27 +112,27 @@ def _descend(query, rows, links, offsets, entry, top):  # type: ignore[no-untype
 
 @jit()
 def _keep(values, kept, open_, value, row):  # type: ignore[no-untyped-def]
-    """Put a row in its place by value, still to be followed; the last one drops out."""
-    place = len(values) - 1
-    while place > 0 and values[place - 1] > value:
-        values[place], kept[place], open_[place] = values[place - 1], kept[place - 1], open_[place - 1]
-        place -= 1
-    values[place], kept[place], open_[place] = value, row, True
-    return place
+    """Insert a row in order of distance, its links still to be followed; the last row is dropped. Returns its index."""
+    i = len(values) - 1
+    while i > 0 and values[i - 1] > value:
+        values[i], kept[i], open_[i] = values[i - 1], kept[i - 1], open_[i - 1]
+        i -= 1
+    values[i], kept[i], open_[i] = value, row, True
+    return i
 
 
 @jit()
-def _rank(queries, bank, bounds, found, squared, indices):  # type: ignore[no-untyped-def]
-    """Fill `squared` and `indices` (Q, K) with the nearest of the rows found; of fewer than K, the last is repeated."""
+def _rank(queries, bank, bounds, candidates, squared, indices):  # type: ignore[no-untyped-def]
+    """Fill `squared` and `indices` (Q, K) with the nearest candidates; with fewer than K the last one is repeated."""
     last = squared.shape[1] - 1
     for q in range(len(queries)):
         values, rows = squared[q], indices[q]
         values[:], rows[:] = np.inf, -1
-        for i in range(found.shape[1]):
-            row = found[q, i]
-            if row < 0 or bounds[q, i] > values[last]:  # as are all that follow
+        for i in range(candidates.shape[1]):
+            row = candidates[q, i]
+            if row < 0 or bounds[q, i] > values[last]:  # candidates are in order of their bounds
                 break
             insert(values, rows, rough(queries[q], bank[row]), row)
-        for place in range(1, last + 1):
-            if rows[place] < 0:
-                values[place], rows[place] = values[place - 1], rows[place - 1]
+        for i in range(1, last + 1):
+            if rows[i] < 0:
+                values[i], rows[i] = values[i - 1], rows[i - 1]

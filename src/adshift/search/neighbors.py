@@ -1,6 +1,6 @@
-"""Nearest neighbours in a memory bank: exact, or by an HNSW graph that FAISS builds.
+"""Nearest neighbors in a memory bank: exact, or by an HNSW graph that FAISS builds.
 
-Notation: B rows of the bank, Q queries, D dimensions, K neighbours.
+Notation: B rows of the bank, Q queries, D dimensions, K neighbors.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ class Neighbors:
         self.metric = metric
         # Of unit vectors, 1 - cos is half the squared distance: one index serves both.
         self.bank = prepared(bank, metric)
-        from adshift.search.exact import Exact  # compiled code, which reading params.yaml spares
+        from adshift.search.exact import Exact  # compiled code, not needed to read params.yaml
 
         self.exact, self.graph = Exact(self.bank), None
         if graph:
@@ -43,9 +43,9 @@ class Neighbors:
 
         Args:
             queries: (Q, D) float32.
-            k: neighbours asked for.
-            width: candidates that a search in a graph keeps (efSearch), at least k.
-            threads: share the queries. They change no byte.
+            k: neighbors wanted.
+            width: candidates kept by a search in a graph (efSearch), at least k.
+            threads: the queries are divided among them; their number changes no byte.
 
         Returns:
             distances (Q, K) float32 and indices (Q, K) int64.
@@ -55,17 +55,17 @@ class Neighbors:
             return self._each(self.exact.search, queries, none, threads)
         return self._each(partial(self.graph.search, width=width), queries, none, threads, QUERIES_PER_BLOCK)
 
-    def settle(self, queries: np.ndarray, found: np.ndarray, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """As `search`, and exact whatever the index: `found` (Q, K) are rows near the queries, where it starts.
+    def search_exactly(self, queries: np.ndarray, near: np.ndarray, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """As `search`, and exact whatever the index, starting from rows `near` the queries (Q, K).
 
-        Queries are few here, so threads share the bank, which is read but once.
+        It is meant for few queries: the threads divide the bank, which is read only once.
         """
         from adshift.search.exact import GROUP, merge
 
         queries, parts = prepared(queries, self.metric), []
 
         def work(rows: slice) -> None:
-            squared, indices = np.empty(found.shape, np.float32), found.copy()
+            squared, indices = np.empty(near.shape, np.float32), near.copy()
             self.exact.search(queries, squared, indices, rows)
             parts.append((squared, indices))
 
@@ -79,7 +79,7 @@ class Neighbors:
     def _each(
         self, search: Callable[..., None], queries: np.ndarray, indices: np.ndarray, threads: int, run: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Distances and indices that `search` fills in, a slice of the queries at a time, made of whole runs."""
+        """Distances and indices that `search` fills in, a slice of whole blocks of queries at a time."""
         queries, squared = prepared(queries, self.metric), np.empty(indices.shape, np.float32)
 
         def work(part: slice) -> None:

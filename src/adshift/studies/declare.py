@@ -18,14 +18,18 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from adshift.errors import AdshiftError
+from adshift.evaluation.metrics import registry
+from adshift.evaluation.metrics.counts import Counts
 from adshift.project import graph, params, presets
-from adshift.report import ON_TEST
-from adshift.report.tables import COUNTS, METRICS, THRESHOLDED
+from adshift.report.labels import ON_TEST
 from adshift.runtime.settings import Section
 
 FOLDER = Path("studies")
 CODE = ("dvc.yaml", "pipeline/dvc.yaml", "src/adshift", "stages")  # what an experiment runs
-ALL_METRICS = {*METRICS, *(name + ON_TEST for name in THRESHOLDED), "threshold", *COUNTS}
+ALL_METRICS = {
+    *registry.BY_NAME, *(metric.name + ON_TEST for metric in registry.METRICS if metric.thresholded), "threshold",
+    *Counts._fields,
+}  # fmt: skip
 CONTAMINATION = ("defective_images", "defective_pixels")  # shares of the training set, columns on request
 RESULT = ("method", "scenario", "class")  # columns of what was measured, after those of the settings
 RESERVED = {"experiment", "dataset", *CONTAMINATION, *RESULT, "metric", "value", "published", "difference"}

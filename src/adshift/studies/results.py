@@ -8,19 +8,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from adshift.errors import AdshiftError
-from adshift.project.paths import contamination_path
-from adshift.report import MACRO, label, plots, tables
-from adshift.report.tables import DIFFERENCE, PUBLISHED, SPREAD, Cell
+from adshift.project import paths
+from adshift.report import plots
+from adshift.report.labels import MACRO, label
+from adshift.report.published import read_csv, with_means
+from adshift.report.table import DIFFERENCE, PUBLISHED, SPREAD, Table, plain
 from adshift.runtime import checksums, provenance
 from adshift.runtime.files import output
 from adshift.studies.declare import CONTAMINATION, FOLDER, RESULT, Experiment, Label, Plot, Published, Study
 
 RESULTS = FOLDER / "results"
 TEMPLATES = FOLDER / "templates"
-LONG_TABLE = "metrics/tables/results.csv"
 
 Rows = list[dict[str, Any]]
+Cell = str | int | float | None
 
 
 def collect(study: Study, experiments: Sequence[Experiment], finished: Mapping[str, str]) -> Rows:
@@ -55,13 +59,13 @@ def tidy(
         published: rows of the published table.
     """
     rows = []
-    for line in tables.with_means(measured):
+    for line in with_means(measured):
         row: dict[str, Any] = {"experiment": experiment.name, **experiment.columns}
         row |= {column: line[column] for column in RESULT}
         if study.contamination:
             classes = [contamination[line["class"]]] if line["class"] != MACRO else list(contamination.values())
             for column, key in zip(CONTAMINATION, ("share", "pixels"), strict=True):
-                row[column] = tables.mean(one[key] for one in classes)
+                row[column] = sum(one[key] for one in classes) / len(classes)
         row |= {"metric": line["metric"], "value": float(line["value"]) if line["value"] else None}
         theirs = look_up(study.published, published, row)
         row["published"] = theirs
@@ -123,8 +127,8 @@ def markdown(study: Study, rows: Rows, note: str) -> str:
         columns += [metric + PUBLISHED, metric + DIFFERENCE] if beside[metric] else []
     common = [f"{label(column)} {_text(column, *values[column])}" for column in ids if column not in keys]
     notes = [study.note.strip(), f"Throughout: {'; '.join(common)}." if common else "", note]
-    text = tables.Table("study", study.title, tuple(columns), tuple(body), "\n\n".join(filter(None, notes)))
-    return text.markdown()
+    frame = pd.DataFrame(body, columns=columns, dtype=object)
+    return Table("study", study.title, frame, "\n\n".join(filter(None, notes))).markdown()
 
 
 def _named(value: Cell) -> Cell:
@@ -140,7 +144,7 @@ def _text(column: str, value: Cell) -> str:
 def _cells(found: Rows, spread: bool, beside: bool) -> list[Cell]:
     """Value, standard deviation, published figure and difference of one metric of one row of the table."""
     values = [row["value"] for row in found if row["value"] is not None]
-    value = tables.mean(values)
+    value = sum(values) / len(values) if values else None
     if not spread and len(found) > 1:
         raise AdshiftError(f"table: {len(found)} figures for one cell: {found[0]}", "add to table.where, or to columns")
     theirs = next((row["published"] for row in found if row["published"] is not None), None)
@@ -219,7 +223,7 @@ def _csv(rows: Rows) -> str:
     text = io.StringIO()
     table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     table.writeheader()
-    table.writerows({key: tables.plain(value) for key, value in row.items()} for row in rows)
+    table.writerows({key: plain(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
 
 
@@ -234,10 +238,10 @@ def _outputs(
 
     try:
         files = DVCFileSystem(rev=commit)
-        measured = list(csv.DictReader(io.StringIO(files.read_text(LONG_TABLE, encoding="utf-8"))))
+        measured = list(csv.DictReader(io.StringIO(files.read_text(str(paths.RESULTS), encoding="utf-8"))))
         if not study.contamination:
             return measured, {}
-        path = contamination_path(str(experiment.columns["dataset"]))
+        path = paths.contamination_path(str(experiment.columns["dataset"]))
         return measured, checksums.open_json(json.loads(files.read_text(str(path), encoding="utf-8")))
     except (OSError, DvcException, ValueError) as error:
         what = f"experiment {experiment.name}: its results cannot be read ({error})"
@@ -247,7 +251,7 @@ def _outputs(
 def _published(where: Published | None) -> list[dict[str, str]]:
     if where is None:
         return []
-    rows = tables.read_csv(Path(where.file))
+    rows = read_csv(Path(where.file))
     columns = [*where.match, *([where.value] if isinstance(where.value, str) else where.value.values())]
     if missing := [column for column in columns if not rows or column not in rows[0]]:
         raise AdshiftError(f"{where.file}: no column {', '.join(missing)}", "mend `published` in the study")

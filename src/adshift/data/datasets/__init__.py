@@ -3,78 +3,67 @@
 An adapter is a module with
 
     classes_under(root)                  names of the classes that lie there
-    candidates(root, name)               -> (candidates of a class, problems found while listing)
+    candidates(root, name)               -> the `Listing` of a class
     LAYOUT                               what a root is to hold, in words
     EMPTY_MASKS                          whether a defective image may have a mask without a pixel
+    WHOLE                                only where its classes may lack test images of either kind: False
     PUBLISHED                            {class: (training, normal test, defective test images)} as its authors count
                                          them, where they do, for `adshift fetch`; a root may hold less
     generate(classes, out)               only for a set that is made, not found: writes it to `out/CLASS/...`,
-    TRAIN                                and makes so many normal training images a class
+    TRAIN, TEST_GOOD, TEST_DEFECTIVE     and makes so many images a class
+    adapter(settings)                    only where `dataset.folder` of params.yaml describes it: gives all of these
 
-A new data set is such a file and a line in `adshift.data.registry`.
+A new data set is such a file and a line in `adshift.data.registry`. Classes are called here as in params.yaml and in
+paths (`adshift.data.class_names`); adapters know them by their folders.
 """
 
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from adshift.data import images
+from adshift.data import findings, images
+from adshift.data.class_names import by_slug, same
+from adshift.data.findings import Facts
+from adshift.data.listing import Candidate, Listing
 from adshift.data.manifest import GOOD, Item
 from adshift.data.registry import DATASETS as REGISTRY
-from adshift.data.settings import Recorded
+from adshift.data.settings import NO_FOLDER, Folder, Recorded
 from adshift.data.shift.recorded import assign
-from adshift.errors import AdshiftError
+from adshift.errors import AdshiftError, warn
 from adshift.project.paths import DOMAINS
 from adshift.runtime import parallel
 
 PROBLEMS_SHOWN = 10
-COMPANIONS = (".txt", ".md", ".json", ".csv", ".xml", ".db", ".ini")  # lie beside images and are no samples
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """An image as it lies on disk, not opened yet.
-
-    Attributes:
-        part: `train`, `val` or `test`, as the data set has it.
-        defect: its type, `GOOD` for a normal image.
-        image, mask: paths; the mask is none for a normal image.
-        key: what tells it from the others of its part and defect, without a slash; empty for the file's stem.
-    """
-
-    part: str
-    defect: str
-    image: Path
-    mask: Path | None = None
-    key: str = ""
-
-    @property
-    def name(self) -> str:
-        return f"{self.part}/{self.defect}/{self.key or self.image.stem}"
+def classes_under(name: str, root: str, folder: Folder | None = None) -> list[str]:
+    """Classes of the data set `name` under `root`, sorted. Errors as `class_names`'s."""
+    return list(class_names(name, root, folder))
 
 
-Listing = tuple[list[Candidate], list[str]]  # and the problems met on the way
-
-
-def classes_under(name: str, root: str) -> list[str]:
-    """Classes of the data set `name` under `root`, sorted.
+def class_names(name: str, root: str, folder: Folder | None = None) -> dict[str, str]:
+    """{class: what its folder is called}, sorted.
 
     Raises:
         AdshiftError: there is no such data set or root, or no class in it.
     """
-    adapter = _adapter(name)
+    return {slug: names[0] for slug, names in _classes(name, root, folder).items()}
+
+
+def _classes(name: str, root: str, folder: Folder | None) -> dict[str, list[str]]:
+    adapter = _adapter(name, folder)
     if not os.path.exists(root):  # noqa: PTH110  (false for a name that is too long, where Path's own raises)
         raise AdshiftError(f"dataset.root: {root} does not exist", "set it to the folder that holds the data set")
     found = adapter.classes_under(Path(root))
     if not found:
         raise AdshiftError(f"dataset.root: {root} is no {name} data set", f"it is to hold {adapter.LAYOUT}")
-    return sorted(found)
+    return by_slug(found)
 
 
 def layout(name: str) -> str:
@@ -82,7 +71,7 @@ def layout(name: str) -> str:
     return str(_adapter(name).LAYOUT)
 
 
-def check(name: str, root: str, classes: Sequence[str]) -> dict[str, Counter[str]]:
+def check(name: str, root: str, classes: Sequence[str], folder: Folder | None = None) -> dict[str, Counter[str]]:
     """Look for what is missing or out of place without opening an image: quick, for before hours of work.
 
     Returns:
@@ -91,37 +80,48 @@ def check(name: str, root: str, classes: Sequence[str]) -> dict[str, Counter[str
     Raises:
         AdshiftError: naming up to `PROBLEMS_SHOWN` problems.
     """
-    available = classes_under(name, root)
-    if missing := [wanted for wanted in classes if wanted not in available]:
-        what = f"classes: {', '.join(missing)} not found under {root}"
-        raise AdshiftError(what, f"choose from {', '.join(available)}")
-    if hasattr(adapter := _adapter(name), "generate"):
-        return {chosen: Counter(train=adapter.TRAIN) for chosen in classes}
-    return {chosen: _normal(rows) for chosen, rows in _list(name, Path(root), classes).items()}
+    if counted := made(name, root, classes, folder):
+        train, good, _ = counted
+        return {one: Counter(train=train, test=good) for one in classes}
+    return {one: _normal(found.images) for one, found in listings(name, root, classes, folder).items()}
 
 
-def domains(name: str, root: str, classes: Sequence[str], settings: Recorded) -> dict[str, Counter[str]]:
+def made(name: str, root: str, classes: Sequence[str], folder: Folder | None = None) -> tuple[int, int, int] | None:
+    """How many images (training, normal test, defective test) of each class are made; None for a set that is found.
+
+    Raises:
+        AdshiftError: a class is not there.
+    """
+    adapter = _adapter(name, folder)
+    if not hasattr(adapter, "generate"):
+        return None
+    chosen(name, root, classes, folder)
+    return adapter.TRAIN, adapter.TEST_GOOD, adapter.TEST_DEFECTIVE
+
+
+def domains(
+    name: str, root: str, classes: Sequence[str], settings: Recorded, folder: Folder | None = None
+) -> dict[str, Counter[str]]:
     """What `check` returns, of every class's clean and shifted domain, where drift was recorded.
 
     Raises:
         AdshiftError: as `check` and `shift.recorded.assign` do, or the set is made and so nothing was recorded.
     """
-    if hasattr(_adapter(name), "generate"):
+    if hasattr(_adapter(name, folder), "generate"):
         raise AdshiftError(f"params.yaml: shift.kind: recorded, but {name} is made here", "set shift.kind: synthetic")
-    found = {}
-    for chosen, rows in _list(name, Path(root), classes).items():
-        for domain, part in zip(DOMAINS, assign(rows, settings, chosen), strict=True):
-            found[f"{chosen}, {domain} domain"] = _normal(part)
-    return found
+    counted = {}
+    for chosen, found in listings(name, root, classes, folder).items():
+        for domain, part in zip(DOMAINS, assign(found.images, settings, chosen), strict=True):
+            counted[f"{chosen}, {domain} domain"] = _normal(part)
+    return counted
 
 
 def counts(name: str, root: str) -> dict[str, tuple[int, int, int]]:
     """{class: (training, normal test, defective test images)} of all classes under `root`. Errors as `check`'s."""
-    listed = _list(name, Path(root), classes_under(name, root))
-    normal = {chosen: _normal(rows) for chosen, rows in listed.items()}
+    listed = listings(name, root, classes_under(name, root))
     return {
-        chosen: (normal[chosen]["train"], normal[chosen]["test"], sum(row.defect != GOOD for row in rows))
-        for chosen, rows in listed.items()
+        chosen: (len(found.of_part("train")), len(found.of_part("test")), len(found.defective()))
+        for chosen, found in listed.items()
     }
 
 
@@ -144,8 +144,18 @@ def in_words(row: tuple[int, int, int]) -> str:
     return "{} training, {} normal test and {} defective test images".format(*row)
 
 
-def build(name: str, root: str, classes: Sequence[str], out: Path, home: Path | None = None) -> dict[str, list[Item]]:
+def build(
+    name: str,
+    root: str,
+    classes: Sequence[str],
+    out: Path,
+    home: Path | None = None,
+    folder: Folder | None = None,
+    bits: int | Literal["auto"] = "auto",
+) -> dict[str, list[Item]]:
     """Open, check and hash every image of `classes`, after making them if the set is a generated one.
+
+    What looks wrong but may be right is warned of (`adshift.data.findings`).
 
     Args:
         name: of the data set, a key of `REGISTRY`.
@@ -153,6 +163,8 @@ def build(name: str, root: str, classes: Sequence[str], out: Path, home: Path | 
         classes: which ones, in any order.
         out: where a generated set writes its images (`out/CLASS/...`); not touched by the others.
         home: what `out` will be renamed to, if it is; the manifest's paths of a generated set begin with it.
+        folder: of the data set `folder`, what lies where.
+        bits: of the camera; `auto` takes the smallest usual depth that holds the largest value of all images.
 
     Returns:
         Each class's items, sorted by name.
@@ -160,110 +172,104 @@ def build(name: str, root: str, classes: Sequence[str], out: Path, home: Path | 
     Raises:
         AdshiftError: naming up to `PROBLEMS_SHOWN` problems, of all classes together.
     """
-    check(name, root, classes)
-    adapter = _adapter(name)
-    source = written = Path(root)
+    adapter = _adapter(name, folder)
+    check(name, root, classes, folder)
+    moved = None
     if hasattr(adapter, "generate"):
         adapter.generate(classes, out)
-        source, written = out, home or out
-    found = _list(name, source, classes)
-    listed = [(chosen, candidate) for chosen in classes for candidate in found[chosen]]
+        moved = out, home or out
+        found = _listed(adapter, out, {chosen: chosen for chosen in classes})
+    else:
+        found = listings(name, root, classes, folder)
+    listed = [(chosen, candidate) for chosen in classes for candidate in found[chosen].images]
 
-    scan = partial(_scan, source=source, written=written, empty_masks=adapter.EMPTY_MASKS)
+    scan = partial(_scan, moved=moved, empty_masks=adapter.EMPTY_MASKS)
     results = parallel.map_ordered(scan, [candidate for _, candidate in listed], what=f"check {name}")
     _report([problem for result in results if isinstance(result, list) for problem in result], adapter.LAYOUT)
-    items: dict[str, list[Item]] = {chosen: [] for chosen in classes}
+    scanned: dict[str, list[tuple[Item, Facts]]] = {chosen: [] for chosen in classes}
     for (chosen, _), result in zip(listed, results, strict=True):
-        if isinstance(result, Item):
-            items[chosen].append(result)
+        if isinstance(result, tuple):
+            scanned[chosen].append(result)
+    depth = findings.camera_bits(scanned) if bits == "auto" else bits
+    for line in findings.warnings(scanned, depth):
+        warn(line)
+    items = {chosen: [replace(item, bits=depth) for item, _ in rows] for chosen, rows in scanned.items()}
     return {chosen: sorted(rows, key=lambda item: item.name) for chosen, rows in items.items()}
 
 
-def files_in(folder: Path, suffixes: Sequence[str] = images.SUFFIXES) -> tuple[dict[str, Path], list[str]]:
-    """Images of `suffixes` in a folder by stem, sorted, and problems: two files of one stem, what is no image, folders.
-
-    A folder that is not there holds nothing. Hidden files and `COMPANIONS` are passed over.
-    """
-    found: dict[str, Path] = {}
-    problems = []
-    for path in entries_of(folder):
-        suffix = path.suffix.lower()
-        if path.name.startswith(".") or suffix in COMPANIONS:
-            continue
-        if path.is_dir():
-            problems.append(f"{path}: a folder among the images; images lie directly in {folder}")
-        elif suffix not in images.SUFFIXES:
-            problems.append(f"{path}: not an image that is read here ({' '.join(images.SUFFIXES)})")
-        elif suffix in suffixes and path.stem in found:
-            problems.append(f"{path}: has the same stem as {found[path.stem].name}; rename one")
-        elif suffix in suffixes:
-            found[path.stem] = path
-    return found, problems
-
-
-def not_there(paths: Iterable[Path | None], listed_in: Path) -> list[str]:
-    """Problems: files that a list of the data set names and that are missing."""
-    return [f"{path}: is not there, but listed in {listed_in}" for path in paths if path and not path.is_file()]
-
-
-def folders_in(folder: Path) -> list[Path]:
-    """The visible folders in a folder, sorted; none if it is not there."""
-    return [path for path in entries_of(folder) if path.is_dir() and not path.name.startswith(".")]
-
-
-def entries_of(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted; nothing if it is not there.
+def listings(name: str, root: str, classes: Sequence[str], folder: Folder | None = None) -> dict[str, Listing]:
+    """What lies of each of `classes`, of a set that is not made here.
 
     Raises:
-        AdshiftError: it may not be looked into.
+        AdshiftError: naming up to `PROBLEMS_SHOWN` problems.
     """
-    try:
-        return sorted(folder.iterdir()) if folder.is_dir() else []
-    except OSError as error:
-        raise AdshiftError(f"{folder}: cannot be read ({error.strerror})", "mend its rights") from None
+    return _listed(_adapter(name, folder), Path(root), chosen(name, root, classes, folder))
 
 
-def _adapter(name: str) -> Any:
+def _adapter(name: str, folder: Folder | None = None) -> Any:
     if name not in REGISTRY:
         raise AdshiftError(f"dataset.name: {name!r} is unknown", f"choose from {', '.join(REGISTRY)}")
-    return import_module(REGISTRY[name])
+    module = import_module(REGISTRY[name])
+    return module.adapter(folder or NO_FOLDER) if hasattr(module, "adapter") else module
 
 
-def _list(name: str, root: Path, classes: Sequence[str]) -> dict[str, list[Candidate]]:
-    adapter = _adapter(name)
-    found, problems = {}, []
-    for chosen in classes:
-        found[chosen], met = adapter.candidates(root, chosen)
-        problems += met + [f"{root}: class {chosen} has no {kind}" for kind in _lacking(found[chosen])]
-        names, files = (Counter(getattr(one, key) for one in found[chosen]) for key in ("name", "image"))
-        problems += [f"{root}: class {chosen} has two images named {one}" for one, count in names.items() if count > 1]
-        problems += [f"{one}: stands twice in the split" for one, count in files.items() if count > 1]
-        problems += [
-            f"{one.image}: has a mask and a defect that is called {GOOD}, as normal images are; rename the defect"
-            for one in found[chosen]
-            if one.defect == GOOD and one.mask
-        ]
-        for path in (path for one in found[chosen] for path in (one.image, one.mask) if path):
-            if not _is_utf8(str(path)):
-                problems.append(f"{str(path)!a}: the name is not UTF-8; rename it")
-            elif re.search(r"[\x00-\x1f\x7f]", str(path)):
-                problems.append(f"{str(path)!a}: the name holds a control character; rename it")
+def chosen(name: str, root: str, classes: Sequence[str], folder: Folder | None = None) -> dict[str, str]:
+    """{class: its folder's name} of these classes, which params.yaml may call by their folders too.
+
+    Raises:
+        AdshiftError: one is not there, or cannot be told from another in paths.
+    """
+    available = _classes(name, root, folder)
+    by_name = {same(one): one for names in available.values() for one in names}
+    if missing := [wanted for wanted in classes if wanted not in available and same(wanted) not in by_name]:
+        what = f"classes: {', '.join(missing)} not found under {root}"
+        raise AdshiftError(what, f"choose from {', '.join(available)}")
+    found = {wanted: available.get(wanted) or [by_name[same(wanted)]] for wanted in classes}
+    for wanted, names in found.items():
+        if len(names) > 1:
+            what = f"classes: {' and '.join(names)} under {root} are both called {wanted} in paths"
+            raise AdshiftError(what, f"rename the folder {names[-1]}")
+    return {wanted: names[0] for wanted, names in found.items()}
+
+
+def _listed(adapter: Any, root: Path, classes: Mapping[str, str]) -> dict[str, Listing]:
+    found = {chosen: adapter.candidates(root, real) for chosen, real in classes.items()}
+    problems = []
+    for chosen, listing in found.items():
+        listing.problems += [f"{root}: class {classes[chosen]} has no {kind}" for kind in _lacking(adapter, listing)]
+        problems += listing.problems + _odd(root, classes[chosen], listing.images)
     _report(problems, adapter.LAYOUT)
     return found
 
 
-def _normal(candidates: list[Candidate]) -> Counter[str]:
+def _odd(root: Path, name: str, candidates: Sequence[Candidate]) -> list[str]:
+    """Names that stand twice or that no manifest can hold."""
+    names, files = (Counter(getattr(one, key) for one in candidates) for key in ("name", "image"))
+    problems = [f"{root}: class {name} has two images named {one}" for one, count in names.items() if count > 1]
+    problems += [f"{one}: stands twice in the split" for one, count in files.items() if count > 1]
+    problems += [
+        f"{one.image}: has a mask and a defect that is called {GOOD}, as normal images are; rename the defect"
+        for one in candidates
+        if one.defect == GOOD and one.mask
+    ]
+    for path in (path for one in candidates for path in (one.image, one.mask) if path):
+        if not _is_utf8(str(path)):
+            problems.append(f"{str(path)!a}: the name is not UTF-8; rename it")
+        elif re.search(r"[\x00-\x1f\x7f]", str(path)):
+            problems.append(f"{str(path)!a}: the name holds a control character; rename it")
+    return problems
+
+
+def _normal(candidates: Sequence[Candidate]) -> Counter[str]:
     return Counter(candidate.part for candidate in candidates if candidate.defect == GOOD)
 
 
-def _lacking(candidates: list[Candidate]) -> list[str]:
-    counts = Counter((candidate.part, candidate.defect == GOOD) for candidate in candidates)
-    wanted = {
-        ("train", True): "normal training images",
-        ("test", True): "normal test images",
-        ("test", False): "defective test images",
-    }
-    return [kind for key, kind in wanted.items() if not counts[key]]
+def _lacking(adapter: Any, listing: Listing) -> list[str]:
+    wanted = {"normal training images": listing.of_part("train")}
+    if getattr(adapter, "WHOLE", True):
+        defective = [one for one in listing.defective() if one.part == "test"]
+        wanted |= {"normal test images": listing.of_part("test"), "defective test images": defective}
+    return [kind for kind, images in wanted.items() if not images]
 
 
 def _is_utf8(text: str) -> bool:
@@ -274,11 +280,15 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _scan(candidate: Candidate, source: Path, written: Path, empty_masks: bool) -> Item | list[str]:
-    """The candidate's row of the manifest, or what is wrong with its files."""
+def _scan(candidate: Candidate, moved: tuple[Path, Path] | None, empty_masks: bool) -> tuple[Item, Facts] | list[str]:
+    """The candidate's row of the manifest and what was seen in its files, or what is wrong with them.
+
+    `moved` is as in `_written`.
+    """
     try:
         data = images.read_bytes(candidate.image)
-        height, width, _ = images.decode_image(data, candidate.image).shape
+        picture = images.decode(data, candidate.image)
+        height, width = picture.values.shape[:2]
         mask_data = images.read_bytes(candidate.mask) if candidate.mask else b""
         mask = images.decode_mask(mask_data, candidate.mask) if candidate.mask else None
     except AdshiftError as error:
@@ -289,17 +299,26 @@ def _scan(candidate: Candidate, source: Path, written: Path, empty_masks: bool) 
         problems.append(f"{candidate.mask}: is {size}, but its image {candidate.image} is {width}x{height}")
     if mask is not None and not mask.any() and not empty_masks:
         problems.append(f"{candidate.mask}: marks no pixel of a defective image")
-    return problems or Item(
+    if problems:
+        return problems
+    item = Item(
         name=candidate.name,
         part=candidate.part,
         defect=candidate.defect,
-        image=(written / candidate.image.relative_to(source)).as_posix(),
-        mask=(written / candidate.mask.relative_to(source)).as_posix() if candidate.mask else "",
+        image=_written(candidate.image, moved),
+        mask=_written(candidate.mask, moved) if candidate.mask else "" if candidate.defect == GOOD else None,
         sha256=images.digest(data),
         mask_sha256=images.digest(mask_data) if candidate.mask else "",
         width=width,
         height=height,
+        listed=candidate.listed,
     )
+    return item, Facts.of(picture, mask)
+
+
+def _written(path: Path, moved: tuple[Path, Path] | None) -> str:
+    """A path as the manifest has it: what is made here lies elsewhere when all of it is done."""
+    return (moved[1] / path.relative_to(moved[0]) if moved else path).as_posix()
 
 
 def _report(problems: list[str], layout: str) -> None:
@@ -309,4 +328,4 @@ def _report(problems: list[str], layout: str) -> None:
     if more := len(problems) - len(shown):
         shown.append(f"... and {more} more")
     what = shown[0] if len(shown) == 1 else f"{len(problems)} problems with the data set:\n  " + "\n  ".join(shown)
-    raise AdshiftError(what, f"mend what is named and run again, nothing was written; expected is {layout}")
+    raise AdshiftError(what, f"fix the files listed above and run again, nothing was written; expected is {layout}")

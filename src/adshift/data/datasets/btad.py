@@ -8,8 +8,8 @@ ROOT/CLASS/ground_truth/ko/STEM.png
 
 from pathlib import Path
 
-from adshift.data.datasets import Listing
 from adshift.data.datasets.mvtec import Folders
+from adshift.data.listing import Listing
 
 LAYOUT = "CLASS/train/ok, CLASS/test/ok, CLASS/test/ko and CLASS/ground_truth/ko"
 EMPTY_MASKS = True  # as its authors publish it; nobody can mend it
@@ -23,7 +23,7 @@ def classes_under(root: Path) -> list[str]:
     return [
         name
         for name in FOLDERS.classes_under(root)
-        if any((root / name / part / FOLDERS.normal).is_dir() for part in FOLDERS.parts.values())
+        if any((root / name / part / FOLDERS.normal).is_dir() for part in FOLDERS.parts)
     ]
 
 

@@ -12,7 +12,7 @@ import hashlib
 from pathlib import Path
 
 from adshift.data import images
-from adshift.data.datasets import Candidate, Listing, files_in, folders_in
+from adshift.data.listing import Candidate, Listing, folders_in
 from adshift.data.manifest import GOOD
 
 LAYOUT = "MT_Free/Imgs and MT_DEFECT/Imgs"
@@ -31,21 +31,22 @@ def classes_under(root: Path) -> list[str]:
 
 def candidates(root: Path, name: str) -> Listing:
     """All images; those of MT_Free normal, the others with their masks."""
-    found: list[Candidate] = []
-    problems: list[str] = []
+    listing = Listing()
     for kind in _kinds(root):
         folder = kind / "Imgs"
-        photos, met = files_in(folder, _PHOTOS)
-        masks, met_masks = files_in(folder, (".png",))
-        problems += dict.fromkeys(met + met_masks)  # both look at one folder
-        problems += [f"{mask}: is a mask without its image" for stem, mask in masks.items() if stem not in photos]
+        photos, masks = listing.files_in(folder, _PHOTOS), listing.files_in(folder, (".png",))
+        listing.problems += [
+            f"{mask}: is a mask without its image" for stem, mask in masks.items() if stem not in photos
+        ]
         if kind.name == _FREE:
-            found += [Candidate(_part(stem), GOOD, image) for stem, image in photos.items()]
+            listing.images += [Candidate(_part(stem), GOOD, image) for stem, image in photos.items()]
             continue
         defect = kind.name.removeprefix(_PREFIX).lower()
-        found += [Candidate("test", defect, image, masks.get(stem)) for stem, image in photos.items()]
-        problems += [f"{image}: has no mask {stem}.png" for stem, image in photos.items() if stem not in masks]
-    return found, problems
+        listing.images += [Candidate("test", defect, image, masks.get(stem)) for stem, image in photos.items()]
+        missing = [f"{image}: has no mask {stem}.png" for stem, image in photos.items() if stem not in masks]
+        listing.problems += missing
+    listing.problems = list(dict.fromkeys(listing.problems))  # images and masks lie in one folder, looked at twice
+    return listing
 
 
 def _kinds(root: Path) -> list[Path]:

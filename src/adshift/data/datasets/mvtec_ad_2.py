@@ -12,8 +12,8 @@ them. The validation images are normal ones.
 
 from pathlib import Path
 
-from adshift.data.datasets import Listing
 from adshift.data.datasets.mvtec import Folders
+from adshift.data.listing import Listing
 
 LAYOUT = (
     "CLASS/train/good, CLASS/validation/good, CLASS/test_public/good, CLASS/test_public/bad and "
@@ -21,17 +21,17 @@ LAYOUT = (
 )
 EMPTY_MASKS = False
 
-FOLDERS = Folders({"train": "train", "val": "validation", "test": "test_public"}, masks="test_public/ground_truth")
+FOLDERS = Folders({"train": "train", "validation": "val", "test_public": "test"}, masks="test_public/ground_truth")
 
 
 def classes_under(root: Path) -> list[str]:
     """Folders that hold a folder `test_public`; another set's `train` does not make one."""
-    return [name for name in FOLDERS.classes_under(root) if (root / name / FOLDERS.parts["test"]).is_dir()]
+    return [name for name in FOLDERS.classes_under(root) if (root / name / "test_public").is_dir()]
 
 
 def candidates(root: Path, name: str) -> Listing:
     """Labelled images of a class, each defective one with its mask."""
-    found, problems = FOLDERS.candidates(root / name)
-    if not any(candidate.part == "val" for candidate in found):
-        problems.append(f"{root / name}: has no validation images, in {FOLDERS.parts['val']}/{FOLDERS.normal}")
-    return found, problems
+    listing = FOLDERS.candidates(root / name)
+    if not listing.of_part("val"):
+        listing.problems.append(f"{root / name}: has no validation images, in validation/{FOLDERS.normal}")
+    return listing

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from adshift.data.datasets import Candidate, Listing, folders_in, not_there
+from adshift.data.listing import Candidate, Listing, folders_in, not_there
 from adshift.data.manifest import GOOD
 from adshift.errors import AdshiftError
 
@@ -38,24 +38,24 @@ def candidates(root: Path, name: str) -> Listing:
     """Images of a class, each defective one with its mask."""
     sizes = [size for size in SIZES if (root / size / name).is_dir()]
     if len(sizes) > 1:
-        return [], [f"{root}: holds {name} in {' and '.join(sizes)}; keep one, or name another root with links to one"]
+        what = f"{root}: holds {name} in {' and '.join(sizes)}; keep one, or name another root with links to one"
+        return Listing(problems=[what])
     path = _jsons(root) / f"{name}.json"
-    found: list[Candidate] = []
-    problems: list[str] = []
+    listing = Listing()
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         prefix, normal = Path(content["meta"]["prefix"]), content["meta"]["normal_class"]
         for part in ("train", "test"):
             for entry in content[part]:
                 try:
-                    found.append(_candidate(root / sizes[0], prefix, part, normal, entry))
+                    listing.images.append(_candidate(root / sizes[0], prefix, part, normal, entry))
                 except ValueError as error:
-                    problems.append(f"{path}: {error}")
+                    listing.problems.append(f"{path}: {error}")
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         what = f"{path}: not a readable split ({type(error).__name__}: {error})"
         raise AdshiftError(what, f"restore it; expected is {LAYOUT}") from None
-    problems += not_there((file for one in found for file in (one.image, one.mask)), path)
-    return found, problems
+    listing.problems += not_there((file for one in listing.images for file in (one.image, one.mask)), path)
+    return listing
 
 
 def _candidate(base: Path, prefix: Path, part: str, normal: str, entry: dict[str, Any]) -> Candidate:

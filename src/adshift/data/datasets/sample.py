@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from adshift.data.datasets import Listing, mvtec, scenes
+from adshift.data.datasets import mvtec, scenes
 from adshift.data.datasets.drawing import photographed
+from adshift.data.listing import Listing
 from adshift.data.manifest import GOOD
 from adshift.runtime import parallel
 from adshift.runtime.seeding import generator

@@ -13,7 +13,8 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from adshift.data.datasets import Candidate, Listing, files_in, mvtec, not_there
+from adshift.data.datasets.mvtec import Folders
+from adshift.data.listing import Candidate, Listing, not_there
 from adshift.data.manifest import GOOD
 from adshift.errors import AdshiftError
 
@@ -39,6 +40,7 @@ PUBLISHED = {
 
 SPLIT = "split_csv/1cls.csv"
 DEFECTS = {"normal": GOOD, "anomaly": "bad"}
+FOLDERS = Folders({"train": "train", "test": "test"})
 COLUMNS = ["object", "split", "label", "image", "mask"]
 
 
@@ -46,28 +48,26 @@ def classes_under(root: Path) -> list[str]:
     """Classes that the CSV lists, or folders in MVTec AD's layout."""
     if (root / SPLIT).is_file():
         return sorted({row["object"] for row in _rows(root)})
-    return mvtec.classes_under(root)
+    return FOLDERS.classes_under(root)
 
 
 def candidates(root: Path, name: str) -> Listing:
     """Images of a class, each defective one with its mask."""
     if not (root / SPLIT).is_file():
-        return mvtec.candidates(root, name)
-    found: list[Candidate] = []
-    problems: list[str] = []
+        return FOLDERS.candidates(root / name)
+    listing = Listing()
     for row in _rows(root):
         if row["object"] == name:
             try:
-                found.append(_candidate(root, row))
+                listing.images.append(_candidate(root, row))
             except ValueError as error:
-                problems.append(f"{root / SPLIT}: {error}")
-    listed = {path for one in found for path in (one.image, one.mask)}
-    problems += not_there(sorted(path for path in listed if path), root / SPLIT)
+                listing.problems.append(f"{root / SPLIT}: {error}")
+    listed = {path for one in listing.images for path in (one.image, one.mask)}
+    listing.problems += not_there(sorted(path for path in listed if path), root / SPLIT)
     for folder in ("Images/Normal", "Images/Anomaly", "Masks/Anomaly"):
-        there, met = files_in(root / name / "Data" / folder)
-        problems += met
-        problems += [f"{path}: is not listed in {root / SPLIT}" for path in there.values() if path not in listed]
-    return found, problems
+        there = listing.files_in(root / name / "Data" / folder).values()
+        listing.problems += [f"{path}: is not listed in {root / SPLIT}" for path in there if path not in listed]
+    return listing
 
 
 def _candidate(root: Path, row: Mapping[str, str]) -> Candidate:

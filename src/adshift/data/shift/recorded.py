@@ -1,30 +1,22 @@
-"""Recorded drift: which images of a data set were taken under other conditions, by what their file names say."""
+"""Recorded drift: which images of a data set were taken under other conditions, by their names or a column."""
 
-import re
-from pathlib import Path
-from typing import Protocol, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
+from adshift.data import facts
 from adshift.data.settings import Recorded
 from adshift.errors import AdshiftError
 
-
-class Photo(Protocol):
-    """What has an image's path: a candidate or an item of a manifest."""
-
-    @property
-    def image(self) -> str | Path: ...
+T = TypeVar("T", bound=facts.Photo)
 
 
-T = TypeVar("T", bound=Photo)
-
-
-def assign(items: list[T], settings: Recorded, name: str) -> tuple[list[T], list[T]]:
+def assign(items: Sequence[T], settings: Recorded, name: str) -> tuple[list[T], list[T]]:
     """The images of the class `name` of the clean and of the shifted domain; each belongs to one.
 
     Args:
         items: all images.
-        settings: `pattern`, whose group, found in a file's name (without its ending), is the condition it was taken
-            under; `shifted`, the conditions of the shifted domain.
+        settings: `pattern`, whose group is the condition that an image was taken under, as it is found in the image's
+            value of `column`, or in its file's name without the ending; `shifted`, conditions of the shifted domain.
         name: the class, for messages.
 
     Raises:
@@ -32,13 +24,18 @@ def assign(items: list[T], settings: Recorded, name: str) -> tuple[list[T], list
     """
     domains: tuple[list[T], list[T]] = [], []
     seen: set[str] = set()
-    for item in items:
-        found = re.search(settings.pattern, Path(item.image).stem)
-        if not found or found[1] is None:
-            what = f"class {name}: {item.image} does not say how it was taken: no {settings.pattern!r} in its name"
-            raise AdshiftError(what, "mend shift.recorded.pattern in params.yaml, or set shift.kind: synthetic")
-        seen.add(found[1])
-        domains[found[1] in settings.shifted].append(item)
+    if settings.column is None:
+        values = [facts.in_name(item, settings.pattern) for item in items]
+    else:
+        texts = facts.column(items, settings.column, "shift.recorded.column")
+        values = [facts.matched(text, settings.pattern) for text in texts]
+    for item, value in zip(items, values, strict=True):
+        if value is None:
+            where = f"its value of {settings.column}" if settings.column else "its name"
+            what = f"class {name}: {item.image} does not say how it was taken: no {settings.pattern!r} in {where}"
+            raise AdshiftError(what, "change shift.recorded.pattern in params.yaml, or set shift.kind: synthetic")
+        seen.add(value)
+        domains[value in settings.shifted].append(item)
     if missing := [value for value in settings.shifted if value not in seen]:
         what = f"class {name}: no image was taken under shift.recorded.shifted: {', '.join(missing)}"
         raise AdshiftError(what, f"choose from {', '.join(sorted(seen))}")

@@ -95,14 +95,9 @@ def export(
     """
     _check(opset, dtype, pixels, layout, calibrate)
     method = method_of(folder)
-    detector = registry.detector_class(method).load(folder)
+    detector = _detector(folder, method)
     from adshift.features.backbones import from_spec
 
-    if detector.spec.get("precision", "float32") != "float32":
-        raise AdshiftError(
-            f"{folder}: its features were computed in {detector.spec['precision']}, a graph computes in float32",
-            "fit the model with features.precision: float32",
-        )
     backbone = from_spec(detector.spec, weights)  # which checks what follows reads
     metadata = {**_metadata(folder, detector, how), "dtype": dtype, "input": f"{pixels} {layout} RGB"}
     from adshift.deploy.export import files, graph
@@ -114,7 +109,7 @@ def export(
         from adshift.deploy.export import int8
 
         assert calibrate  # `_check` saw to it
-        normal = int8.images(calibrate, detector.spec["preprocessing"])
+        normal = int8.images(calibrate, detector.spec)
         model, metadata["calibration_images"] = int8.quantized(model, normal, pixels, layout), str(len(normal))
     if dtype == "float16":
         files.halve(model)
@@ -122,6 +117,21 @@ def export(
     with output(to) as temporary:
         temporary.write_bytes(model.SerializeToString())
     return metadata
+
+
+def _detector(folder: Path, method: str) -> Any:
+    """The fitted detector.
+
+    Raises:
+        AdshiftError: it is damaged, or a graph cannot compute its features.
+    """
+    detector = registry.detector_class(method).load(folder)
+    if detector.spec.get("precision", "float32") != "float32":
+        raise AdshiftError(
+            f"{folder}: its features were computed in {detector.spec['precision']}, a graph computes in float32",
+            "fit the model with features.precision: float32",
+        )
+    return detector
 
 
 def method_of(folder: Path) -> str:
@@ -140,6 +150,24 @@ def method_of(folder: Path) -> str:
             f"these can be exported: {', '.join(HEADS)}",
         )
     return method
+
+
+def fitted_on(folder: Path) -> dict[str, str]:
+    """`class` and `domain` that a model was fitted on, as its card says.
+
+    A model as `fit` leaves it has no card; it lies in a folder CLASS/DOMAIN.
+
+    Raises:
+        AdshiftError: the card is damaged.
+    """
+    card = folder / "card.json"
+    if not card.is_file():
+        return {"class": folder.resolve().parent.name, "domain": folder.resolve().name}
+    try:
+        about = read_json(card, MODEL_REMEDY)["model"]
+        return {key: str(about[key]) for key in ("class", "domain")}
+    except (KeyError, TypeError) as error:
+        raise AdshiftError(f"{card}: does not say what the model was fitted on ({error})", MODEL_REMEDY) from None
 
 
 def scoring(method: str, folder: Path, params: Path) -> Any:
@@ -180,12 +208,13 @@ def _metadata(folder: Path, detector: Any, how: Any) -> dict[str, str]:
     spec = detector.spec
     crop = spec["preprocessing"]["crop"]
     side = spec["preprocessing"]["resize"]
-    before = f"resize to {side} x {side} pixels (Pillow, bilinear, antialiased)"
+    bits = spec.get("bits", 16)
+    before = f"scale gray values of {bits} bits to 0 to 255, then " if bits > 8 and "bits" in spec else ""
+    before += f"resize to {side} x {side} pixels (Pillow, bilinear, antialiased)"
     found = {
         "adshift_version": __version__,
         "method": method_of(folder),
-        "class": folder.resolve().parent.name,  # models/DATASET/METHOD/CLASS/DOMAIN
-        "domain": folder.resolve().name,
+        **fitted_on(folder),
         "size": str(spec["size"]),
         "before": before + (f", then cut the centre of {crop} x {crop} pixels out" if crop else ""),
         "preprocessing": _json(spec["preprocessing"]),

@@ -1,9 +1,9 @@
 """PatchCore's heads, over a bank of rows or of codes: what `adshift.detectors.patchcore` computes, as a graph.
 
-The bank's mean is taken off rows and queries, which changes no distance: what is left is short, so that |x|^2 - 2 q'x
-loses few digits. It finds the K nearest rows; their distances are then computed as differences, as Python does.
+The bank's mean is subtracted from rows and queries: no distance changes, and |x|^2 - 2 q'x of the shorter vectors loses
+few digits. It selects the K nearest rows. Their distances are then computed from differences, as in Python.
 
-Notation: N images, P = H x W positions of the first layer used, D dimensions, B rows of the bank, K neighbours.
+Notation: N images, P = H x W positions of the first layer used, D dimensions, B rows of the bank, K neighbors.
 """
 
 from abc import ABC, abstractmethod
@@ -55,7 +55,7 @@ class Patches(nn.Module):
 
 
 class Bank(nn.Module, ABC):
-    """Rows that patches are compared with, both as `fit_in` makes them."""
+    """Rows that patches are compared with, in the form that `prepare` gives them."""
 
     def __init__(self, metric: str) -> None:
         super().__init__()
@@ -66,8 +66,8 @@ class Bank(nn.Module, ABC):
         """(B, D)."""
 
     @abstractmethod
-    def fit_in(self, patches: torch.Tensor) -> torch.Tensor:
-        """Patches (N, P, D) as the rows are."""
+    def prepare(self, patches: torch.Tensor) -> torch.Tensor:
+        """Patches (N, P, D) in the form of the rows."""
 
     def _prepared(self, patches: torch.Tensor) -> torch.Tensor:
         if self.metric == "euclidean":
@@ -78,9 +78,9 @@ class Bank(nn.Module, ABC):
     def search(self, queries: torch.Tensor, rows: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Distances to and indices of the K nearest of the rows to queries (N, P, D), nearest first: (N, P, K) each."""
         rough = rows.square().sum(-1) - 2 * (queries @ rows.T)
-        found = rough.topk(k, dim=-1, largest=False).indices
-        distances, order = self.measure(queries, rows[found])
-        return distances, found.gather(-1, order)
+        nearest = rough.topk(k, dim=-1, largest=False).indices
+        distances, order = self.measure(queries, rows[nearest])
+        return distances, nearest.gather(-1, order)
 
     def measure(self, queries: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Distances of queries (..., D) to rows (..., K, D), nearest first, and that order: (..., K) each."""
@@ -101,12 +101,12 @@ class Rows(Bank):
     def rows(self) -> torch.Tensor:
         return self.bank()
 
-    def fit_in(self, patches: torch.Tensor) -> torch.Tensor:
+    def prepare(self, patches: torch.Tensor) -> torch.Tensor:
         return self._prepared(patches) - self.mean()
 
 
 class Decompressed(Bank):
-    """A bank of codes, decompressed by the graph. Patches are dealt out to parts, the rows are not."""
+    """A bank of codes, decompressed by the graph. Patches are split into the parts of the code."""
 
     def __init__(self, codes: Codes, metric: Any) -> None:
         super().__init__(metric)
@@ -115,7 +115,7 @@ class Decompressed(Bank):
         self.codebooks = Constant(codes.codebooks.reshape(parts * CENTROIDS, width))
         self.first = Constant(np.arange(parts) * CENTROIDS)
         self.halves = Constant(np.stack([np.arange(256) % CENTROIDS, np.arange(256) // CENTROIDS], axis=1))  # of a byte
-        # Where each column of the parts comes from, 0 for a column of zeros.
+        # From which column each column of the parts comes, 0 for a column of zeros.
         numbered = np.arange(1, codes.dimensions + 1, dtype=np.float32)[None]
         self.dealt = Constant(codes.split(numbered)[0].astype(np.int64))
         self.mean = Constant(np.zeros(parts * width, np.float32))
@@ -127,7 +127,7 @@ class Decompressed(Bank):
         rows = self.codebooks()[chosen].flatten(1)
         return self._prepared(rows) - self.mean()
 
-    def fit_in(self, patches: torch.Tensor) -> torch.Tensor:
+    def prepare(self, patches: torch.Tensor) -> torch.Tensor:
         padded = nn.functional.pad(self._prepared(patches), (1, 0))
         return padded.index_select(-1, self.dealt()) - self.mean()
 
@@ -135,46 +135,48 @@ class Decompressed(Bank):
 class BankHead(nn.Module):
     """Scores and maps by distances to a bank: `MemoryBank.predict`."""
 
-    def __init__(self, detector: MemoryBank, bank: Bank, how: Scoring, most: int) -> None:
-        """`most`: rows that a search finds at most."""
+    def __init__(self, detector: MemoryBank, bank: Bank, scoring: Scoring, most: int) -> None:
+        """`most`: upper bound of the neighbors of a patch."""
         super().__init__()
-        self.patches, self.bank, self.how = Patches(detector.settings, detector.spec), bank, how
-        self.k = min(how.neighbours, most)
+        self.patches, self.bank, self.scoring = Patches(detector.settings, detector.spec), bank, scoring
+        self.k = min(scoring.neighbours, most)
         height, width = self.patches.grid
-        self.largest = max(1, round(height * width * how.top_percent / 100)) if how.image_score == "top_mean" else 1
-        self.enlarge = Enlarge(height, width, detector.spec["size"], how.smoothing)
+        self.largest = (
+            max(1, round(height * width * scoring.top_percent / 100)) if scoring.image_score == "top_mean" else 1
+        )
+        self.enlarge = Enlarge(height, width, detector.spec["size"], scoring.smoothing)
 
     def forward(self, maps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        bank, queries = self.bank.rows(), self.bank.fit_in(self.patches(maps))
-        softmax = self.how.reweight == "softmax"
-        distances, found = self.bank.search(queries, bank, self.k if softmax else 1)
+        bank, queries = self.bank.rows(), self.bank.prepare(self.patches(maps))
+        softmax = self.scoring.reweight == "softmax"
+        distances, neighbors = self.bank.search(queries, bank, self.k if softmax else 1)
         patch_scores = distances[..., 0]
         if softmax and self.k > 1:
             rest = (distances[..., :1] - distances[..., 1:]).exp().sum(-1)
             patch_scores = patch_scores * (rest / (1 + rest))
         scores = patch_scores.topk(self.largest, dim=1).values.mean(1)
-        if self.how.reweight == "original" and self.k > 1:
-            scores = scores * self._paper_weight(queries, bank, found, patch_scores)
+        if self.scoring.reweight == "original" and self.k > 1:
+            scores = scores * self._paper_weight(queries, bank, neighbors, patch_scores)
         return scores, self.enlarge(patch_scores.unflatten(1, self.patches.grid))
 
     def _paper_weight(
-        self, queries: torch.Tensor, bank: torch.Tensor, found: torch.Tensor, patch_scores: torch.Tensor
+        self, queries: torch.Tensor, bank: torch.Tensor, neighbors: torch.Tensor, patch_scores: torch.Tensor
     ) -> torch.Tensor:
         """Equation 7, of the farthest patch of each image: (N,)."""
         farthest = patch_scores.argmax(1)[:, None, None]
         patch = queries.gather(1, farthest.expand(-1, -1, queries.shape[-1]))
-        nearest = bank[found.gather(1, farthest).squeeze(-1)]
+        nearest = bank[neighbors.gather(1, farthest).squeeze(-1)]
         _, around = self.bank.search(nearest, bank, self.k)
         distances, _ = self.bank.measure(patch, bank[around])
         return (1 - 1 / (distances - distances[..., :1]).exp().sum(-1)).squeeze(1)
 
 
-def patchcore(detector: PatchCore, how: PatchCoreScore) -> nn.Module:
-    """PatchCore's; a graph of `hnsw` is left behind, its bank is searched exactly."""
-    return BankHead(detector, Rows(detector.bank, detector.settings.metric), how, len(detector.bank))
+def patchcore(detector: PatchCore, scoring: PatchCoreScore) -> nn.Module:
+    """PatchCore's head. Without the graph of `hnsw`: the exported bank is always searched exactly."""
+    return BankHead(detector, Rows(detector.bank, detector.settings.metric), scoring, len(detector.bank))
 
 
-def patchcore_pq(detector: PatchCorePQ, how: PatchCorePQScore) -> nn.Module:
-    """PatchCore-PQ's, all rows being candidates: its first phase, FAISS's tables, has no operator in ONNX."""
-    most = min(how.refined, len(detector.codes.codes))
-    return BankHead(detector, Decompressed(detector.codes, detector.settings.metric), how, most)
+def patchcore_pq(detector: PatchCorePQ, scoring: PatchCorePQScore) -> nn.Module:
+    """PatchCore-PQ's head. All rows are candidates: its first phase, FAISS's tables, has no operator in ONNX."""
+    most = min(scoring.refined, len(detector.codes.codes))
+    return BankHead(detector, Decompressed(detector.codes, detector.settings.metric), scoring, most)

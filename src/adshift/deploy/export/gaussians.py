@@ -33,14 +33,14 @@ class Repeat(nn.Module):
 class GaussianHead(nn.Module, ABC):
     """Distances as maps; the score is the largest of the enlarged map: `Gaussians.predict`."""
 
-    def __init__(self, detector: Gaussians, how: Score) -> None:
+    def __init__(self, detector: Gaussians, scoring: Score) -> None:
         super().__init__()
         shapes = {level: detector._shape(level) for level in detector.settings.layers}
         self.grid = next(iter(shapes.values()))[:2]
         self.drawn = [(level, channels) for level, _, channels in detector._drawn() if len(channels)]
         self.channels = nn.ModuleList(Constant(channels) for _, channels in self.drawn)
         self.repeat = nn.ModuleList(Repeat(shapes[level][:2], self.grid) for level, _ in self.drawn)
-        self.enlarge = Enlarge(*self.grid, detector.spec["size"], how.smoothing)
+        self.enlarge = Enlarge(*self.grid, detector.spec["size"], scoring.smoothing)
 
     def forward(self, maps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         chosen = [
@@ -58,31 +58,31 @@ class GaussianHead(nn.Module, ABC):
 class FullHead(GaussianHead):
     """Mahalanobis distances: `FullGaussians._distances`."""
 
-    def __init__(self, detector: FullGaussians, how: Score) -> None:
-        super().__init__(detector, how)
+    def __init__(self, detector: FullGaussians, scoring: Score) -> None:
+        super().__init__(detector, scoring)
         # Layers come one after another here: means and covariances are put in that order.
         order = np.concatenate([np.flatnonzero(own) for _, own, _ in detector._drawn()])
         count = len(order)
         upper = np.triu_indices(count)
-        place = np.empty((count, count), np.int64)
-        place[upper] = place[upper[::-1]] = np.arange(len(upper[0]))
+        index = np.empty((count, count), np.int64)
+        index[upper] = index[upper[::-1]] = np.arange(len(upper[0]))
         inverse = detector.inverse_covariance[:, order][:, :, order]
         self.mean = Constant(detector.mean[:, order])
         # Of the symmetric matrices the graph carries the upper triangles, and makes them whole.
-        self.inverse, self.place, self.count = Constant(inverse[:, *upper]), Constant(place.ravel()), count
+        self.inverse, self.index, self.count = Constant(inverse[:, *upper]), Constant(index.ravel()), count
 
     def squared(self, chosen: list[torch.Tensor]) -> torch.Tensor:
         embedding = torch.cat([repeat(maps) for repeat, maps in zip(self.repeat, chosen, strict=True)], dim=1)
         delta = embedding.flatten(2).permute(2, 0, 1) - self.mean().unsqueeze(1)  # (P, N, D)
-        inverse = self.inverse().index_select(1, self.place()).unflatten(1, (self.count, self.count))
+        inverse = self.inverse().index_select(1, self.index()).unflatten(1, (self.count, self.count))
         return ((delta @ inverse) * delta).sum(-1).T.unflatten(1, self.grid)
 
 
 class DiagonalHead(GaussianHead):
     """Distances in standard deviations: `PadimDiagonal._distances`."""
 
-    def __init__(self, detector: PadimDiagonal, how: Score) -> None:
-        super().__init__(detector, how)
+    def __init__(self, detector: PadimDiagonal, scoring: Score) -> None:
+        super().__init__(detector, scoring)
         self.mean, self.scale = (
             nn.ModuleList(Constant(arrays[level].transpose(2, 0, 1)) for level, _ in self.drawn)
             for arrays in (detector.mean, detector.inverse_deviation)

@@ -70,13 +70,15 @@ class Gaussians(Detector):
         channels: (D,) drawn ones, counted over all layers used.
     """
 
+    least_images = 2
+
     def _draw(self, features: Features, generator: np.random.Generator) -> None:
         """Draw the channels (section III-A).
 
         Raises:
             AdshiftError: fewer than two images, a level that is not there, or more channels asked for than there are.
         """
-        if len(features) < 2:
+        if len(features) < self.least_images:
             raise AdshiftError(f"PaDiM needs at least 2 training images, not {len(features)}", "add normal images")
         self.spec = dict(features.spec)
         channels = sum(features[:1].maps(level).shape[-1] for level in self.settings.layers)

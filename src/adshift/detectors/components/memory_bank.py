@@ -13,9 +13,9 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from adshift.detectors.base import Detector
+from adshift.detectors.components.patches import locally_aware
 from adshift.detectors.components.settings import Layers, Neighbours, Smoothing
 from adshift.detectors.records import Predictions
-from adshift.detectors.resample import average_pool, bilinear
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
 from adshift.runtime.parallel import map_ordered, share
@@ -154,18 +154,7 @@ class MemoryBank(Detector):
 
     def patches(self, features: Features) -> np.ndarray:
         """Locally aware patch features (section 3.1): (N, H, W, D) float32."""
-        grid: tuple[int, ...] = ()
-        parts = []
-        for level in self.settings.layers:
-            maps = features.maps(level)
-            count, high, wide, channels = maps.shape
-            pool = [average_pool(side, self.settings.pool, self.settings.stride) for side in (high, wide)]
-            grid = grid or (len(pool[0]), len(pool[1]))
-            # Averaging and enlarging are linear: along each side, one small matrix does both.
-            rows, columns = (bilinear(len(matrix), side) @ matrix for matrix, side in zip(pool, grid, strict=True))
-            tall = rows @ maps.reshape(count, high, wide * channels)
-            parts.append(columns @ tall.reshape(count, grid[0], wide, channels))
-        return np.concatenate(parts, axis=-1)
+        return locally_aware(features, self.settings.layers, self.settings.pool, self.settings.stride)
 
     def _predict(self, features: Features, scoring: Scoring) -> Predictions:
         """Patch scores as maps, and image scores from them."""

@@ -81,6 +81,8 @@ class Student(Detector):
     def _untrained(self) -> Any:
         """A network as wide as the teacher, its parameters drawn by torch: from `student_input` to a map a layer."""
 
+    least_images = 2
+
     @abstractmethod
     def student_input(self, features: Features) -> Any:
         """What the student sees of some images, a tensor (N, C, H, W)."""
@@ -93,7 +95,7 @@ class Student(Detector):
         """
         import torch
 
-        if len(features) < 2:
+        if len(features) < self.least_images:
             raise AdshiftError(
                 f"{self.name} needs at least 2 training images, not {len(features)}", "add normal images"
             )

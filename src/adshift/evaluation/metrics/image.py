@@ -1,102 +1,115 @@
-"""Image-level metrics: how well scores rank the images, and what a threshold chosen beforehand makes of them."""
+"""Image-level metrics: how well scores rank the images, and what a threshold chosen beforehand makes of them.
+
+A new metric is one more record in `METRICS`, beside its function.
+"""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from adshift.evaluation.calibration import decide
+from adshift.evaluation.metrics.counts import (
+    ACCURACY,
+    F1,
+    FALSE_POSITIVE_RATE,
+    PRECISION,
+    RECALL,
+    SPECIFICITY,
+    Counts,
+)
+from adshift.evaluation.metrics.metric import Measured, Metric, check, lacking_of
 from adshift.evaluation.metrics.ranking import Ranked
+from adshift.evaluation.metrics.resampled import ResampledRanks
 
-RATES = ("f1", "accuracy", "precision", "recall", "specificity")
+METRICS = (
+    Metric("image_auroc", "image AUROC", "image", Ranked.auroc, ("normal", "defects"), resampled=ResampledRanks.auroc,
+           places=("page", "summary", "chart", "differences", "ablation", "runs"),
+           description="Probability that a defective image scores higher than a normal one; ties count one half."),
+    Metric("image_auprc", "image AUPRC", "image", Ranked.auprc, ("normal", "defects"),
+           resampled=ResampledRanks.auprc,
+           places=("page", "ablation"),
+           description="Average precision over the ranking, without interpolation."),
+    Metric("image_f1", "image F1", "image", F1, ("threshold", "normal", "defects"), short="F1",
+           places=("page", "summary", "chart", "differences", "ablation", "runs"),
+           on_test="upper bound, threshold chosen on test",
+           description="Harmonic mean of precision and recall at the calibrated threshold."),
+    Metric("accuracy", "accuracy", "image", ACCURACY, ("threshold", "normal", "defects"), places=("page", "ablation"),
+           description="Share of images that are called what they are."),
+    Metric("precision", "precision", "image", PRECISION, ("threshold", "normal", "defects"), places=(),
+           description="Share of defective images among those called anomalous."),
+    Metric("recall", "recall", "image", RECALL, ("threshold", "defects"), places=("page", "chart"),
+           description="Share of the defective images that are called anomalous."),
+    Metric("specificity", "specificity", "image", SPECIFICITY, ("threshold", "normal"),
+           places=("page", "summary", "chart", "differences"),
+           description="Share of the normal images that are called normal."),
+    Metric("image_best_f1_upper_bound", "image best F1 (upper bound)", "image", lambda ranked: ranked.best_f1()[0],
+           ("normal", "defects"), places=(),
+           description="F1 at the threshold that is best on the test images themselves. Nobody can know it "
+                       "beforehand."),
+)  # fmt: skip
+BOOTSTRAPPED = tuple(metric for metric in METRICS if metric.bootstrapped)
 
 
 @dataclass(frozen=True)
-class ImageMetrics:
-    """Positive means anomalous. The rates follow from the counts; 0/0 is 0, where something could have been counted.
+class ImageMetrics(Measured):
+    """The values of `METRICS`, and what they were computed from. Positive means anomalous.
 
-    What needs normal and defective images is None where one kind is missing: all but recall, which needs defective
-    ones, and specificity, which needs normal ones.
+    A metric whose normal or defective images are missing is None, as its record's `needs` says.
 
     Attributes:
         threshold: score from which on an image is predicted anomalous.
-        tn, fp, fn, tp: counts of images.
-        auroc: area under the ROC curve.
-        auprc: average precision.
-        best_f1_upper_bound: F1 at the threshold that is best on these very images. No threshold chosen beforehand
-            does better; it is a bound, not a result.
-        best_threshold: the highest threshold that reaches it.
+        counts: of images.
+        best_threshold: the highest threshold that reaches `best_f1_upper_bound`; None where a kind of image is
+            missing.
     """
 
     threshold: float
-    tn: int
-    fp: int
-    fn: int
-    tp: int
-    auroc: float | None
-    auprc: float | None
-    best_f1_upper_bound: float | None
+    counts: Counts
     best_threshold: float | None
 
     def __post_init__(self) -> None:
-        if min(self.tn, self.fp, self.fn, self.tp) < 0:
-            raise ValueError(f"counts {self.tn}, {self.fp}, {self.fn}, {self.tp}: negative")
-        for name in ("auroc", "auprc", "best_f1_upper_bound", "best_threshold"):
-            value = getattr(self, name)
-            if (value is None) == self.both:
-                raise ValueError(f"{name} is {value}: does not fit the kinds of images counted")
-            if value is not None and name != "best_threshold" and not 0.0 <= value <= 1.0:
-                raise ValueError(f"{name} is {value}: expected 0 to 1")
+        tn, fp, fn, tp = self.counts
+        if min(self.counts) < 0:
+            raise ValueError(f"counts {tn}, {fp}, {fn}, {tp}: negative")
         if not all(math.isfinite(value) for value in (self.threshold, self.best_threshold or 0.0)):
             raise ValueError(f"thresholds {self.threshold}, {self.best_threshold}: expected finite numbers")
-        if self.f1 is not None and self.f1 > (self.best_f1_upper_bound or 0.0):
+        lacking = lacking_of(tn + fp, fn + tp)
+        check(METRICS, self.values, lacking)
+        if (self.best_threshold is None) != bool(lacking):
+            raise ValueError("best_threshold does not fit the kinds of images counted")
+        if any(
+            metric.measure(self.counts) != self.values[metric.key]
+            for metric in METRICS
+            if metric.thresholded and not metric.undefined(lacking)
+        ):
+            raise ValueError("image metrics that disagree with the counts")
+        if not lacking and self.f1 > self.best_f1_upper_bound:
             raise ValueError(f"f1 {self.f1} exceeds its upper bound {self.best_f1_upper_bound}")
 
-    @property
-    def both(self) -> bool:
-        """Whether there are normal and defective images."""
-        return bool(self.tn + self.fp and self.fn + self.tp)
-
-    @property
-    def f1(self) -> float | None:
-        return _quotient(2 * self.tp, 2 * self.tp + self.fp + self.fn) if self.both else None
-
-    @property
-    def accuracy(self) -> float | None:
-        return _quotient(self.tp + self.tn, self.tn + self.fp + self.fn + self.tp) if self.both else None
-
-    @property
-    def precision(self) -> float | None:
-        return _quotient(self.tp, self.tp + self.fp) if self.both else None
-
-    @property
-    def recall(self) -> float | None:
-        return self.tp / (self.tp + self.fn) if self.tp + self.fn else None
-
-    @property
-    def specificity(self) -> float | None:
-        return self.tn / (self.tn + self.fp) if self.tn + self.fp else None
+    def __getattr__(self, key: str) -> Any:
+        return getattr(self.__dict__["counts"], key) if key in Counts._fields else super().__getattr__(key)
 
     def to_dict(self) -> dict[str, float | None]:
-        """Counts, rates and all else as plain values for JSON, which keeps every bit of a float."""
-        return {**vars(self), **{name: getattr(self, name) for name in RATES}}
+        """Counts, thresholds and metrics as plain values for JSON, which keeps every bit of a float."""
+        own = {"threshold": self.threshold, "best_threshold": self.best_threshold}
+        return {**own, **self.counts._asdict(), **self.values}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "ImageMetrics":
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """What `to_dict` gave, checked.
 
         Raises:
             ValueError: a key is missing or unknown, or the values contradict each other.
         """
+        left = dict(values)
         try:
-            found = cls(**{name: value for name, value in values.items() if name not in RATES})
-        except TypeError as error:
+            counts = Counts(**{name: left.pop(name) for name in Counts._fields})
+            own = {name: left.pop(name) for name in ("threshold", "best_threshold")}
+            return cls(left, counts=counts, **own)
+        except (KeyError, TypeError) as error:
             raise ValueError(f"image metrics: {error}") from None
-        if found.to_dict() != dict(values):
-            raise ValueError("image metrics whose rates are missing or disagree with the counts")
-        return found
 
 
 def image_metrics(scores: np.ndarray, anomalous: np.ndarray, threshold: float) -> ImageMetrics:
@@ -105,28 +118,20 @@ def image_metrics(scores: np.ndarray, anomalous: np.ndarray, threshold: float) -
     Raises:
         ValueError: labels of another shape or not bool, a score or a threshold that is not finite.
     """
-    if not np.size(scores):
-        return ImageMetrics(float(threshold), 0, 0, 0, 0, None, None, None, None)
-    ranked = Ranked.of(scores, anomalous)
-    predicted, anomalous = decide(scores, threshold), np.asarray(anomalous)
-    best, best_threshold = ranked.best_f1()
+    ranked = Ranked.of(scores, anomalous) if np.size(scores) else None
+    counts = Counts.of(scores, anomalous, threshold)
+    lacking = lacking_of(counts.tn + counts.fp, counts.fn + counts.tp)
     return ImageMetrics(
+        {
+            metric.key: None if metric.undefined(lacking) else metric.measure(counts if metric.thresholded else ranked)
+            for metric in METRICS
+        },
         threshold=float(threshold),
-        tn=int((~predicted & ~anomalous).sum()),
-        fp=int((predicted & ~anomalous).sum()),
-        fn=int((~predicted & anomalous).sum()),
-        tp=int((predicted & anomalous).sum()),
-        auroc=ranked.auroc(),
-        auprc=ranked.auprc(),
-        best_f1_upper_bound=best,
-        best_threshold=best_threshold,
+        counts=counts,
+        best_threshold=ranked.best_f1()[1] if ranked else None,
     )
 
 
 def false_positive_rate(normal: np.ndarray, threshold: float) -> float | None:
     """Share of (N,) normal scores predicted anomalous; None where there are none. For the cross-class matrix."""
-    return float(decide(normal, threshold).mean()) if len(normal) else None
-
-
-def _quotient(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+    return FALSE_POSITIVE_RATE(Counts.of(normal, np.zeros(len(normal), bool), threshold)) if len(normal) else None

@@ -6,20 +6,27 @@ alarm. As in `pro`, no curve is built: a pixel of score s is found from FPR(s) o
 the range above that, and a mean of pixels is an image's.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 BOUNDS = (1e-5, 1e-4)  # of the false-positive rate, section 3.3
 
 
-def pimo(maps: np.ndarray, masks: np.ndarray, normal: np.ndarray, bounds: tuple[float, float] = BOUNDS) -> float | None:
+def pimo(
+    maps: Iterable[np.ndarray],
+    masks: Iterable[np.ndarray],
+    normal: np.ndarray,
+    bounds: tuple[float, float] = BOUNDS,
+) -> float | None:
     """Mean AUPIMO of the images with a defect: 0 to 1.
 
     With fewer than 1 / lower bound normal pixels (two images of 224 x 224), the lower end of the range is coarse: one
     normal pixel is a larger share than that.
 
     Args:
-        maps: (N, H, W) raw scores.
-        masks: (N, H, W) bool.
+        maps: N raw scores (H, W).
+        masks: N masks (H, W) bool.
         normal: (N,) bool, the images whose pixels set the false-positive rate.
         bounds: of the false-positive rate, in (0, 1).
 
@@ -28,12 +35,13 @@ def pimo(maps: np.ndarray, masks: np.ndarray, normal: np.ndarray, bounds: tuple[
     """
     lower, upper = bounds
     defective = [(scores, mask) for scores, mask in zip(maps, masks, strict=True) if mask.any()]
-    total = int(normal.sum()) * maps[0].size if len(maps) else 0
+    clean = [scores.ravel() for scores, one in zip(maps, normal, strict=True) if one]
+    total = sum(map(len, clean))
     if not total or not defective:
         return None
     # Only as many of the highest normal scores count as the upper bound lets pass, and one that ends the range.
     kept = min(int(upper * total) + 1, total)
-    highest = np.sort(np.partition(maps[normal], total - kept, axis=None)[total - kept :])
+    highest = np.sort(np.partition(np.concatenate(clean), total - kept)[total - kept :])
     areas = []
     for scores, mask in defective:
         rate = (kept - np.searchsorted(highest, scores[mask], side="left")) / total

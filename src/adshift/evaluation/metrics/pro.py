@@ -6,6 +6,8 @@ from FP(s) on and, where normal pixels tie with it, on the straight line between
 averaged over a region's pixels and then over the regions, is the metric.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from adshift.evaluation.metrics.ranking import Ranked
@@ -13,13 +15,13 @@ from adshift.evaluation.metrics.ranking import Ranked
 EIGHT_CONNECTED = np.ones((3, 3), bool)  # pixels that touch at a corner are one region, as in anomalib and MVTec's code
 
 
-def pro(ranked: Ranked, maps: np.ndarray, masks: np.ndarray, limit: float) -> float | None:
+def pro(ranked: Ranked, maps: Iterable[np.ndarray], masks: Iterable[np.ndarray], limit: float) -> float | None:
     """Area under the PRO curve up to a false-positive rate, divided by that rate: 0 to 1.
 
     Args:
         ranked: the ranking of these very pixels.
-        maps: (N, H, W) raw scores.
-        masks: (N, H, W) bool.
+        maps: N raw scores (H, W).
+        masks: N masks (H, W) bool.
         limit: false-positive rate to integrate to, in (0, 1].
 
     Returns:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from adshift.evaluation.metrics.counts import F1, Counts
+
 BLOCK = 1 << 16  # anomalous scores looked at together: their temporaries stay in the processor's cache
 
 
@@ -79,8 +81,7 @@ class Ranked:
             return None, None
         best, threshold = 0.0, 0.0
         for block, tp, fp in self._counts():
-            # A quotient of integers is rounded correctly, so equal F1 are equal floats.
-            f1 = 2 * tp / (tp + fp + len(self.scores))
+            f1 = F1(Counts(fp=fp, fn=len(self.scores) - tp, tp=tp))
             last = len(f1) - 1 - int(f1[::-1].argmax())
             if f1[last] >= best:
                 best, threshold = float(f1[last]), float(self.scores[block][last])

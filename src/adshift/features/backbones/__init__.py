@@ -95,17 +95,30 @@ def full_model(settings: Settings) -> Any:
     Raises:
         AdshiftError: unknown backbone, unreadable weights, or a hub that cannot be reached.
     """
+    return _loaded(settings)[0]
+
+
+def _loaded(settings: Settings, kept: Sequence[str] | None = None) -> tuple[Any, tuple[str, ...]]:
+    """The pretrained network, and the names of its tensors that the file of weights does not cover.
+
+    Args:
+        settings: name the backbone and its weights.
+        kept: layers; tensors behind the deepest of them may be missing in the file. All are needed if not given.
+    """
     weights = find_weights(settings)
     if weights.path is not None:
         model = untrained(settings.backbone)
-        model.load_state_dict(named(read(weights.path), model.state_dict(), weights.path))
-        return model
+        expected = model.state_dict()
+        needed = None if kept is None else _used(model, settings.backbone, kept)
+        state = named(read(weights.path), expected, weights.path, needed)
+        model.load_state_dict(state, strict=False)
+        return model, tuple(name for name in expected if name not in state)
     with offline_if_unreachable():
         import timm
 
         _check_name(settings.backbone)
         try:
-            return timm.create_model(settings.backbone, pretrained=True).eval()
+            return timm.create_model(settings.backbone, pretrained=True).eval(), ()
         except Exception as error:  # the hub's client raises many kinds
             raise AdshiftError(
                 f"weights of {settings.backbone} could not be had from its hub ({type(error).__name__})",
@@ -144,6 +157,15 @@ def _channels_last(network: Any) -> Any:
     return network.requires_grad_(False).to(memory_format=torch.channels_last)
 
 
+def _used(full: Any, backbone: str, names: Sequence[str]) -> list[str]:
+    """Names of the tensors of the whole network that a `cut` at these layers computes with."""
+    if families.of(backbone) is not None:
+        used = {tensor.data_ptr() for tensor in cut(full, backbone, names).state_dict().values()}
+        return [name for name, tensor in full.state_dict().items() if tensor.data_ptr() in used]
+    used_names = set(cut(full, backbone, names).state_dict())
+    return [name for name in full.state_dict() if used_names & {name, name.replace(".", "_", 1), f"model.{name}"}]
+
+
 def _cut_timms(full: Any, name: str, indices: list[int]) -> Any:
     import timm
 
@@ -172,7 +194,8 @@ class Backbone:
         names: the layers kept, shallow to deep.
         network: (N, 3, S, S) normalized to a list of maps (N, C, H, W); its batch normalization is folded away.
         fused: the same as it is run here, which cannot be exported.
-        record: backbone, source and hash of its weights, layers' names: what made a feature.
+        record: backbone, source and hash of its weights, layers' names: what made a feature. `not_in_file` lists
+            the tensors that a file of weights does not cover; none of them is used.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -182,14 +205,15 @@ class Backbone:
             AdshiftError: as `full_model` and `cut`, or a precision that the processor does not have.
         """
         keep_memory()
-        full = full_model(settings)
+        names = layers(settings)
+        full, uncovered = _loaded(settings, names)
 
         import torch
 
         from adshift.features.backbones.fusing import fuse
 
         self.settings = settings
-        self.names = layers(settings)
+        self.names = names
         self.dtype = getattr(torch, settings.precision)
         if self.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             raise AdshiftError("features.precision: bfloat16 is not a type of this processor", "set float32")
@@ -203,7 +227,11 @@ class Backbone:
             "backbone": settings.backbone,
             "layers": list(self.names),
             "precision": settings.precision,
-            "weights": {"source": weights.source, "sha256": _digest(full.state_dict())},
+            "weights": {
+                "source": weights.source,
+                "sha256": _digest({name: one for name, one in full.state_dict().items() if name not in uncovered}),
+                **({"not_in_file": list(uncovered)} if uncovered else {}),
+            },
         }
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:

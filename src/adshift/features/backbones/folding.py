@@ -25,8 +25,8 @@ def fold(network: Any) -> Any:
     import torch
 
     folded = deepcopy(network)
-    found = [pair for pair in pairs(folded, torch.nn.BatchNorm2d) if pair[1].track_running_stats]
-    replace(folded, {norm: _merge(convolution, norm) for convolution, norm in found})
+    matched = [pair for pair in pairs(folded, torch.nn.BatchNorm2d) if pair[1].track_running_stats]
+    replace(folded, {norm: _merge(convolution, norm) for convolution, norm in matched})
     return folded if agree(network, folded) else network
 
 
@@ -54,14 +54,14 @@ def pairs(network: Any, kinds: Any) -> list[tuple[Any, Any]]:
     # The outputs are kept, so that no later tensor has the identity of one that is gone. A version counts what was
     # written into a tensor since: the sum of a residual connection, for one.
     outputs: dict[tuple[int, int], tuple[Any, Any]] = {}
-    found: list[tuple[Any, Any]] = []
+    matched: list[tuple[Any, Any]] = []
 
     def after(module: Any, _inputs: Any, output: Any) -> None:
         outputs[id(output), output._version] = module, output
 
     def before(module: Any, inputs: Any) -> None:
         if (known := (id(inputs[0]), inputs[0]._version)) in outputs:
-            found.append((outputs[known][0], module))
+            matched.append((outputs[known][0], module))
 
     hooks = []
     for module in network.modules():
@@ -73,8 +73,8 @@ def pairs(network: Any, kinds: Any) -> list[tuple[Any, Any]]:
         network(_image())
     for hook in hooks:
         hook.remove()
-    seen = Counter(module for pair in found for module in pair)
-    return [pair for pair in found if seen[pair[0]] == seen[pair[1]] == 1]
+    seen = Counter(module for pair in matched for module in pair)
+    return [pair for pair in matched if seen[pair[0]] == seen[pair[1]] == 1]
 
 
 def _image() -> Any:

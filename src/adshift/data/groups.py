@@ -1,0 +1,95 @@
+"""Images that must stand on one side of a split, and the order in which these groups stand."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import inf
+
+from adshift.data import facts
+from adshift.data.manifest import GOOD, Item
+from adshift.data.settings import Split
+from adshift.errors import AdshiftError
+from adshift.runtime import seeding
+
+RANDOM, BY_NAME = "random", "name"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images that train, validate or test together.
+
+    Attributes:
+        name: of the group, or of its only image.
+        items: its images, in the split's order.
+    """
+
+    name: str
+    items: tuple[Item, ...]
+
+    @cached_property
+    def defects(self) -> Counter[str]:
+        """How many defective images it has of each kind."""
+        return Counter(item.defect for item in self.items if item.anomalous)
+
+    @cached_property
+    def fixed(self) -> set[str]:
+        """The sides that the data set's own parts put it on: none where the split decides."""
+        return {item.part for item in self.items if item.part == "val" or (item.part == "test" and item.defect == GOOD)}
+
+
+def grouped(items: Sequence[Item], settings: Split, seed: int, name: str) -> list[Group]:
+    """Groups of the labelled images of the class `name` in the order that `settings` ask for.
+
+    Raises:
+        AdshiftError: a column is not there, or a pattern finds nothing in a name.
+    """
+    keys = _keys(items, settings, name)
+    members: dict[str, list[Item]] = {}
+    for item, key in zip(items, keys, strict=True):
+        members.setdefault(key, []).append(item)
+    places = _places(items, settings, seed, name, keys)
+    ordered = sorted(members, key=lambda key: (min(places[item.name] for item in members[key]), key))
+    return [Group(key, tuple(sorted(members[key], key=lambda item: (places[item.name], item.name)))) for key in ordered]
+
+
+def _keys(items: Sequence[Item], settings: Split, name: str) -> list[str]:
+    """The group of each image; an image whose column is empty is a group of its own, as are all without groups."""
+    if settings.group is None:
+        return [item.name for item in items]
+    if "(" not in settings.group:
+        values = facts.column(items, settings.group, "split.group")
+        return [value or item.name for item, value in zip(items, values, strict=True)]
+    keys = []
+    for item in items:
+        key = facts.in_name(item, settings.group)
+        if key is None:
+            what = f"class {name}: {item.image} names no group: no {settings.group!r} in its name"
+            raise AdshiftError(what, "change split.group in params.yaml, or empty it")
+        keys.append(key)
+    return keys
+
+
+def _places(
+    items: Sequence[Item], settings: Split, seed: int, name: str, keys: Sequence[str]
+) -> dict[str, tuple[float, str]]:
+    """{image: its place in the order}: numbers before texts, and what has no value last."""
+    if settings.order == RANDOM:
+        drawn = {key: float(seeding.generator(seed, "split", name, key).random()) for key in {*keys}}
+        return {item.name: (drawn[key], "") for item, key in zip(items, keys, strict=True)}
+    if settings.order == BY_NAME:
+        return {item.name: (0.0, item.key) for item in items}
+    values = facts.column(items, settings.order, "split.order")
+    numbers = _numbers(values)
+    return {
+        item.name: (inf, "") if not value else (numbers[value], "") if numbers else (0.0, value)
+        for item, value in zip(items, values, strict=True)
+    }
+
+
+def _numbers(values: Sequence[str]) -> dict[str, float]:
+    """{value: its number} if all that are not empty are numbers, else nothing."""
+    try:
+        return {value: float(value) for value in values if value}
+    except ValueError:
+        return {}

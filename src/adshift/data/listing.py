@@ -1,0 +1,177 @@
+"""Images of a data set as they lie on disk, listed and not opened: what the adapters in `datasets/` return.
+
+Names are compared in Unicode's normal form NFC: a file system may hand out the other one. What is no image by name is
+passed over and counted, hidden files and those of operating systems and storage boxes too. An image in a format that
+is not read here is a problem, since passing over it would lose a sample in silence.
+"""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from adshift.data.class_names import same
+from adshift.data.image_files import kind_passed_over
+from adshift.data.images import SUFFIXES
+from adshift.data.manifest import GOOD, UNLABELLED
+from adshift.errors import AdshiftError
+
+UNREAD = (".avif", ".cr2", ".cr3", ".dng", ".exr", ".gif", ".heic", ".heif", ".jp2", ".nef", ".npy", ".raw", ".svg")
+KINDS_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An image as it lies on disk, not opened yet.
+
+    Attributes:
+        part: `train`, `val` or `test`, as the data set has it; what has no part is in train if normal, in test if not.
+        defect: its type, `GOOD` for a normal image, `UNLABELLED` where nobody has said.
+        image: its path.
+        mask: its mask's path; none for a normal image, and where the defect is not marked.
+        key: what tells it from the others of its part and defect, without a slash; empty for the file's stem.
+        listed: further columns of the list that names it.
+    """
+
+    part: str
+    defect: str
+    image: Path
+    mask: Path | None = None
+    key: str = ""
+    listed: dict[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def name(self) -> str:
+        return f"{self.part}/{self.defect}/{same(self.key or self.image.stem)}"
+
+
+@dataclass
+class Listing:
+    """What was found of a class.
+
+    Attributes:
+        images: candidates.
+        problems: what is wrong, one line each, by the file's name.
+        passed: {file or folder that was passed over: its kind}.
+        marked: {mask: the image that it belongs to}.
+    """
+
+    images: list[Candidate] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    passed: dict[Path, str] = field(default_factory=dict)
+    marked: dict[Path, Path] = field(default_factory=dict)
+
+    def mask_of(self, image: Path, masks: Mapping[str, Path], names: Iterable[str]) -> Path | None:
+        """The first of `names` among the masks; a mask of two images is a problem."""
+        mask = next((masks[name] for name in names if name in masks), None)
+        if mask and self.marked.setdefault(mask, image) != image:
+            self.problems.append(f"{mask}: may be the mask of {self.marked[mask]} or of {image}; rename one")
+        return mask
+
+    def files_in(self, folder: Path, suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
+        """Images of `suffixes` directly in a folder by stem, sorted; none if it is not there.
+
+        Two files of one stem, an image that is not read here and a folder among the images are problems.
+        """
+        found: dict[str, Path] = {}
+        for path in self._visible(folder):
+            if path.is_dir():
+                self.problems.append(f"{path}: a folder among the images; images lie directly in {folder}")
+            elif self._is_image(path) and path.suffix.lower() in suffixes:
+                self._keep(found, same(path.stem), path)
+        return found
+
+    def files_below(self, folder: Path, without: Iterable[Path] = ()) -> dict[str, Path]:
+        """Images in a folder and all folders in it, by their path in it without the suffix, sorted.
+
+        Args:
+            folder: where to look; none are found if it is not there.
+            without: folders that are left out.
+        """
+        found: dict[str, Path] = {}
+        left_out = set(without)
+        for path in self._below(folder, left_out, set()):
+            if self._is_image(path):
+                self._keep(found, same(path.relative_to(folder).with_suffix("").as_posix()), path)
+        return found
+
+    def _below(self, folder: Path, left_out: set[Path], seen: set[Path]) -> Iterator[Path]:
+        seen.add(folder.resolve())  # a link may lead back up
+        for path in self._visible(folder):
+            if not path.is_dir():
+                yield path
+            elif path not in left_out and path.resolve() not in seen:
+                yield from self._below(path, left_out, seen)
+
+    def _visible(self, folder: Path) -> Iterator[Path]:
+        for path in entries_of(folder):
+            if kind := kind_passed_over(path.name, folder=False):
+                self.passed[path] = kind
+            else:
+                yield path
+
+    def _is_image(self, path: Path) -> bool:
+        suffix = path.suffix.lower()
+        if suffix in UNREAD:
+            self.problems.append(f"{path}: not an image that is read here ({' '.join(SUFFIXES)})")
+        elif suffix not in SUFFIXES:
+            self.passed[path] = suffix or "without suffix"
+        return suffix in SUFFIXES
+
+    def _keep(self, found: dict[str, Path], key: str, path: Path) -> None:
+        if key in found:
+            self.problems.append(f"{path}: has the same stem as {found[key].name}; rename one")
+        else:
+            found[key] = path
+
+    def of_part(self, part: str) -> list[Candidate]:
+        """The normal images of a part."""
+        return [one for one in self.images if one.part == part and one.defect == GOOD]
+
+    def defective(self) -> list[Candidate]:
+        """The images that are known to be defective."""
+        return [one for one in self.images if one.defect not in (GOOD, UNLABELLED)]
+
+
+def told(passed: Iterable[str]) -> str:
+    """What was passed over, in one line, from the kinds of the files; empty if nothing was."""
+    kinds = Counter(passed)
+    ordered = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
+    shown = [f"{count} {kind}" for kind, count in ordered[:KINDS_SHOWN]]
+    if more := len(kinds) - len(shown):
+        shown.append(f"{more} more kinds")
+    return f"passed over, no images by name: {kinds.total()} ({', '.join(shown)})" if shown else ""
+
+
+def not_there(paths: Iterable[Path | None], listed_in: Path) -> list[str]:
+    """Problems: files that a list of the data set names and that are missing."""
+    return [f"{path}: is not there, but listed in {listed_in}" for path in paths if path and not path.is_file()]
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The visible folders in a folder, sorted; none if it is not there."""
+    return [path for path in entries_of(folder) if path.is_dir() and not kind_passed_over(path.name, folder=False)]
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted; nothing if it is not there.
+
+    Raises:
+        AdshiftError: it may not be looked into.
+    """
+    try:
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise AdshiftError(f"{folder}: cannot be read ({error.strerror})", "mend its rights") from None
+
+
+def as_it_lies(path: Path) -> Path:
+    """A path that a list names, as the file system spells it: in either normal form."""
+    if path.exists():
+        return path
+    for form in ("NFC", "NFD"):
+        other = Path(unicodedata.normalize(form, str(path)))
+        if other.exists():
+            return other
+    return path

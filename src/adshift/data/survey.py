@@ -1,0 +1,92 @@
+"""What a data set holds, counted before any work: for people, and for warnings."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from adshift.data import datasets, listing
+from adshift.data.listing import Listing
+from adshift.data.manifest import UNLABELLED
+from adshift.data.settings import Folder
+
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+MEASURED = 200  # images whose size is looked up, spread evenly
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found.
+
+    Attributes:
+        listings: {class: what lies there}; empty for a set that is made here.
+        counts: images of all classes: `train`, `val` and `good` (normal ones for testing), `defective`, `masks`,
+            `unlabelled`.
+        classes: how many there are.
+        sizes: (width, height) of some images, in pixels.
+    """
+
+    listings: Mapping[str, Listing]
+    counts: Counter[str]
+    classes: int
+    sizes: tuple[tuple[int, int], ...] = ()
+
+    def line(self) -> str:
+        """All of it in a line, such as `1 class: 260 train, 88 good, 52 defective with 52 masks, 1408 x 512`."""
+        count = self.counts
+        parts = [f"{count['train']} train" if count["good"] else f"{count['train']} good to split"]
+        parts += [f"{count[kind]} {kind}" for kind in ("val", "good") if count[kind]]
+        parts += [f"{count['defective']} defective" + f" with {count['masks']} masks" * bool(count["defective"])]
+        parts += [f"{count['unlabelled']} unlabelled"] * bool(count["unlabelled"])
+        parts += [_sizes(self.sizes)] if self.sizes else []
+        return f"{self.classes} class{'es' * (self.classes != 1)}: {', '.join(parts)}"
+
+    def passed(self) -> str:
+        """What was passed over, in a line; empty if nothing was."""
+        return listing.told(
+            {path: kind for one in self.listings.values() for path, kind in one.passed.items()}.values()
+        )
+
+
+def survey(name: str, root: str, classes: Sequence[str], folder: Folder | None = None) -> Survey:
+    """Look at the classes of a data set. Opens no image, but for the sizes of some.
+
+    Raises:
+        AdshiftError: as `datasets.check`.
+    """
+    if made := datasets.made(name, root, classes, folder):
+        train, good, bad = (len(classes) * count for count in made)
+        return Survey({}, Counter(train=train, good=good, defective=bad, masks=bad), len(classes))
+    found = datasets.listings(name, root, classes, folder)
+    counts = Counter[str]()
+    for one in found.values():
+        defective = one.defective()
+        counts += Counter(
+            train=len(one.of_part("train")), val=len(one.of_part("val")), good=len(one.of_part("test")),
+            defective=len(defective), masks=sum(image.mask is not None for image in defective),
+            unlabelled=sum(image.defect == UNLABELLED for image in one.images),
+        )  # fmt: skip
+    return Survey(
+        found, counts, len(classes), _measured([image.image for one in found.values() for image in one.images])
+    )
+
+
+def _measured(paths: Sequence[Path]) -> tuple[tuple[int, int], ...]:
+    """Sizes of some images; what cannot be opened is told when all are."""
+    found = []
+    for path in paths[:: max(1, len(paths) // MEASURED)]:
+        try:
+            with Image.open(path, formats=FORMATS) as image:
+                found.append(image.size)
+        except Exception:
+            continue
+    return tuple(found)
+
+
+def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
+    if len(set(sizes)) == 1:
+        return "{} x {}".format(*sizes[0])
+    widths, heights = (sorted(side) for side in zip(*sizes, strict=True))
+    return f"{widths[0]} to {widths[-1]} x {heights[0]} to {heights[-1]}"

@@ -1,0 +1,12 @@
+"""All metrics, images first: the order of tables."""
+
+from adshift.evaluation.metrics import image, pixel
+from adshift.evaluation.metrics.metric import Metric, Place
+
+METRICS = (*image.METRICS, *pixel.METRICS)
+BY_NAME = {metric.name: metric for metric in METRICS}
+
+
+def shown_in(place: Place) -> tuple[Metric, ...]:
+    """The metrics that readers see there."""
+    return tuple(metric for metric in METRICS if place in metric.places)

@@ -1,0 +1,72 @@
+"""What the data set holds for the parameters as they are: counts, and what they will not be enough for."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adshift.data import datasets, facts, splits
+from adshift.data.groups import BY_NAME, RANDOM
+from adshift.data.survey import Survey, survey
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `check` saw.
+
+    Attributes:
+        settings: every parameter, as `params.load_all` has them.
+        survey: what the data set holds.
+        normal: {class, or class and domain: how many normal images it has in each part}.
+        warnings: what may be wrong but is not surely so, or cannot be had, one line each.
+    """
+
+    settings: Any
+    survey: Survey
+    normal: Mapping[str, Counter[str]]
+    warnings: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """All of it for people."""
+        passed = self.survey.passed()
+        return [self.survey.line(), *([passed] if passed else []), *(f"warning: {told}" for told in self.warnings)]
+
+
+def look(settings: Any) -> Checked:
+    """Look at the data set without opening its images.
+
+    Raises:
+        AdshiftError: as `datasets.check` and `datasets.domains`, or a column that the parameters name is not there.
+    """
+    source = settings.dataset.name, settings.dataset.root, settings.classes
+    found = survey(*source, settings.dataset.folder)
+    normal = datasets.check(*source, settings.dataset.folder)
+    if settings.shift.kind == "recorded":
+        normal = datasets.domains(*source, settings.shift.recorded, settings.dataset.folder)
+    _check_columns(settings, found)
+    return Checked(settings, found, normal, tuple(_warnings(settings, found, normal)))
+
+
+def _check_columns(settings: Any, found: Survey) -> None:
+    split = settings.split
+    named = {"split.group": split.group, "split.order": None if split.order in (RANDOM, BY_NAME) else split.order}
+    for key, value in named.items():
+        if value is not None and "(" not in value:
+            for one in found.listings.values() or [None]:
+                facts.column(one.images if one else [], value, key)
+
+
+def _warnings(settings: Any, found: Survey, normal: Mapping[str, Mapping[str, int]]) -> list[str]:
+    told = []
+    for name, counts in normal.items():
+        if 0 < (count := splits.training_count(settings.split, counts)) < splits.FEW:
+            told.append(splits.few(f"class {name}", count))
+    counts = found.counts
+    if not counts["defective"]:
+        told.append("no defective image: figures that need one stay empty, thresholds come from normal images alone")
+    elif not counts["masks"]:
+        told.append("no mask: how well defects are localized cannot be measured")
+    elif counts["masks"] < counts["defective"]:
+        missing = counts["defective"] - counts["masks"]
+        told.append(f"{missing} of {counts['defective']} defective images have no mask: pixel figures leave them out")
+    return told

