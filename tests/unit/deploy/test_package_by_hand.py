@@ -29,6 +29,8 @@ SPLIT = {
     "protocol": "study",
     "train_fraction": 0.8,
     "val_defect_fraction": 0.3,
+    "group": None,
+    "order": "random",
     "max_train": None,
     "contamination": 0.0,
 }

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from adshift.errors import AdshiftError
-from adshift.evaluation.calibration import Threshold, calibrate, decide
+from adshift.evaluation.calibration import Threshold, calibrate
+from adshift.evaluation.metrics.counts import decide
 from adshift.evaluation.settings import Calibrate
 
 AUTO = Calibrate(rule="auto", min_normal=10, min_defective=5, steps=1000, target_fpr=0.05)
