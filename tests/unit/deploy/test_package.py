@@ -259,7 +259,7 @@ def test_the_card_names_the_code_and_the_versions_that_were_ignored(
     write_json(tmp_path / "network.json", {"ok": True, "code": {"backbones/mcunet": "0123"}})
     monkeypatch.setattr(package, "IGNORED", tmp_path / "ignored.json")
     monkeypatch.setattr(package, "NETWORK", tmp_path / "network.json")
-    settings = params.load("seed", "dataset.name", "classes", "methods", "split", "shift.kind", "calibrate")
+    settings = params.load("seed", "dataset.name", "classes", "methods", "split", "shift.kind", "calibrate", "graph")
     package.write(tmp_path / "out", "patchcore", settings)
     place = tmp_path / "out" / NAME / "clean"
     again = read_json(place / "card.json")

@@ -330,7 +330,8 @@ def test_the_card_for_people(packaged: tuple[Path, dict[str, str]], method: str,
         *(f"- split of {name}: sha256 {hashes[name]}" for name in card["split"]),
         "- backbone: net, layers block1, block2",
         f"- its weights: {weights['source']}, sha256 {weights['sha256']}, licence {weights['licence']}",
-        "- seed 7, drift recorded, split protocol study, train_fraction 0.8, val_defect_fraction 0.3, max_train none, "
+        "- seed 7, drift recorded, split protocol study, train_fraction 0.8, val_defect_fraction 0.3, "
+        "group none, order random, max_train none, "
         "contamination 0.0",
         f"- versions: adshift {version('adshift')}, numpy {np.__version__}",
         *(
