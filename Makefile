@@ -70,5 +70,5 @@ DATA = checked.json checked_network.json settings sources ablation clean contami
 clean:  ## remove the environment and all outputs (the DVC cache stays)
 	rm -rf $(VENV) mutants site dist build
 	rm -rf $(addprefix data/,$(DATA)) $(addprefix models/,$(DATASETS)) $(addprefix timings/,$(DATASETS))
-	rm -rf metrics/summary.json metrics/tables metrics/timings plots/curves plots/images report/index.html
+	rm -rf metrics/summary.json metrics/headline.json metrics/tables metrics/timings plots/curves plots/images report/index.html
 	@rmdir data models metrics plots report timings 2>/dev/null || true

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from adshift.evaluation.scenarios import used
 from adshift.project import params
 from adshift.project.stage import run
-from adshift.report import plots, tables
+from adshift.report import absent, headline, plots, tables
 from adshift.report.results import collect
 from adshift.report.table import write
 from adshift.runtime.files import output, write_json
@@ -13,16 +14,20 @@ REFERENCE = Path("reference")
 
 
 def main() -> None:
-    settings = params.load("dataset.name", "classes", "methods", "features.backbone", "ablation.ratios")
+    settings = params.load("dataset.name", "classes", "methods", "features.backbone", "ablation.ratios", "graph")
     dataset = settings.dataset.name
-    results = collect(dataset, settings.classes, settings.methods, settings.ablation.ratios)
+    graph, ratios = settings.graph, settings.ablation.ratios if settings.graph.ablation else ()
+    scenarios = used(graph.domains, bool(graph.unified))
+    results = collect(dataset, settings.classes, settings.methods, ratios, scenarios)
     charts = plots.rows(dataset, results)
     printed = tables.all_tables(dataset, results, settings.features.backbone, REFERENCE)
     with output("metrics/tables") as folder:
-        write(folder, [*printed, tables.differences(results)[1], tables.long(results)])
+        further = [*absent.tables(results), tables.differences(results)[1], tables.long(results)]
+        write(folder, [*printed, *further])
     with output("plots/curves") as folder:
         plots.write(folder, charts)
     write_json("metrics/summary.json", tables.summary(results))
+    write_json("metrics/headline.json", headline.headline(dataset, results))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Image-level metrics at the calibrated thresholds, their bootstrap, the points of the curves; the coreset ablation."""
+"""Image-level metrics at the calibrated thresholds, their bootstrap, the points of the curves."""
 
 from pathlib import Path
 
-from adshift.data import split_file
 from adshift.evaluation import image_level, intervals
+from adshift.evaluation.scenarios import used
 from adshift.project import params
 from adshift.project.stage import run
 from adshift.runtime import checksums
@@ -12,25 +12,22 @@ from adshift.runtime.files import output, read_json, write_json
 
 def main() -> None:
     settings = params.load(
-        "seed", "dataset.name", "classes", "methods", "split.protocol", "calibrate", "evaluate.bootstrap",
-        "ablation.ratios"
-    )  # fmt: skip
+        "seed", "dataset.name", "classes", "methods", "evaluate.bootstrap", "graph.domains", "graph.unified"
+    )
     dataset, classes = settings.dataset.name, settings.classes
+    scenarios = used(settings.graph.domains, bool(settings.graph.unified))
     place = Path("data/evaluation") / dataset
     with output(place / "image") as image, output(place / "bootstrap") as drawn, output(place / "curves") as curves:
         for method in settings.methods:
             chosen = read_json(f"data/thresholds/{dataset}/{method}.json")
             result = image_level.image_level(
-                dataset, method, classes, chosen, settings.seed, settings.evaluate.bootstrap
+                dataset, method, classes, chosen, settings.seed, settings.evaluate.bootstrap, scenarios
             )
             write_json(image / f"{method}.json", result["report"], checksum=True)
             intervals.save(drawn / f"{method}.npz", result["replicates"])
             for table, rows in result["tables"].items():
-                columns = list(rows[0])
+                columns = image_level.COLUMNS[table]
                 checksums.write_table(curves / method / f"{table}.csv", columns, [list(row.values()) for row in rows])
-    on = split_file.calibrated_on(settings.split.protocol)
-    ablation = image_level.ablation(dataset, classes, settings.ablation.ratios, settings.calibrate, on)
-    write_json(place / "ablation.json", ablation, checksum=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import argparse
 
 from adshift.evaluation import pixel_level
+from adshift.evaluation.scenarios import used
 from adshift.project import params
 from adshift.project.stage import run
 from adshift.runtime.files import write_json
@@ -12,11 +13,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--method", required=True)
     method = parser.parse_args().method
-    keys = ("dataset.name", "classes", "features.resize", "features.crop", "evaluate.pro_limit", "evaluate.masks")
-    settings = params.load(*keys)
+    settings = params.load(
+        "dataset.name", "classes", "features.resize", "features.crop", "evaluate.pro_limit", "evaluate.masks",
+        "graph.domains", "graph.unified"
+    )  # fmt: skip
     dataset, size, how = settings.dataset.name, settings.features, settings.evaluate
+    scenarios = used(settings.graph.domains, bool(settings.graph.unified))
     result = pixel_level.pixel_level(
-        dataset, method, settings.classes, size.resize, size.crop, how.pro_limit, how.masks
+        dataset, method, settings.classes, size.resize, size.crop, how.pro_limit, how.masks, scenarios
     )
     write_json(f"data/evaluation/{dataset}/pixel/{method}.json", result, checksum=True)
 

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from adshift.evaluation.scenarios import used
 from adshift.project import params
 from adshift.project.stage import run
 from adshift.report import page, pictures, plots
@@ -17,15 +18,16 @@ REFERENCE = Path("reference")
 def main() -> None:
     settings = params.load(
         "dataset.name", "classes", "methods", "shift.kind", "features.backbone", "features.resize", "features.crop",
-        "ablation.ratios", "report"
+        "ablation.ratios", "graph", "report"
     )  # fmt: skip
     dataset, classes, methods = settings.dataset.name, settings.classes, settings.methods
-    results = collect(dataset, classes, methods, settings.ablation.ratios)
+    graph, ratios = settings.graph, settings.ablation.ratios if settings.graph.ablation else ()
+    results = collect(dataset, classes, methods, ratios, used(graph.domains, bool(graph.unified)))
     album = pictures.Album(
         dataset, settings.features.resize, settings.features.crop, results.thresholds(),
         palette=settings.report.colours, scaled=settings.report.scale,
     )  # fmt: skip
-    shown = pictures.choose(dataset, classes, settings.report.rows)
+    shown = pictures.choose(dataset, classes, settings.report.rows, graph.domains)
     charts = plots.rows(dataset, results)
 
     def page_of() -> str:

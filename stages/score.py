@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 
 from adshift.detectors import registry
-from adshift.evaluation.pairs import PAIRS
+from adshift.evaluation.pairs import pairs
 from adshift.features.stored_features import stored
 from adshift.project import params
-from adshift.project.paths import model_path, scores_path
+from adshift.project.paths import DOMAINS, model_path, scores_path
 from adshift.project.stage import run
 from adshift.runtime import versions
 from adshift.runtime.files import output
@@ -19,12 +19,12 @@ def main() -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--method", required=True)
     parser.add_argument("--model", required=True, help=f"class, or {registry.UNIFIED} for all classes pooled")
-    parser.add_argument("--pairs", choices=PAIRS, nargs="+", default=PAIRS, help="domains of the model, of the images")
+    parser.add_argument("--domains", required=True, choices=DOMAINS, nargs="+", help="of the models and of the images")
     args = parser.parse_args()
     dataset = args.dataset
     versions.check(f"methods/{args.method}")
     names = params.load("classes").classes if args.model == registry.UNIFIED else [args.model]
-    for domains in args.pairs:
+    for domains in pairs(args.domains):
         model, images = domains.split("-on-")
         detector = registry.detector_class(args.method).load(model_path(dataset, args.method, args.model, model))
         how = registry.settings(args.method, "score")

@@ -3,7 +3,7 @@
 import argparse
 
 from adshift.data import manifest
-from adshift.data.settings import Shift
+from adshift.data.settings import Shifting
 from adshift.data.shift import synthetic
 from adshift.project.paths import settings_path
 from adshift.project.stage import run
@@ -16,14 +16,14 @@ def main() -> None:
     parser.add_argument("--seed", required=True, type=int)
     parser.add_argument("--name", required=True, help="class")
     args = parser.parse_args()
-    dataset, name, how = args.dataset, args.name, Shift.read(settings_path("shift"))
+    dataset, name, how = args.dataset, args.name, Shifting.read(settings_path("shift"))
     final = manifest.path_of(dataset, name, "shift")
     with output(final.parent) as folder:
         if how.kind == "recorded":
             manifest.write(folder / final.name, manifest.read(manifest.recorded_path(dataset, name)))
         else:
             items = manifest.read(manifest.path_of(dataset, name, "clean"))
-            synthetic.shift_class(items, how, args.seed, name, folder, final.parent)
+            synthetic.shift_class(items, how, args.seed, name, folder, final.parent, how.input)
 
 
 if __name__ == "__main__":

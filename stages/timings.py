@@ -8,9 +8,9 @@ from adshift.runtime.files import output
 
 
 def main() -> None:
-    settings = params.load("dataset.name", "classes", "methods")
+    settings = params.load("dataset.name", "classes", "methods", "graph")
     with output("metrics/timings") as folder:
-        write(folder, [timings(settings.dataset.name, settings.classes, settings.methods)])
+        write(folder, [timings(settings.dataset.name, settings.classes, settings.methods, settings.graph)])
 
 
 if __name__ == "__main__":

@@ -389,7 +389,7 @@ def test_write_rows_are_numpys(tmp_path: Path) -> None:
 
 
 class Repository:
-    """A git and DVC repository with this project's .dvc/config, whose store lies beside it: a stage a DVC file."""
+    """A git and DVC repository with this project's .dvc/config, its own home with the store: a stage a DVC file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "project"
@@ -410,7 +410,9 @@ class Repository:
     def run(self, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             command, cwd=self.folder, capture_output=True, text=True, check=False,
-            env=environment(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"),
+            env=environment(
+                PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", HOME=str(self.folder.parent)
+            ),
         )  # fmt: skip
         assert not ok or done.returncode == 0, done.stdout + done.stderr
         return done
@@ -428,7 +430,7 @@ def test_a_flipped_byte_in_the_remote_is_refused(repository: Repository, tmp_pat
     """With the remote that the committed configuration names."""
     repository.dvc("push", "-q")
     [stored] = [
-        path for path in (tmp_path / "adshift-store").rglob("*") if path.is_file() and path.read_text() == "1\n"
+        path for path in (tmp_path / ".cache/adshift").rglob("*") if path.is_file() and path.read_text() == "1\n"
     ]
     flip(stored)
     shutil.rmtree(repository.folder / ".dvc" / "cache")

@@ -7,7 +7,7 @@ import pytest
 
 from adshift.errors import AdshiftError
 from adshift.evaluation import intervals
-from adshift.evaluation.intervals import METRICS, Resamples, interval, replicates
+from adshift.evaluation.intervals import METRICS, Resamples, interval, mean, replicates
 from adshift.evaluation.metrics.image import image_metrics
 
 
@@ -58,9 +58,21 @@ def test_the_interval_is_as_wide_as_theory_says() -> None:
     assert (ends[0] <= [point[name] for name in METRICS]).all() and ([point[name] for name in METRICS] <= ends[1]).all()
 
 
-def test_one_kind_of_images_has_no_auroc() -> None:
-    found = replicates(np.array([1.0, 2.0]), np.array([False, False]), 1.5, Resamples.draw(2, 0, 100, 42, "a"))
-    assert np.isnan(found[METRICS.index("auroc")]).all() and not np.isnan(found[1:]).any()
+@pytest.mark.parametrize(("label", "left"), [(False, "specificity"), (True, "recall")])
+def test_one_kind_of_images_leaves_one_rate(label: bool, left: str) -> None:
+    drawn = Resamples.draw(0, 2, 100, 42, "a") if label else Resamples.draw(2, 0, 100, 42, "a")
+    found = replicates(np.array([1.0, 2.0]), np.array([label, label]), 1.5, drawn)
+    row = METRICS.index(left)
+    assert not np.isnan(found[row]).any() and set(found[row]) == {0.0, 0.5, 1.0}
+    assert np.isnan(np.delete(found, row, axis=0)).all()
+
+
+def test_a_mean_over_classes_leaves_out_those_without_the_figure() -> None:
+    one, other = np.array([[0.5, 1.0], [np.nan, np.nan]]), np.array([[1.0, 0.0], [0.25, 0.75]])
+    nothing = np.full((2, 2), np.nan)
+    assert mean([one, other]).tolist() == [[0.75, 0.5], [0.25, 0.75]]
+    assert np.isnan(mean([nothing, nothing])).all()
+    assert np.array_equal(mean([one, one]), one, equal_nan=True)
 
 
 def test_resamples_of_other_images_are_refused() -> None:

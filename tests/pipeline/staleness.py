@@ -87,7 +87,7 @@ def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 def other(key: str, value: Any) -> Any:
     """Another value for a leaf, such that dvc.yaml still resolves."""
-    if key == "methods":
+    if key == "methods" or key.startswith("graph."):
         return [*value[:-1]]
     if key == "classes":
         return [*value, "extra"]
@@ -307,11 +307,12 @@ class Pipeline:
             with path.open("w") as file:
                 YAML().dump({"schema": "2.0", "stages": entries}, file)
 
-    def store_settings(self, section: str, values: dict[str, Any]) -> set[str]:
+    def store_settings(self, section: str, every: dict[str, Any]) -> set[str]:
         """Write what the stage `check` writes, unchecked: any other value will do. Returns the changed files."""
-        files = {paths.SETTINGS / f"{section}.json": values}
+        stored = params.stored_values(every)  # one section may have a say in another's file
+        files = {paths.SETTINGS / f"{name}.json": values for name, values in stored.items()}
         if section in registry.REGISTRY:
-            halves = registry.halves(section, values)
+            halves = registry.halves(section, every[section])
             files = {paths.settings_path(section, part): half for part, half in halves.items()}
         changed = set()
         for path, content in files.items():
@@ -322,10 +323,10 @@ class Pipeline:
 
     def restore_settings(self) -> None:
         for section in STORED:
-            self.store_settings(section, self.values[section])
+            self.store_settings(section, self.values)
 
     def names(self) -> set[str]:
-        return {stage.name for stage in self.repo.index.stages}
+        return set(self.files)  # with params.yaml as it is; DVC's index may be that of the last change tried
 
     def stale(self) -> set[str]:
         """Stages that DVC calls stale now."""
@@ -375,7 +376,7 @@ class Pipeline:
             direct = self.stale_params(key)
             if section not in STORED:
                 return direct, self.downstream(direct)
-            files = self.store_settings(section, changed[section])
+            files = self.store_settings(section, changed)
             places = {str(place) for file in files for place in (file, *Path(file).parents)}
             then = {name for name, paths in self.files.items() if paths & places} - CHECKS
             return direct, (then | self.downstream(then | direct)) - direct

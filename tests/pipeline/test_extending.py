@@ -147,7 +147,7 @@ def test_the_method_is_in_the_graph(stored: Project) -> None:
     listed = stored.dvc("stage", "list", "--all")
     for stage in (
         "fit@mean_patch-dots-shift",
-        "score_unified@mean_patch",
+        "score_unified@mean_patch-unified",
         "evaluate_pixels@mean_patch",
     ):
         assert stage in listed

@@ -358,7 +358,7 @@ def test_a_new_class_runs_no_item_of_another(restored: Project) -> None:
     wanted = f"patchcore-{CLASSES[2]}"
     ran = restored.ran(restored.dvc("repro", f"{PIPELINE}:score@{wanted}"))
     assert ran == {
-        "check", "prepare", "split", f"shift@{CLASSES[2]}", f"score@{wanted}",
+        "check", "prepare", "split", f"shift@{CLASSES[2]}-shift", f"score@{wanted}",
         *(f"embed@{CLASSES[2]}-{domain}" for domain in DOMAINS), *(f"fit@{wanted}-{domain}" for domain in DOMAINS),
     }  # fmt: skip
     left = {plain(name) for name in json.loads(restored.run("dvc", "status", "--json").stdout)}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from adshift.project import repair
+from adshift.project import graph, repair
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("dots", "rings", "waves")
@@ -146,6 +146,7 @@ class Project:
             for part in parents:
                 place = place[part]
             place[last] = value
+        document["graph"] = graph.lists(document)
         with path.open("w") as file:
             yaml.dump(document, file)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from adshift.evaluation.pairs import PAIRS
 from adshift.project.paths import DOMAINS
 from adshift.project.presets import apply
 from tiny import CLASSES, ROOT, write_tree
@@ -56,12 +55,13 @@ def make(folder: Path, **features: object) -> Path:
             for name in NAMES:
                 for domain in DOMAINS:
                     stage("fit", **of, seed=seed, method=method, model=name, domain=domain)
-                stage("score", **of, method=method, model=name)
+                stage("score", **of, method=method, model=name, domains="clean shift")
             stage("fit", **of, seed=seed, method=method, model="unified", domain="clean")
-            stage("score", **of, method=method, model="unified", pairs=PAIRS[0])
+            stage("score", **of, method=method, model="unified", domains="clean")
             stage("evaluate_pixels", method=method)
         for name in NAMES:
-            stage("ablate", name=name)
-        for script in ("score_ablation", "calibrate", "evaluate", "package"):
+            stage("ablate", name=name, domain="shift")
+        stage("score_ablation", domain="shift")
+        for script in ("evaluate_ablation", "calibrate", "evaluate", "package"):
             stage(script)
     return folder

@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
     repro.add_argument("--jobs", type=int, default=1, metavar="N", help="stages at once")
     repro.set_defaults(work=_repro)
 
-    check = commands.add_parser("check", help="check params.yaml, the data and the weights")
+    check = commands.add_parser("check", help="check params.yaml, the data and the weights; bring `graph` up to date")
     check.set_defaults(work=_check)
     repair = commands.add_parser("repair", help="remove outputs and cache objects that are not what dvc.lock says")
     repair.set_defaults(work=_repair)
@@ -83,9 +83,10 @@ def _repro(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     from adshift.project.checks import check
+    from adshift.project.presets import derive
     from adshift.runtime import versions
 
-    print(*check().lines(), sep="\n")
+    print(*derive(), *check().lines(), sep="\n")
     if lines := versions.changes():
         print(*lines, "`adshift repro` takes it up", sep="\n")
     print("params.yaml, data set and weights: fine")

@@ -14,7 +14,7 @@ class Contamination:
     Attributes:
         images: in the training set; defective: those of them that are.
         share: defective / images, in [0, 1].
-        pixels: c(X), the share of all pixels of the training images that their masks mark, in [0, 1]; None if a
+        pixels: c(X), the share of all pixels of the training images that their masks mark, in [0, 1]; None where a
             defective one has no mask.
     """
 
@@ -28,9 +28,8 @@ def measure(items: list[Item], roles: Mapping[str, str]) -> Contamination:
     """Measure it; reads the masks of the defective training images."""
     trained = [item for item in items if roles[item.name] == "train"]
     defective = [item for item in trained if item.anomalous]
-    marked = None
-    if all(item.mask for item in defective):
-        marked = sum(int(load_mask(item).sum()) for item in defective) / sum(
-            item.width * item.height for item in trained
-        )
-    return Contamination(len(trained), len(defective), len(defective) / len(trained), marked)
+    pixels = None
+    if all(item.mask_known for item in defective):
+        marked = sum(int(load_mask(item).sum()) for item in defective)
+        pixels = marked / sum(item.width * item.height for item in trained)
+    return Contamination(len(trained), len(defective), len(defective) / len(trained), pixels)

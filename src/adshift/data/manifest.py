@@ -54,6 +54,11 @@ class Item:
         return self.defect not in (GOOD, UNLABELLED)
 
     @property
+    def mask_known(self) -> bool:
+        """Whether it is known which pixels are defective: of a normal image none."""
+        return self.defect == GOOD or bool(self.mask)
+
+    @property
     def key(self) -> str:
         """What tells it from the others of its part and defect: usually the file's stem."""
         return self.name.split("/")[2]

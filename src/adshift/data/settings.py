@@ -106,7 +106,8 @@ class Recorded(Section):
 
 
 class Shift(Section):
-    kind: Literal["synthetic", "recorded"]
+    kind: Literal["none", "synthetic", "recorded"]
+    resolution: Literal["input", "image"]
     recorded: Recorded
     border: Literal["reflect", "edge", "wrap", "constant"]
     geometry: Geometry
@@ -114,3 +115,13 @@ class Shift(Section):
     blur: Blur
     noise: Noise
     illumination: Illumination
+
+
+class Shifting(Shift):
+    """The section as the stage `shift` reads it.
+
+    Attributes:
+        input: height and width of the network's input in pixels, which images are shrunk to first; None for none.
+    """
+
+    input: tuple[Count, Count] | None

@@ -14,10 +14,11 @@ from adshift.data.image_files import images
 from adshift.data.images import sha256
 from adshift.deploy import recalibration
 from adshift.deploy.drift import DEFECTS, look
-from adshift.deploy.recalibration import CONFORMAL, reference_path, threshold_path
+from adshift.deploy.recalibration import reference_path, threshold_path
 from adshift.detectors.records import Reference
 from adshift.errors import AdshiftError
 from adshift.evaluation import threshold_file
+from adshift.evaluation.conformal import CONFIDENCE, CONFORMAL, enough
 from adshift.evaluation.metrics.counts import decide
 from adshift.evaluation.threshold_file import Recalibration
 from adshift.runtime.checksums import MODEL_REMEDY
@@ -52,7 +53,7 @@ def recalibrate(
         if twin := twins.get(sha256(path)):
             raise AdshiftError(f"{path}: is given as normal too, as {twin}", "take one of the two out")
     if target_fpr is not None:
-        recalibration.enough(len(good), target_fpr)  # told before the model is loaded
+        enough(len(good), target_fpr)  # told before the model is loaded
 
     from adshift.deploy import inference
 
@@ -71,7 +72,7 @@ def recalibrate(
 
 def told(found: Recalibration) -> list[str]:
     """A recalibration for people, a line each."""
-    percent = round(100 * recalibration.CONFIDENCE)
+    percent = round(100 * CONFIDENCE)
     how = "of normal images to come, expected" if found.rule == CONFORMAL else "of normal images to come"
     lines = [
         f"{found.normal} normal and {found.anomalous} anomalous images, rule {found.rule}",

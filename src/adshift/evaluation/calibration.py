@@ -6,14 +6,19 @@ Notation: N validation images, P of them anomalous; T thresholds tried.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from adshift.errors import AdshiftError
+from adshift.evaluation.conformal import CONFORMAL, Rate, attainable
 from adshift.evaluation.metrics.counts import F1, PRECISION, RECALL, SPECIFICITY, Counts
 from adshift.evaluation.settings import Calibrate
+
+AUTO = "auto"
+F1_RULES = ("f1_grid", "f1_exact")
+OPTIONAL = {"reason", "expected_fpr"}  # keys of a record
 
 
 @dataclass(frozen=True)
@@ -23,28 +28,33 @@ class Threshold:
     Attributes:
         threshold: score from which on an image is anomalous.
         on: which images set it, `val` or `test`. What it does on `test` is then an upper bound, not a result.
-        rule: how it was found, `f1_grid`, `f1_exact` or `target_fpr`.
-        f1, precision, recall, specificity: of the counts; precision is 0 where nothing is predicted anomalous.
+        rule: how it was found, `f1_grid`, `f1_exact`, `target_fpr` or `conformal`.
+        f1, precision, recall, specificity: of the counts; precision is 0 where nothing is predicted anomalous. All but
+            specificity are None where no image is anomalous.
         tp, fp, tn, fn: counts of images; positive means anomalous.
+        reason: why this rule, where the settings leave it to the images.
+        expected_fpr: of normal images to come, with its interval, under `conformal`.
     """
 
     threshold: float
     on: Literal["val", "test"]
     rule: str
-    f1: float
-    precision: float
-    recall: float
+    f1: float | None
+    precision: float | None
+    recall: float | None
     specificity: float
     tp: int
     fp: int
     tn: int
     fn: int
+    reason: str | None = None
+    expected_fpr: Rate | None = None
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.threshold):
             raise ValueError(f"threshold {self.threshold} is not finite")
-        if min(self.tp, self.fp, self.tn, self.fn) < 0 or not self.tp + self.fn or not self.tn + self.fp:
-            raise ValueError("counts are negative, or of one kind of images only")
+        if min(self.tp, self.fp, self.tn, self.fn) < 0 or not self.tn + self.fp:
+            raise ValueError("counts are negative, or no image is normal")
         if (self.f1, self.precision, self.recall, self.specificity) != _rates(
             Counts(self.tn, self.fp, self.fn, self.tp)
         ):
@@ -61,8 +71,9 @@ class Threshold:
         return cls(float(threshold), on, rule, *_rates(counts), **counts._asdict())
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON, which keeps every bit of a float."""
-        return asdict(self)
+        """As plain values for JSON, which keeps every bit of a float; without a reason that was not needed."""
+        values = {key: value for key, value in vars(self).items() if key not in OPTIONAL or value is not None}
+        return {**values, **({"expected_fpr": self.expected_fpr.model_dump()} if self.expected_fpr else {})}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Threshold":
@@ -72,14 +83,18 @@ class Threshold:
             AdshiftError: a key is missing or unknown, or the values contradict each other.
         """
         try:
-            if set(values) != {field.name for field in fields(cls)}:
+            if set(values) | OPTIONAL != {field.name for field in fields(cls)}:
                 raise ValueError(f"keys {', '.join(sorted(values))}")
-            return cls(**values)
+            expected = values.get("expected_fpr")
+            return cls(**{**values, "expected_fpr": Rate(**expected) if expected else None})
         except (TypeError, ValueError) as error:
             raise AdshiftError(f"a calibrated threshold is damaged: {error}", "run `dvc repro calibrate`") from None
 
 
-def _rates(counts: Counts) -> tuple[float, float, float, float]:
+def _rates(counts: Counts) -> tuple[float | None, float | None, float | None, float]:
+    """F1, precision, recall, specificity."""
+    if not counts.tp + counts.fn:
+        return None, None, None, SPECIFICITY(counts)
     return F1(counts), PRECISION(counts), RECALL(counts), SPECIFICITY(counts)
 
 
@@ -105,11 +120,14 @@ def calibrate(
             the same; its middle is taken, which leaves both neighbours the same margin on images not seen yet.
         target_fpr: the smallest threshold (in float64, so the next number above a normal score) at which at most the
             share `target_fpr` of the normal images is predicted anomalous.
+        auto: `f1_grid` where there are at least `min_normal` normal and `min_defective` anomalous images. Else
+            `conformal`: the normal images alone decide, the expected rate of false alarms is at most `target_fpr`, or
+            the lowest that so few images can promise. The record says which and why.
     A tie in F1 goes to the highest specificity. What is tied then decides alike on every validation image, since F1
     and false positives together fix the true positives; the middle of these thresholds is taken, again for its margin.
 
     Raises:
-        AdshiftError: no scores, a score that is not finite, or images of one kind only.
+        AdshiftError: no scores, a score that is not finite, or no image of a kind that the rule needs.
     """
     scores, anomalous = np.asarray(scores, np.float64), np.asarray(anomalous)
     if scores.ndim != 1 or scores.shape != anomalous.shape or anomalous.dtype != bool:
@@ -120,11 +138,15 @@ def calibrate(
         raise AdshiftError(
             f"{source}: {np.sum(~np.isfinite(scores))} of {len(scores)} are not finite", "run `dvc repro`"
         )
-    if anomalous.all() or not anomalous.any():
+    normal, defective = int((~anomalous).sum()), int(anomalous.sum())
+    if not normal or (not defective and settings.rule in F1_RULES):
         raise AdshiftError(
-            f"{source}: {np.sum(~anomalous)} normal and {np.sum(anomalous)} defective images; a threshold needs both",
-            "raise split.val_defect_fraction or lower split.train_fraction in params.yaml",
+            f"{source}: {normal} normal and {defective} defective images; "
+            + ("a threshold needs normal ones" if settings.rule not in F1_RULES else f"{settings.rule} needs both"),
+            "lower split.train_fraction, raise split.val_defect_fraction or set calibrate.rule: auto in params.yaml",
         )
+    if settings.rule == AUTO:
+        return _automatic(scores, anomalous, settings, on)
     if settings.rule == "target_fpr":
         threshold = _above_normal(scores[~anomalous], settings.target_fpr)
     elif settings.rule == "f1_grid":
@@ -136,6 +158,22 @@ def calibrate(
         between = np.where(between > distinct[:-1], between, distinct[1:])
         threshold = _best_f1(np.append(distinct[0], between), scores, anomalous)
     return Threshold.of(threshold, on, settings.rule, scores, anomalous)
+
+
+def _automatic(scores: np.ndarray, anomalous: np.ndarray, settings: Calibrate, on: Literal["val", "test"]) -> Threshold:
+    """What `auto` finds."""
+    normal, defective = int((~anomalous).sum()), int(anomalous.sum())
+    held = f"{normal} normal and {defective} defective images"
+    wanted = f"calibrate.min_normal {settings.min_normal} and calibrate.min_defective {settings.min_defective}"
+    if normal >= settings.min_normal and defective >= settings.min_defective:
+        found = calibrate(scores, anomalous, settings.model_copy(update={"rule": "f1_grid"}), on)
+        return replace(found, reason=f"F1-optimal: {held} reach {wanted}")
+    threshold, expected = attainable(scores[~anomalous], settings.target_fpr)
+    reason = f"from normal images alone: {held} do not reach {wanted}"
+    if expected.value > settings.target_fpr:
+        reason += f"; so few promise a false-alarm rate of {expected.value:.3g}, not {settings.target_fpr:g}"
+    found = Threshold.of(threshold, on, CONFORMAL, scores, anomalous)
+    return replace(found, reason=reason, expected_fpr=expected)
 
 
 def _best_f1(thresholds: np.ndarray, scores: np.ndarray, anomalous: np.ndarray) -> float:

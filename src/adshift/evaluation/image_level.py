@@ -1,19 +1,27 @@
 """From scores and thresholds to image metrics, scenario by scenario; the same of the coreset ablation."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from adshift.data.manifest import anomalous
+from adshift.data.manifest import anomalous, labelled
 from adshift.detectors.records import Predictions
 from adshift.evaluation import intervals
 from adshift.evaluation.calibration import Threshold, calibrate
+from adshift.evaluation.metrics.counts import decide
 from adshift.evaluation.metrics.image import false_positive_rate, image_metrics
-from adshift.evaluation.scenarios import POOLED, SCENARIOS
+from adshift.evaluation.normals import normals
+from adshift.evaluation.scenarios import POOLED, SCENARIOS, Scenario
 from adshift.evaluation.settings import Calibrate
 from adshift.evaluation.stored_predictions import predictions
 from adshift.project.paths import ablation_scores_path
+
+COLUMNS = {
+    "roc": ["class", "scenario", "fpr", "tpr"],
+    "pr": ["class", "scenario", "recall", "precision"],
+    "scores": ["class", "scenario", "name", "defect", "anomalous", "score", "threshold", "predicted"],
+}  # of the curve tables
 
 
 def image_level(
@@ -23,51 +31,69 @@ def image_level(
     chosen: Mapping[str, Mapping[str, Any]],
     seed: int,
     resamples: int,
+    scenarios: Sequence[Scenario] = SCENARIOS,
 ) -> dict[str, Any]:
     """Image metrics of every class and scenario, the cross-class matrix, and the rows of the three curve tables.
 
-    The report's `on` says on which images the thresholds were chosen, `val` or `test`. Beside it, the bootstrap's
-    replicates of the image metrics, {(class, scenario): (metrics, resamples)}.
+    The report's `on` says on which images the thresholds were chosen, `val` or `test`; `normal` is what `normals` says
+    of the normal images; `unlabelled` counts images without a label and the alarms among them. No metric counts those.
+    Beside the report, the bootstrap's replicates of the image metrics, {(class, scenario): (metrics, resamples)}.
     """
     records = {name: {key: Threshold.from_dict(value) for key, value in chosen[name].items()} for name in classes}
     [on] = {record.on for by_scenario in records.values() for record in by_scenario.values()}
-    report: dict[str, Any] = {"on": on, "classes": {}, "cross_class": {}}
+    report: dict[str, Any] = {"on": on, "classes": {}, "normal": {}, "unlabelled": {}, "cross_class": {}}
     tables: dict[str, list[dict[str, Any]]] = {"roc": [], "pr": [], "scores": []}
     normal: dict[str, np.ndarray] = {}
     replicates: dict[tuple[str, str], np.ndarray] = {}
     for name in classes:
-        report["classes"][name] = {}
-        for scenario in SCENARIOS:
-            found = predictions("test", dataset, method, scenario, name)
-            labels = anomalous(found.names)
-            threshold = records[name][scenario.name].threshold
-            report["classes"][name][scenario.name] = image_metrics(found.scores, labels, threshold).to_dict()
+        for part in ("classes", "normal", "unlabelled"):
+            report[part][name] = {}
+        for scenario in scenarios:
+            found, record = predictions("test", dataset, method, scenario, name), records[name][scenario.name]
+            threshold, known = record.threshold, labelled(found.names)
+            scores, labels = _labelled(found)
+            good = [
+                image for image, label in zip(np.array(found.names)[known].tolist(), labels, strict=True) if not label
+            ]
+            report["classes"][name][scenario.name] = image_metrics(scores, labels, threshold).to_dict()
+            report["normal"][name][scenario.name] = normals(tuple(good), scores[~labels], record)
+            report["unlabelled"][name][scenario.name] = unlabelled(found, threshold)
             drawn = intervals.Resamples.draw(int((~labels).sum()), int(labels.sum()), resamples, seed, name)
-            replicates[name, scenario.name] = intervals.replicates(found.scores, labels, threshold, drawn)
+            replicates[name, scenario.name] = intervals.replicates(scores, labels, threshold, drawn)
             if scenario is POOLED:
-                normal[name] = found.scores[~labels]
+                normal[name] = scores[~labels]
             for table, rows in curves(found, threshold).items():
                 tables[table] += [{"class": name, "scenario": scenario.name, **row} for row in rows]
-    for owner in classes:
+    for owner in normal:
         limit = records[owner][POOLED.name].threshold
-        report["cross_class"][owner] = {other: false_positive_rate(normal[other], limit) for other in classes}
+        report["cross_class"][owner] = {other: false_positive_rate(normal[other], limit) for other in normal}
     return {"report": report, "tables": tables, "replicates": replicates}
+
+
+def unlabelled(found: Predictions, threshold: float) -> dict[str, Any]:
+    """Of images without a label: {images, alarms, scores: [name, score] of each, the highest first}."""
+    rows = np.flatnonzero(~labelled(found.names))
+    ordered = sorted(rows, key=lambda row: (-float(found.scores[row]), found.names[row]))
+    return {
+        "images": len(rows),
+        "alarms": int(decide(found.scores[rows], threshold).sum()),
+        "scores": [[found.names[row], float(found.scores[row])] for row in ordered],
+    }
 
 
 def curves(found: Predictions, threshold: float) -> dict[str, list[dict[str, Any]]]:
     """Rows of the ROC, precision-recall and score tables of one set of predictions."""
-    from adshift.evaluation.metrics.counts import decide
     from adshift.evaluation.metrics.ranking import pr_points, roc_points
 
-    labels = anomalous(found.names)
-    scores = zip(found.names, labels, found.scores, decide(found.scores, threshold), strict=True)
+    labels, known, ranked = anomalous(found.names), labelled(found.names), _labelled(found)
+    scores = zip(found.names, known, labels, found.scores, decide(found.scores, threshold), strict=True)
     return {
-        "roc": [{"fpr": x, "tpr": y} for x, y in zip(*roc_points(found.scores, labels), strict=True)],
-        "pr": [{"recall": x, "precision": y} for x, y in zip(*pr_points(found.scores, labels), strict=True)],
+        "roc": [{"fpr": x, "tpr": y} for x, y in zip(*roc_points(*ranked), strict=True)],
+        "pr": [{"recall": x, "precision": y} for x, y in zip(*pr_points(*ranked), strict=True)],
         "scores": [
-            {"name": name, "defect": name.split("/")[1], "anomalous": int(label), "score": float(score),
-             "threshold": threshold, "predicted": int(predicted)}
-            for name, label, score, predicted in scores
+            {"name": name, "defect": name.split("/")[1], "anomalous": int(label) if told else "",
+             "score": float(score), "threshold": threshold, "predicted": int(predicted)}
+            for name, told, label, score, predicted in scores
         ],
     }  # fmt: skip
 
@@ -89,7 +115,14 @@ def ablation(
         result[name] = {}
         for ratio in ratios:
             val, test = (Predictions.load(folder / f"{part}-{ratio}.npz") for part in ("val", "test"))
-            limit = calibrate(val.scores, anomalous(val.names), settings, on, f"{folder}: validation scores").threshold
-            metrics = image_metrics(test.scores, anomalous(test.names), limit).to_dict()
+            (scores, labels), tested = _labelled(val), _labelled(test)
+            limit = calibrate(scores, labels, settings, on, f"{folder}: validation scores").threshold
+            metrics = image_metrics(*tested, limit).to_dict()
             result[name][str(ratio)] = {**metrics, "rows": rows[str(ratio)]}
     return {"classes": result}
+
+
+def _labelled(found: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of the labelled images and whether each is defective."""
+    known = labelled(found.names)
+    return found.scores[known], anomalous(found.names)[known]

@@ -8,6 +8,7 @@ images, so the replicates of their difference are differences of replicates.
 Notation: B resamples, N normal and P defective images; a resample is how often each image was drawn.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 from adshift.errors import AdshiftError
 from adshift.evaluation.metrics.counts import Counts, decide
 from adshift.evaluation.metrics.image import BOOTSTRAPPED
+from adshift.evaluation.metrics.metric import lacking_of
 from adshift.evaluation.metrics.resampled import ResampledRanks
 from adshift.runtime import seeding
 from adshift.runtime.checksums import REMEDY
@@ -83,14 +85,26 @@ def _metrics(
     tp = drawn_defective[:, decide(defective, threshold)].sum(1, dtype=np.int64)
     fp = drawn_normal[:, decide(normal, threshold)].sum(1, dtype=np.int64)
     counts = Counts(tn=len(normal) - fp, fp=fp, fn=len(defective) - tp, tp=tp)
-    rows = (metric.resampled(ranks) if metric.resampled else metric.measure(counts) for metric in BOOTSTRAPPED)
-    return np.stack(list(rows))
+    found = [metric.resampled(ranks) if metric.resampled else metric.measure(counts) for metric in BOOTSTRAPPED]
+    lacking = lacking_of(len(normal), len(defective))
+    return np.stack([
+        np.full(len(row), np.nan) if metric.undefined(lacking) else row
+        for metric, row in zip(BOOTSTRAPPED, found, strict=True)
+    ])  # fmt: skip
 
 
 def interval(values: np.ndarray) -> np.ndarray:
     """Percentile intervals of (..., B) replicates: (2, ...) lower and upper ends, NaN where a replicate is."""
     tail = (1 - LEVEL) / 2
     return np.quantile(values, [tail, 1 - tail], axis=-1)
+
+
+def mean(sets: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean over classes of their replicates, (metrics, B) each; a class without a metric has no part in it."""
+    stacked = np.stack(sets)
+    there = ~np.isnan(stacked)
+    count = there.sum(0)
+    return np.where(count, np.where(there, stacked, 0.0).sum(0) / np.maximum(count, 1), np.nan)
 
 
 def save(path: Path, found: dict[tuple[str, str], np.ndarray]) -> None:

@@ -1,9 +1,17 @@
 """Pairs of domains: which model scores which images. Apart from the scenarios, several of which share one."""
 
+from collections.abc import Iterable
+
 
 def pair(model: str, images: str) -> str:
     """Name of the scores of a model of one domain on images of another."""
     return f"{model}-on-{images}"
+
+
+def pairs(domains: Iterable[str]) -> tuple[str, ...]:
+    """Those of `PAIRS` whose model and images are of these domains."""
+    there = set(domains)
+    return tuple(one for one in PAIRS if set(one.split("-on-")) <= there)
 
 
 PAIRS = (pair("clean", "clean"), pair("clean", "shift"), pair("shift", "shift"), pair("shift", "clean"))

@@ -10,8 +10,9 @@ from adshift.data.images import fit, load_mask, unfit
 from adshift.data.manifest import Item, anomalous, path_of, read
 from adshift.data.masks import areas
 from adshift.data.shapes import Size, sides
+from adshift.detectors.records import Predictions
 from adshift.errors import warn
-from adshift.evaluation.metrics.pixel import pixel_metrics
+from adshift.evaluation.metrics.pixel import PixelMetrics, pixel_metrics
 from adshift.evaluation.scenarios import SCENARIOS, Scenario
 from adshift.evaluation.stored_predictions import predictions
 from adshift.runtime.parallel import map_ordered
@@ -25,32 +26,43 @@ def pixel_level(
     crop: Size | None,
     limit: float,
     masks: Literal["input", "image"] = "input",
+    scenarios: Sequence[Scenario] = SCENARIOS,
 ) -> dict[str, Any]:
     """{class: {pair: pixel metrics}}, one entry for each set of anomaly maps that some scenario looks at.
 
-    Beside the metrics stand `regions`, how many connected defects the masks mark, and `small_regions`, how many of them
-    are smaller than a pixel of the network's input.
+    Over the images whose masks are known, `images` of them. Left out are those without a label, and defective ones
+    whose masks are unknown, `unknown_masks` of them. Beside the metrics stand `regions`, how many connected defects the
+    masks mark, and `small_regions`, how many of them are smaller than a pixel of the network's input.
 
     Args:
         masks: `input` brings masks to the size of the network's input, where no region vanishes; `image` brings maps
             to the size of each image.
+        scenarios: those that are run.
     """
 
     def measure(work: tuple[str, Scenario]) -> dict[str, Any]:
         name, scenario = work
         found = predictions("test", dataset, method, scenario, name)
         items = {item.name: item for item in read(path_of(dataset, name, scenario.test))}
-        chosen = [items[image] for image in found.names]
+        rows = [row for row, image in enumerate(found.names) if items[image].mask_known]
+        chosen = [items[found.names[row]] for row in rows]
         truth: Any = [load_mask(item) for item in chosen]
-        counts = _regions(chosen, truth, resize)
-        maps: Any = found.full_maps()
+        unknown = sum(items[image].anomalous and not items[image].mask_known for image in found.names)
+        counts = {"images": len(rows), "unknown_masks": unknown, **_regions(chosen, truth, resize)}
+        if masks == "input":
+            truth = [fit(mask, resize, crop) for mask in truth]
+        if not any(mask.any() for mask in truth):  # no ranking without both kinds of pixels: spare the enlarging
+            return PixelMetrics.undefined(limit).to_dict() | counts
+        names = tuple(item.name for item in chosen)
+        known = Predictions(names, found.scores[rows], found.maps[rows], found.size, found.smoothing)
+        maps: Any = known.full_maps()
         if masks == "image":
             maps = [unfit(one, resize, item.height, item.width) for one, item in zip(maps, chosen, strict=True)]
         else:
-            truth = np.stack([fit(mask, resize, crop) for mask in truth])
-        return pixel_metrics(maps, truth, limit, anomalous(found.names)).to_dict() | counts
+            truth = np.stack(truth)
+        return pixel_metrics(maps, truth, limit, anomalous(names)).to_dict() | counts
 
-    needed = {scenario.pixels: scenario for scenario in SCENARIOS}
+    needed = {scenario.pixels: scenario for scenario in scenarios}
     work = [(name, scenario) for name in classes for scenario in needed.values()]
     results = iter(map_ordered(measure, work, what=f"pixel metrics of {method}", unit="set"))
     levels = {name: {key: next(results) for key in needed} for name in classes}

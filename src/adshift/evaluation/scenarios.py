@@ -1,5 +1,6 @@
 """The study's scenarios: which model, which validation images set its threshold, which test images it meets."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,3 +85,9 @@ def of_role(*roles: Role) -> tuple[Scenario, ...]:
 DRIFT = of_role("drift")
 UNADAPTED = next(scenario for scenario in DRIFT if not scenario.adaptation)
 POOLED = next(scenario for scenario in of_role("unified") if not scenario.absolute)  # one model, a threshold a class
+
+
+def used(domains: Iterable[str], unified: bool) -> tuple[Scenario, ...]:
+    """Those that need no other domain than these, and no unified model where there is none."""
+    there = set(domains)
+    return tuple(one for one in SCENARIOS if {one.model, one.val, one.test} <= there and unified >= one.unified)

@@ -4,11 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from adshift.runtime.settings import Fraction, Number, Section, Several
+from adshift.runtime.settings import Count, Fraction, Number, Section, Several
 
 
 class Calibrate(Section):
-    rule: Literal["f1_grid", "f1_exact", "target_fpr"]
+    rule: Literal["auto", "f1_grid", "f1_exact", "target_fpr"]
+    min_normal: Annotated[Count, Field(le=1_000_000)]
+    min_defective: Annotated[Count, Field(le=1_000_000)]
     steps: Annotated[int, Field(ge=2, le=1_000_000)]
     target_fpr: Annotated[Number, Field(ge=0, lt=1)]
 
@@ -20,4 +22,4 @@ class Evaluate(Section):
 
 
 class Ablation(Section):
-    ratios: Several(Fraction)  # type: ignore[valid-type]
+    ratios: Several(Fraction, least=0)  # type: ignore[valid-type]

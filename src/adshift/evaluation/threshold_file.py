@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from adshift.errors import AdshiftError, in_line
+from adshift.evaluation.conformal import Rate
 from adshift.runtime.checksums import MODEL_REMEDY
 from adshift.runtime.files import read_json
 from adshift.runtime.settings import Number, Probability, Section
@@ -22,14 +23,6 @@ ScoreValue = Annotated[Number, Field(ge=-LARGEST, le=LARGEST)]
 Ratio = Annotated[Number, Field(ge=RATIOS[0], le=RATIOS[1])]
 Images = Annotated[int, Field(ge=0, le=MOST)]
 Text = Annotated[str, Field(max_length=1000)]
-
-
-class Rate(Section):
-    """A rate in [0, 1] with its interval."""
-
-    value: Probability
-    low: Probability
-    high: Probability
 
 
 class Effect(Section):
@@ -57,18 +50,22 @@ class Record(Section):
     Attributes:
         threshold: score from which on an image is anomalous.
         rule: how it was found: one of `adshift.evaluation.calibration`, or `conformal`.
+        reason: why this rule, where it was not asked for by name.
         val, on: domain and part of the images that set it; `test` under the official protocol.
         normal, anomalous: how many images set it.
+        expected_fpr: of normal images to come, under `conformal`.
         map_ratio: times the threshold: where on a map a defect begins.
         classes: of a unified model, each class's own.
     """
 
     threshold: ScoreValue
     rule: Literal["f1_grid", "f1_exact", "target_fpr", "conformal"] | None = None
+    reason: Text | None = None
     val: Literal["clean", "shift"] | None = None
     on: Literal["val", "test"] | None = None
     normal: Images | None = None
     anomalous: Images | None = None
+    expected_fpr: Rate | None = None
     map_ratio: Ratio | None = None
     classes: dict[str, "Record"] | None = None
 
@@ -95,7 +92,7 @@ class Recalibration(Record):
 
     Attributes:
         target_fpr: the rate that was asked for; None under an F1 rule.
-        expected_fpr: of normal images to come, see `recalibration.conformal` and `recalibration.chosen_rate`.
+        expected_fpr: of normal images to come, see `evaluation.conformal`.
         before, after: what the old and the new threshold do on these images. `before` is an estimate of what the old
             one does today, its interval in `before_fpr`; `after` is no estimate, as these images set the threshold.
         before_fpr: the old threshold's false-positive rate today, with its Clopper-Pearson interval.
@@ -106,7 +103,7 @@ class Recalibration(Record):
     """
 
     target_fpr: Probability | None
-    expected_fpr: Rate
+    expected_fpr: Rate  # here always given
     before_fpr: Rate
     before: Effect
     after: Effect

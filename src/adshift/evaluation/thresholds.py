@@ -1,19 +1,24 @@
 """From validation scores to thresholds, scenario by scenario."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from adshift.data.manifest import anomalous
+from adshift.data.manifest import anomalous, labelled
 from adshift.evaluation.calibration import calibrate
-from adshift.evaluation.scenarios import SCENARIOS
+from adshift.evaluation.scenarios import SCENARIOS, Scenario
 from adshift.evaluation.settings import Calibrate
 from adshift.evaluation.stored_predictions import predictions
 
 
 def thresholds(
-    dataset: str, method: str, classes: Iterable[str], settings: Calibrate, on: Literal["val", "test"]
+    dataset: str,
+    method: str,
+    classes: Iterable[str],
+    settings: Calibrate,
+    on: Literal["val", "test"],
+    scenarios: Sequence[Scenario] = SCENARIOS,
 ) -> dict[str, dict[str, Any]]:
     """{class: {scenario: threshold}} from validation scores alone; `on` says which images these are.
 
@@ -21,12 +26,13 @@ def thresholds(
     """
     classes = tuple(classes)
     result: dict[str, dict[str, Any]] = {name: {} for name in classes}
-    for scenario in SCENARIOS:
+    for scenario in scenarios:
         for group in [classes] if scenario.absolute else [(name,) for name in classes]:
             sets = [predictions("val", dataset, method, scenario, name) for name in group]
             scores = np.concatenate([found.scores for found in sets])
-            labels = anomalous(image for found in sets for image in found.names)
-            threshold = calibrate(scores, labels, settings, on)
+            names = [image for found in sets for image in found.names]
+            known = labelled(names)
+            threshold = calibrate(scores[known], anomalous(names)[known], settings, on)
             for name in group:
                 result[name][scenario.name] = threshold.to_dict()
     return result

@@ -15,7 +15,7 @@ from adshift.features.backbones import PACKAGED, STRIDES_4_8_16, Backbone, famil
 from adshift.features.backbones.channels import CHANNELS
 from adshift.features.backbones.tiling import Tiling
 from adshift.features.settings import Features
-from adshift.project import params
+from adshift.project import graph, params
 from adshift.project.data_check import Checked, look
 from adshift.project.own_images import check_root
 from adshift.project.paths import NETWORK, SOURCES
@@ -32,6 +32,7 @@ def check() -> Checked:
         AdshiftError: naming what is wrong and the remedy.
     """
     settings = params.load_all()
+    _check_graph()
     check_root(settings.dataset.root)
     checked = look(settings)
     kept = len(layers(settings.features))
@@ -117,6 +118,17 @@ def check_network(settings: Features) -> None:
     """
     if settings.backbone not in PACKAGED or settings.weights or settings.layers:
         Backbone(settings)
+
+
+def _check_graph() -> None:
+    """DVC's matrices are to run over what is switched on: they were filled before this check."""
+    values = params.read()
+    for key, wanted in graph.lists(values).items():
+        if values["graph"][key] != wanted:
+            raise AdshiftError(
+                f"params.yaml: graph.{key} is {values['graph'][key]}, but the other keys make it {wanted}",
+                f"`adshift check` writes it, and so does `adshift repro`; with -S add -S 'graph.{key}={wanted}'",
+            )
 
 
 def _check_counts(settings: Any, normal: Mapping[str, Mapping[str, int]]) -> None:

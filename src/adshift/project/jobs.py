@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from adshift.errors import AdshiftError
-from adshift.project import params, repair
+from adshift.project import params, presets, repair
 from adshift.project.board import Board, addresses
 from adshift.runtime import versions
 
@@ -37,6 +37,8 @@ def repro(jobs: int, names: Sequence[str] = ()) -> int:
         raise AdshiftError(f"--jobs {jobs}", "at least 1")
     params.check_folder()
     for line in repair.locks():
+        print(line, file=sys.stderr)
+    for line in presets.derive():
         print(line, file=sys.stderr)
     settings = params.load_all()  # DVC fills dvc.yaml from it before any stage can check it, and names no key
     if settings.features.weights:

@@ -21,6 +21,7 @@ from adshift.detectors import registry
 from adshift.errors import AdshiftError
 from adshift.evaluation.settings import Ablation, Calibrate, Evaluate
 from adshift.features.settings import Features
+from adshift.project.graph import Graph
 from adshift.report.settings import Report
 from adshift.runtime.files import write_json
 from adshift.runtime.settings import Several
@@ -62,7 +63,9 @@ SECTIONS: dict[str, Any] = {
     "features": Features,
     "calibrate": Calibrate,
     "evaluate": Evaluate,
+    "unified": bool,
     "ablation": Ablation,
+    "graph": Graph,
     "report": Report,
 }
 
@@ -157,10 +160,10 @@ def _check_plain(values: dict[Any, Any], path: Path) -> None:
         raise AdshiftError(f"{path}: {key[:200]}: {problem}", f"mend {path}; its comments say what is allowed")
 
 
-def _validate(section: str, value: Any, path: Path) -> Any:
+def _validate(section: str, value: Any, path: Path, schema: Any = None) -> Any:
     try:
         # Lists of the YAML file are the tuples of the schema; strict mode would refuse them.
-        return TypeAdapter(_schema(section)).validate_python(_tuples(value), strict=True)
+        return TypeAdapter(schema or _schema(section)).validate_python(_tuples(value), strict=True)
     except ValidationError as error:
         problems = []
         for problem in error.errors():
@@ -211,8 +214,17 @@ def store(settings: Any, folder: Path) -> None:
     """Write the sections of `STORED` into a folder: what runs for many items depends on one file, where each would
     repeat the section in dvc.lock, which DVC reads and writes whole at every stage.
     """
-    for section in STORED:
-        write_json(folder / f"{section}.json", getattr(settings, section).model_dump(mode="json"), checksum=True)
+    sections = {section: getattr(settings, section).model_dump(mode="json") for section in STORED}
+    for section, values in stored_values(sections).items():
+        write_json(folder / f"{section}.json", values, checksum=True)
+
+
+def stored_values(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What the files of `STORED` hold: the sections, and of the shift the size that images are shrunk to before it."""
+    resize = sections["features"]["resize"]
+    size = list(resize) if isinstance(resize, list | tuple) else [resize, resize]
+    shrunk = size if sections["shift"]["resolution"] == "input" else None
+    return {"features": dict(sections["features"]), "shift": {**sections["shift"], "input": shrunk}}
 
 
 def load_all(path: Path = FILE) -> Any:

@@ -1,6 +1,6 @@
 """Presets: what params.yaml says for a data set or a study."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,15 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from adshift.data import datasets
 from adshift.data.class_names import same
 from adshift.errors import AdshiftError
-from adshift.project import own_images
+from adshift.project import graph, own_images
 from adshift.project.data_check import look
 from adshift.project.own_images import Folders
-from adshift.project.params import FILE, check_folder, load_all
+from adshift.project.params import FILE, check_folder, load_all, read
 
 SAMPLE_ROOT = "src/adshift/data/datasets/sample.py"
 
-# The shift study's settings (3.3, 3.4, 4), which every preset starts from; a backbone of its own in front.
+# The shift study's settings (3.3, 3.4, 4), which every preset starts from; a backbone of its own in front, thresholds
+# that work without defects, and shifts at the network's resolution, which `STUDY` takes back.
 COMMON: dict[str, Any] = {
     "seed": 42,
     "dataset.bits": "auto",
@@ -33,6 +34,7 @@ COMMON: dict[str, Any] = {
     "split.order": "random",
     "split.max_train": None,
     "shift.kind": "synthetic",
+    "shift.resolution": "input",
     "shift.recorded.column": None,
     "shift.recorded.pattern": r"exp(\d)",
     "shift.recorded.shifted": ["4", "5", "6"],
@@ -49,13 +51,23 @@ COMMON: dict[str, Any] = {
     "patchcore.neighbours": 9,
     "padim.layers": [1, 2, 3],
     "padim.n_features": 100,
-    "calibrate.rule": "f1_grid",
+    "calibrate.rule": "auto",
+    "calibrate.min_normal": 10,
+    "calibrate.min_defective": 5,
     "calibrate.steps": 1000,
     "evaluate.pro_limit": 0.3,
     "evaluate.masks": "input",
+    "unified": True,
+    "ablation.ratios": [0.01, 0.05, 0.1],
     "report.colours": "cubehelix",
     "report.scale": "class",
 }
+
+# The order of operations and the thresholds of the shift study itself.
+STUDY: dict[str, Any] = {"shift.resolution": "image", "calibrate.rule": "f1_grid"}
+
+# One's own images: how good are the detectors on them, and what does drift do? Other questions cost time.
+OWN: dict[str, Any] = {"unified": False, "ablation.ratios": []}
 
 # "Explainable Deep Learning for Visual Anomaly Detection in Industrial Monitoring Systems": PaDiM on official splits,
 # 256 pixels cut to 224, F1 maximised on the test set, overlays in jet with a scale of each image's own.
@@ -75,13 +87,14 @@ XAI: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "sample": {"dataset.name": "sample", "classes": ["hazelnut", "carpet", "zipper"]},
     "shift_study": {
+        **STUDY,
         "dataset.name": "mvtec",
         "classes": ["hazelnut", "carpet", "zipper"],
         "features.backbone": "resnet50",
     },
     "mvtec": {"dataset.name": "mvtec", "classes": None},
-    "folder": {"dataset.name": "folder", "classes": None},
-    "list": {"dataset.name": "list", "classes": None},
+    "folder": {**OWN, "dataset.name": "folder", "classes": None},
+    "list": {**OWN, "dataset.name": "list", "classes": None},
     "mvtec_ad_2": {"dataset.name": "mvtec_ad_2", "classes": None},
     "visa": {"dataset.name": "visa", "classes": None},
     "btad": {"dataset.name": "btad", "classes": None},
@@ -165,7 +178,31 @@ def apply(
     """
     if path == FILE:
         check_folder()
-    values = resolved(name, data_root, classes, folders)
+    settings = _rewrite(path, resolved(name, data_root, classes, folders))
+    source = settings.dataset
+    proposal = datasets.proposal(source.name, source.root, settings.classes, source.folder)
+    return [*look(settings).lines(), *([str(proposal)] if proposal else [])]
+
+
+def derive(path: Path = FILE) -> list[str]:
+    """Bring `graph` of params.yaml in line with what is switched on there; what changed, a line each.
+
+    Raises:
+        AdshiftError: params.yaml is not as it should be.
+    """
+    load_all(path)
+    values = read(path)
+    changed = {key: wanted for key, wanted in graph.lists(values).items() if values["graph"][key] != wanted}
+    if changed:
+        _rewrite(path, {})
+    return [f"{path}: graph.{key} is now {wanted}" for key, wanted in changed.items()]
+
+
+def _rewrite(path: Path, values: Mapping[str, Any]) -> Any:
+    """Set dotted keys, and `graph` as it follows from all of them: every parameter, as `load_all` has them.
+
+    Comments stay, and the file is replaced whole.
+    """
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 4096
     yaml.representer.add_representer(
@@ -175,6 +212,9 @@ def apply(
     document = yaml.load(path.read_text(encoding="utf-8"))
     for key, value in values.items():
         _set(document, key.split("."), value)
+    for key, wanted in graph.lists(document).items():
+        if list(document["graph"][key]) != wanted:
+            _set(document, ["graph", key], wanted)
     temporary = path.with_name(path.name + ".new")
     with temporary.open("w", encoding="utf-8") as file:
         yaml.dump(document, file)
@@ -183,9 +223,7 @@ def apply(
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    source = settings.dataset
-    proposal = datasets.proposal(source.name, source.root, settings.classes, source.folder)
-    return [*look(settings).lines(), *([str(proposal)] if proposal else [])]
+    return settings
 
 
 def _set(document: CommentedMap, key: list[str], value: Any) -> None:

@@ -36,7 +36,8 @@ function once(decode) {
 
 const label = (list, key) => list.find((one) => one.key === key).label;
 const scenarioOf = (key) => run.scenarios.find((one) => one.key === key);
-const isDefective = (name) => name.split("/")[1] !== "good";
+const isLabelled = (name) => name.split("/")[1] !== ""; // scored and shown, but counted nowhere
+const isDefective = (name) => isLabelled(name) && name.split("/")[1] !== "good";
 const number = (value, digits = 3) => (value === null ? "–" : value.toFixed(digits));
 const precise = (value) => String(Number(value.toPrecision(6)));
 
@@ -45,16 +46,17 @@ const cellOf = once((key) => {
   const [method, scenario, name] = JSON.parse(key);
   const images = run.images[name][scenarioOf(scenario).test];
   const cell = run.cells[method][scenario][name];
-  return { ...cell, method, scenario, name, images, names: images.names, defective: images.names.map(isDefective) };
+  return { ...cell, method, scenario, name, images, names: images.names, defective: images.names.map(isDefective), labelled: images.names.map(isLabelled) };
 });
 const cell = (method, scenario, name) => cellOf(JSON.stringify([method, scenario, name]));
 
 /** An image is predicted defective if and only if its score reaches the threshold. */
 const alarms = (score, threshold) => score >= threshold;
 
-function confusion({ scores, defective }, threshold) {
+function confusion({ scores, defective, labelled }, threshold) {
   const counts = { tn: 0, fp: 0, fn: 0, tp: 0 };
   scores.forEach((score, row) => {
+    if (!labelled[row]) return;
     const alarm = alarms(score, threshold);
     counts[defective[row] ? (alarm ? "tp" : "fn") : alarm ? "fp" : "tn"] += 1;
   });
@@ -64,10 +66,12 @@ function confusion({ scores, defective }, threshold) {
 const quotient = (part, whole) => (whole > 0 ? part / whole : 0);
 
 const weighted = (weights, counts) => Object.entries(weights).reduce((sum, [key, weight]) => sum + weight * counts[key], 0);
+const THERE = { normal: ({ tn, fp }) => tn + fp > 0, defects: ({ fn, tp }) => fn + tp > 0 };
 
-/** {metric: its value}, of those that follow from counts. */
+/** {metric: its value}, of those that follow from counts; null is what needs images of a kind that is not there. */
 const rates = (counts) =>
-  Object.fromEntries(run.rates.map(({ key, part, whole }) => [key, quotient(weighted(part, counts), weighted(whole, counts))]));
+  Object.fromEntries(run.rates.map(({ key, part, whole, needs }) =>
+    [key, needs.every((kind) => THERE[kind](counts)) ? quotient(weighted(part, counts), weighted(whole, counts)) : null]));
 
 /** Rows of the images on which two thresholds disagree. */
 const flips = ({ scores }, one, other) =>
@@ -80,12 +84,13 @@ function error(found, row) {
 }
 
 function outcome(found, row, threshold = found.threshold) {
+  if (!found.labelled[row]) return "unsure";
   const alarm = alarms(found.scores[row], threshold);
   if (alarm === found.defective[row]) return "right";
   return alarm ? "alarm" : "missed";
 }
 
-const OUTCOMES = { right: "right", alarm: "false alarm", missed: "missed" };
+const OUTCOMES = { right: "right", alarm: "false alarm", missed: "missed", unsure: "no label" };
 
 // ---------------------------------------------------------------- pictures and anomaly maps
 
@@ -188,7 +193,7 @@ function views(name, row, seen, judged = true) {
   const mask = images.masks[place];
   const found = [
     figure(make("img", { src: images.pictures[place], alt: `${name} ${names[row]}` }), "image"),
-    figure(mask ? make("img", { src: mask, alt: "ground truth" }) : make("div", { className: "none" }, "no defect"), "ground truth"),
+    figure(mask ? make("img", { src: mask, alt: "ground truth" }) : make("div", { className: "none" }, unmasked(names[row])), "ground truth"),
   ];
   for (const method of run.methods)
     for (const [scenario, caption] of seen) {
@@ -207,6 +212,8 @@ function views(name, row, seen, judged = true) {
     }
   return found;
 }
+
+const unmasked = (name) => (isDefective(name) ? "no mask" : isLabelled(name) ? "no defect" : "no label");
 
 const waiting = new WeakMap();
 const sight = new IntersectionObserver(
@@ -330,8 +337,8 @@ function setThreshold(threshold) {
   );
   const x = 1000 * place(threshold);
   for (const name of ["x1", "x2"]) $("strip").querySelector(".stroke-now").setAttribute(name, x);
-  moveDot($("roc"), quotient(counts.fp, counts.fp + counts.tn), here.recall);
-  moveDot($("pr"), here.recall, counts.tp + counts.fp ? here.precision : 1);
+  moveDot($("roc"), quotient(counts.fp, counts.fp + counts.tn), here.recall ?? 0);
+  moveDot($("pr"), here.recall ?? 0, counts.tp + counts.fp ? here.precision ?? 0 : 1);
   showFlips();
 }
 
@@ -345,8 +352,9 @@ function showFlips() {
       return { found, row, kind: outcome(found, row, threshold), words, moved: true };
     });
   const good = entries.filter(({ kind }) => kind === "right").length;
+  const told = entries.filter(({ kind }) => kind !== "unsure").length;
   $("flip-count").textContent = entries.length
-    ? `${entries.length} images flip against the calibrated threshold: ${good} to the right side, ${entries.length - good} to the wrong one`
+    ? `${entries.length} images flip against the calibrated threshold: ${good} to the right side, ${told - good} to the wrong one`
     : "No image flips: this decides as the calibrated threshold does";
   $("flips").replaceChildren(...entries.map((_, index) => card(entries, index)));
 }
@@ -357,7 +365,7 @@ function drawStrip() {
   ["normal", "defective"].forEach((kind, line) => {
     const y = 8 + 36 * line;
     found.scores.forEach((score, row) => {
-      if (found.defective[row] !== (kind === "defective")) return;
+      if (!found.labelled[row] || found.defective[row] !== (kind === "defective")) return;
       const x = 1000 * place(score);
       parts.push(drawn("line", { x1: x, x2: x, y1: y, y2: y + 28, class: `tick stroke-${kind}`, "vector-effect": "non-scaling-stroke" }));
     });
@@ -416,8 +424,11 @@ document.addEventListener("click", (event) => {
 options($("gallery-scenario"), SCENARIOS);
 options($("gallery-method"), [["", "any method"], ...METHODS]);
 options($("gallery-class"), [["", "all classes"], ...CLASSES]);
-const underDrift = run.scenarios.find(({ role }) => role === "drift");
-if (underDrift) $("gallery-scenario").value = underDrift.key;
+const someUnlabelled = Object.values(run.images).some((domains) =>
+  Object.values(domains).some(({ names }) => !names.every(isLabelled)));
+if (someUnlabelled) $("gallery-kind").append(make("option", { value: "unsure" }, "images without a label"));
+if (!Object.values(run.images).some(({ clean }) => clean.names.some(isDefective)))
+  [$("gallery-kind").value, $("gallery-sort").value] = ["all", "score"]; // without defects: what stands out
 
 const ORDERS = {
   error: (a, b) => b.error - a.error,
@@ -442,7 +453,7 @@ function gathered() {
     return one < other ? -1 : one > other ? 1 : 0;
   };
   return entries
-    .filter((entry) => kind === "all" || (kind === "wrong" ? entry.kind !== "right" : entry.kind === kind))
+    .filter((entry) => kind === "all" || (kind === "wrong" ? ["missed", "alarm"].includes(entry.kind) : entry.kind === kind))
     .sort((a, b) => ORDERS[sort](a, b) || before(a, b))
     .map((entry) => ({ ...entry, words: scored(entry.found, entry.row) }));
 }

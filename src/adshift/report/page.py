@@ -1,8 +1,9 @@
 """The report page: one HTML file with everything in it, readable without a network.
 
-Overview first (which method, which class, safe or not after drift), then each class, a threshold to move, the gallery
-of errors, the unified models, the coreset, all tables. Names from data go through Jinja's escaping, also in the JSON
-that the page's script reads. A Content-Security-Policy lets that one script run, by its hash, and nothing be fetched.
+How good the models are and what they miss first, then drift, if there is one (which method, which class, safe or not),
+each class, a threshold to move, the gallery of errors, the unified models, the coreset, all tables. Names from data go
+through Jinja's escaping, also in the JSON that the page's script reads. A Content-Security-Policy lets that one script
+run, by its hash, and nothing be fetched.
 """
 
 import hashlib
@@ -16,9 +17,8 @@ from typing import Any
 
 from adshift.evaluation.intervals import LEVEL
 from adshift.evaluation.metrics.registry import BY_NAME, METRICS, shown_in
-from adshift.evaluation.scenarios import BASELINE, DRIFT, SCENARIOS, UNADAPTED
-from adshift.project.paths import DOMAINS
-from adshift.report import payload, pictures, plots, tables
+from adshift.evaluation.scenarios import BASELINE, DRIFT, UNADAPTED
+from adshift.report import absent, overview, payload, pictures, plots, tables
 from adshift.report.labels import MACRO, label
 from adshift.report.pictures import Album
 from adshift.report.results import THRESHOLDED, Results
@@ -80,6 +80,12 @@ def enough(required: float) -> int:
     return math.ceil(math.log((1 - LEVEL) / 2) / math.log(required))
 
 
+def judged_scenarios(results: Results) -> tuple[str, ...]:
+    """Those of `JUDGED` that were run."""
+    there = {scenario.name for scenario in results.scenarios}
+    return tuple(name for name in JUDGED if name in there)
+
+
 def judgements(results: Results, required: float) -> dict[str, dict[str, dict[str, Judgement]]]:
     """{method: {class or `MACRO`: {scenario of `JUDGED`: judgement}}}.
 
@@ -93,19 +99,23 @@ def judgements(results: Results, required: float) -> dict[str, dict[str, dict[st
         return Judgement(judge(figures, images if results.on == "val" else 0, required), figures)
 
     return {
-        method: {name: {scenario: of(method, name, scenario) for scenario in JUDGED} for name in results.names}
+        method: {
+            name: {scenario: of(method, name, scenario) for scenario in judged_scenarios(results)}
+            for name in results.names
+        }
         for method in results.methods
     }
 
 
 def advice(judged: dict[str, Judgement]) -> str:
     """Key of `ADVICE`: the cheapest adaptation that is safe after drift, or why there is none."""
-    for scenario in ADAPTATIONS:
+    adaptations = [scenario for scenario in ADAPTATIONS if scenario in judged]
+    for scenario in adaptations:
         if judged[scenario].state == "safe":
             return scenario
     if judged[BASELINE.name].state == "unsafe":
         return "weak"
-    return "unsure" if any(judged[scenario].state == "unsure" for scenario in ADAPTATIONS) else "lost"
+    return "unsure" if any(judged[scenario].state == "unsure" for scenario in adaptations) else "lost"
 
 
 def leaders(results: Results, scenario: str, name: str) -> tuple[str, ...]:
@@ -120,9 +130,10 @@ def leaders(results: Results, scenario: str, name: str) -> tuple[str, ...]:
 
 
 def answers(results: Results, judged: dict[str, dict[str, dict[str, Judgement]]]) -> list[tuple[str, list[str]]]:
-    """What the overview says first: (question, sentences)."""
+    """What the overview says of drift: (question, sentences)."""
+    moments = {scenario: MOMENTS[scenario] for scenario in judged_scenarios(results)}
     safe = []
-    for scenario, moment in MOMENTS.items():
+    for scenario, moment in moments.items():
         states = {(method, name): judged[method][name][scenario].state
                   for method in results.methods for name in results.classes}  # fmt: skip
         found = {method: [name for name in results.classes if states[method, name] == "safe"]
@@ -132,7 +143,7 @@ def answers(results: Results, judged: dict[str, dict[str, dict[str, Judgement]]]
         rest = f"; {unsure} of {len(states)} cases cannot be told" if unsure else ""
         safe.append(f"{moment}: {f'safe are {shown}' if shown else 'nothing is shown to be safe'}{rest}.")
     best = []
-    for scenario, moment in MOMENTS.items():
+    for scenario, moment in moments.items():
         ahead = leaders(results, scenario, MACRO)
         names = " and ".join(label(method) for method in ahead) or "not measurable"
         best.append(f"{moment}: {names}" + (", which the test images cannot tell apart." if len(ahead) > 1 else "."))
@@ -141,6 +152,8 @@ def answers(results: Results, judged: dict[str, dict[str, dict[str, Judgement]]]
 
 def costs(results: Results, method: str) -> list[str]:
     """What drift costs a method and what buys it back, in sentences; only about metrics that are defined."""
+    if judged_scenarios(results) != JUDGED:
+        return []
     lines = []
     for metric, what in (("specificity", "of the good parts pass"), ("recall", "of the defects are caught")):
         values = {scenario: results.value(method, scenario, MACRO, metric) for scenario in JUDGED}
@@ -178,7 +191,7 @@ def build(
         results: everything measured.
         album: where pictures come from.
         backbone: its name.
-        drift: `synthetic` or `recorded`.
+        drift: `none`, `synthetic` or `recorded`.
         shown: test images that stand as examples.
         count: images to picture, a class and domain.
         required: F1 and specificity of a safe inspection.
@@ -187,9 +200,10 @@ def build(
     """
     from markupsafe import Markup
 
+    rows = plots.rows(dataset, results)
     charts, run = map_ordered(
         lambda part: part(),
-        [partial(_charts, dataset, results), partial(payload.build, results, album, shown, count)],
+        [partial(_charts, rows), partial(payload.build, results, album, shown, count)],
         what="page", unit="part",
     )  # fmt: skip
     judged = judgements(results, required)
@@ -199,19 +213,24 @@ def build(
         drift=drift,
         scaled=album.scaled,
         results=results,
-        scenarios=SCENARIOS,
-        pictured={domain: [scenario.name for scenario in pictures.pictured(domain)] for domain in DOMAINS},
+        scenarios=results.scenarios,
+        pictured={
+            domain: [scenario.name for scenario in pictures.pictured(domain)]
+            for domain in {scenario.test for scenario in results.scenarios}
+        },
+        quality=overview.quality(results, rows["scores"]),
+        rows=results.names if len(results.classes) > 1 else results.classes,
         gradient=", ".join(f"rgb({red} {green} {blue})" for red, green, blue in pictures.colours(album.palette)[::15]),
         answers=answers(results, judged),
         judged=judged,
-        judged_scenarios=JUDGED,
+        judged_scenarios=judged_scenarios(results),
         advice={method: {name: advice(found) for name, found in names.items()} for method, names in judged.items()},
-        leaders={name: {scenario: leaders(results, scenario, name) for scenario in JUDGED}
+        leaders={name: {scenario: leaders(results, scenario, name) for scenario in judged_scenarios(results)}
                  for name in results.names},
         required=required,
         enough=enough(required),
         costs={method: costs(results, method) for method in results.methods},
-        printed=tables.all_tables(dataset, results, backbone, reference),
+        printed=[*tables.all_tables(dataset, results, backbone, reference), *absent.tables(results)],
         upper_bound=results.note(THRESHOLDED),
         charts={name: Markup(drawn) for name, drawn in charts.items()},
         run=run,
@@ -245,10 +264,10 @@ def _environment(results: Results) -> Any:
     return environment
 
 
-def _charts(dataset: str, results: Results) -> dict[str, str]:
-    """Those of `CHARTS` as SVG."""
-    rows, drawn = plots.rows(dataset, results), {}
-    for name in CHARTS:
+def _charts(rows: Mapping[str, plots.Rows]) -> dict[str, str]:
+    """Those of `CHARTS` that have rows, as SVG."""
+    drawn = {}
+    for name in filter(rows.get, CHARTS):
         spec = plots.fill(plots.CHARTS[name], rows[name])
         spec.pop("title")  # the page has its own headings, and shows one revision
         spec["spec"].get("encoding", {}).pop("strokeDash", None)

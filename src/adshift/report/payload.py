@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 
 from adshift.data.images import load_image, load_mask
-from adshift.data.manifest import anomalous
+from adshift.data.manifest import GOOD, anomalous, labelled
 from adshift.data.shapes import sides
 from adshift.errors import AdshiftError
 from adshift.evaluation.metrics import registry
 from adshift.evaluation.metrics.counts import Rate, decide
-from adshift.evaluation.scenarios import SCENARIOS, Scenario
-from adshift.project.paths import DOMAINS
+from adshift.evaluation.scenarios import Scenario
 from adshift.report import pictures
 from adshift.report.labels import label
 from adshift.report.pictures import Album, Shown
@@ -42,9 +41,10 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
 
     Returns:
         methods, classes, scenarios: what there is, as in params.yaml; `test` is the domain of a scenario's images.
-        rates: metrics that follow from counts; `part` and `whole` are the weights of the counts in a `counts.Rate`.
+        rates: metrics that follow from counts; `part` and `whole` are the weights of the counts in a `counts.Rate`;
+            without the kinds of images in `needs` (normal, defects) the value is null.
         images: {class: {domain: {names (N), pictured (P rows of names), pictures and masks (P data URIs, "" for no
-            mask), shown (rows of names)}}}.
+            mask), shown (rows of names)}}}. A name `part//key` is of an image without a label.
         cells: {method: {scenario: {class: {scores (N), threshold, sigma, scale, intervals, maps}}}}; sigma is the
             standard deviation of the scores, scale is `pictures.Scale`, maps a key of `maps`.
         maps: {key: {height, width, size (height and width of the enlarged map), rows and columns (keys of `matrices`),
@@ -54,14 +54,17 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
     """
     images, cells, maps, matrices = {}, {}, {}, {}
     for name in results.classes:
-        images[name] = {domain: _images(results, album, name, domain, shown[name, domain], count) for domain in DOMAINS}
+        images[name] = {
+            domain: _images(results, album, name, domain, shown[name, domain], count)
+            for domain in dict.fromkeys(scenario.test for scenario in results.scenarios)
+        }
     for method in results.methods:
         cells[method] = {
             scenario.name: {name: _cell(results, album, method, scenario, name) for name in results.classes}
-            for scenario in SCENARIOS
+            for scenario in results.scenarios
         }
         for name in results.classes:
-            for scenario in {maps_key(method, one, name): one for one in SCENARIOS}.values():
+            for scenario in {maps_key(method, one, name): one for one in results.scenarios}.values():
                 found = album.predictions(method, name, scenario, scenario.test)
                 stored, used = _maps(found, images[name][scenario.test]["pictured"])
                 maps[maps_key(method, scenario, name)] = stored
@@ -71,11 +74,12 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
         "classes": list(results.classes),
         "scenarios": [
             {"key": one.name, "label": one.label, "test": one.test, "role": one.role, "caption": one.caption}
-            for one in SCENARIOS
+            for one in results.scenarios
         ],
         "rates": [
             {"key": name, "label": registry.BY_NAME[name].short_label, "part": rate.part._asdict(),
-             "whole": rate.whole._asdict()}
+             "whole": rate.whole._asdict(),
+             "needs": [kind for kind in registry.BY_NAME[name].needs if kind != "threshold"]}
             for name, rate in RATES.items()
         ],
         "images": images,
@@ -96,7 +100,8 @@ def maps_key(method: str, scenario: Scenario, name: str) -> str:
 def errors(scores: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarray:
     """How far each image lies on the wrong side of the threshold, in standard deviations of the scores: (N,) float64.
 
-    Negative for an image on the right side. Classes and methods score on different scales, hence the unit.
+    Negative for an image on the right side. Classes and methods score on different scales, hence the unit. An image
+    without a label counts as a normal one: an alarm is to be looked at.
     """
     scores = np.asarray(scores, np.float64)
     beyond = np.where(labels, threshold - scores, scores - threshold)
@@ -130,7 +135,9 @@ def _images(results: Results, album: Album, name: str, domain: str, shown: list[
         "names": names,
         "pictured": rows,
         "pictures": [_picture(album.fitted(load_image(item))) for item in items],
-        "masks": [_picture(album.fitted(load_mask(item))) if item.anomalous else "" for item in items],
+        "masks": [
+            _picture(album.fitted(load_mask(item))) if item.defect != GOOD and item.mask_known else "" for item in items
+        ],
         "shown": [names.index(image) for image in shown],
     }
 
@@ -140,7 +147,7 @@ def _worst(results: Results, album: Album, name: str, domain: str) -> tuple[list
     found = [
         (album.predictions(method, name, scenario, domain), album.thresholds[method, name, scenario.name])
         for method in results.methods
-        for scenario in SCENARIOS
+        for scenario in results.scenarios
         if scenario.test == domain
     ]
     names = list(found[0][0].names)
@@ -153,7 +160,7 @@ def _cell(results: Results, album: Album, method: str, scenario: Scenario, name:
     scale = album.scale(method, name, scenario)
     threshold = album.thresholds[method, name, scenario.name]
     counts = results.counts(method, scenario.name, name)
-    if int(decide(found.scores, threshold).sum()) != counts.tp + counts.fp:
+    if int(decide(found.scores[labelled(found.names)], threshold).sum()) != counts.tp + counts.fp:
         what = f"scores of {method} on {name} ({scenario.name}) are others than those that were evaluated"
         raise AdshiftError(what, "run `dvc repro evaluate report`")
     return {

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from adshift.data.images import fit, load_image, load_mask
-from adshift.data.manifest import GOOD, Item, anomalous, path_of, read
+from adshift.data.manifest import GOOD, UNLABELLED, Item, anomalous, path_of, read
 from adshift.data.shapes import Size, sides
 from adshift.data.split_file import names_of
 from adshift.data.split_file import read as read_split
@@ -146,7 +146,7 @@ class Album:
         peaks, labels = np.array([one.max() for one in maps]), anomalous(found.names[every])
         normal = np.array([one[::STEP, ::STEP] for one, defective in zip(maps, labels, strict=True) if not defective])
         scores = np.where(np.abs(found.scores[every]) > 1e-9, found.scores[every], 1.0)
-        ratio = float(np.median(peaks / scores))
+        ratio = float(np.median(peaks / scores)) if len(scores) else 1.0
         return scale_of(normal, peaks[labels], ratio, self.thresholds[method, name, scenario.name])
 
     def overlay(self, method: str, name: str, scenario: Scenario, image: str) -> np.ndarray:
@@ -200,28 +200,33 @@ def outline(region: np.ndarray) -> np.ndarray:
     return region & ~inner
 
 
-def choose(dataset: str, classes: Sequence[str], count: int) -> Shown:
+def choose(dataset: str, classes: Sequence[str], count: int, domains: Sequence[str] = DOMAINS) -> Shown:
     """The test images to show."""
     return {
         (name, domain): spread(names_of(read_split(split_path(dataset, name), domain), "test"), count)
         for name in classes
-        for domain in DOMAINS
+        for domain in domains
     }
 
 
 def spread(names: Sequence[str], count: int) -> list[str]:
-    """`count` test images to show: defective ones, the defect types in turn, and one normal image last."""
+    """`count` test images to show: defective ones, the defect types in turn, then one normal image.
+
+    Where these are fewer, further normal images follow; one without a label comes where nothing else is left.
+    """
     by_defect: dict[str, list[str]] = {}
     for name in sorted(names):
         by_defect.setdefault(name.split("/")[1], []).append(name)
-    normal = by_defect.pop(GOOD, [])[: 1 if count > 1 else 0]
+    unknown, good = by_defect.pop(UNLABELLED, []), by_defect.pop(GOOD, [])
+    defective = sum(map(len, by_defect.values()))
+    normal = good[: max(1 if count > 1 else 0, count - defective)]
     queues = [list(queue) for queue in by_defect.values()]
     chosen: list[str] = []
     while any(queues) and len(chosen) < count - len(normal):
         for queue in queues:
             if queue and len(chosen) < count - len(normal):
                 chosen.append(queue.pop(0))
-    return chosen + normal
+    return chosen + normal + unknown[: count - len(chosen) - len(normal)]
 
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], header: Sequence[str] = ()) -> Image.Image:
@@ -303,7 +308,7 @@ def qualitative(album: Album, name: str, domain: str, images: Sequence[str], met
     """Image, ground truth and one anomaly map per method (and, under drift, per adaptation), a row an image."""
     columns = columns_of(domain, methods)
     rows = [
-        (image.split("/")[1].replace("_", " "),
+        (image.split("/")[1].replace("_", " ") or "unlabelled",
          [album.image(name, domain, image), album.mask(name, domain, image),
           *(album.overlay(method, name, scenario, image) for _, method, scenario in columns)])
         for image in images

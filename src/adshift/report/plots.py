@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from adshift.evaluation.metrics.registry import shown_in
-from adshift.evaluation.scenarios import BASELINE, POOLED, SCENARIOS
+from adshift.evaluation.scenarios import BASELINE, POOLED
 from adshift.project.paths import evaluation_path
 from adshift.report import vega
 from adshift.report.published import read_csv
@@ -84,7 +84,8 @@ def rows(dataset: str, results: Results) -> dict[str, Rows]:
         "cross_class": _records(results.cross_class),
         "unified_gap": [
             row for row in _scenarios(results)
-            if row["scenario"] in (BASELINE.name, POOLED.name) and row["metric"] in map(results.named, COMPARED)
+            if not results.cross_class.empty
+            and row["scenario"] in (BASELINE.name, POOLED.name) and row["metric"] in map(results.named, COMPARED)
         ],
     }  # fmt: skip
 
@@ -114,7 +115,7 @@ def _scenarios(results: Results) -> Rows:
 
 def _confusion(results: Results) -> Rows:
     result: Rows = []
-    for method, name, scenario in product(results.methods, results.classes, SCENARIOS):
+    for method, name, scenario in product(results.methods, results.classes, results.scenarios):
         counts = results.counts(method, scenario.name, name)
         of_actual = {"normal": counts.tn + counts.fp, "defective": counts.fn + counts.tp}
         for key, count in counts._asdict().items():
@@ -134,11 +135,12 @@ def _coreset(results: Results) -> Rows:
 
 
 def write(folder: Path, tables: Mapping[str, Rows]) -> None:
-    """Write each chart's rows as NAME.csv; as tables are."""
+    """Write each chart's rows as NAME.csv, as tables are; without a row the header alone, since dvc.yaml names it."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
+            columns = list(table[0]) if table else [CHARTS[name].x, CHARTS[name].y]
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows({key: plain(value) for key, value in row.items()} for row in table)
 
@@ -187,6 +189,6 @@ def png(spec: Mapping[str, Any], scale: float = 1.5) -> bytes:
 
 
 def draw(folder: Path, tables: Mapping[str, Rows], names: Iterable[str]) -> None:
-    """Write these charts as NAME.png."""
-    for name in names:
+    """Write these charts as NAME.png; none without a row."""
+    for name in filter(tables.get, names):
         (folder / f"{name}.png").write_bytes(png(fill(CHARTS[name], tables[name])))

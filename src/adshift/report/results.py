@@ -5,7 +5,7 @@ normal or no defective image) is NaN; a macro average is the mean of the classes
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -18,9 +18,9 @@ from adshift.evaluation import intervals
 from adshift.evaluation.metrics import registry
 from adshift.evaluation.metrics.counts import Counts
 from adshift.evaluation.metrics.image import BOOTSTRAPPED
-from adshift.evaluation.scenarios import SCENARIOS
+from adshift.evaluation.scenarios import BASELINE, SCENARIOS, Scenario
 from adshift.project.paths import evaluation_path
-from adshift.report.labels import MACRO, ON_TEST
+from adshift.report.labels import MACRO, ON_TEST, label
 from adshift.report.table import Estimate
 from adshift.runtime.files import read_json
 
@@ -51,6 +51,10 @@ class Results:
         on: on which images thresholds were chosen, `val` or `test`.
         replicates: {(method, scenario, class or `MACRO`): (metrics, B)}, rows as in `intervals.METRICS`; a resample of
             a class's test images is the same for every method.
+        scenarios: those that were run, in the order of tables.
+        normal: {method: {class: {scenario: what `evaluation.normals` says}}}.
+        unlabelled: {method: {class: {scenario: {images, alarms, scores}}}}.
+        unknown_masks: {(method, scenario, class): test images whose masks are unknown, left out of pixel metrics}.
     """
 
     classes: tuple[str, ...]
@@ -60,6 +64,10 @@ class Results:
     ablation: pd.DataFrame
     on: str
     replicates: Replicates
+    scenarios: tuple[Scenario, ...] = SCENARIOS
+    normal: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    unlabelled: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    unknown_masks: dict[tuple[str, str, str], int] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -73,6 +81,21 @@ class Results:
     def note(self, metrics: Iterable[str]) -> str:
         """What is to be said under these metrics."""
         return UPPER_BOUND if any(self.named(metric) != metric for metric in metrics) else ""
+
+    def partial_means(self, scenarios: Iterable[Scenario], metrics: Iterable[str]) -> str:
+        """Of which metrics the mean is not of all classes, such as PRO where a class has no masks."""
+        metrics, pairs = list(metrics), list(product(self.methods, (scenario.name for scenario in scenarios)))
+        fewest = {metric: min(self.having(*pair, metric) for pair in pairs) for metric in metrics} if pairs else {}
+        partial = [f"{label(metric)} of {few}" for metric, few in fewest.items() if few < len(self.classes)]
+        lacking = f"Means are of the classes that have the figure: {', '.join(partial)} of {len(self.classes)} classes."
+        unknown = sum(self.unknown_masks.get((self.methods[0], BASELINE.name, name), 0) for name in self.classes)
+        pixels = unknown and any(registry.BY_NAME[metric].level == "pixel" for metric in fewest)
+        masks = f"Pixel metrics leave out {unknown} defective test images whose masks are unknown." if pixels else ""
+        return f"{lacking if partial else ''} {masks}".strip()
+
+    def having(self, method: str, scenario: str, metric: str) -> int:
+        """How many classes have the figure."""
+        return sum(self.value(method, scenario, name, metric) is not None for name in self.classes)
 
     @cached_property
     def _estimates(self) -> dict[tuple[str, ...], Estimate]:
@@ -108,35 +131,48 @@ class Results:
         return Estimate(difference, *(None if np.isnan(end) else float(end) for end in intervals.interval(moved)))
 
 
-def collect(dataset: str, classes: Sequence[str], methods: Sequence[str], ratios: Sequence[float]) -> Results:
-    """Read the evaluations of these classes, methods and coreset ratios, and average them.
+def collect(
+    dataset: str,
+    classes: Sequence[str],
+    methods: Sequence[str],
+    ratios: Sequence[float],
+    scenarios: Sequence[Scenario] = SCENARIOS,
+) -> Results:
+    """Read the evaluations of these classes, methods, coreset ratios and scenarios, and average them.
 
     Raises:
         AdshiftError: one of them is missing.
     """
     root = evaluation_path(dataset)
     figures, replicates, crossed, chosen_on = [], {}, [], set()
+    kept: dict[str, dict[str, Any]] = {"normal": {}, "unlabelled": {}}
+    unknown: dict[tuple[str, str, str], int] = {}
     for method in methods:
         image, pixel = (read_json(root / level / f"{method}.json") for level in ("image", "pixel"))
         drawn = intervals.load(root / "bootstrap" / f"{method}.npz")
         try:
             chosen_on.add(image["on"])
-            for scenario, name in product(SCENARIOS, classes):
+            for key, by_method in kept.items():
+                by_method[method] = image.get(key, {})
+            for scenario, name in product(scenarios, classes):
                 measured = _measured(image["classes"][name][scenario.name], pixel[name][scenario.pixels])
                 figures += [(method, scenario.name, name, metric, value) for metric, value in measured.items()]
                 replicates[method, scenario.name, name] = drawn[name, scenario.name]
-            crossed += [(method, of, to, image["cross_class"][of][to]) for of, to in product(classes, classes)]
+                unknown[method, scenario.name, name] = pixel[name][scenario.pixels].get("unknown_masks", 0)
+            if any(scenario.unified for scenario in scenarios):
+                crossed += [(method, of, to, image["cross_class"][of][to]) for of, to in product(classes, classes)]
         except KeyError as error:
             raise AdshiftError(f"{root}, {method}: no entry {error}", AGAIN) from None
     if len(chosen_on) > 1:
         raise AdshiftError(f"{root}: thresholds of one method were chosen on val, of another on test", AGAIN)
-    for method, scenario in product(methods, SCENARIOS):
+    for method, scenario in product(methods, scenarios):
         sets = [replicates[method, scenario.name, name] for name in classes]
-        replicates[method, scenario.name, MACRO] = np.mean(sets, axis=0)
+        replicates[method, scenario.name, MACRO] = intervals.mean(sets)
     return Results(
         tuple(classes), tuple(methods), _with_intervals(_with_means(figures, classes, methods), replicates),
         pd.DataFrame(crossed, columns=["method", "threshold_of", "applied_to", "fpr"]).astype({"fpr": float}),
-        _ablation(dataset, classes, ratios), chosen_on.pop(), replicates,
+        _ablation(dataset, classes, ratios), chosen_on.pop(), replicates, tuple(scenarios),
+        kept["normal"], kept["unlabelled"], unknown,
     )  # fmt: skip
 
 
@@ -184,6 +220,8 @@ def _ablation(dataset: str, classes: Sequence[str], ratios: Sequence[float]) -> 
     path = evaluation_path(dataset) / "ablation.json"
     keys = {"rows": "rows"} | {name: registry.BY_NAME[name].key for name in ABLATED}
     rows: list[dict[str, Any]] = []
+    if not ratios:
+        return pd.DataFrame(columns=["class", "ratio", *keys])
     try:
         by_class = read_json(path)["classes"]
         for name in classes:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from adshift.data.manifest import GOOD
+from adshift.data.manifest import GOOD, UNLABELLED
 from adshift.data.split_file import read_all as read_splits
 from adshift.evaluation.metrics import registry
 from adshift.evaluation.metrics.counts import Counts
-from adshift.evaluation.scenarios import BASELINE, DRIFT, POOLED, SCENARIOS, UNADAPTED, Scenario, of_role
+from adshift.evaluation.scenarios import BASELINE, DRIFT, POOLED, UNADAPTED, Scenario, of_role
 from adshift.project.paths import split_path
 from adshift.report.labels import MACRO
 from adshift.report.published import Key, read_csv, read_published
@@ -22,6 +22,7 @@ from adshift.report.table import DIFFERENCE, HIGH, LOW, PUBLISHED, Estimate, Tab
 COMPARED = tuple(metric.name for metric in registry.shown_in("differences"))
 SUMMARY = tuple(metric.name for metric in registry.shown_in("summary"))
 TIE = "tie"
+CLASSES = "_classes"  # ends the name of a metric where a row says how many classes its mean is of, if not of all
 INTERVALS = "In brackets: 95 % intervals over test images, for models and thresholds as they are (bootstrap)."
 
 
@@ -35,7 +36,7 @@ def summary(results: Results) -> dict[str, dict[str, dict[str, float | None]]]:
     return {
         method: {
             scenario.name: {results.named(metric): of(method, scenario, metric) for metric in SUMMARY}
-            for scenario in SCENARIOS
+            for scenario in results.scenarios
         }
         for method in results.methods
     }
@@ -51,8 +52,8 @@ def splits(dataset: str, classes: Sequence[str], backbone: str, folder: Path, on
     for name in classes:
         # A name is part/defect/stem, so the split alone tells normal images from defective ones.
         for domain, roles in read_splits(split_path(dataset, name)).items():
-            kinds = {image: "normal" if image.split("/")[1] == GOOD else "anomalous" for image in roles}
-            counts = Counter(f"{role}_{kinds[image]}" for image, role in roles.items())
+            kinds = {GOOD: "normal", UNLABELLED: "unlabelled"}
+            counts = Counter(f"{role}_{kinds.get(image.split('/')[1], 'anomalous')}" for image, role in roles.items())
             row: dict[str, Any] = {"class": name, "domain": domain}
             for part in parts:
                 row[part] = counts[part]
@@ -67,14 +68,19 @@ def splits(dataset: str, classes: Sequence[str], backbone: str, folder: Path, on
 
 
 def study_tables(results: Results, published: dict[Key, float]) -> list[Table]:
-    """Tables 2 to 6 of the study, and one that it does not have."""
+    """Tables 2 to 6 of the study, and one that it does not have; none of scenarios that were not run."""
 
-    def table(name: str, title: str, scenarios: Sequence[Scenario], classes: Sequence[str], *metrics: str) -> Table:
-        rows = list(product(results.methods, classes, (scenario.name for scenario in scenarios)))
-        return Table(name, title, _measured(results, published, rows, metrics), _note(results, metrics))
+    def table(
+        name: str, title: str, scenarios: Sequence[Scenario], classes: Sequence[str], *metrics: str
+    ) -> Table | None:
+        run = [scenario for scenario in scenarios if scenario in results.scenarios]
+        if not run or run == [BASELINE] != list(scenarios):  # nothing to show, or to compare with
+            return None
+        rows = list(product(results.methods, classes, (scenario.name for scenario in run)))
+        return Table(name, title, _measured(results, published, rows, metrics), _note(results, metrics, run))
 
     every, means = results.names, [MACRO]
-    return [
+    tables = [
         table("table2_clean", "Table 2: clean domain", [BASELINE], every,
               "image_auroc", "image_auprc", "image_f1", "pixel_auroc", "pro", "aupimo"),
         table("table3_specificity", "Table 3: specificity when the domain shifts and nothing adapts",
@@ -89,6 +95,7 @@ def study_tables(results: Results, published: dict[Key, float]) -> list[Table]:
               [BASELINE, *of_role("after")], every,
               "image_auroc", "image_f1", "specificity", "recall", "pixel_auroc", "pro"),
     ]  # fmt: skip
+    return [one for one in tables if one]
 
 
 def _measured(
@@ -110,8 +117,9 @@ def _measured(
     return pd.DataFrame(columns, order).reset_index()[[*KEYS, *columns]]
 
 
-def _note(results: Results, metrics: Iterable[str]) -> str:
-    return f"{INTERVALS} {results.note(metrics)}".strip()
+def _note(results: Results, metrics: Iterable[str], scenarios: Iterable[Scenario] = ()) -> str:
+    metrics = list(metrics)
+    return " ".join(filter(None, [INTERVALS, results.note(metrics), results.partial_means(scenarios, metrics)]))
 
 
 def unified_gap(results: Results) -> Table:
@@ -136,7 +144,7 @@ def differences(results: Results) -> list[Table]:
     def frame(names: Sequence[str], metrics: Iterable[str]) -> pd.DataFrame:
         rows = []
         for (one, other), scenario, name, metric in product(
-            combinations(results.methods, 2), SCENARIOS, names, list(metrics)
+            combinations(results.methods, 2), results.scenarios, names, list(metrics)
         ):
             gap = results.difference((one, scenario.name), (other, scenario.name), name, metric)
             keys = (one, other, scenario.name, name, results.named(metric))
@@ -178,7 +186,15 @@ def long(results: Results) -> Table:
     frame = results.figures.rename(columns={"low": "value" + LOW, "high": "value" + HIGH}).astype(object)
     whole = frame["metric"].isin(Counts._fields)
     frame.loc[whole, "value"] = frame.loc[whole, "value"].map(int).astype(object)
-    return Table("results", "All results", frame.assign(metric=frame["metric"].map(results.named)))
+    frame["metric"] = frame["metric"].map(results.named)
+    partial = [
+        (method, scenario.name, MACRO, results.named(metric) + CLASSES, having, None, None)
+        for method, scenario, metric in product(results.methods, results.scenarios, registry.BY_NAME)
+        if (having := results.having(method, scenario.name, metric)) < len(results.classes)
+    ]
+    if partial:
+        frame = pd.concat([frame, pd.DataFrame(partial, columns=list(frame), dtype=object)], ignore_index=True)
+    return Table("results", "All results", frame)
 
 
 def all_tables(dataset: str, results: Results, backbone: str, folder: Path) -> list[Table]:
@@ -187,8 +203,7 @@ def all_tables(dataset: str, results: Results, backbone: str, folder: Path) -> l
     return [
         splits(dataset, results.classes, backbone, folder, results.on),
         *study_tables(results, published),
-        coreset(results),
-        unified_gap(results),
-        cross_class(results),
+        *([] if results.ablation.empty else [coreset(results)]),
+        *([] if results.cross_class.empty else [unified_gap(results), cross_class(results)]),
         differences(results)[0],
     ]

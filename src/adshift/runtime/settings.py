@@ -46,8 +46,8 @@ def Range(kind: Any) -> Any:  # noqa: N802  (a type, as pydantic's conlist)
     return Annotated[tuple[kind, kind], AfterValidator(_ordered)]
 
 
-def Several(kind: Any, most: int = 100) -> Any:  # noqa: N802
-    return Annotated[tuple[kind, ...], Field(min_length=1, max_length=most), AfterValidator(_unique)]
+def Several(kind: Any, most: int = 100, least: int = 1) -> Any:  # noqa: N802
+    return Annotated[tuple[kind, ...], Field(min_length=least, max_length=most), AfterValidator(_unique)]
 
 
 class Section(BaseModel):

@@ -22,6 +22,7 @@ FAMILIES = ("geometry", "color", "illumination", "blur", "noise")
 BASE = {
     "kind": "synthetic",
     "recorded": {"column": None, "pattern": "exp(.)", "shifted": ["4"]},
+    "resolution": "image",
     "border": "reflect",
     "geometry": {"kind": "affine", "rotation": [-10, 10], "scale": [0.9, 1.0], "translation": 0.1,
                  "crop_area": [0.8, 1.0], "crop_aspect": [0.9, 1.1]},

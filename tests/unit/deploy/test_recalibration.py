@@ -5,9 +5,10 @@ import pytest
 from scipy.stats import binomtest
 
 from adshift.deploy import recalibration
-from adshift.deploy.recalibration import chosen_rate, clopper_pearson, conformal, needed, recalibrate
+from adshift.deploy.recalibration import recalibrate
 from adshift.errors import AdshiftError
 from adshift.evaluation.calibration import calibrate
+from adshift.evaluation.conformal import chosen_rate, clopper_pearson, conformal, needed
 from adshift.evaluation.metrics.counts import decide
 from adshift.evaluation.settings import Calibrate
 
@@ -88,7 +89,11 @@ def test_normal_and_anomalous_images_follow_the_rule_of_calibration() -> None:
     normal, bad = generator.normal(size=30), generator.normal(2, 1, 12)
     found = recalibrate(normal, bad, 5.0, None, "f1_exact")
     labels = np.arange(42) >= 30
-    theirs = calibrate(np.concatenate([normal, bad]), labels, Calibrate(rule="f1_exact", steps=1000, target_fpr=0.05))
+    theirs = calibrate(
+        np.concatenate([normal, bad]),
+        labels,
+        Calibrate(rule="f1_exact", min_normal=10, min_defective=5, steps=1000, target_fpr=0.05),
+    )
     assert found.threshold == theirs.threshold
     assert (found.after.tp, found.after.fp, found.after.tn, found.after.fn) == (
         theirs.tp,

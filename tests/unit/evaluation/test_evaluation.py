@@ -14,7 +14,7 @@ from adshift.evaluation.scenarios import SCENARIOS
 from adshift.evaluation.settings import Calibrate
 from adshift.project.paths import scores_path
 
-RULE = Calibrate(rule="f1_exact", steps=1000, target_fpr=0.05)
+RULE = Calibrate(rule="f1_exact", min_normal=10, min_defective=5, steps=1000, target_fpr=0.05)
 NAMES = tuple(f"test/{kind}/{i}" for kind in ("cut", "good") for i in range(6))
 CLASSES = ("low", "high")  # whose scores lie far apart
 
@@ -64,7 +64,8 @@ def test_every_class_and_scenario_has_replicates(stored: None) -> None:
 
 SET, METHODS = by_hand.DATASET, by_hand.METHODS
 QUARTER = {
-    rule: Calibrate(rule=rule, steps=5, target_fpr=0.25) for rule in ("f1_exact", "f1_grid", "target_fpr")
+    rule: Calibrate(rule=rule, min_normal=10, min_defective=5, steps=5, target_fpr=0.25)
+    for rule in ("f1_exact", "f1_grid", "target_fpr")
 }  # fmt: skip
 
 
@@ -107,7 +108,7 @@ def test_thresholds_by_hand(written: None, method: str, rule: str, on: str) -> N
 def test_image_metrics_by_hand(written: None, method: str, on: str) -> None:
     chosen = by_hand.thresholds(method, on=on)
     report = image_level.image_level(SET, method, by_hand.CLASSES, chosen, 42, 100)["report"]
-    assert set(report) == {"on", "classes", "cross_class"}
+    assert set(report) == {"on", "classes", "normal", "unlabelled", "cross_class"}
     assert report["on"] == on
     assert list(report["classes"]) == list(by_hand.CLASSES)
     for name in by_hand.CLASSES:
@@ -180,7 +181,9 @@ def test_pixel_metrics_by_hand(written: None, method: str, limit: float) -> None
     for name in by_hand.CLASSES:
         assert set(found[name]) == set(by_hand.MAPS)
         for key in by_hand.MAPS:
-            expected = by_hand.pixel_figures(method, key, name, limit)
+            expected = by_hand.pixel_figures(method, key, name, limit) | {"unknown_masks": 0}
+            model, pair, _ = by_hand.MAPS[key]
+            expected["images"] = sum(map(len, by_hand.scores(method, "test", model, pair, name)))
             metrics = {metric: found[name][key][metric] for metric in expected}
             assert metrics == pytest.approx(expected, rel=1e-6), (name, key)
             assert set(found[name][key]) == {*expected, "regions", "small_regions"}

@@ -28,14 +28,17 @@ def assert_like_peer(scores, anomalous):
         warnings.simplefilter("ignore", UserWarning)
         expected = peer.roc_auc_score(anomalous, scores)
         assert auroc(scores, anomalous) == (None if np.isnan(expected) else pytest.approx(expected, abs=EXACT))
+        if np.isnan(expected):
+            assert (auprc(scores, anomalous), *best_f1(scores, anomalous)) == (None, None, None)
+            return
         assert auprc(scores, anomalous) == pytest.approx(peer.average_precision_score(anomalous, scores), abs=EXACT)
         found, threshold = best_f1(scores, anomalous)
         assert found == pytest.approx(peer_best_f1(scores, anomalous), abs=EXACT)
-        if threshold is not None:  # the threshold does what it promises, and no score above it does as well
-            assert found == pytest.approx(peer.f1_score(anomalous, scores >= threshold), abs=EXACT)
-            higher = np.unique(scores[scores > threshold])[:, None] <= scores
-            f1 = 2 * (higher & anomalous).sum(axis=1) / (higher.sum(axis=1) + anomalous.sum())
-            assert (f1 < found).all()
+        # The threshold does what it promises, and no score above it does as well.
+        assert found == pytest.approx(peer.f1_score(anomalous, scores >= threshold), abs=EXACT)
+        higher = np.unique(scores[scores > threshold])[:, None] <= scores
+        f1 = 2 * (higher & anomalous).sum(axis=1) / (higher.sum(axis=1) + anomalous.sum())
+        assert (f1 < found).all()
 
 
 # Normal 1, 3, 3; anomalous 2, 3, 4. Pairs ordered right: 2 beats 1; 3 beats 1 and half of two ties; 4 beats all.
@@ -109,7 +112,7 @@ def test_one_kind_of_score(label, size):
     scores, anomalous = np.linspace(1, 2, size, dtype=np.float32), np.full(size, label)
     assert_like_peer(scores, anomalous)
     assert auroc(scores, anomalous) is None
-    assert (auprc(scores, anomalous), *best_f1(scores, anomalous)) == ((1, 1, 1.0) if label else (0, 0, None))
+    assert (auprc(scores, anomalous), *best_f1(scores, anomalous)) == (None, None, None)
     assert [len(part) for part in roc_points(scores, anomalous)] == [0, 0]
 
 

@@ -55,15 +55,14 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec.loader.exec_module(module)
     monkeypatch.setattr(registry, "detector_class", lambda _: Detector)
     monkeypatch.setattr(registry, "settings", lambda *_: None)
-    monkeypatch.setattr(
-        sys, "argv", ["score.py", "--dataset=set", "--method=padim", "--model=01", "--pairs=clean-on-clean"]
-    )
+    monkeypatch.setattr(sys, "argv", ["score.py", "--dataset=set", "--method=padim", "--model=01", "--domains=clean"])
     scored.clear()
     return module
 
 
 def run(stage: ModuleType, protocol: str) -> dict[str, Predictions]:
-    settings = Split(protocol=protocol, train_fraction=0.8, val_defect_fraction=0.3, max_train=None, contamination=0.0)
+    settings = Split(protocol=protocol, train_fraction=0.8, val_defect_fraction=0.3, group=None, order="random",
+                     max_train=None, contamination=0.0)  # fmt: skip
     items = [Item(name, *name.split("/")[:2], "i", "", "", "", 1, 1) for name in NAMES]
     split_file.write(split_path("set", "01"), {split_file.BOTH: splits.split(items, settings, 42, "01")})
     stage.main()
@@ -90,7 +89,7 @@ def test_study_validates_apart(stage: ModuleType) -> None:
 def test_f1_at_a_threshold_chosen_on_test_is_the_upper_bound_and_says_so(
     stage: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rule = Calibrate(rule="f1_exact", steps=1000, target_fpr=0.05)
+    rule = Calibrate(rule="f1_exact", min_normal=10, min_defective=5, steps=1000, target_fpr=0.05)
     for protocol, on in (("official", "test"), ("study", "val")):
         found = run(stage, protocol)
         for module in (thresholds, image_level):

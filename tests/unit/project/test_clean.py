@@ -16,7 +16,11 @@ def outputs() -> list[str]:
         for stage in YAML(typ="safe").load((ROOT / file).read_text())["stages"].values():
             for out in [*stage.get("outs", []), *stage.get("metrics", [])]:
                 path = out if isinstance(out, str) else next(iter(out))
-                found.append(path.replace("${dataset.name}", "mvtec").replace("${item.", "{"))
+                found.append(
+                    path.replace("${dataset.name}", "mvtec")
+                    .replace("data/${item.domain}/", "data/shift/")
+                    .replace("${item.", "{")
+                )
     return found
 
 

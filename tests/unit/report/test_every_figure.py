@@ -313,7 +313,7 @@ class Oracle:
     def drawn(self, method: str, scenario: str, name: str, metric: str) -> list[float]:
         if name == MEAN:
             sets = [self.drawn(method, scenario, one, metric) for one in self.world.classes]
-            return [sum(row) / len(row) for row in zip(*sets, strict=True)]
+            return [average([None if math.isnan(one) else one for one in row]) for row in zip(*sets, strict=True)]
         return self.world.drawn[method, name, scenario][DRAWN.index(metric)]
 
     def estimate(self, method: str, scenario: str, name: str, metric: str) -> tuple[Any, Any, Any]:
@@ -340,6 +340,18 @@ class Oracle:
         if metric == "image_f1":
             return "image F1 (upper bound, threshold chosen on test)"
         return f"{METRICS[metric][2]} (threshold chosen on test)"
+
+    def having(self, method: str, scenario: str, metric: str) -> int:
+        return sum(self.value(method, scenario, one, metric) is not None for one in self.world.classes)
+
+    def partial(self, scenarios: list[str], metrics: tuple[str, ...]) -> list[str]:
+        """Of how many classes a mean is, where it is not of all: the fewest of the table."""
+        methods, every = self.world.methods, len(self.world.classes)
+        fewest = {one: min(self.having(method, scenario, one) for method in methods for scenario in scenarios)
+                  for one in metrics}  # fmt: skip
+        said = [f"{METRICS[one][2]} of {few}" for one, few in fewest.items() if few < every]
+        text = f"Means are of the classes that have the figure: {', '.join(said)} of {every} classes."
+        return [text] if said else []
 
     def note(self, *texts: str, metrics: tuple[str, ...] = ()) -> str:
         chosen_on_test = self.world.on == "test" and any(metric in NEED_A_THRESHOLD for metric in metrics)
@@ -420,7 +432,8 @@ def measured(oracle: Oracle, title: str, scenarios: list[str], names: list[str],
                         there = theirs.get((scenario, method, name, metric))
                         row += [there, None if None in (there, estimate[0]) else estimate[0] - there]
                 rows.append(row)
-    return Expected(title, columns, rows, oracle.note(INTERVALS, metrics=metrics))
+    note = " ".join([oracle.note(INTERVALS, metrics=metrics), *oracle.partial(scenarios, metrics)])
+    return Expected(title, columns, rows, note)
 
 
 def split_table(world: World) -> Expected:
@@ -532,6 +545,13 @@ def tables(world: World) -> dict[str, Expected]:
         for scenario in SCENARIOS
         for name in names
         for metric in [*METRICS, *(() if name == MEAN else ("threshold", *COUNTS))]
+    ]
+    rows += [
+        [method, scenario, MEAN, f"{oracle.key(metric)}_classes", (having, None, None)]
+        for method in world.methods
+        for scenario in SCENARIOS
+        for metric in METRICS
+        if (having := oracle.having(method, scenario, metric)) < len(world.classes)
     ]
     columns = [*WHO, ("metric", "metric", "label"), ("value", "value", "interval")]
     found["results"] = Expected("All results", columns, rows)

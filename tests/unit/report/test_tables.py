@@ -2,6 +2,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from adshift.report.table import Table, write
 from adshift.report.timings import timings
 from adshift.runtime import checksums
 
+GRAPH = SimpleNamespace(domains=("clean", "shift"), unified=("unified",), ablation=("shift",))
 STUDY = ("hazelnut", "carpet", "zipper")
 
 
@@ -212,7 +214,7 @@ def test_markdown_is_escaped_and_aligned():
 
 
 def test_timings_follow_the_parameters(run):
-    table = timings("sample", ["carpet"], ["padim"])
+    table = timings("sample", ["carpet"], ["padim"], GRAPH)
     assert [row[:4] for row in rows_of(table)] == [
         ("fit", "padim", "carpet", "clean"),
         ("fit", "padim", "carpet", "shift"),

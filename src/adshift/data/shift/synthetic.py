@@ -7,6 +7,10 @@ illumination, blur, noise. An image is worked on as float32 on [0, 1] and rounde
 reproduces the image byte for byte. Every family draws from a generator of its own, and always the same number of
 values, so that neither switching one off nor changing its ranges or probability changes what another one draws.
 
+An image is shifted at the size that the network sees, if `shift.resolution` is `input`: it is shrunk first, its aspect
+kept, so that geometry means the same at any size. Blur, noise and the light's smoothing are in pixels of the image that
+is shifted; the study shifts at the camera's resolution and shrinks afterwards, which averages noise and blur away.
+
 Notation: H x W pixels; coordinates are (x, y) of pixel centres, the first pixel at (0, 0).
 """
 
@@ -23,6 +27,7 @@ from adshift.data import manifest
 from adshift.data import settings as sections
 from adshift.data.manifest import Item
 from adshift.data.shift.draws import Affine, Blur, Color, Crop, Draw, Linear, Noise, Radial
+from adshift.data.shift.shrink import shrunk
 from adshift.errors import AdshiftError
 from adshift.runtime import seeding
 from adshift.runtime.parallel import map_ordered
@@ -240,7 +245,13 @@ def blur(pixels: np.ndarray, drawn: Blur) -> np.ndarray:
 
 
 def shift_class(
-    items: list[Item], settings: sections.Shift, seed: int, name: str, out_dir: Path, final_dir: Path
+    items: list[Item],
+    settings: sections.Shift,
+    seed: int,
+    name: str,
+    out_dir: Path,
+    final_dir: Path,
+    size: tuple[int, int] | None = None,
 ) -> list[Item]:
     """Render the shifted domain of the class `name`: images/, masks/, draws.jsonl and manifest.csv.
 
@@ -254,6 +265,7 @@ def shift_class(
         name: the class.
         out_dir: where to write.
         final_dir: where `out_dir` will lie in the end, which is what the manifest says.
+        size: height and width that images are shrunk to first (`shrunk`); None for none.
 
     Returns:
         The shifted manifest, sorted by name.
@@ -272,14 +284,17 @@ def shift_class(
         return (final_dir / path).as_posix(), hashlib.sha256(buffer.getvalue()).hexdigest()
 
     def shift_one(item: Item) -> tuple[Item, dict[str, Any]]:
-        mask = load_mask(item) if item.mask else None
+        mask = shrunk(load_mask(item), size) if item.mask else None
         drawn = draw(settings, seed, name, item.name, mask=mask)
-        image, sha256 = save(apply(load_image(item), drawn), "images", item.name)
+        pixels = apply(shrunk(load_image(item), size), drawn)
+        image, sha256 = save(pixels, "images", item.name)
         mask_path, mask_sha256, kept = "", "", None
         if mask is not None:
             mask_path, mask_sha256 = save(np.uint8(255) * apply_mask(mask, drawn), "masks", item.name)
             kept = kept_share(mask, drawn.geometry) if mask.any() else None
-        shifted = replace(item, image=image, mask=mask_path, sha256=sha256, mask_sha256=mask_sha256)
+        height, width = pixels.shape[:2]
+        shifted = replace(item, image=image, mask=mask_path, sha256=sha256, mask_sha256=mask_sha256,
+                          width=width, height=height)  # fmt: skip
         return shifted, {"name": item.name, "kept": kept, "draw": drawn.to_dict()}
 
     items = sorted(items, key=lambda item: item.name)

@@ -19,7 +19,7 @@ from adshift.evaluation.metrics.counts import (
     SPECIFICITY,
     Counts,
 )
-from adshift.evaluation.metrics.metric import Measured, Metric, check
+from adshift.evaluation.metrics.metric import Measured, Metric, check, lacking_of
 from adshift.evaluation.metrics.ranking import Ranked
 from adshift.evaluation.metrics.resampled import ResampledRanks
 
@@ -27,25 +27,27 @@ METRICS = (
     Metric("image_auroc", "image AUROC", "image", Ranked.auroc, ("normal", "defects"), resampled=ResampledRanks.auroc,
            places=("page", "summary", "chart", "differences", "ablation", "runs"),
            description="Probability that a defective image scores higher than a normal one; ties count one half."),
-    Metric("image_auprc", "image AUPRC", "image", Ranked.auprc, resampled=ResampledRanks.auprc,
+    Metric("image_auprc", "image AUPRC", "image", Ranked.auprc, ("normal", "defects"),
+           resampled=ResampledRanks.auprc,
            places=("page", "ablation"),
            description="Average precision over the ranking, without interpolation."),
-    Metric("image_f1", "image F1", "image", F1, ("threshold",), short="F1",
+    Metric("image_f1", "image F1", "image", F1, ("threshold", "normal", "defects"), short="F1",
            places=("page", "summary", "chart", "differences", "ablation", "runs"),
            on_test="upper bound, threshold chosen on test",
            description="Harmonic mean of precision and recall at the calibrated threshold."),
-    Metric("accuracy", "accuracy", "image", ACCURACY, ("threshold",), places=("page", "ablation"),
+    Metric("accuracy", "accuracy", "image", ACCURACY, ("threshold", "normal", "defects"), places=("page", "ablation"),
            description="Share of images that are called what they are."),
-    Metric("precision", "precision", "image", PRECISION, ("threshold",), places=(),
+    Metric("precision", "precision", "image", PRECISION, ("threshold", "normal", "defects"), places=(),
            description="Share of defective images among those called anomalous."),
-    Metric("recall", "recall", "image", RECALL, ("threshold",), places=("page", "chart"),
+    Metric("recall", "recall", "image", RECALL, ("threshold", "defects"), places=("page", "chart"),
            description="Share of the defective images that are called anomalous."),
-    Metric("specificity", "specificity", "image", SPECIFICITY, ("threshold",),
+    Metric("specificity", "specificity", "image", SPECIFICITY, ("threshold", "normal"),
            places=("page", "summary", "chart", "differences"),
            description="Share of the normal images that are called normal."),
     Metric("image_best_f1_upper_bound", "image best F1 (upper bound)", "image", lambda ranked: ranked.best_f1()[0],
-           places=(), description="F1 at the threshold that is best on the test images themselves. Nobody can know it "
-                                  "beforehand."),
+           ("normal", "defects"), places=(),
+           description="F1 at the threshold that is best on the test images themselves. Nobody can know it "
+                       "beforehand."),
 )  # fmt: skip
 BOOTSTRAPPED = tuple(metric for metric in METRICS if metric.bootstrapped)
 
@@ -54,10 +56,13 @@ BOOTSTRAPPED = tuple(metric for metric in METRICS if metric.bootstrapped)
 class ImageMetrics(Measured):
     """The values of `METRICS`, and what they were computed from. Positive means anomalous.
 
+    A metric whose normal or defective images are missing is None, as its record's `needs` says.
+
     Attributes:
         threshold: score from which on an image is predicted anomalous.
         counts: of images.
-        best_threshold: the highest threshold that reaches `best_f1_upper_bound`; None where no image is anomalous.
+        best_threshold: the highest threshold that reaches `best_f1_upper_bound`; None where a kind of image is
+            missing.
     """
 
     threshold: float
@@ -66,16 +71,21 @@ class ImageMetrics(Measured):
 
     def __post_init__(self) -> None:
         tn, fp, fn, tp = self.counts
-        if min(self.counts) < 0 or not sum(self.counts):
-            raise ValueError(f"counts {tn}, {fp}, {fn}, {tp}: negative, or no image at all")
+        if min(self.counts) < 0:
+            raise ValueError(f"counts {tn}, {fp}, {fn}, {tp}: negative")
         if not all(math.isfinite(value) for value in (self.threshold, self.best_threshold or 0.0)):
             raise ValueError(f"thresholds {self.threshold}, {self.best_threshold}: expected finite numbers")
-        check(METRICS, self.values, [kind for kind, count in (("normal", tn + fp), ("defects", fn + tp)) if not count])  # type: ignore[misc]
-        if (self.best_threshold is None) != (not fn + tp):
+        lacking = lacking_of(tn + fp, fn + tp)
+        check(METRICS, self.values, lacking)
+        if (self.best_threshold is None) != bool(lacking):
             raise ValueError("best_threshold does not fit the kinds of images counted")
-        if any(metric.measure(self.counts) != self.values[metric.key] for metric in METRICS if metric.thresholded):
+        if any(
+            metric.measure(self.counts) != self.values[metric.key]
+            for metric in METRICS
+            if metric.thresholded and not metric.undefined(lacking)
+        ):
             raise ValueError("image metrics that disagree with the counts")
-        if self.f1 > self.best_f1_upper_bound:
+        if not lacking and self.f1 > self.best_f1_upper_bound:
             raise ValueError(f"f1 {self.f1} exceeds its upper bound {self.best_f1_upper_bound}")
 
     def __getattr__(self, key: str) -> Any:
@@ -106,14 +116,19 @@ def image_metrics(scores: np.ndarray, anomalous: np.ndarray, threshold: float) -
     """Metrics of (N,) raw scores against (N,) bool labels, with a threshold chosen beforehand.
 
     Raises:
-        ValueError: no scores, labels of another shape or not bool, a score or a threshold that is not finite.
+        ValueError: labels of another shape or not bool, a score or a threshold that is not finite.
     """
-    ranked, counts = Ranked.of(scores, anomalous), Counts.of(scores, anomalous, threshold)
+    ranked = Ranked.of(scores, anomalous) if np.size(scores) else None
+    counts = Counts.of(scores, anomalous, threshold)
+    lacking = lacking_of(counts.tn + counts.fp, counts.fn + counts.tp)
     return ImageMetrics(
-        {metric.key: metric.measure(counts if metric.thresholded else ranked) for metric in METRICS},
+        {
+            metric.key: None if metric.undefined(lacking) else metric.measure(counts if metric.thresholded else ranked)
+            for metric in METRICS
+        },
         threshold=float(threshold),
         counts=counts,
-        best_threshold=ranked.best_f1()[1],
+        best_threshold=ranked.best_f1()[1] if ranked else None,
     )
 
 

@@ -63,10 +63,19 @@ class Metric:
         """Whether it has an interval."""
         return self.thresholded or self.resampled is not None
 
+    def undefined(self, lacking: Collection[Need]) -> bool:
+        """Whether data that lack this cannot give it."""
+        return bool(set(self.needs) & set(lacking))
+
     @property
     def short_label(self) -> str:
         """Label where the level is clear."""
         return self.short or self.label
+
+
+def lacking_of(normal: int, defective: int) -> tuple[Need, ...]:
+    """What data with so many normal and defective images lack."""
+    return (*(() if normal else ("normal",)), *(() if defective else ("defects",)))
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,7 @@ def check(metrics: Iterable[Metric], values: Mapping[str, Any], lacking: Collect
         raise ValueError(f"metrics {', '.join(sorted(values))}: others than those of this version")
     for metric in metrics:
         value, (low, high) = values[metric.key], metric.bounds
-        undefined = bool(set(metric.needs) - {"threshold"} if lacking is None else set(metric.needs) & set(lacking))
+        undefined = bool(set(metric.needs) - {"threshold"}) if lacking is None else metric.undefined(lacking)
         if value is None:
             if not undefined:
                 raise ValueError(f"{metric.key} is None")

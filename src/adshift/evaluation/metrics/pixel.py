@@ -39,13 +39,13 @@ METRICS = (
     Metric("pixel_auroc", "pixel AUROC", "pixel", lambda pixels: pixels.ranked.auroc(), ("normal", "masks"),
            places=("page", "summary", "chart", "runs"),
            description="Probability that a defective pixel scores higher than a normal one."),
-    Metric("pixel_auprc", "pixel AUPRC", "pixel", lambda pixels: pixels.ranked.auprc(),
+    Metric("pixel_auprc", "pixel AUPRC", "pixel", lambda pixels: pixels.ranked.auprc(), ("normal", "masks"),
            description="Average precision over the ranking of pixels."),
     Metric("pixel_best_f1_upper_bound", "pixel best F1 (upper bound)", "pixel",
-           lambda pixels: pixels.ranked.best_f1()[0], places=("runs",),
+           lambda pixels: pixels.ranked.best_f1()[0], ("normal", "masks"), places=("runs",),
            description="F1 of pixels at the threshold that is best on the test images themselves."),
     Metric("pro", "PRO", "pixel", lambda pixels: pro(pixels.ranked, pixels.maps, pixels.masks, pixels.pro_limit),
-           places=("page", "summary", "chart", "runs"),
+           ("normal", "masks"), places=("page", "summary", "chart", "runs"),
            description="Per-region overlap: mean share of each defect region that is found, averaged over pixel "
                        "false-positive rates up to the limit (`evaluate.pro_limit`). Regions are 8-connected."),
     Metric("aupimo", "AUPIMO", "pixel", lambda pixels: pimo(pixels.maps, pixels.masks, pixels.normal),
@@ -54,11 +54,15 @@ METRICS = (
                        "between 0.00001 and 0.0001 (log scale) on normal images: what a map shows before it ever "
                        "raises a false alarm."),
 )  # fmt: skip
+RANKED = ("auroc", "auprc", "best_f1_upper_bound", "pro")  # None together: where pixels are of one kind only
 
 
 @dataclass(frozen=True)
 class PixelMetrics(Measured):
-    """The values of `METRICS`, and the false-positive rate that PRO is integrated to, in (0, 1]."""
+    """The values of `METRICS`, and the false-positive rate that PRO is integrated to, in (0, 1].
+
+    What needs normal and defective pixels is None where one kind is missing; AUPIMO also where no image is normal.
+    """
 
     pro_limit: float
 
@@ -66,6 +70,13 @@ class PixelMetrics(Measured):
         check(METRICS, self.values)
         if not 0.0 < self.pro_limit <= 1.0:
             raise ValueError(f"pro_limit is {self.pro_limit}: expected a false-positive rate in (0, 1]")
+        if len({self.values[key] is None for key in RANKED}) > 1:
+            raise ValueError(f"of {', '.join(RANKED)} some are None")
+
+    @classmethod
+    def undefined(cls, pro_limit: float) -> Self:
+        """Those of maps without a mask that marks a defect."""
+        return cls({metric.key: None for metric in METRICS}, pro_limit=pro_limit)
 
     def to_dict(self) -> dict[str, float | None]:
         """The limit and the metrics as plain values for JSON, which keeps every bit of a float."""

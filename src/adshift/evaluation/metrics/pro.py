@@ -15,7 +15,7 @@ from adshift.evaluation.metrics.ranking import Ranked
 EIGHT_CONNECTED = np.ones((3, 3), bool)  # pixels that touch at a corner are one region, as in anomalib and MVTec's code
 
 
-def pro(ranked: Ranked, maps: Iterable[np.ndarray], masks: Iterable[np.ndarray], limit: float) -> float:
+def pro(ranked: Ranked, maps: Iterable[np.ndarray], masks: Iterable[np.ndarray], limit: float) -> float | None:
     """Area under the PRO curve up to a false-positive rate, divided by that rate: 0 to 1.
 
     Args:
@@ -25,11 +25,11 @@ def pro(ranked: Ranked, maps: Iterable[np.ndarray], masks: Iterable[np.ndarray],
         limit: false-positive rate to integrate to, in (0, 1].
 
     Returns:
-        0 where there is no normal or no anomalous pixel, as anomalib's AUPRO. Unlike there, an image that is anomalous
-        all over is a region; anomalib 2.7 takes it for background.
+        None where there is no normal or no anomalous pixel: anomalib's AUPRO has 0 there. Unlike there, an image that
+        is anomalous all over is a region; anomalib 2.7 takes it for background.
     """
     if not len(ranked.scores) or not ranked.normal:
-        return 0.0
+        return None
     overlaps = [_overlaps(ranked, scores, mask, limit) for scores, mask in zip(maps, masks, strict=True) if mask.any()]
     return min(float(np.concatenate(overlaps).mean()), 1.0)
 

@@ -68,14 +68,18 @@ class Ranked:
         below = 2 * positive * self.normal - int(self.fp.sum(dtype=np.int64)) - int(self.fp_above.sum(dtype=np.int64))
         return below / (2 * positive * self.normal)
 
-    def auprc(self) -> float:
-        """Average precision; 0 where nothing is anomalous."""
+    def auprc(self) -> float | None:
+        """Average precision; None where one kind of score is missing."""
+        if not len(self.scores) or not self.normal:
+            return None
         total = sum(float((tp / (tp + fp)).sum()) for _, tp, fp in self._counts())
-        return min(total / max(len(self.scores), 1), 1.0)
+        return min(total / len(self.scores), 1.0)
 
-    def best_f1(self) -> tuple[float, float | None]:
-        """Best F1 of all thresholds and the highest threshold that has it; (0, None) where nothing is anomalous."""
-        best, threshold = 0.0, None
+    def best_f1(self) -> tuple[float | None, float | None]:
+        """Best F1 of all thresholds and the highest threshold that has it; None where one kind of score is missing."""
+        if not len(self.scores) or not self.normal:
+            return None, None
+        best, threshold = 0.0, 0.0
         for block, tp, fp in self._counts():
             f1 = F1(Counts(fp=fp, fn=len(self.scores) - tp, tp=tp))
             last = len(f1) - 1 - int(f1[::-1].argmax())
@@ -95,13 +99,13 @@ def auroc(scores: np.ndarray, anomalous: np.ndarray) -> float | None:
     return Ranked.of(scores, anomalous).auroc()
 
 
-def auprc(scores: np.ndarray, anomalous: np.ndarray) -> float:
-    """Average precision of scores and bool labels of one shape."""
+def auprc(scores: np.ndarray, anomalous: np.ndarray) -> float | None:
+    """Average precision of scores and bool labels of one shape; None where one kind is missing."""
     return Ranked.of(scores, anomalous).auprc()
 
 
-def best_f1(scores: np.ndarray, anomalous: np.ndarray) -> tuple[float, float | None]:
-    """Best F1 of all thresholds, and the highest threshold (score >= threshold) that has it."""
+def best_f1(scores: np.ndarray, anomalous: np.ndarray) -> tuple[float | None, float | None]:
+    """Best F1 of all thresholds, and the highest threshold (score >= threshold) that has it; None as of `auprc`."""
     return Ranked.of(scores, anomalous).best_f1()
 
 
