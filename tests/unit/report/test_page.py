@@ -277,7 +277,7 @@ def test_a_stored_map_is_the_detectors_own_to_half_a_level(html, run):
     path = fake_scores("padim", "carpet", scenario)
     maps = Predictions.load(path).maps[found["images"]["carpet"]["shift"]["pictured"]]
     assert (np.abs(low + step * values - maps) <= 0.5001 * step + 1e-6).all()
-    rows = np.frombuffer(b64decode(found["matrices"][stored["rows"]]), "<f4").reshape(stored["size"], -1)
+    rows = np.frombuffer(b64decode(found["matrices"][stored["rows"]]), "<f4").reshape(stored["size"][0], -1)
     assert (rows == pictures.enlargement(shape[1], 32, 1.0)).all()
 
 

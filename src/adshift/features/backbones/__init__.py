@@ -208,6 +208,8 @@ class Backbone:
             AdshiftError: as `full_model` and `cut`, or a precision that the processor does not have.
         """
         keep_memory()
+        if not settings.layers and settings.backbone not in USUAL_LAYERS:
+            _check_name(settings.backbone)  # a name that no network has is the first thing to tell
         names = layers(settings)
         full, uncovered = _loaded(settings, names)
 
