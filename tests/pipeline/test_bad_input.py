@@ -26,6 +26,7 @@ from adshift import cli
 from adshift.data import images
 from adshift.detectors import registry
 from adshift.errors import AdshiftError
+from adshift.project import presets
 from adshift.project.stage import run
 from malformed import RGB, encoded
 from tiny import CLASSES, ROOT, write_tree
@@ -64,6 +65,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert text.count(old) == 1
         text = text.replace(old, new)
     path.write_text(text)
+    presets.derive(path)
     return folder
 
 
@@ -627,7 +629,7 @@ def scored(project: Path, models: Path, method: str) -> tuple[Path, Callable[[],
     return (
         folder,
         stage("score"),
-        ["--dataset", "mvtec", "--method", method, "--model", CLASS, "--pairs", "clean-on-clean"],
+        ["--dataset", "mvtec", "--method", method, "--model", CLASS, "--domains", "clean"],
     )
 
 
@@ -756,7 +758,7 @@ def test_threads_that_are_no_number(project: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_method_that_is_not_there(project: Path) -> None:
-    arguments = ("--dataset", "mvtec", "--method", "../x", "--model", CLASS, "--pairs", "clean-on-clean")
+    arguments = ("--dataset", "mvtec", "--method", "../x", "--model", CLASS, "--domains", "clean")
     assert_refused(
         project, stage("score"), *arguments, says="method '../x' is unknown", remedy="choose from .*patchcore"
     )

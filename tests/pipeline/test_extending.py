@@ -38,7 +38,9 @@ def put(kind: str, path: Path, text: str) -> None:
         "line": lambda: re.sub(r"^DATASETS = \{\n", rf"\g<0>{text}", before, flags=re.MULTILINE),
         "artifact": lambda: before.replace("\nartifacts:\n", f"\nartifacts:\n{text}"),
         "function": lambda: before.replace("\nMETRICS = (\n", f"\n{text}\n\nMETRICS = (\n"),
-        "record": lambda: re.sub(r"(?ms)^((?:METRICS|SCENARIOS) = \(\n.*?)^\)", rf"\g<1>{text})", before, count=1),
+        "record": lambda: re.sub(
+            r"(?ms)^((?:METRICS|SCENARIOS) = \(\n.*?)^\)", rf"\g<1>{text.rstrip()},\n)", before, count=1
+        ),
     }[kind]()
     assert after != before
     path.write_text(after)
@@ -147,7 +149,7 @@ def test_the_method_is_in_the_graph(stored: Project) -> None:
     listed = stored.dvc("stage", "list", "--all")
     for stage in (
         "fit@mean_patch-dots-shift",
-        "score_unified@mean_patch-unified",
+        "score@mean_patch-dots",
         "evaluate_pixels@mean_patch",
     ):
         assert stage in listed
@@ -158,7 +160,7 @@ def test_the_methods_stages_run(stored: Project) -> None:
     stored.run("python", "stages/check.py")
     which = ("--dataset", "mvtec", "--method", "mean_patch", "--model", "dots")
     stored.run("python", "stages/fit.py", *which, "--seed", "42", "--domain", "clean")
-    stored.run("python", "stages/score.py", *which, "--pairs", "clean-on-clean")
+    stored.run("python", "stages/score.py", *which, "--domains", "clean")
 
     sources = read_json(stored.folder / "data/sources/methods/mean_patch.json")
     assert {"src/adshift/detectors/mean_patch.py", "src/adshift/features/store.py"} <= set(sources["files"])

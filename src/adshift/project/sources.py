@@ -38,7 +38,7 @@ PLUMBING = {
         "__init__", "errors", "runtime/checksums", "runtime/files", "runtime/parallel", "runtime/settings",
         "runtime/signals", "runtime/versions", "data/registry", "data/settings", "features/settings",
         "features/backbones/families", "detectors/registry", "evaluation/settings",
-        "project/params", "project/paths", "project/stage", "report/settings",
+        "project/graph", "project/params", "project/paths", "project/stage", "report/settings",
         # Packages whose own file says nothing but what they are for.
         "runtime/__init__", "data/__init__", "data/shift/__init__", "features/__init__",
         "features/backbones/edge/__init__", "search/__init__", "detectors/__init__", "detectors/components/__init__",

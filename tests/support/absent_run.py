@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from adshift.data import manifest, split_file
 from adshift.data.manifest import GOOD, UNLABELLED, Item
 from adshift.detectors import registry
-from adshift.project import graph, params
+from adshift.project import graph, params, paths
 from adshift.project.paths import contamination_path, split_path
 from adshift.runtime.files import write_json
 from tiny import CLASSES, ROOT, texture
@@ -128,7 +128,7 @@ def _settings(changes: Mapping[str, object]) -> None:
 
 def _checked(settings: object) -> None:
     """What the stage `check` writes, which looks at the data set's layout before."""
-    params.store(settings, params.SETTINGS)
+    params.store(settings, paths.SETTINGS)
     for method in settings.methods:
         for part, values in registry.halves(method, dict(getattr(settings, method))).items():
-            write_json(params.SETTINGS / method / f"{part}.json", values, checksum=True)
+            write_json(paths.SETTINGS / method / f"{part}.json", values, checksum=True)
