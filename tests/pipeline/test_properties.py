@@ -125,12 +125,13 @@ def test_splits(
     moved = kind["train", "test", False]
     assert moved <= bad * (normal + moved) + 1e-9  # contamination does not exceed its share
     assert normal <= (most or trained)
-    assert splits.training_count(how, {"train": trained}) == normal + moved
+    assert splits.training_count(how, {"train": trained, "test": normal_test}) == normal + moved
     if protocol == "official":
         assert not parts["val"] and normal == min(trained, most or trained)
     else:
         assert kind["val", "test", False] == splits._floor(fractions[1], sum(defects.values()))
-        assert kind["val", "train", True] == trained - splits._floor(fractions[0], trained)
+        training = min(max(splits._floor(fractions[0], trained), 1), trained - 1)  # no side is left without an image
+        assert kind["val", "train", True] == trained - training
 
     order.shuffle(items)
     assert splits.split(items, how, seed, "class") == roles

@@ -56,7 +56,7 @@ STALE: dict[tuple[str, str], set[str]] = {
     },
     # `embed` reads the rows that it kept; predictions know from the features what is padding.
     ("constant", "src/adshift/features/store.py"): {
-        "check", "embed", *FITS, *SCORES, *ABLATION, "calibrate", "evaluate", "evaluate_pixels", *TABLES, "package",
+        "check", "embed", *FITS, *SCORES, *ABLATION, "calibrate", *EVALUATIONS, "evaluate_pixels", *TABLES, "package",
     },
     ("function body", "src/adshift/features/backbones/folding.py"): {*CHECKS, "embed", "package"},
     ("function body", "src/adshift/features/backbones/edge/mcunet.py"): {"check_network"},  # the one in use is timm's

@@ -125,9 +125,10 @@ def _check_graph() -> None:
     values = params.read()
     for key, wanted in graph.lists(values).items():
         if values["graph"][key] != wanted:
+            listed = f"graph.{key}=[{','.join(wanted)}]"
             raise AdshiftError(
                 f"params.yaml: graph.{key} is {values['graph'][key]}, but the other keys make it {wanted}",
-                f"`adshift check` writes it, and so does `adshift repro`; with -S add -S 'graph.{key}={wanted}'",
+                f"`adshift check` writes it, and so does `adshift repro`; with -S add -S '{listed}'",
             )
 
 
