@@ -216,20 +216,25 @@ def test_two_threads_give_the_same_bytes(runs: tuple[Project, Project, list[Trac
 
 @pytest.fixture(scope="module")
 def tried(project: Project) -> Any:
-    """What the metrics say of an experiment with another coreset, after which the project is as it was."""
+    """An experiment with another coreset, after which the project is as it was: both summaries, and the difference."""
+    summary = project.folder / SUMMARY
+    before = json.loads(summary.read_text())
     project.dvc("exp", "run", "-S", "patchcore.coreset=0.01")
-    diff = json.loads(project.run("dvc", "metrics", "diff", "--json").stdout)
+    after = json.loads(summary.read_text())
+    diff = json.loads(project.run("dvc", "metrics", "diff", "--all", "--json").stdout)
     restore(project)
-    return diff
+    return before, after, diff
 
 
-def test_an_experiment_changes_patchcores_rows_alone(tried: dict[str, Any]) -> None:
-    (changes,) = tried["diff"].values() if "diff" in tried else tried.values()
-    assert changes
-    assert {key.split(".")[0] for key in changes} == {"patchcore"}
+def test_an_experiment_changes_patchcores_rows_alone(tried: Any) -> None:
+    before, after, diff = tried
+    assert {key for key in before if before[key] != after[key]} == {"patchcore"}
+    (figures,) = (diff.get("diff") or diff).values()
+    changed = {key.split(".")[0] for key, figure in figures.items() if figure["old"] != figure["new"]}
+    assert "patchcore.auroc" in figures and changed <= {"patchcore"}
 
 
-def test_a_value_tried_before_comes_from_the_cache(restored: Project, tried: dict[str, Any]) -> None:
+def test_a_value_tried_before_comes_from_the_cache(restored: Project, tried: Any) -> None:
     restored.change(patchcore__coreset=0.01)
     groups = {name.split("@")[0] for name in restored.ran(restored.dvc("repro"))}
     assert groups <= {"check", "aggregate", "package"}  # their outputs persist, so DVC keeps no run of them
