@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 import budgets
 from adshift.deploy import package
 from adshift.project import sources
-from adshift.project.paths import DOMAINS
+from adshift.project.paths import DOMAINS, SUMMARY
 from faults.damage import MADE_AGAIN, carried_over, reproduce_damaged
 from tiny import CLASSES, PIPELINE, Project, flip, plain, write_tree
 
@@ -391,7 +391,8 @@ def outputs(project: Project) -> dict[Path, int]:
         ({"dataset__root": "nowhere"}, "dataset.root: nowhere does not exist"),
         ({"features__weights": "nowhere.pth"}, "nowhere.pth is not a file"),
         ({"padim__layers": [4]}, "padim.layers: level 4"),
-        ({"split__train_fraction": 0.01}, "no normal image is left for train"),  # found by split
+        ({"split__train_fraction": 0.01}, "class dots: 1 train"),
+        ({"split__contamination": 0.4}, "split.contamination: 0.4 moves"),  # found by split
         ({"features__layers": ["blocks.1", "blocks.2", "blocks.x"]}, "has no blocks.x"),  # found by check_network
     ],
 )
