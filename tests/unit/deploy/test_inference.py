@@ -19,7 +19,8 @@ from threadpoolctl import threadpool_info
 import adshift
 import trained
 from adshift import cli
-from adshift.data.images import fit, read_image
+from adshift.data.geometry import fit
+from adshift.data.images import read_image
 from adshift.data.manifest import path_of, read
 from adshift.deploy import inference, predict, pull
 from adshift.deploy.inference import Geometry, Model
