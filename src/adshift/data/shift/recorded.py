@@ -30,12 +30,11 @@ def assign(items: Sequence[T], settings: Recorded, name: str) -> tuple[list[T], 
         values = [(item, facts.in_name(item, settings.pattern)) for item in items]
     else:
         texts = facts.column(items, settings.column, "shift.recorded.column")
-        values = [
-            (item, facts.matched(text, settings.pattern)) for item, text in zip(items, texts, strict=True) if text
-        ]
-        if empty := [item for item, text in zip(items, texts, strict=True) if not text]:
-            told = f"{len(empty)} images without a value of {settings.column} are in neither domain"
-            warn(f"class {name}: {told} (first: {empty[0].image})")
+        told = list(zip(items, texts, strict=True))
+        values = [(item, facts.matched(text, settings.pattern)) for item, text in told if text]
+        if empty := [item for item, text in told if not text]:
+            what = f"{len(empty)} images without a value of {settings.column} are in neither domain"
+            warn(f"class {name}: {what} (first: {empty[0].image})")
     for item, value in values:
         if value is None:
             where = f"its value of {settings.column}" if settings.column else "its name"
