@@ -76,7 +76,7 @@ def read_bytes(path: Path | str) -> bytes:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         told = getattr(error, "strerror", None) or error
-        raise AdshiftError(f"{path}: cannot be read ({told})", "restore the file or mend its rights") from None
+        raise AdshiftError(f"{path}: cannot be read ({told})", "restore the file or change its permissions") from None
 
 
 @dataclass(frozen=True, eq=False)
