@@ -39,7 +39,7 @@ Stages = dict[str, dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, Project, list[Trace]]]:
-    """Two runs from nothing on two classes, side by side: one of one thread, traced, and one of two threads."""
+    """Two runs from nothing, side by side: of two classes on one thread, traced, and of one class on two threads."""
     folder, other, traces = (tmp_path_factory.mktemp(name) for name in ("project", "other", "trace"))
     one, two = Project(folder, threads=1), Project(other, threads=2)
     for project in (one, two):
@@ -54,7 +54,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, Pr
         "PYTHONPATH": f"{folder / 'tests' / 'support' / 'trace'}:{folder / 'src'}",
     }
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda project: project.dvc("repro"), (one, two)))
+        scored = [f"{PIPELINE}:score@{method}-{CLASSES[0]}" for method in ("patchcore", "padim")]
+        list(pool.map(lambda run: run[0].dvc("repro", *run[1]), [(one, []), (two, scored)]))
     one.environment = {}
     one.commit("run")
     yield one, two, [opened(json.loads(path.read_text())) for path in sorted(traces.glob("*.json"))]
@@ -211,7 +212,10 @@ def test_import_budgets(traces: list[Trace]) -> None:
 def test_two_threads_give_the_same_bytes(runs: tuple[Project, Project, list[Trace]]) -> None:
     one, two, _ = runs
     assert len(one.hashes()) > 50
-    assert two.hashes() == one.hashes()
+    """Of a class up to its scores; the whole graph so, and elsewhere: `make faults ONLY=same`."""
+    hashes = two.hashes()
+    assert len(hashes) > 15
+    assert hashes.items() <= one.hashes().items()
 
 
 @pytest.fixture(scope="module")
