@@ -168,12 +168,13 @@ def other_form(root: Path) -> None:
     pictures(root / NFD, 30)
     pictures(root / NFD / "bad", 8, prefix=NFC, defective=True)
     masks(root / NFD / "bad", 8)
-    rows = [{"image": f"{NFC}/{number:03}.png", "class": NFC, "label": GOOD, "mask": ""} for number in range(30)]
-    rows += [
-        {"image": f"{NFC}/bad/{NFD}{number:03}.png", "class": NFD, "label": "cut", "mask": f"{NFC}/bad/{number:03}_mask.png"}
-        for number in range(8)
-    ]  # fmt: skip
-    write_list(root / "index.csv", rows)
+    good = [(NFC, GOOD, f"{number:03}.png", "") for number in range(30)]
+    cut = [(NFD, "cut", f"bad/{NFD}{number:03}.png", f"{NFC}/bad/{number:03}_mask.png") for number in range(8)]
+    write_list(
+        root / "index.csv",
+        [{"image": f"{NFC}/{image}", "class": name, "label": label, "mask": mask}
+         for name, label, image, mask in good + cut],
+    )  # fmt: skip
 
 
 def plain_list(root: Path) -> None:
@@ -266,6 +267,8 @@ class Kind:
         said: how further lines of the answer start.
         params: dotted keys that the user sets afterwards.
         refused: what the command without `--classes` ends with.
+        bits: of the camera.
+        least: below the pixel AUROC of each class.
     """
 
     write: Callable[[Path], None]
@@ -278,6 +281,8 @@ class Kind:
     said: tuple[str, ...] = ()
     params: Mapping[str, object] = field(default_factory=dict)
     refused: str = ""
+    bits: int = 8
+    least: float = 0.99
 
     @property
     def dataset(self) -> str:
@@ -324,7 +329,8 @@ KINDS = {
     ),
     "oblong": Kind(
         oblong, MVTEC, "1 class: 30 train, 6 good, 10 defective with 10 masks, 64 x 28", ONE_EACH, NUT, 10,
-        said=("median aspect 2.29 (width to height): features.resize [224, 512], which costs",), params={"features.resize": [64, 128], "features.fit": "tile"},
+        said=("median aspect 2.29 (width to height): features.resize [224, 512], which costs",),
+        params={"features.resize": [64, 128], "features.fit": "tile"},
     ),
     "oblong of several sizes": Kind(
         mixed_sizes, MVTEC, "1 class: 30 train, 6 good, 10 defective with 10 masks", ONE_EACH, NUT, 10,
@@ -332,6 +338,7 @@ KINDS = {
     ),
     "12 bits": Kind(
         twelve_bits, MVTEC, "1 class: 30 train, 6 good, 10 defective with 10 masks, 48 x 32", ONE_EACH, NUT, 10,
+        bits=12,
     ),
     "colored masks": Kind(
         colored_masks, MVTEC, "1 class: 30 train, 6 good, 10 defective with 10 masks, 48 x 32", ONE_EACH, NUT, 10,
@@ -385,6 +392,7 @@ KINDS = {
         nulls={"dots": ALL_NULL, "rings": set(), "waves": NEED_MASKS},
         params={"methods": ["patchcore"], "shift.kind": "synthetic", "unified": True, "ablation.ratios": [0.1],
                 "patchcore.coreset": 0.1},
+        least=0.8,
     ),
 }  # fmt: skip
 

@@ -129,14 +129,16 @@ def leaders(results: Results, scenario: str, name: str) -> tuple[str, ...]:
     return tuple(other for other, gap in gaps.items() if other == best or gap.low is None or gap.low <= 0)
 
 
-def answers(results: Results, judged: dict[str, dict[str, dict[str, Judgement]]]) -> list[tuple[str, list[str]]]:
-    """What the overview says of drift: (question, sentences)."""
+def answers(
+    results: Results, judged: dict[str, dict[str, dict[str, Judgement]]], titles: Mapping[str, str]
+) -> list[tuple[str, list[str]]]:
+    """What the overview says of drift: (question, sentences). `titles` are the classes' for people."""
     moments = {scenario: MOMENTS[scenario] for scenario in judged_scenarios(results)}
     safe = []
     for scenario, moment in moments.items():
         states = {(method, name): judged[method][name][scenario].state
                   for method in results.methods for name in results.classes}  # fmt: skip
-        found = {method: [name for name in results.classes if states[method, name] == "safe"]
+        found = {method: [titles[name] for name in results.classes if states[method, name] == "safe"]
                  for method in results.methods}  # fmt: skip
         shown = "; ".join(f"{label(method)} on {', '.join(names)}" for method, names in found.items() if names)
         unsure = list(states.values()).count("unsure")
@@ -221,7 +223,8 @@ def build(
         quality=overview.quality(results, rows["scores"]),
         rows=results.names if len(results.classes) > 1 else results.classes,
         gradient=", ".join(f"rgb({red} {green} {blue})" for red, green, blue in pictures.colours(album.palette)[::15]),
-        answers=answers(results, judged),
+        titles=run["titles"],
+        answers=answers(results, judged, run["titles"]),
         judged=judged,
         judged_scenarios=judged_scenarios(results),
         advice={method: {name: advice(found) for name, found in names.items()} for method, names in judged.items()},
