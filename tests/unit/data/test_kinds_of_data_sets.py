@@ -11,7 +11,8 @@ from adshift.cli import parser
 from adshift.data import manifest
 from adshift.data.manifest import GOOD, UNLABELLED
 from adshift.errors import AdshiftError
-from kinds import KINDS, LIST, MVTEC, NFC, NFD, classes_under, masks, mvtec, one_broken, pictures, write_list
+from kinds import KINDS, LIST, MVTEC
+from own_images import NFC, NFD, classes_under, masks, mvtec, one_broken, pictures, write_list
 from tiny import ROOT
 from trained import stage
 
