@@ -234,7 +234,8 @@ def anomalibs(net: Any, detector: Any, how: Any) -> Callable[[Path], tuple[float
 
 def fit_image(file: Path, settings: Any) -> np.ndarray:
     """(S, S, 3) uint8, writable as torch wants it."""
-    from adshift.data.images import fit, read_image
+    from adshift.data.geometry import fit
+    from adshift.data.images import read_image
 
     return fit(read_image(file), settings.resize, settings.crop).copy()
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from adshift.data import datasets
-from adshift.data.images import fit, load_mask
+from adshift.data.geometry import fit
+from adshift.data.images import load_mask
 from adshift.features import extract
 from adshift.features.backbones import Backbone
 from adshift.features.store import Features

@@ -31,7 +31,8 @@ import torch
 from PIL import Image
 
 from adshift.data import datasets
-from adshift.data.images import fit, load_image
+from adshift.data.geometry import fit
+from adshift.data.images import load_image
 from adshift.data.manifest import Item
 from adshift.deploy import export
 from adshift.detectors import registry

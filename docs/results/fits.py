@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from adshift.data import datasets
-from adshift.data.images import fit, load_mask
+from adshift.data.geometry import fit
+from adshift.data.images import load_mask
 from adshift.data.manifest import Item, anomalous
 from adshift.data.shapes import propose
 from adshift.detectors import padim_streaming, patchcore, registry

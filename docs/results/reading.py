@@ -105,7 +105,7 @@ def masks(folder: Path) -> list[Any]:
 
 
 def data_set(folder: Path) -> list[Any]:
-    from adshift.data import datasets, images
+    from adshift.data import datasets, geometry, images
 
     root, generator = folder / "root", np.random.default_rng(0)
     for part, count in (("train/good", 2), ("test/good", 2), ("test/cut", 4), ("ground_truth/cut", 4)):
@@ -124,7 +124,7 @@ def data_set(folder: Path) -> list[Any]:
         row, column = generator.integers(0, 2045, 2)
         mask = np.zeros((2048, 2048), bool)
         mask[row : row + 3, column : column + 3] = True
-        kept += bool(images.fit(mask, 224).any())
+        kept += bool(geometry.fit(mask, 224).any())
     shutil.rmtree(root)
     for index, part in enumerate(("train/good", "test/good", "test/cut")):
         ramp = np.arange(4096, dtype=np.uint16).reshape(64, 64)

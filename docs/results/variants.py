@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from adshift.data import manifest
-from adshift.data.images import fit, load_mask
+from adshift.data.geometry import fit
+from adshift.data.images import load_mask
 from adshift.detectors.patchcore import PatchCore, Score
 from adshift.detectors.records import Predictions
 from adshift.detectors.registry import UNIFIED

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from adshift.data import manifest
-from adshift.data.images import fit, load_mask
+from adshift.data.geometry import fit
+from adshift.data.images import load_mask
 from adshift.detectors.components.memory_bank import softmax_weight
 from adshift.detectors.patchcore import PatchCore
 from adshift.evaluation.metrics.ranking import Ranked

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from adshift.data import manifest
-from adshift.data.images import fit, load_image, load_mask
+from adshift.data.geometry import fit
+from adshift.data.images import load_image, load_mask
 from adshift.data.manifest import Item
 from adshift.detectors import padim, patchcore
 from adshift.evaluation.metrics.pixel import pixel_metrics

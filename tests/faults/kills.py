@@ -77,7 +77,7 @@ def size(path: Path) -> int:
 
 
 def _complete(project: Project) -> list[str]:
-    """`dvc repro`; what DVC cannot read after it was killed in the middle of writing is mended first, and told."""
+    """`dvc repro`; what DVC cannot read after it was killed in the middle of writing is corrected first, and told."""
     done = project.run("dvc", "repro", ok=False)
     if done.returncode == 0:
         return []

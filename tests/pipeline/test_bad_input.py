@@ -230,7 +230,7 @@ def test_params_that_are_no_text(project: Path, content: bytes | None, says: str
     path.unlink()
     path.mkdir() if content is None else path.write_bytes(content)
     assert_refused(
-        project, stage("check"), says=f"params.yaml: {says}", remedy="mend it, or `git checkout params.yaml`"
+        project, stage("check"), says=f"params.yaml: {says}", remedy="correct it, or `git checkout params.yaml`"
     )
 
 
@@ -356,7 +356,9 @@ def test_a_folder_that_may_not_be_looked_into(tmp_path_factory: pytest.TempPathF
 
     closed = Closed(tmp_path_factory.mktemp("closed"))
     for work in (listing.folders_in, listing.Listing().files_in, listing.Listing().files_below):
-        with pytest.raises(AdshiftError, match=r"cannot be read \(Permission denied\)\n  remedy: mend its rights"):
+        with pytest.raises(
+            AdshiftError, match=r"cannot be read \(Permission denied\)\n  remedy: change its permissions"
+        ):
             work(closed)
 
 
@@ -368,7 +370,9 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_bytes", closed)
-    with pytest.raises(AdshiftError, match=r"a.png: cannot be read \(Permission denied\)\n  remedy: .*mend its rights"):
+    with pytest.raises(
+        AdshiftError, match=r"a.png: cannot be read \(Permission denied\)\n  remedy: .*change its permissions"
+    ):
         images.read_image(path)
 
 

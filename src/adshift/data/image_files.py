@@ -44,7 +44,7 @@ class Closed:
     @classmethod
     def of(cls, path: str, error: OSError) -> "Closed":
         told = f"{path}: cannot be looked at ({error.strerror or error})"
-        return cls(path, AdshiftError(told, "mend its rights or the link, or leave it out"))
+        return cls(path, AdshiftError(told, "change its permissions or the link, or leave it out"))
 
 
 Found = str | Closed

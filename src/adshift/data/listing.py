@@ -163,7 +163,7 @@ def entries_of(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
-        raise AdshiftError(f"{folder}: cannot be read ({error.strerror})", "mend its rights") from None
+        raise AdshiftError(f"{folder}: cannot be read ({error.strerror})", "change its permissions") from None
 
 
 def as_it_lies(path: Path) -> Path:

@@ -86,7 +86,5 @@ def _measured(paths: Sequence[Path]) -> tuple[tuple[int, int], ...]:
 
 
 def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
-    if len(set(sizes)) == 1:
-        return "{} x {}".format(*sizes[0])
-    widths, heights = (sorted(side) for side in zip(*sizes, strict=True))
-    return f"{widths[0]} to {widths[-1]} x {heights[0]} to {heights[-1]}"
+    ends = [(min(side), max(side)) for side in zip(*sizes, strict=True)]
+    return " x ".join(f"{low}" if low == high else f"{low} to {high}" for low, high in ends)

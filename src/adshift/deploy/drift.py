@@ -23,7 +23,7 @@ says which look it is.
 The verdict, from levels and effect sizes set beforehand, not fitted to any result:
 
 fine         no test rejects
-refit        one does, and what a threshold cannot mend is seen: the normal scores' spread (mean absolute deviation from
+refit        one does, and a threshold cannot correct it: the normal scores' spread (mean absolute deviation from
              the median) is WIDENED times the reference's, which halves the ratio of a defect's effect to the noise (the
              d' of signal detection) if the effect stays as it was; or more than OUTSIDE of the recent images lie
              farther from the reference images than WITHIN of these do from each other, so that the model has hardly

@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from adshift.data import images as files
-from adshift.data.images import network_input
+from adshift.data.geometry import network_input
 from adshift.data.shapes import content, sides
 from adshift.deploy import package, pull
 from adshift.deploy.prediction import Geometry, Input, Prediction, Region, regions_of

@@ -14,7 +14,7 @@ from adshift.data.shapes import Size, sides
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where an anomaly map lies in the image: of the image squeezed to `resize`, the centre (`images.fit`).
+    """Where an anomaly map lies in the image: of the image squeezed to `resize`, the centre (`geometry.fit`).
 
     That holds for padded inputs too, whose maps leave the detector without their padding.
 

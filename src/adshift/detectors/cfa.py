@@ -18,6 +18,7 @@ from adshift.detectors.base import Detector
 from adshift.detectors.components import training
 from adshift.detectors.components.patches import locally_aware
 from adshift.detectors.components.settings import Epochs, Layers, LearningRate, Neighbours, Smoothing
+from adshift.detectors.components.whole_maps import predictions_of
 from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
@@ -146,7 +147,7 @@ class Cfa(Detector):
         images = [features[image : image + 1] for image in range(len(features))]
         _ = self.neighbors  # built once, not by each thread
         maps = np.concatenate(map_ordered(self._distances, images, what="scoring with CFA"))
-        return Predictions.of_maps(features, maps, scoring.smoothing)
+        return predictions_of(features, maps, scoring.smoothing)
 
     def _distances(self, image: Features) -> np.ndarray:
         """(1, H, W) float32: the nearest distance times its share in the softmin of the K nearest."""

@@ -13,9 +13,8 @@ from typing import TypeVar
 import numpy as np
 
 from adshift.data.shapes import compact
-from adshift.detectors.resample import enlarge, without_padding
+from adshift.detectors.resample import enlarge
 from adshift.errors import AdshiftError
-from adshift.features.store import Features
 from adshift.runtime.checksums import MODEL_REMEDY, REMEDY
 
 Record = TypeVar("Record")
@@ -48,20 +47,6 @@ class Predictions:
             raise ValueError(f"{len(self.names)} names, {len(self.scores)} scores, {len(self.maps)} maps")
         if not np.isfinite(self.scores).all() or not np.isfinite(self.maps).all():
             raise AdshiftError("a score or an anomaly map is not finite", "fit the model again with `dvc repro`")
-
-    @classmethod
-    def of_maps(cls, features: Features, maps: np.ndarray, smoothing: float) -> "Predictions":
-        """Those of a detector whose image score is the largest value of the enlarged and smoothed map.
-
-        Args:
-            features: of the images.
-            maps: (N, h, w) float32, padding included where the features have it.
-            smoothing: as in the attributes.
-        """
-        maps, size = without_padding(features, maps), compact(features.spec["size"])
-        parts = [maps[start : start + CHUNK] for start in range(0, len(maps), CHUNK)]
-        scores = np.concatenate([enlarge(part, size, smoothing).max((1, 2)) for part in parts])
-        return cls(features.names, scores, maps, size, smoothing)
 
     def full_maps(self) -> np.ndarray:
         """Anomaly maps in the geometry of the network's input: (N, S, S) float32, or (N, height, width)."""

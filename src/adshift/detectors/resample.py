@@ -10,7 +10,6 @@ from functools import cache
 import numpy as np
 
 from adshift.data.shapes import Size, sides
-from adshift.features.store import Features
 from adshift.runtime.parallel import one_thread_below
 
 
@@ -64,24 +63,6 @@ def gaussian(size: int, sigma: float) -> np.ndarray:
     matrix = np.zeros((size, size))
     np.add.at(matrix, (np.arange(size)[:, None], source), kernel / kernel.sum())
     return matrix.astype(np.float32)
-
-
-def without_padding(features: Features, maps: np.ndarray) -> np.ndarray:
-    """Anomaly maps (N, h, w) of padded inputs, their padding cut off and the rest spread over all positions.
-
-    So a map is that of the whole image, squeezed to the input's size, whatever the image's aspect. Maps of inputs
-    without padding are returned as they are.
-    """
-    if not features.padded:
-        return maps
-    grid, whole, result = maps.shape[1:], sides(features.spec["size"]), maps.astype(np.float32)
-    for image, (kept, content) in enumerate(zip(features.shown(grid), features.content().tolist(), strict=True)):
-        rows, columns = (
-            cropped(side, count, part * side / pixels)
-            for side, count, part, pixels in zip(grid, kept, content, whole, strict=True)
-        )
-        result[image] = rows @ result[image, : kept[0], : kept[1]] @ columns.T
-    return result
 
 
 def enlarge(maps: np.ndarray, size: Size, smoothing: float) -> np.ndarray:

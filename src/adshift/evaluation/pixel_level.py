@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from adshift.data.images import fit, load_mask, unfit
+from adshift.data.geometry import fit, unfit
+from adshift.data.images import load_mask
 from adshift.data.manifest import Item, anomalous, path_of, read
 from adshift.data.masks import areas
 from adshift.data.shapes import Size, sides

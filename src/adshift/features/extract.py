@@ -1,13 +1,15 @@
 """Images through a frozen network into a store of feature maps (`adshift.features.store.Features.open` reads it)."""
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from adshift.data.images import load_image, network_input
+from adshift.data.geometry import network_input
+from adshift.data.images import load_image
 from adshift.data.manifest import Item
 from adshift.data.shapes import Size, compact, content, sides
 from adshift.errors import AdshiftError
@@ -46,11 +48,7 @@ def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str, kep
     settings = backbone.settings
     folder.mkdir(parents=True)
     spec = spec_of(backbone, items[0].bits if items else 16)
-    shapes: dict[Path, tuple[str, Any]] = {
-        folder / layer["file"]: (settings.dtype, layer["shape"]) for layer in spec["layers"]
-    }
-    if settings.images:
-        shapes[folder / IMAGES_FILE] = "uint8", (*sides(spec["size"]), 3)
+    shapes = _shapes(folder, spec, settings)
     earlier = kept.find(items, spec) if kept else {}
     if earlier and not independent(backbone, spec["size"]):
         earlier = {}
@@ -81,11 +79,17 @@ def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str, kep
         new = [place for place in range(len(items)) if place not in done]
         batches = [new[start : start + settings.batch] for start in range(0, len(new), settings.batch)]
         map_ordered(work, batches, what=what, unit="batch")
-    record: dict[str, Any] = {**spec, "checksums": {writer.path.name: writer.checksums for writer in writers}}
+    record = spec | {"checksums": {writer.path.name: writer.checksums for writer in writers}}
     if settings.fit == "pad":
         record["content"] = [content(item.height, item.width, spec["size"]) for item in items]
     write_json(folder / "features.json", {**record, "names": [item.name for item in items]}, checksum=True)
     return len(done)
+
+
+def _shapes(folder: Path, spec: Mapping[str, Any], settings: Settings) -> dict[Path, tuple[str, Any]]:
+    """{file: (type, shape of an image's row)} of a folder of feature maps."""
+    shapes = {folder / layer["file"]: (settings.dtype, layer["shape"]) for layer in spec["layers"]}
+    return shapes | ({folder / IMAGES_FILE: ("uint8", (*sides(spec["size"]), 3))} if settings.images else {})
 
 
 def spec_of(backbone: Backbone, bits: int = 16) -> dict[str, Any]:

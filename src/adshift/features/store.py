@@ -152,7 +152,7 @@ class Features:
         """
         if level < 1 or level not in self.rows[0][0]:
             count = len(self.rows[0][0].keys() - {IMAGES, CONTENT})
-            raise AdshiftError(f"level {level} of the features, which have {count}", "mend `layers` in params.yaml")
+            raise AdshiftError(f"level {level} of the features, which have {count}", "correct `layers` in params.yaml")
         return np.stack([arrays[level][row] for arrays, row in self.rows]).astype(np.float32)
 
     def images(self) -> np.ndarray:

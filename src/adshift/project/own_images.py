@@ -146,7 +146,7 @@ def columns(values: Mapping[str, Any]) -> dict[str, Any]:
     found = datasets.listings("list", values["dataset.root"], values["classes"])
     rows = [image.listed for listing in found.values() for image in listing.images]
     wanted: dict[str, Any] = {"split.group": "group"} if any(row.get("group") for row in rows) else {}
-    domains = list(dict.fromkeys(row["domain"] for row in rows if "domain" in row))
+    domains = list(dict.fromkeys(row["domain"] for row in rows if row.get("domain")))
     clean = CLEAN if CLEAN in domains else domains[0] if domains else ""
     shifted = [one for one in domains if one != clean]
     if shifted:

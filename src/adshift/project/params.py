@@ -114,7 +114,7 @@ def read(path: Path = FILE) -> dict[str, Any]:
         values = YAML(typ="safe", pure=True).load(_text(path))
     except Exception as error:  # ruamel.yaml trips in many ways over what its grammar lets pass, such as the month 13
         told = "nested too deep" if isinstance(error, RecursionError) else error
-        raise AdshiftError(f"{path}: cannot be read: {told}", "mend it, or `git checkout params.yaml`") from None
+        raise AdshiftError(f"{path}: cannot be read: {told}", "correct it, or `git checkout params.yaml`") from None
     if not isinstance(values, dict):
         raise AdshiftError(f"{path}: expected sections, found {type(values).__name__}", "`git checkout params.yaml`")
     _check_plain(values, path)
@@ -157,7 +157,7 @@ def _check_plain(values: dict[Any, Any], path: Path) -> None:
         elif type(value) is int and abs(value) > LARGEST_WHOLE:
             problem = f"{_brief.repr(value)} is too large a number"
     if problem:
-        raise AdshiftError(f"{path}: {key[:200]}: {problem}", f"mend {path}; its comments say what is allowed")
+        raise AdshiftError(f"{path}: {key[:200]}: {problem}", f"correct {path}; its comments say what is allowed")
 
 
 def _validate(section: str, value: Any, path: Path, schema: Any = None) -> Any:
@@ -173,7 +173,7 @@ def _validate(section: str, value: Any, path: Path, schema: Any = None) -> Any:
         if len(problems) > SHOWN:
             problems[SHOWN:] = [f"and {len(problems) - SHOWN} more"]
         raise AdshiftError(
-            f"{path}: " + "; ".join(problems), f"mend {path}; its comments say what is allowed"
+            f"{path}: " + "; ".join(problems), f"correct {path}; its comments say what is allowed"
         ) from None
 
 

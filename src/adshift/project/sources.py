@@ -125,7 +125,7 @@ def _parsed(path: Path, content: bytes) -> tuple[tuple[ast.Import | ast.ImportFr
     try:
         tree = ast.parse(content, str(path))
     except SyntaxError as error:
-        raise AdshiftError(f"{path}: line {error.lineno}: {error.msg}", "mend it") from None
+        raise AdshiftError(f"{path}: line {error.lineno}: {error.msg}", "correct it") from None
     statements = tuple(node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
     return statements, hashlib.sha256(_dump(tree).encode()).hexdigest()
 

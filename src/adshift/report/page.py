@@ -208,7 +208,6 @@ def build(
         [partial(_charts, rows), partial(payload.build, results, album, shown, count)],
         what="page", unit="part",
     )  # fmt: skip
-    judged = judgements(results, required)
     return _environment(results).from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         dataset=dataset,
         backbone=backbone,
@@ -224,14 +223,7 @@ def build(
         rows=results.names if len(results.classes) > 1 else results.classes,
         gradient=", ".join(f"rgb({red} {green} {blue})" for red, green, blue in pictures.colours(album.palette)[::15]),
         titles=run["titles"],
-        answers=answers(results, judged, run["titles"]),
-        judged=judged,
-        judged_scenarios=judged_scenarios(results),
-        advice={method: {name: advice(found) for name, found in names.items()} for method, names in judged.items()},
-        leaders={name: {scenario: leaders(results, scenario, name) for scenario in judged_scenarios(results)}
-                 for name in results.names},
-        required=required,
-        enough=enough(required),
+        **_judged(results, required, run["titles"]),
         costs={method: costs(results, method) for method in results.methods},
         printed=[*tables.all_tables(dataset, results, backbone, reference), *absent.tables(results)],
         upper_bound=results.note(THRESHOLDED),
@@ -239,6 +231,20 @@ def build(
         run=run,
         ignored=ignored or {},
     )  # fmt: skip
+
+
+def _judged(results: Results, required: float, titles: Mapping[str, str]) -> dict[str, Any]:
+    """What the page says of whether a method is safe enough, and which is best."""
+    judged, scenarios = judgements(results, required), judged_scenarios(results)
+    return {
+        "answers": answers(results, judged, titles),
+        "judged": judged,
+        "judged_scenarios": scenarios,
+        "advice": {method: {name: advice(one) for name, one in names.items()} for method, names in judged.items()},
+        "leaders": {name: {one: leaders(results, one, name) for one in scenarios} for name in results.names},
+        "required": required,
+        "enough": enough(required),
+    }
 
 
 def _environment(results: Results) -> Any:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from adshift.data.images import fit, load_image, load_mask
+from adshift.data.geometry import fit
+from adshift.data.images import load_image, load_mask
 from adshift.data.manifest import GOOD, UNLABELLED, Item, anomalous, path_of, read
 from adshift.data.shapes import Size, sides
 from adshift.data.split_file import names_of

@@ -287,9 +287,8 @@ def code_identity() -> str:
     def git(*command: str) -> str:
         done = subprocess.run(["git", *command], check=False, capture_output=True, text=True)
         if done.returncode:
-            raise AdshiftError(
-                f"git {command[0]}: {done.stderr.strip()}", "studies need a git repository with a commit"
-            )
+            told = f"git {command[0]}: {done.stderr.strip()}"
+            raise AdshiftError(told, "studies need a git repository with a commit")
         return done.stdout
 
     changed = [line[3:] for line in git("status", "--porcelain", "--", *CODE).splitlines()]

@@ -204,7 +204,7 @@ def write(name: str, study: Study, experiments: Sequence[Experiment], rows: Rows
     for part, place in ((study.table, "table"), (study.plot, "plot")):
         if not any(row["metric"] in part.metrics and _kept(row, part.where) for row in rows):
             raise AdshiftError(
-                f"studies/{name}.yaml: {place}: no row is left to show", f"mend {place}.where or .metrics"
+                f"studies/{name}.yaml: {place}: no row is left to show", f"correct {place}.where or .metrics"
             )
     note = f"{len(finished)} experiments; every figure: [{name}.csv]({name}.csv); plot: [{name}.svg]({name}.svg)."
     note += f"\n\n`{' '.join(['adshift', *sys.argv[1:]])}`: {provenance.sentence(provenance.provenance())}."
@@ -254,7 +254,7 @@ def _published(where: Published | None) -> list[dict[str, str]]:
     rows = read_csv(Path(where.file))
     columns = [*where.match, *([where.value] if isinstance(where.value, str) else where.value.values())]
     if missing := [column for column in columns if not rows or column not in rows[0]]:
-        raise AdshiftError(f"{where.file}: no column {', '.join(missing)}", "mend `published` in the study")
+        raise AdshiftError(f"{where.file}: no column {', '.join(missing)}", "correct `published` in the study")
     return rows
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from adshift.data.datasets import magnetic_tile
 from adshift.data.manifest import Item
 from adshift.data.settings import Recorded
 from adshift.data.shift import recorded
-from adshift.errors import AdshiftError
+from adshift.errors import AdshiftError, AdshiftWarning
 from adshift.features import stored_features
 from adshift.project import params, presets
 from adshift.project.paths import DOMAINS, features_path, split_path
@@ -48,6 +49,14 @@ def test_each_image_belongs_to_the_domain_that_its_name_says() -> None:
 def test_what_cannot_be_assigned_is_named(stems: tuple[str, ...], shifted: tuple[str, ...], said: str) -> None:
     with pytest.raises(AdshiftError, match=said):
         recorded.assign([item(stem) for stem in stems], recorded_settings(shifted=shifted), "tile")
+
+
+def test_an_image_whose_column_is_empty_is_in_neither_domain() -> None:
+    items = [replace(item(f"{n}"), listed={"date": date}) for n, date in enumerate(("2026-08", "", "2026-09", ""))]
+    settings = Recorded(column="date", pattern=r"-(\d\d)", shifted=("09",))
+    said = r"class screw: 2 images without a value of date are in neither domain \(first: raw/1.jpg\)"
+    with pytest.warns(AdshiftWarning, match=said):
+        assert recorded.assign(items, settings, "screw") == ([items[0]], [items[2]])
 
 
 @pytest.mark.parametrize(

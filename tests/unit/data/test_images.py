@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adshift.data import images
+from adshift.data import geometry, images
 from adshift.data.manifest import Item
 from adshift.errors import AdshiftError
 
@@ -152,23 +152,23 @@ def test_fit_agrees_with_torchvision():
 
     picture = RNG.integers(0, 256, (70, 91, 3), dtype=np.uint8)
     transform = v2.Compose([v2.Resize((48, 48)), v2.CenterCrop(33)])
-    assert np.array_equal(images.fit(picture, 48, 33), np.asarray(transform(Image.fromarray(picture))))
+    assert np.array_equal(geometry.fit(picture, 48, 33), np.asarray(transform(Image.fromarray(picture))))
 
 
 def test_fit_takes_the_nearest_pixel_of_a_mask():
     mask = np.kron(RNG.random((20, 20)) < 0.5, np.ones((10, 5), bool))  # no region is too small to be met
     centres = 2 * np.arange(40) + 1  # of the new pixels, in halves
     expected = mask[np.ix_(centres * 200 // 80, centres * 100 // 80)]
-    small = images.fit(mask, 40)
+    small = geometry.fit(mask, 40)
     assert small.dtype == bool and np.array_equal(small, expected)
-    assert np.array_equal(images.fit(mask, 40, 20), expected[10:30, 10:30])
+    assert np.array_equal(geometry.fit(mask, 40, 20), expected[10:30, 10:30])
 
 
 def test_fit_leaves_the_right_size_alone():
     picture = RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    assert np.array_equal(images.fit(picture, 32), picture)
+    assert np.array_equal(geometry.fit(picture, 32), picture)
 
 
 def test_a_crop_larger_than_the_square_is_refused():
     with pytest.raises(AdshiftError, match=r"features.crop: 50"):
-        images.fit(RGB, 40, 50)
+        geometry.fit(RGB, 40, 50)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adshift.data import datasets, images, masks
+from adshift.data import datasets, geometry, images, masks
 from adshift.errors import AdshiftWarning
 
 Y, X = np.mgrid[:256, :256]
@@ -75,7 +75,7 @@ def test_no_region_vanishes_where_a_mask_shrinks(size: int, defect: int) -> None
         row, column = generator.integers(0, size - defect, 2)
         mask = np.zeros((size, size + 37), bool)
         mask[row : row + defect, column : column + defect] = True
-        small = images.fit(mask, 224)
+        small = geometry.fit(mask, 224)
         assert small.sum() == 1
         at = np.argwhere(small)[0]
         assert np.abs(at - np.array([row, column]) * 224 / np.array(mask.shape)).max() <= 1.5

@@ -63,7 +63,8 @@ def test_a_folder_that_may_not_be_read_is_told(tmp_path: Path) -> None:
     for where in (tmp_path, f"{tmp_path}/**/*.png", f"{tmp_path}/*", shut):
         images, told, _ = found(where)
         assert (images, told) == ([] if where == shut else [f"{tmp_path}/1.png"], [shut]), where
-    with pytest.raises(AdshiftError, match=r"sub/closed: cannot be looked at \(Permission denied\)\n  remedy: mend"):
+    said = r"sub/closed: cannot be looked at \(Permission denied\)\n  remedy: change its permissions"
+    with pytest.raises(AdshiftError, match=said):
         image_files.images([str(tmp_path)])
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from adshift.data.images import fit, network_input
+from adshift.data.geometry import fit, network_input
 from adshift.data.shapes import Proposal, compact, content, positions, propose, sides
 from adshift.errors import AdshiftError
 

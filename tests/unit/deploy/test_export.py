@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from adshift.cli import _main
-from adshift.data.images import fit as squeeze
+from adshift.data.geometry import fit as squeeze
 from adshift.deploy import export
 from adshift.detectors import registry
 from adshift.detectors.records import Predictions

@@ -257,8 +257,8 @@ def test_the_card_names_the_code_and_the_versions_that_were_ignored(
     monkeypatch.chdir(study)
     write_json(tmp_path / "ignored.json", {"numpy": "recorded 1.0, installed 1.1"})
     write_json(tmp_path / "network.json", {"ok": True, "code": {"backbones/mcunet": "0123"}})
-    monkeypatch.setattr(package, "IGNORED", tmp_path / "ignored.json")
-    monkeypatch.setattr(package, "NETWORK", tmp_path / "network.json")
+    monkeypatch.setattr("adshift.deploy.card.IGNORED", tmp_path / "ignored.json")
+    monkeypatch.setattr("adshift.deploy.card.NETWORK", tmp_path / "network.json")
     settings = params.load("seed", "dataset.name", "classes", "methods", "split", "shift.kind", "calibrate", "graph")
     package.write(tmp_path / "out", "patchcore", settings)
     place = tmp_path / "out" / NAME / "clean"

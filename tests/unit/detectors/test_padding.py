@@ -7,8 +7,8 @@ import pytest
 
 from adshift.deploy.package import pooled
 from adshift.detectors import registry
+from adshift.detectors.components.whole_maps import without_padding
 from adshift.detectors.patchcore import PatchCore
-from adshift.detectors.resample import without_padding
 from adshift.features.store import CONTENT, Features
 from adshift.project import params
 from tiny import ROOT

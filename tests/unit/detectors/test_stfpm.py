@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import students
-from adshift.data import images
+from adshift.data import geometry, images
 from adshift.data.manifest import Item
 from adshift.detectors.stfpm import Fit, Score, Stfpm
 from adshift.errors import AdshiftError
@@ -124,7 +124,7 @@ def test_stored_images_are_the_networks_input(tmp_path: Path, kept: bool) -> Non
 
     extract.embed(items, Tiny(), tmp_path / "features", what="tiny")  # type: ignore[arg-type]
     found = Features.open(tmp_path / "features").take([3, 0])
-    expected = np.stack([images.fit(images.load_image(items[index]), 40, 32) for index in (3, 0)])
+    expected = np.stack([geometry.fit(images.load_image(items[index]), 40, 32) for index in (3, 0)])
     np.testing.assert_array_equal(found.maps(1), expected[:, ::2, ::2])
     assert found.names == ("train/good/3", "train/good/0")
     if kept:

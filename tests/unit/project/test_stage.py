@@ -51,7 +51,7 @@ def main():
     with output(Path(sys.argv[1])) as path:
         path.write_text("half")
         if sys.argv[2] == "error":
-            raise AdshiftError("params.yaml: no", "mend it")
+            raise AdshiftError("params.yaml: no", "correct it")
         print("ready", flush=True)
         time.sleep(60)
 
@@ -64,7 +64,7 @@ def test_an_error_is_told_without_a_traceback(tmp_path: Path) -> None:
         [sys.executable, "-c", SCRIPT, str(tmp_path / "out"), "error"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr == "error: params.yaml: no\n  remedy: mend it\n"
+    assert done.stderr == "error: params.yaml: no\n  remedy: correct it\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -91,7 +91,7 @@ def test_a_stage_that_ends_leaves_the_process_as_it_was() -> None:
         return len(list(Path("/proc/self/fd").iterdir()))
 
     def fails() -> None:
-        raise AdshiftError("no", "mend it")
+        raise AdshiftError("no", "correct it")
 
     def seen() -> None:
         assert isolation.leftovers(before) and open_files() > files  # so that the comparison below sees a guard
@@ -158,7 +158,7 @@ def test_memory_that_is_kept_is_not_asked_for_again() -> None:
 def test_an_error_in_a_thread_is_the_callers() -> None:
     def work(item: int) -> int:
         if item == 3:
-            raise AdshiftError("image 3", "mend it")
+            raise AdshiftError("image 3", "correct it")
         return item
 
     with pytest.raises(AdshiftError, match="image 3"):

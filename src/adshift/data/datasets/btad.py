@@ -12,7 +12,7 @@ from adshift.data.datasets.mvtec import Folders
 from adshift.data.listing import Listing
 
 LAYOUT = "CLASS/train/ok, CLASS/test/ok, CLASS/test/ko and CLASS/ground_truth/ko"
-EMPTY_MASKS = True  # as its authors publish it; nobody can mend it
+EMPTY_MASKS = True  # as its authors publish it; nobody can correct it
 PUBLISHED = {"01": (400, 21, 49), "02": (399, 30, 200), "03": (1000, 400, 41)}
 
 FOLDERS = Folders({"train": "train", "test": "test"}, normal="ok")

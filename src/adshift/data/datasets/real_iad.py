@@ -22,7 +22,7 @@ LAYOUT = (
     "realiad_jsons/CLASS.json (or realiad_jsons/realiad_jsons/CLASS.json) and one folder of images, realiad_256, "
     "realiad_512, realiad_1024 or realiad_raw, with CLASS/OK and CLASS/NG"
 )
-EMPTY_MASKS = True  # as its authors publish it; nobody can mend it
+EMPTY_MASKS = True  # as its authors publish it; nobody can correct it
 
 JSONS = ("realiad_jsons/realiad_jsons", "realiad_jsons")
 SIZES = ("realiad_256", "realiad_512", "realiad_1024", "realiad_raw")

@@ -22,7 +22,7 @@ LAYOUT = (
     "split_csv/1cls.csv with CLASS/Data/Images/Normal, CLASS/Data/Images/Anomaly and CLASS/Data/Masks/Anomaly, or "
     "CLASS/train/good, CLASS/test/good, CLASS/test/bad and CLASS/ground_truth/bad"
 )
-EMPTY_MASKS = True  # as its authors publish it; nobody can mend it
+EMPTY_MASKS = True  # as its authors publish it; nobody can correct it
 PUBLISHED = {
     "candle": (900, 100, 100),
     "capsules": (542, 60, 100),

@@ -5,13 +5,15 @@ from typing import TypeVar
 
 from adshift.data import facts
 from adshift.data.settings import Recorded
-from adshift.errors import AdshiftError
+from adshift.errors import AdshiftError, warn
 
 T = TypeVar("T", bound=facts.Photo)
 
 
 def assign(items: Sequence[T], settings: Recorded, name: str) -> tuple[list[T], list[T]]:
     """The images of the class `name` of the clean and of the shifted domain; each belongs to one.
+
+    An image whose value of the column is empty belongs to neither, with a warning.
 
     Args:
         items: all images.
@@ -25,14 +27,18 @@ def assign(items: Sequence[T], settings: Recorded, name: str) -> tuple[list[T], 
     domains: tuple[list[T], list[T]] = [], []
     seen: set[str] = set()
     if settings.column is None:
-        values = [facts.in_name(item, settings.pattern) for item in items]
+        values = [(item, facts.in_name(item, settings.pattern)) for item in items]
     else:
         texts = facts.column(items, settings.column, "shift.recorded.column")
-        values = [facts.matched(text, settings.pattern) for text in texts]
-    for item, value in zip(items, values, strict=True):
+        told = list(zip(items, texts, strict=True))
+        values = [(item, facts.matched(text, settings.pattern)) for item, text in told if text]
+        if empty := [item for item, text in told if not text]:
+            what = f"{len(empty)} images without a value of {settings.column} are in neither domain"
+            warn(f"class {name}: {what} (first: {empty[0].image})")
+    for item, value in values:
         if value is None:
             where = f"its value of {settings.column}" if settings.column else "its name"
-            what = f"class {name}: {item.image} does not say how it was taken: no {settings.pattern!r} in {where}"
+            what = f"class {name}: {item.image} does not say how it was taken: no '{settings.pattern}' in {where}"
             raise AdshiftError(what, "change shift.recorded.pattern in params.yaml, or set shift.kind: synthetic")
         seen.add(value)
         domains[value in settings.shifted].append(item)

@@ -270,18 +270,11 @@ def shift_class(
     Returns:
         The shifted manifest, sorted by name.
     """
-    from PIL import Image
-
     from adshift.data.images import load_image, load_mask
 
     def save(pixels: np.ndarray, folder: str, image: str) -> tuple[str, str]:
-        """Path in the end, and hash."""
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
         path = Path(folder) / f"{image}.png"
-        (out_dir / path).parent.mkdir(parents=True, exist_ok=True)
-        (out_dir / path).write_bytes(buffer.getvalue())
-        return (final_dir / path).as_posix(), hashlib.sha256(buffer.getvalue()).hexdigest()
+        return (final_dir / path).as_posix(), _saved(pixels, out_dir / path)
 
     def shift_one(item: Item) -> tuple[Item, dict[str, Any]]:
         mask = shrunk(load_mask(item), size) if item.mask else None
@@ -305,6 +298,17 @@ def shift_class(
     shifted = [item for item, _ in results]
     manifest.write(out_dir / "manifest.csv", shifted)
     return shifted
+
+
+def _saved(pixels: np.ndarray, path: Path) -> str:
+    """Write a PNG; its hash."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
 def read_draws(path: Path) -> dict[str, Draw]:

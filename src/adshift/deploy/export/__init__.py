@@ -99,11 +99,6 @@ def export(
     detector = _detector(folder, method)
     from adshift.features.backbones import from_spec
 
-    if detector.spec["preprocessing"].get("fit") == "pad":
-        raise AdshiftError(
-            f"{folder}: a model of padded images: a graph sees the pixels alone, not which of them are padding",
-            "fit the model with features.fit: squeeze or tile",
-        )
     backbone = from_spec(detector.spec, weights)  # which checks what follows reads
     metadata = {**_metadata(folder, detector, how), "dtype": dtype, "input": f"{pixels} {layout} RGB"}
     from adshift.deploy.export import files, graph
@@ -136,6 +131,11 @@ def _detector(folder: Path, method: str) -> Any:
         raise AdshiftError(
             f"{folder}: its features were computed in {detector.spec['precision']}, a graph computes in float32",
             "fit the model with features.precision: float32",
+        )
+    if detector.spec["preprocessing"].get("fit") == "pad":
+        raise AdshiftError(
+            f"{folder}: a model of padded images: a graph sees the pixels alone, not which of them are padding",
+            "fit the model with features.fit: squeeze or tile",
         )
     return detector
 

@@ -41,7 +41,8 @@ def images(folder: Path, spec: Mapping[str, Any]) -> np.ndarray:
         AdshiftError: there is none, or one cannot be read.
     """
     from adshift.data import image_files
-    from adshift.data.images import network_input, read_image
+    from adshift.data.geometry import network_input
+    from adshift.data.images import read_image
 
     if not folder.is_dir():
         raise AdshiftError(f"{folder}: no image to calibrate with", "name a folder of normal images")

@@ -17,6 +17,7 @@ from pydantic import Field
 from adshift.detectors import storage
 from adshift.detectors.base import Detector
 from adshift.detectors.components.settings import Layers, Smoothing
+from adshift.detectors.components.whole_maps import predictions_of
 from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
@@ -116,7 +117,7 @@ class Gaussians(Detector):
         parts = list(chunks(features))
         distances = partial(self._distances, threads=share(len(parts)))
         maps = np.concatenate(map_ordered(distances, parts, what=f"scoring with {self.name}", unit="batch"))
-        return Predictions.of_maps(features, maps, scoring.smoothing)
+        return predictions_of(features, maps, scoring.smoothing)
 
     @abstractmethod
     def _distances(self, features: Features, threads: int) -> np.ndarray:

@@ -16,8 +16,8 @@ from adshift.data.shapes import compact
 from adshift.detectors.base import Detector
 from adshift.detectors.components.patches import locally_aware
 from adshift.detectors.components.settings import Layers, Neighbours, Smoothing
+from adshift.detectors.components.whole_maps import without_padding
 from adshift.detectors.records import Predictions
-from adshift.detectors.resample import without_padding
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
 from adshift.runtime.parallel import map_ordered, share

@@ -18,6 +18,7 @@ from adshift.detectors import storage
 from adshift.detectors.base import Detector
 from adshift.detectors.components import training
 from adshift.detectors.components.settings import Epochs, Layers, LearningRate, Smoothing
+from adshift.detectors.components.whole_maps import predictions_of
 from adshift.detectors.records import Predictions
 from adshift.detectors.resample import bilinear
 from adshift.errors import AdshiftError
@@ -149,7 +150,7 @@ class Student(Detector):
         _ = self.student  # built once, not by each thread
         parts = [features[start : start + CHUNK] for start in range(0, len(features), CHUNK)]
         maps = np.concatenate(map_ordered(self._distances, parts, what=f"scoring with {self.name}", unit="batch"))
-        return Predictions.of_maps(features, maps, scoring.smoothing)
+        return predictions_of(features, maps, scoring.smoothing)
 
     def _distances(self, features: Features) -> np.ndarray:
         """(N, H, W) float32 on the first layer's grid, where the papers multiply on that of the image."""

