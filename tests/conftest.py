@@ -1,9 +1,11 @@
+import os
 from pathlib import Path
 
 import pytest
 
 import fake_run
 import isolation
+import kinds
 import trained
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +32,14 @@ def run(tmp_path, monkeypatch):
     (tmp_path / "reference").symlink_to(ROOT / "reference")
     fake_run.make()
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def kind_run(tmp_path_factory):
+    """Runs on kinds of data sets, each made once for all processes of a test run; read them, change nothing."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kinds"
+    return lambda name: kinds.made(root, name)
 
 
 @pytest.fixture(scope="session")

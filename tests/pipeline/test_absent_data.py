@@ -3,40 +3,34 @@
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import absent_run
-from absent_run import DEFECTS, GOOD_ONLY
-from adshift.data.manifest import GOOD, UNLABELLED
+import kinds
 from adshift.deploy import monitoring
 from adshift.report import compare
 from adshift.runtime import checksums
+from kinds import ALL_NULL, METHOD, Made
 
-PARTIAL = (*GOOD_ONLY, *DEFECTS, ("val", "spot", False, 2), ("test", "spot", False, 3), ("test", UNLABELLED, True, 2))
-NO_MASKS = (*GOOD_ONLY, ("test", "spot", False, 3))
-NEED_DEFECTS = {"image_auroc", "image_auprc", "image_f1", "accuracy", "precision", "recall",
-                "image_best_f1_upper_bound"}  # fmt: skip
-NEED_MASKS = {"pixel_auroc", "pixel_auprc", "pixel_best_f1_upper_bound", "pro", "aupimo"}
+GOOD_ONLY, MIXED = "good only", "list with classes and parts"
 
 
-@pytest.fixture(scope="module")
-def good_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def good_only(kind_run: Callable[[str], Made]) -> Path:
     """One class of good images, nothing else asked for."""
-    return absent_run.make(tmp_path_factory.mktemp("good_only"), {"dots": GOOD_ONLY}, shift__kind="none")
+    return kind_run(GOOD_ONLY).folder
 
 
-@pytest.fixture(scope="module")
-def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def mixed(kind_run: Callable[[str], Made]) -> Path:
     """Three classes: good images alone, some masks and unlabelled images, no mask; drift, unified models, ablation."""
-    classes = {"dots": GOOD_ONLY, "rings": PARTIAL, "waves": NO_MASKS}
-    folder = tmp_path_factory.mktemp("mixed")
-    return absent_run.make(folder, classes, unified=True, ablation__ratios=[0.1], methods=["patchcore"])
+    return kind_run(MIXED).folder
 
 
-def results(folder: Path, scenario: str = "clean", method: str = "patchcore") -> dict[str, dict[str, str]]:
+def results(folder: Path, method: str, scenario: str = "clean") -> dict[str, dict[str, str]]:
     """{class: {metric: value}} of the table of all results."""
     columns, rows = checksums.read_table(folder / "metrics/tables/results.csv")
     found: dict[str, dict[str, str]] = {}
@@ -47,11 +41,11 @@ def results(folder: Path, scenario: str = "clean", method: str = "patchcore") ->
 
 
 def test_good_images_alone_have_no_ranking_and_a_threshold(good_only: Path) -> None:
-    for name, figures in results(good_only).items():
+    for name, figures in results(good_only, METHOD).items():
         empty = {metric for metric, value in figures.items() if value == ""}
-        assert empty == NEED_DEFECTS | NEED_MASKS, name
+        assert empty == ALL_NULL, name
         assert figures["specificity"] != ""
-    threshold = json.loads((good_only / "models/mvtec/patchcore/dots/clean/threshold.json").read_text())
+    threshold = json.loads((good_only / f"models/mvtec/{METHOD}/nut/clean/threshold.json").read_text())
     assert (threshold["rule"], threshold["normal"], threshold["anomalous"]) == ("conformal", 6, 0)
     assert threshold["expected_fpr"]["value"] == 1 / 7
     assert "so few promise a false-alarm rate of 0.143, not 0.05" in threshold["reason"]
@@ -65,18 +59,18 @@ def test_what_was_not_asked_for_is_nowhere(good_only: Path) -> None:
     assert not list(good_only.rglob("*unified*/*")) and not (good_only / "data/ablation").exists()
     tables = {path.stem for path in (good_only / "metrics/tables").glob("*.md")}
     assert tables & {"table6_unified", "table7_coreset", "cross_class", "unified_gap", "table4_shift_ranking"} == set()
-    assert json.loads((good_only / "metrics/summary.json").read_text())["patchcore"].keys() == {"clean"}
+    assert json.loads((good_only / "metrics/summary.json").read_text())[METHOD].keys() == {"clean"}
 
 
 def test_false_alarms_and_what_stands_out(good_only: Path) -> None:
-    report = json.loads((good_only / "data/evaluation/mvtec/image/patchcore.json").read_text())
-    found = report["normal"]["dots"]["clean"]
+    report = json.loads((good_only / f"data/evaluation/mvtec/image/{METHOD}.json").read_text())
+    found = report["normal"]["nut"]["clean"]
     assert found["images"] == 6 == len(found["most_anomalous"])
     assert found["observed_fpr"]["value"] == found["alarms"] / 6
     shown = (good_only / "metrics/tables/good_images.md").read_text()
     assert all(name in shown for name, _ in found["most_anomalous"])
-    card = (good_only / "models/mvtec/patchcore/dots/clean/README.md").read_text()
-    assert f"| clean | dots | {found['alarms']} of 6 |" in card
+    card = (good_only / f"models/mvtec/{METHOD}/nut/clean/README.md").read_text()
+    assert f"| clean | nut | {found['alarms']} of 6 |" in card
 
 
 def test_the_page_opens_with_what_can_be_told(good_only: Path, mixed: Path) -> None:
@@ -91,7 +85,7 @@ def test_the_page_opens_with_what_can_be_told(good_only: Path, mixed: Path) -> N
 
 
 def test_means_are_of_the_classes_that_have_the_figure(mixed: Path) -> None:
-    found = results(mixed)
+    found = results(mixed, "patchcore")
     assert {name for name in ("dots", "rings", "waves") if found[name]["image_auroc"]} == {"rings", "waves"}
     assert {name for name in ("dots", "rings", "waves") if found[name]["pro"]} == {"rings"}
     mean = found["(mean)"]
@@ -106,7 +100,7 @@ def test_means_are_of_the_classes_that_have_the_figure(mixed: Path) -> None:
 
 
 def test_pixel_metrics_leave_out_images_whose_masks_are_unknown(mixed: Path) -> None:
-    found = json.loads((mixed / "data/evaluation/mvtec/pixel/patchcore.json").read_text())
+    found = json.loads((mixed / "data/evaluation/list/pixel/patchcore.json").read_text())
     counts = {name: (found[name]["clean-on-clean"]["images"], found[name]["clean-on-clean"]["unknown_masks"])
               for name in ("dots", "rings", "waves")}  # fmt: skip
     assert counts == {"dots": (6, 0), "rings": (10, 3), "waves": (6, 3)}  # two further ones of rings have no label
@@ -114,27 +108,30 @@ def test_pixel_metrics_leave_out_images_whose_masks_are_unknown(mixed: Path) -> 
 
 
 def test_unlabelled_images_are_listed_and_counted_by_nothing(mixed: Path) -> None:
-    report = json.loads((mixed / "data/evaluation/mvtec/image/patchcore.json").read_text())
+    report = json.loads((mixed / "data/evaluation/list/image/patchcore.json").read_text())
     for scenario, found in report["classes"]["rings"].items():
         assert (found["tn"] + found["fp"], found["fn"] + found["tp"]) == (6, 7), scenario
         unknown = report["unlabelled"]["rings"][scenario]
         assert unknown["images"] == 2
-        assert {name for name, _ in unknown["scores"]} == {"test//test-000", "test//test-001"}
-    assert "test//test-000" in (mixed / "metrics/tables/unlabelled.csv").read_text()
+        assert {name for name, _ in unknown["scores"]} == {
+            "test//rings_unknown_test_000",
+            "test//rings_unknown_test_001",
+        }
+    assert "test//rings_unknown_test_000" in (mixed / "metrics/tables/unlabelled.csv").read_text()
     rows = (mixed / "plots/curves/scores.csv").read_text()
-    assert re.search(r"^patchcore,rings,clean,test//test-000,,,", rows, re.MULTILINE)
+    assert re.search(r"^patchcore,rings,clean,test//rings_unknown_test_000,,,", rows, re.MULTILINE)
 
 
 def test_the_headline_has_the_figures_of_one_line(good_only: Path, mixed: Path) -> None:
-    assert json.loads((good_only / "metrics/headline.json").read_text())["patchcore"].keys() == {
+    assert json.loads((good_only / "metrics/headline.json").read_text())[METHOD].keys() == {
         "auroc", "recall", "fpr",
     }  # fmt: skip
     found = json.loads((mixed / "metrics/headline.json").read_text())
-    assert found["data"] == "mvtec"
+    assert found["data"] == "list"
     assert found["patchcore"].keys() == {
         "auroc", "recall", "fpr", "auroc_drift", "recall_drift", "fpr_drift",
     }  # fmt: skip
-    mean = results(mixed)["(mean)"]
+    mean = results(mixed, "patchcore")["(mean)"]
     assert found["patchcore"]["fpr"] == pytest.approx(1 - float(mean["specificity"]), abs=1e-4)
 
 
@@ -145,27 +142,32 @@ def test_runs_that_lack_figures_compare(good_only: Path, mixed: Path) -> None:
     assert "\N{EN DASH}" in table.markdown()
 
 
-@pytest.mark.parametrize("folder", ["good_only", "mixed"])
+@pytest.mark.parametrize(
+    ("kind", "model", "images"),
+    [
+        (GOOD_ONLY, f"mvtec/{METHOD}/nut", "raw/nut/*/good/*.png"),
+        (MIXED, "list/patchcore/dots", "raw/dots/good/*/*.png"),
+    ],
+)
 def test_a_model_of_good_images_is_recalibrated_and_watched(
-    folder: str, request: pytest.FixtureRequest, tmp_path: Path
+    kind: str, model: str, images: str, kind_run: Callable[[str], Made], tmp_path: Path
 ) -> None:
-    project: Path = request.getfixturevalue(folder)
-    model = tmp_path / "model"
-    shutil.copytree(project / "models/mvtec/patchcore/dots/clean", model)
-    good = [str(path) for path in sorted((project / "photos/dots").glob(f"{GOOD}-*-image.png"))]
-    for path in good:
-        shutil.copy(path, tmp_path)
-    path, found = monitoring.recalibrate(model, str(tmp_path), None, None, None)
+    project = kind_run(kind).folder
+    copied = shutil.copytree(project / "models" / model / "clean", tmp_path / "model")
+    good = [str(path) for path in sorted(project.glob(images))]
+    for number, path in enumerate(good):
+        shutil.copy(path, tmp_path / f"{number}.png")
+    path, found = monitoring.recalibrate(copied, str(tmp_path), None, None, None)
     assert path.is_file()
     assert (found.rule, found.normal, found.anomalous, found.before.recall) == ("conformal", len(good), 0, None)
     assert "recall" in monitoring.told(found)[1]
-    assert monitoring.drift(model, good)["verdict"] in ("fine", "recalibrate", "refit")
+    assert monitoring.drift(copied, good)["verdict"] in ("fine", "recalibrate", "refit")
 
 
 def test_equal_runs_give_equal_bytes(good_only: Path, tmp_path: Path) -> None:
-    again = absent_run.make(tmp_path, {"dots": GOOD_ONLY}, shift__kind="none", methods=["padim_diagonal"])
-    for name in ("data/scores/test/mvtec/padim_diagonal/dots/clean-on-clean/dots.npz",
-                 "models/mvtec/padim_diagonal/dots/clean/threshold.json"):  # fmt: skip
+    again = kinds.made(tmp_path, GOOD_ONLY).folder
+    for name in (f"data/scores/test/mvtec/{METHOD}/nut/clean-on-clean/nut.npz",
+                 f"models/mvtec/{METHOD}/nut/clean/threshold.json"):  # fmt: skip
         one, other = (folder / name for folder in (good_only, again))
         if one.suffix == ".npz":
             with np.load(one) as ours, np.load(other) as theirs:

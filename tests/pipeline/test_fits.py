@@ -1,7 +1,8 @@
 """Oblong images of several shapes through the whole pipeline and `predict`: padded, and in tiles."""
 
 import contextlib
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,6 @@ import pytest
 from PIL import Image
 
 import adshift
-import tiny
 import trained
 from adshift.data.manifest import path_of, read
 from adshift.deploy import monitoring
@@ -17,34 +17,17 @@ from adshift.detectors.records import Predictions
 from adshift.evaluation.pairs import PAIRS
 from adshift.project.paths import scores_path
 from adshift.runtime.files import read_json
+from kinds import Made
 
-NAME, METHOD = trained.NAMES[0], "patchcore"
-SHAPES = {"pad": [(40, 60), (44, 62), (28, 44)], "tile": [(40, 90)]}
-
-
-def oblong(root: Path, shapes: list[tuple[int, int]]) -> None:
-    """Images, and masks with them, in other shapes."""
-    for index, path in enumerate(sorted(root.glob("*/t*/*/*.png"))):
-        height, width = shapes[index % len(shapes)]
-        mask = root / path.parts[-4] / "ground_truth" / path.parts[-2] / f"{path.stem}_mask.png"
-        for file, how in ((path, Image.Resampling.BILINEAR), (mask, Image.Resampling.NEAREST)):
-            if file.exists():
-                Image.open(file).resize((width, height), how).save(file)
+NAME, METHOD = "nut", "patchcore"
+KINDS = {"pad": "oblong of several sizes", "tile": "oblong"}
 
 
-@pytest.fixture(scope="module", params=list(SHAPES))
-def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    with pytest.MonkeyPatch.context() as patch:
-
-        def write(folder: Path, names: tuple[str, ...]) -> None:
-            tiny.write_tree(folder, names)
-            oblong(folder, SHAPES[request.param])
-
-        patch.setattr(trained, "write_tree", write)
-        patch.setattr(trained, "NAMES", (NAME,))
-        patch.setattr(trained, "METHODS", (METHOD,))
-        folder = tmp_path_factory.mktemp(request.param)
-        yield trained.make(folder, resize=[64, 128], crop=None, fit=request.param), request.param
+@pytest.fixture(params=list(KINDS))
+def study(request: pytest.FixtureRequest, kind_run: Callable[[str], Made]) -> Iterator[tuple[Path, str]]:
+    """A project, and its `features.fit`."""
+    with trained.one_network():
+        yield kind_run(KINDS[request.param]).folder, request.param
 
 
 def test_the_model_sees_what_the_pipeline_saw(study: tuple[Path, str]) -> None:
@@ -102,11 +85,11 @@ def test_features_and_metrics_know_the_shape(study: tuple[Path, str]) -> None:
     assert pixel["auroc"] > 0.8
 
 
-def test_drift_and_recalibration(study: tuple[Path, str]) -> None:
+def test_drift_and_recalibration(study: tuple[Path, str], tmp_path: Path) -> None:
     folder, _ = study
-    model = folder / f"models/mvtec/{METHOD}/{NAME}/clean"
-    path, found = monitoring.recalibrate(model, str(folder / f"photos/{NAME}/train/good"), None, 0.2, "own")
+    model = shutil.copytree(folder / f"models/mvtec/{METHOD}/{NAME}/clean", tmp_path / "model")
+    path, found = monitoring.recalibrate(model, str(folder / f"raw/{NAME}/train/good"), None, 0.2, "own")
     assert path.is_file()
-    assert found.normal == 10
-    told = monitoring.drift(model, [str(folder / f"photos/{NAME}/train/good")], 1, 0.1, str(path))
+    assert found.normal == 30
+    told = monitoring.drift(model, [str(folder / f"raw/{NAME}/train/good")], 1, 0.1, str(path))
     assert told["verdict"] == "fine"

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,23 @@ def write_tree(root: Path, classes: tuple[str, ...] = CLASSES) -> None:
                     truth.mkdir(parents=True, exist_ok=True)
                     Image.fromarray(mask).save(truth / f"{index:03}_mask.png")
                 Image.fromarray(image).save(folder / f"{index:03}.png")
+
+
+def rewrite(path: Path, values: Mapping[str, object]) -> None:
+    """Set dotted keys of params.yaml, and `graph` as it follows from them."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    document = yaml.load(path.read_text())
+    for key, value in values.items():
+        *parents, last = key.split(".")
+        place = document
+        for part in parents:
+            place = place[part]
+        place[last] = value
+    document["graph"] = graph.lists(document)
+    with path.open("w") as file:
+        yaml.dump(document, file)
 
 
 def flip(file: Path, *, seen: bool = False) -> None:
@@ -135,20 +153,7 @@ class Project:
 
     def change(self, **changes: object) -> None:
         """Set dotted keys of params.yaml (with __ for the dot)."""
-        from ruamel.yaml import YAML
-
-        path = self.folder / "params.yaml"
-        yaml = YAML()
-        document = yaml.load(path.read_text())
-        for key, value in changes.items():
-            *parents, last = key.split("__")
-            place = document
-            for part in parents:
-                place = place[part]
-            place[last] = value
-        document["graph"] = graph.lists(document)
-        with path.open("w") as file:
-            yaml.dump(document, file)
+        rewrite(self.folder / "params.yaml", {key.replace("__", "."): value for key, value in changes.items()})
 
     def locked(self) -> dict[str, dict[str, Any]]:
         """{stage: its entry} of both files dvc.lock: what it ran, read and wrote."""

@@ -1,17 +1,22 @@
-"""Models of a tiny data set, made by the pipeline's own stages in this process, as `dvc repro package` would."""
+"""Runs of the pipeline on tiny data sets, by its own command line and stages in this process."""
 
 import contextlib
+import functools
+import io
 import runpy
 import shutil
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
-from adshift.project.paths import DOMAINS
-from adshift.project.presets import apply
-from tiny import CLASSES, ROOT, write_tree
+from adshift import cli
+from adshift.features.backbones import Backbone
+from adshift.features.settings import Features
+from adshift.project import params
+from tiny import CLASSES, ROOT, rewrite, write_tree
 
 NAMES = CLASSES[:2]
 METHODS = ("patchcore", "padim_diagonal")  # one whose score is not its map's peak, and one whose score is
@@ -25,43 +30,98 @@ def stage(script: str, **options: str) -> None:
         runpy.run_path(str(ROOT / "stages" / f"{script}.py"), run_name="__main__")
 
 
-def make(folder: Path, **features: object) -> Path:
-    """The pipeline's outputs up to the models in `folder`, which looks like the project; small images, batches of 1.
+def adshift(*words: str) -> tuple[str, object]:
+    """Type `adshift WORDS...` here.
 
-    `features`: of that section of params.yaml, in place of a square of 72 pixels cropped to 64.
+    Returns:
+        Standard output, and what the process would end with: an exit code, or an error's message for 1.
     """
-    write_tree(folder / "photos", NAMES)
-    for name in ("src", "stages"):
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as output:
+        patch.setattr(sys, "argv", ["adshift", *words])
+        try:
+            cli.main()
+        except SystemExit as end:
+            return output.getvalue(), end.code
+    return output.getvalue(), 0
+
+
+BUILD = Backbone.__init__
+
+
+@functools.cache
+def _built(settings: str) -> dict[str, Any]:
+    backbone = Backbone.__new__(Backbone)
+    BUILD(backbone, Features.model_validate_json(settings))
+    return vars(backbone)
+
+
+@contextlib.contextmanager
+def one_network() -> Iterator[None]:
+    """Equal settings make one network meanwhile: building it takes longer than a tiny data set."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Backbone, "__init__", lambda self, one: vars(self).update(_built(one.model_dump_json())))
+        yield
+
+
+@contextlib.contextmanager
+def project(folder: Path) -> Iterator[None]:
+    """What the command line and the stages need of a project, in `folder`, which is the current one meanwhile."""
+    for name in ("src", "stages", "reference"):
         (folder / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
     shutil.copy(ROOT / "params.yaml", folder)
     with contextlib.chdir(folder):
-        apply("mvtec", "photos")
-        yaml = YAML()
-        params = yaml.load(Path("params.yaml").read_text())
-        params["classes"], params["methods"] = list(NAMES), list(METHODS)
-        params["features"] |= {"resize": 72, "crop": 64, "batch": 1} | features
-        params["patchcore"]["coreset"] = 0.1
-        params["evaluate"]["bootstrap"] = 100
-        with Path("params.yaml").open("w") as file:
-            yaml.dump(params, file)
-        of, seed = {"dataset": "mvtec"}, str(params["seed"])
-        for script in ("sources", "check", "check_network", "prepare", "split"):
-            stage(script)
-        for name in NAMES:
+        yield
+
+
+def run(*, report: bool = True) -> None:
+    """Every stage from `check` on, in the items of both dvc.yaml; `sources` has run.
+
+    Args:
+        report: whether those after `package` run too.
+    """
+    for script in ("check", "check_network", "prepare", "split"):
+        stage(script)
+    settings = params.load_all()
+    of, seed, domains = {"dataset": settings.dataset.name}, str(settings.seed), settings.graph.domains
+    for name in settings.classes:
+        for _ in settings.graph.shift:
             stage("shift", **of, seed=seed, name=name)
-            for domain in DOMAINS:
+        for domain in domains:
+            with one_network():
                 stage("embed", **of, name=name, domain=domain)
-        for method in METHODS:
-            for name in NAMES:
-                for domain in DOMAINS:
-                    stage("fit", **of, seed=seed, method=method, model=name, domain=domain)
-                stage("score", **of, method=method, model=name, domains="clean shift")
-            stage("fit", **of, seed=seed, method=method, model="unified", domain="clean")
-            stage("score", **of, method=method, model="unified", domains="clean")
-            stage("evaluate_pixels", method=method)
-        for name in NAMES:
-            stage("ablate", name=name, domain="shift")
-        stage("score_ablation", domain="shift")
-        for script in ("evaluate_ablation", "calibrate", "evaluate", "package"):
-            stage(script)
+    for method in settings.methods:
+        for name in settings.classes:
+            for domain in domains:
+                stage("fit", **of, seed=seed, method=method, model=name, domain=domain)
+            stage("score", **of, method=method, model=name, domains=f"clean {domains[-1]}")
+        for model in settings.graph.unified:
+            stage("fit", **of, seed=seed, method=method, model=model, domain="clean")
+            stage("score", **of, method=method, model=model, domains="clean")
+        stage("evaluate_pixels", method=method)
+    for domain in settings.graph.ablation:
+        for name in settings.classes:
+            stage("ablate", name=name, domain=domain)
+        stage("score_ablation", domain=domain)
+        stage("evaluate_ablation")
+    for script in ("calibrate", "evaluate", "package", *(("aggregate", "report", "timings") if report else ())):
+        stage(script)
+
+
+def make(folder: Path, changes: Mapping[str, object] | None = None) -> Path:
+    """The pipeline's outputs up to the models in `folder`: small images, batches of 1.
+
+    Args:
+        folder: empty.
+        changes: dotted keys of params.yaml.
+    """
+    write_tree(folder / "photos", NAMES)
+    with project(folder):
+        assert adshift("preset", "mvtec", "--data-root", "photos", "--classes", ",".join(NAMES))[1] == 0
+        rewrite(Path("params.yaml"), {
+            "methods": list(METHODS), "features.resize": 72, "features.crop": 64, "features.batch": 1,
+            "patchcore.coreset": 0.1, "evaluate.bootstrap": 100, **(changes or {}),
+        })  # fmt: skip
+        stage("sources")
+        run(report=False)
     return folder

@@ -167,11 +167,11 @@ def entries_of(folder: Path) -> list[Path]:
 
 
 def as_it_lies(path: Path) -> Path:
-    """A path that a list names, as the file system spells it: in either normal form."""
+    """A path that a list names, as the file system spells it: each part in either normal form."""
     if path.exists():
         return path
-    for form in ("NFC", "NFD"):
-        other = Path(unicodedata.normalize(form, str(path)))
-        if other.exists():
-            return other
-    return path
+    real = Path(path.anchor)
+    for part in path.relative_to(path.anchor).parts:
+        spellings = [real / part, *(real / unicodedata.normalize(form, part) for form in ("NFC", "NFD"))]
+        real = next((one for one in spellings if one.exists()), spellings[0])
+    return real

@@ -192,7 +192,7 @@ function views(name, row, seen, judged = true) {
   const figure = (picture, caption) => make("figure", {}, picture, make("figcaption", {}, caption));
   const mask = images.masks[place];
   const found = [
-    figure(make("img", { src: images.pictures[place], alt: `${name} ${names[row]}` }), "image"),
+    figure(make("img", { src: images.pictures[place], alt: `${run.titles[name]} ${names[row]}` }), "image"),
     figure(mask ? make("img", { src: mask, alt: "ground truth" }) : make("div", { className: "none" }, unmasked(names[row])), "ground truth"),
   ];
   for (const method of run.methods)
@@ -239,11 +239,11 @@ function card(entries, index) {
   const { found, row, kind, words, moved } = entries[index];
   const parts = found.names[row].split("/");
   const text = make("span", { className: "words" });
-  text.append(make("span", { className: `chip ${kind}` }, OUTCOMES[kind]), make("b", {}, found.name), `, ${parts[1]} `);
+  text.append(make("span", { className: `chip ${kind}` }, OUTCOMES[kind]), make("b", {}, run.titles[found.name]), `, ${parts[1]} `);
   text.append(make("span", { className: "muted" }, parts.slice(2).join("/")), make("br"), words);
   const seen = make("span", { className: "views" }, ...views(found.name, row, [[found.scenario, ""]], !moved));
   const button = make("button", { type: "button", className: `item ${kind}` }, seen, text);
-  button.setAttribute("aria-label", `Enlarge ${found.name} ${found.names[row]}: ${OUTCOMES[kind]}, ${words}`);
+  button.setAttribute("aria-label", `Enlarge ${run.titles[found.name]} ${found.names[row]}: ${OUTCOMES[kind]}, ${words}`);
   button.dataset.name = found.names[row];
   button.dataset.class = found.name;
   button.addEventListener("click", () => zoom(entries, index));
@@ -256,7 +256,7 @@ let zoomed = null; // {entries, index} of the enlarged image; an entry is {found
 function zoom(entries, index) {
   zoomed = { entries, index };
   const { found, row, words, moved } = entries[index];
-  $("zoom-title").textContent = `${found.name}: ${found.names[row]}`;
+  $("zoom-title").textContent = `${run.titles[found.name]}: ${found.names[row]}`;
   $("zoom-words").textContent =
     `${label(run.scenarios, found.scenario)}. ${words} (${index + 1} of ${entries.length})`;
   $("zoom-views").replaceChildren(...views(found.name, row, [[found.scenario, ""]], !moved));
@@ -292,7 +292,7 @@ function options(select, entries) {
 
 const METHODS = run.methods.map((one) => [one.key, one.label]);
 const SCENARIOS = run.scenarios.map((one) => [one.key, one.label]);
-const CLASSES = run.classes.map((name) => [name, name]);
+const CLASSES = run.classes.map((name) => [name, run.titles[name]]);
 options($("pick-method"), METHODS);
 options($("pick-class"), CLASSES);
 options($("pick-scenario"), SCENARIOS);

@@ -129,14 +129,16 @@ def leaders(results: Results, scenario: str, name: str) -> tuple[str, ...]:
     return tuple(other for other, gap in gaps.items() if other == best or gap.low is None or gap.low <= 0)
 
 
-def answers(results: Results, judged: dict[str, dict[str, dict[str, Judgement]]]) -> list[tuple[str, list[str]]]:
-    """What the overview says of drift: (question, sentences)."""
+def answers(
+    results: Results, judged: dict[str, dict[str, dict[str, Judgement]]], titles: Mapping[str, str]
+) -> list[tuple[str, list[str]]]:
+    """What the overview says of drift: (question, sentences). `titles` are the classes' for people."""
     moments = {scenario: MOMENTS[scenario] for scenario in judged_scenarios(results)}
     safe = []
     for scenario, moment in moments.items():
         states = {(method, name): judged[method][name][scenario].state
                   for method in results.methods for name in results.classes}  # fmt: skip
-        found = {method: [name for name in results.classes if states[method, name] == "safe"]
+        found = {method: [titles[name] for name in results.classes if states[method, name] == "safe"]
                  for method in results.methods}  # fmt: skip
         shown = "; ".join(f"{label(method)} on {', '.join(names)}" for method, names in found.items() if names)
         unsure = list(states.values()).count("unsure")
@@ -220,7 +222,8 @@ def build(
         quality=overview.quality(results, rows["scores"]),
         rows=results.names if len(results.classes) > 1 else results.classes,
         gradient=", ".join(f"rgb({red} {green} {blue})" for red, green, blue in pictures.colours(album.palette)[::15]),
-        **_judged(results, required),
+        titles=run["titles"],
+        **_judged(results, required, run["titles"]),
         costs={method: costs(results, method) for method in results.methods},
         printed=[*tables.all_tables(dataset, results, backbone, reference), *absent.tables(results)],
         upper_bound=results.note(THRESHOLDED),
@@ -230,11 +233,11 @@ def build(
     )  # fmt: skip
 
 
-def _judged(results: Results, required: float) -> dict[str, Any]:
+def _judged(results: Results, required: float, titles: Mapping[str, str]) -> dict[str, Any]:
     """What the page says of whether a method is safe enough, and which is best."""
     judged, scenarios = judgements(results, required), judged_scenarios(results)
     return {
-        "answers": answers(results, judged),
+        "answers": answers(results, judged, titles),
         "judged": judged,
         "judged_scenarios": scenarios,
         "advice": {method: {name: advice(one) for name, one in names.items()} for method, names in judged.items()},

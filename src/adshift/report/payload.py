@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from adshift.data.images import load_image, load_mask
-from adshift.data.manifest import GOOD, anomalous, labelled
+from adshift.data.manifest import GOOD, anomalous, class_names, labelled
 from adshift.data.shapes import sides
 from adshift.errors import AdshiftError
 from adshift.evaluation.metrics import registry
@@ -40,6 +40,7 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
         count: images to picture, a class and domain.
 
     Returns:
+        titles: {class: what its folder is called}.
         methods, classes, scenarios: what there is, as in params.yaml; `test` is the domain of a scenario's images.
         rates: metrics that follow from counts; `part` and `whole` are the weights of the counts in a `counts.Rate`;
             without the kinds of images in `needs` (normal, defects) the value is null.
@@ -72,6 +73,7 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
     return {
         "methods": [{"key": method, "label": label(method)} for method in results.methods],
         "classes": list(results.classes),
+        "titles": class_names(album.dataset, results.classes),
         "scenarios": [
             {"key": one.name, "label": one.label, "test": one.test, "role": one.role, "caption": one.caption}
             for one in results.scenarios

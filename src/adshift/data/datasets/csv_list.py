@@ -45,7 +45,7 @@ def classes_under(root: Path) -> list[str]:
     """What the column `class` names; without it, one class that is called as the CSV's folder."""
     if not root.is_file():
         return []
-    return sorted({_class_of(root, row) for _, row in _rows(root)})
+    return sorted({same(_class_of(root, row)) for _, row in _rows(root)})
 
 
 def candidates(root: Path, name: str) -> Listing:

@@ -1,30 +1,33 @@
-"""The pages of runs that lack something: no script error, and nothing counted that has no label."""
+"""The pages of all kinds of data sets: no script error, and nothing counted that has no label."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import absent_run
-from absent_run import DEFECTS, GOOD_ONLY
-from adshift.data.manifest import UNLABELLED
+from kinds import KINDS, Made
 
 DASH = "\N{EN DASH}"
-SOME = (*GOOD_ONLY, *DEFECTS, ("test", "spot", False, 2), ("test", UNLABELLED, True, 2))
 
 
-@pytest.fixture(scope="module")
-def pages(browser, tmp_path_factory) -> dict[str, Path]:
-    """Good images alone; some masks and images without a label."""
-    found = {}
-    for name, kinds in (("good", GOOD_ONLY), ("some", SOME)):
-        folder = tmp_path_factory.mktemp(name)
-        absent_run.make(folder, {"dots": kinds}, shift__kind="none", methods=["padim_diagonal"])
-        found[name] = folder / "report" / "index.html"
-    return found
+def page_of(made: Made) -> Path:
+    return made.folder / "report" / "index.html"
 
 
-def test_good_images_alone(visit, pages) -> None:
-    page = visit(pages["good"])
+@pytest.mark.parametrize("name", KINDS)
+def test_no_script_error_and_real_names(name: str, visit: Callable, kind_run: Callable[[str], Made]) -> None:
+    made = kind_run(name)
+    page = visit(page_of(made))
+    assert page.complaints == [] and len(page.requests) == 1
+    names = [option.inner_text() for option in page.tab.locator("#pick-class option").all()]
+    assert names == [*made.kind.classes.values()]
+    page.tab.select_option("#gallery-kind", "all")
+    assert page.tab.locator("#gallery-items .item b").first.inner_text() in names
+    assert page.complaints == []
+
+
+def test_good_images_alone(visit: Callable, kind_run: Callable[[str], Made]) -> None:
+    page = visit(page_of(kind_run("good only")))
     assert page.complaints == [] and len(page.requests) == 1
     assert page.tab.inner_text("h1") == "How good is it on your images?"
     assert page.tab.input_value("#gallery-scenario") == "clean"
@@ -42,11 +45,13 @@ def test_good_images_alone(visit, pages) -> None:
     assert page.complaints == []
 
 
-def test_images_without_a_label_are_shown_and_not_counted(visit, pages) -> None:
-    page = visit(pages["some"])
+def test_images_without_a_label_are_shown_and_not_counted(visit: Callable, kind_run: Callable[[str], Made]) -> None:
+    page = visit(page_of(kind_run("list with classes and parts")))
+    page.tab.select_option("#pick-class", "rings")
+    page.tab.select_option("#gallery-class", "rings")
     assert page.complaints == []
     counts = [int(page.tab.inner_text(f"#{key}")) for key in ("tn", "fp", "fn", "tp")]
-    assert (sum(counts[:2]), sum(counts[2:])) == (6, 6)
+    assert (sum(counts[:2]), sum(counts[2:])) == (6, 7)
     page.tab.select_option("#gallery-kind", "unsure")
     cards = page.tab.locator("#gallery-items .item")
     assert cards.count() == 2
