@@ -14,18 +14,18 @@ def headline(dataset: str, results: Results) -> dict[str, Any]:
     false-alarm rate at the calibrated threshold, and the same after drift with nothing adapted, if there is drift.
     """
     on = results.named("recall").removeprefix("recall")  # says so where a threshold saw the test images
-    found: dict[str, Any] = {"data": dataset}
+    figures: dict[str, Any] = {"data": dataset}
     for method in results.methods:
-        found[method] = {}
+        figures[method] = {}
         for scenario, suffix in ((BASELINE, ""), (UNADAPTED, "_drift")):
             if scenario in results.scenarios:
                 specificity = _shown(results, method, scenario.name, "specificity")
-                found[method] |= {
+                figures[method] |= {
                     f"auroc{suffix}": _shown(results, method, scenario.name, "image_auroc"),
                     f"recall{on}{suffix}": _shown(results, method, scenario.name, "recall"),
                     f"fpr{on}{suffix}": None if specificity is None else round(1 - specificity, 4),
                 }
-    return found
+    return figures
 
 
 def _shown(results: Results, method: str, scenario: str, metric: str) -> float | None:

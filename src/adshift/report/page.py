@@ -136,9 +136,9 @@ def answers(results: Results, judged: dict[str, dict[str, dict[str, Judgement]]]
     for scenario, moment in moments.items():
         states = {(method, name): judged[method][name][scenario].state
                   for method in results.methods for name in results.classes}  # fmt: skip
-        found = {method: [name for name in results.classes if states[method, name] == "safe"]
+        safe_classes = {method: [name for name in results.classes if states[method, name] == "safe"]
                  for method in results.methods}  # fmt: skip
-        shown = "; ".join(f"{label(method)} on {', '.join(names)}" for method, names in found.items() if names)
+        shown = "; ".join(f"{label(method)} on {', '.join(names)}" for method, names in safe_classes.items() if names)
         unsure = list(states.values()).count("unsure")
         rest = f"; {unsure} of {len(states)} cases cannot be told" if unsure else ""
         safe.append(f"{moment}: {f'safe are {shown}' if shown else 'nothing is shown to be safe'}{rest}.")

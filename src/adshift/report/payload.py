@@ -65,8 +65,8 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
         }
         for name in results.classes:
             for scenario in {maps_key(method, one, name): one for one in results.scenarios}.values():
-                found = album.predictions(method, name, scenario, scenario.test)
-                stored, used = _maps(found, images[name][scenario.test]["pictured"])
+                predictions = album.predictions(method, name, scenario, scenario.test)
+                stored, used = _maps(predictions, images[name][scenario.test]["pictured"])
                 maps[maps_key(method, scenario, name)] = stored
                 matrices.update(used)
     return {
@@ -144,29 +144,29 @@ def _images(results: Results, album: Album, name: str, domain: str, shown: list[
 
 def _worst(results: Results, album: Album, name: str, domain: str) -> tuple[list[str], np.ndarray]:
     """Names of the test images of a domain, and each one's largest error over methods and scenarios."""
-    found = [
+    tested = [
         (album.predictions(method, name, scenario, domain), album.thresholds[method, name, scenario.name])
         for method in results.methods
         for scenario in results.scenarios
         if scenario.test == domain
     ]
-    names = list(found[0][0].names)
+    names = list(tested[0][0].names)
     labels = anomalous(names)
-    return names, np.max([errors(one.scores, labels, threshold) for one, threshold in found], axis=0)
+    return names, np.max([errors(one.scores, labels, threshold) for one, threshold in tested], axis=0)
 
 
 def _cell(results: Results, album: Album, method: str, scenario: Scenario, name: str) -> dict[str, Any]:
-    found = album.predictions(method, name, scenario, scenario.test)
+    predictions = album.predictions(method, name, scenario, scenario.test)
     scale = album.scale(method, name, scenario)
     threshold = album.thresholds[method, name, scenario.name]
     counts = results.counts(method, scenario.name, name)
-    if int(decide(found.scores[labelled(found.names)], threshold).sum()) != counts.tp + counts.fp:
-        what = f"scores of {method} on {name} ({scenario.name}) are others than those that were evaluated"
-        raise AdshiftError(what, "run `dvc repro evaluate report`")
+    if int(decide(predictions.scores[labelled(predictions.names)], threshold).sum()) != counts.tp + counts.fp:
+        message = f"scores of {method} on {name} ({scenario.name}) are others than those that were evaluated"
+        raise AdshiftError(message, "run `dvc repro evaluate report`")
     return {
-        "scores": [float(score) for score in found.scores],
+        "scores": [float(score) for score in predictions.scores],
         "threshold": threshold,
-        "sigma": sigma(found.scores),
+        "sigma": sigma(predictions.scores),
         "scale": [scale.low, scale.threshold, scale.high],
         "intervals": {
             metric: [low, high]
@@ -177,16 +177,16 @@ def _cell(results: Results, album: Album, method: str, scenario: Scenario, name:
     }
 
 
-def _maps(found: Any, rows: list[int]) -> tuple[dict[str, Any], dict[str, str]]:
+def _maps(predictions: Any, rows: list[int]) -> tuple[dict[str, Any], dict[str, str]]:
     """Maps of the pictured images, and the matrices that enlarge them."""
-    maps = found.maps[rows].astype(np.float32)
+    maps = predictions.maps[rows].astype(np.float32)
     low = maps.min(axis=(1, 2))
     step = (maps.max(axis=(1, 2)) - low) / 255
     values = np.rint((maps - low[:, None, None]) / np.where(step > 0, step, 1)[:, None, None]).astype(np.uint8)
-    full = sides(found.size)
-    keys = [f"{side}-{pixels}-{found.smoothing:g}" for side, pixels in zip(maps.shape[1:], full, strict=True)]
+    full = sides(predictions.size)
+    keys = [f"{side}-{pixels}-{predictions.smoothing:g}" for side, pixels in zip(maps.shape[1:], full, strict=True)]
     matrices = {
-        key: _base64(matrix.astype("<f4")) for key, matrix in zip(keys, pictures.enlargements(found), strict=True)
+        key: _base64(matrix.astype("<f4")) for key, matrix in zip(keys, pictures.enlargements(predictions), strict=True)
     }
     stored = {
         "height": maps.shape[1], "width": maps.shape[2], "size": full, "rows": keys[0], "columns": keys[1],

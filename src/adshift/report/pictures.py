@@ -140,21 +140,23 @@ class Album:
         return self._once(("scale", method, name, scenario.name), lambda: self._scale(method, name, scenario))
 
     def _scale(self, method: str, name: str, scenario: Scenario) -> Scale:
-        found = self.predictions(method, name, scenario, scenario.val)
-        every = slice(None, None, max(1, -(-len(found.names) // SAMPLED)))
-        rows, columns = enlargements(found)
-        maps = [rows @ one.astype(np.float32) @ columns.T for one in found.maps[every]]
-        peaks, labels = np.array([one.max() for one in maps]), anomalous(found.names[every])
+        predictions = self.predictions(method, name, scenario, scenario.val)
+        every = slice(None, None, max(1, -(-len(predictions.names) // SAMPLED)))
+        rows, columns = enlargements(predictions)
+        maps = [rows @ one.astype(np.float32) @ columns.T for one in predictions.maps[every]]
+        peaks, labels = np.array([one.max() for one in maps]), anomalous(predictions.names[every])
         normal = np.array([one[::STEP, ::STEP] for one, defective in zip(maps, labels, strict=True) if not defective])
-        scores = np.where(np.abs(found.scores[every]) > 1e-9, found.scores[every], 1.0)
+        scores = np.where(np.abs(predictions.scores[every]) > 1e-9, predictions.scores[every], 1.0)
         ratio = float(np.median(peaks / scores)) if len(scores) else 1.0
         return scale_of(normal, peaks[labels], ratio, self.thresholds[method, name, scenario.name])
 
     def overlay(self, method: str, name: str, scenario: Scenario, image: str) -> np.ndarray:
         """(S, S, 3) uint8: the anomaly map over its image, the defect and what lies above the threshold outlined."""
-        found = self.predictions(method, name, scenario, scenario.test)
-        row = found.names.index(image)
-        one = Predictions((image,), found.scores[[row]], found.maps[[row]], found.size, found.smoothing)
+        predictions = self.predictions(method, name, scenario, scenario.test)
+        row = predictions.names.index(image)
+        one = Predictions(
+            (image,), predictions.scores[[row]], predictions.maps[[row]], predictions.size, predictions.smoothing
+        )
         values, scale = one.full_maps()[0], self.scale(method, name, scenario)
         positions = scale.positions(values) if self.scaled == "class" else stretched(values)
         mixed = blend(self.image(name, scenario.test, image), positions, self.palette)
@@ -163,10 +165,10 @@ class Album:
         return mixed
 
 
-def enlargements(found: Predictions) -> tuple[np.ndarray, np.ndarray]:
+def enlargements(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
     """By which the rows and the columns of maps are enlarged and smoothed: (height, h) and (width, w) float32."""
-    both = zip(found.maps.shape[1:], sides(found.size), strict=True)
-    rows, columns = (enlargement(positions, side, found.smoothing) for positions, side in both)
+    both = zip(predictions.maps.shape[1:], sides(predictions.size), strict=True)
+    rows, columns = (enlargement(positions, side, predictions.smoothing) for positions, side in both)
     return rows, columns
 
 

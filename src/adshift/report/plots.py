@@ -159,12 +159,12 @@ def fill(chart: Chart, table: Iterable[Mapping[str, Any]], folder: Path = TEMPLA
     return _replaced(template, {f"<DVC_METRIC_{name}>": value for name, value in anchors.items()})
 
 
-def _replaced(place: Any, anchors: Mapping[str, Any]) -> Any:
-    if isinstance(place, dict):
-        return {key: _replaced(value, anchors) for key, value in place.items()}
-    if isinstance(place, list):
-        return [_replaced(value, anchors) for value in place]
-    return anchors.get(place, place) if isinstance(place, str) else place
+def _replaced(node: Any, anchors: Mapping[str, Any]) -> Any:
+    if isinstance(node, dict):
+        return {key: _replaced(value, anchors) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_replaced(value, anchors) for value in node]
+    return anchors.get(node, node) if isinstance(node, str) else node
 
 
 def svg(spec: Mapping[str, Any], prefix: str = "") -> str:
