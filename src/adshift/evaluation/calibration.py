@@ -166,14 +166,14 @@ def _automatic(scores: np.ndarray, anomalous: np.ndarray, settings: Calibrate, o
     held = f"{normal} normal and {defective} defective images"
     wanted = f"calibrate.min_normal {settings.min_normal} and calibrate.min_defective {settings.min_defective}"
     if normal >= settings.min_normal and defective >= settings.min_defective:
-        found = calibrate(scores, anomalous, settings.model_copy(update={"rule": "f1_grid"}), on)
-        return replace(found, reason=f"F1-optimal: {held} reach {wanted}")
+        record = calibrate(scores, anomalous, settings.model_copy(update={"rule": "f1_grid"}), on)
+        return replace(record, reason=f"F1-optimal: {held} reach {wanted}")
     threshold, expected = attainable(scores[~anomalous], settings.target_fpr)
     reason = f"from normal images alone: {held} do not reach {wanted}"
     if expected.value > settings.target_fpr:
         reason += f"; so few promise a false-alarm rate of {expected.value:.3g}, not {settings.target_fpr:g}"
-    found = Threshold.of(threshold, on, CONFORMAL, scores, anomalous)
-    return replace(found, reason=reason, expected_fpr=expected)
+    record = Threshold.of(threshold, on, CONFORMAL, scores, anomalous)
+    return replace(record, reason=reason, expected_fpr=expected)
 
 
 def _best_f1(thresholds: np.ndarray, scores: np.ndarray, anomalous: np.ndarray) -> float:

@@ -7,7 +7,7 @@ anomalous is J / (N + 1) at most, whatever the scores' distribution. Given these
 they lead to is a Beta(J, N + 1 - J): that is its interval. Both hold if the images that come are like the normal ones
 given here; both are upper bounds where scores are tied.
 
-Notation: N normal images, J allowed places among N + 1.
+Notation: N normal images, J of the N + 1 gaps lie above the threshold.
 """
 
 from fractions import Fraction
@@ -72,10 +72,10 @@ def attainable(normal: np.ndarray, target_fpr: float) -> tuple[float, Rate]:
         target_fpr: in [0, 1).
     """
     count = len(normal)
-    places = max(1, floor(_exact(target_fpr) * (count + 1)))
-    limit = np.sort(np.asarray(normal, np.float64))[count - places]
-    low, high = _beta(places, count + 1 - places, 1 - CONFIDENCE)
-    return float(np.nextafter(limit, np.inf)), Rate(value=places / (count + 1), low=low, high=high)
+    allowed = max(1, floor(_exact(target_fpr) * (count + 1)))
+    limit = np.sort(np.asarray(normal, np.float64))[count - allowed]
+    low, high = _beta(allowed, count + 1 - allowed, 1 - CONFIDENCE)
+    return float(np.nextafter(limit, np.inf)), Rate(value=allowed / (count + 1), low=low, high=high)
 
 
 def clopper_pearson(hits: int, count: int, miss: float = 1 - CONFIDENCE) -> Rate:

@@ -85,11 +85,11 @@ def _metrics(
     tp = drawn_defective[:, decide(defective, threshold)].sum(1, dtype=np.int64)
     fp = drawn_normal[:, decide(normal, threshold)].sum(1, dtype=np.int64)
     counts = Counts(tn=len(normal) - fp, fp=fp, fn=len(defective) - tp, tp=tp)
-    found = [metric.resampled(ranks) if metric.resampled else metric.measure(counts) for metric in BOOTSTRAPPED]
+    resampled = [metric.resampled(ranks) if metric.resampled else metric.measure(counts) for metric in BOOTSTRAPPED]
     lacking = lacking_of(len(normal), len(defective))
     return np.stack([
         np.full(len(row), np.nan) if metric.undefined(lacking) else row
-        for metric, row in zip(BOOTSTRAPPED, found, strict=True)
+        for metric, row in zip(BOOTSTRAPPED, resampled, strict=True)
     ])  # fmt: skip
 
 
@@ -107,11 +107,11 @@ def mean(sets: Sequence[np.ndarray]) -> np.ndarray:
     return np.where(count, np.where(there, stacked, 0.0).sum(0) / np.maximum(count, 1), np.nan)
 
 
-def save(path: Path, found: dict[tuple[str, str], np.ndarray]) -> None:
+def save(path: Path, replicates: dict[tuple[str, str], np.ndarray]) -> None:
     """Write the replicates {(class, scenario): (metrics, B)} of a detector."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        np.savez(file, **{"/".join(key): values for key, values in found.items()})  # type: ignore[arg-type]
+        np.savez(file, **{"/".join(key): values for key, values in replicates.items()})  # type: ignore[arg-type]
 
 
 def load(path: Path) -> dict[tuple[str, str], np.ndarray]:
@@ -122,9 +122,9 @@ def load(path: Path) -> dict[tuple[str, str], np.ndarray]:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            found = {(key.split("/")[0], key.split("/")[1]): file[key] for key in file.files}
+            replicates = {(key.split("/")[0], key.split("/")[1]): file[key] for key in file.files}
     except Exception as error:  # a damaged archive makes its readers trip in many ways; its parts have checksums
         raise AdshiftError(f"{path}: not readable replicates ({error})", REMEDY) from None
-    if any(values.ndim != 2 or len(values) != len(METRICS) for values in found.values()):
+    if any(values.ndim != 2 or len(values) != len(METRICS) for values in replicates.values()):
         raise AdshiftError(f"{path}: replicates of other metrics", "run `dvc repro evaluate`")
-    return found
+    return replicates

@@ -43,19 +43,19 @@ def pixel_level(
 
     def measure(work: tuple[str, Scenario]) -> dict[str, Any]:
         name, scenario = work
-        found = predictions("test", dataset, method, scenario, name)
+        stored = predictions("test", dataset, method, scenario, name)
         items = {item.name: item for item in read(path_of(dataset, name, scenario.test))}
-        rows = [row for row, image in enumerate(found.names) if items[image].mask_known]
-        chosen = [items[found.names[row]] for row in rows]
+        rows = [row for row, image in enumerate(stored.names) if items[image].mask_known]
+        chosen = [items[stored.names[row]] for row in rows]
         truth: Any = [load_mask(item) for item in chosen]
-        unknown = sum(items[image].anomalous and not items[image].mask_known for image in found.names)
+        unknown = sum(items[image].anomalous and not items[image].mask_known for image in stored.names)
         counts = {"images": len(rows), "unknown_masks": unknown, **_regions(chosen, truth, resize)}
         if masks == "input":
             truth = [fit(mask, resize, crop) for mask in truth]
         if not any(mask.any() for mask in truth):  # no ranking without both kinds of pixels: spare the enlarging
             return PixelMetrics.undefined(limit).to_dict() | counts
         names = tuple(item.name for item in chosen)
-        known = Predictions(names, found.scores[rows], found.maps[rows], found.size, found.smoothing)
+        known = Predictions(names, stored.scores[rows], stored.maps[rows], stored.size, stored.smoothing)
         maps: Any = known.full_maps()
         if masks == "image":
             maps = [unfit(one, resize, item.height, item.width) for one, item in zip(maps, chosen, strict=True)]

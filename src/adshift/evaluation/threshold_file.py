@@ -80,8 +80,8 @@ class Record(Section):
             AdshiftError: there is none.
         """
         if self.classes is None:
-            what = f"{path}: has no thresholds a class"
-            raise AdshiftError(what, "leave the class out: only unified models have them")
+            message = f"{path}: has no thresholds a class"
+            raise AdshiftError(message, "leave the class out: only unified models have them")
         if name not in self.classes:
             raise AdshiftError(f"{path}: no threshold of {name}", f"choose from {', '.join(self.classes)}")
         return self.classes[name]

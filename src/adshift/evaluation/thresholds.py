@@ -29,8 +29,8 @@ def thresholds(
     for scenario in scenarios:
         for group in [classes] if scenario.absolute else [(name,) for name in classes]:
             sets = [predictions("val", dataset, method, scenario, name) for name in group]
-            scores = np.concatenate([found.scores for found in sets])
-            names = [image for found in sets for image in found.names]
+            scores = np.concatenate([stored.scores for stored in sets])
+            names = [image for stored in sets for image in stored.names]
             known = labelled(names)
             threshold = calibrate(scores[known], anomalous(names)[known], settings, on)
             for name in group:
