@@ -30,7 +30,7 @@ def slug(name: str) -> str:
 
 def by_slug(names: Iterable[str]) -> dict[str, list[str]]:
     """{name for paths: the names that become it}, sorted; more than one cannot be told apart."""
-    found: dict[str, list[str]] = {}
+    originals: dict[str, list[str]] = {}
     for name in sorted(names):
-        found.setdefault(slug(name), []).append(name)
-    return dict(sorted(found.items()))
+        originals.setdefault(slug(name), []).append(name)
+    return dict(sorted(originals.items()))

@@ -122,15 +122,15 @@ def find(name: str, folder: Path) -> Path:
     Raises:
         AdshiftError: it is not there.
     """
-    places = [folder]
+    candidates = [folder]
     for _ in range(DEPTH + 1):
-        for place in places:
+        for candidate in candidates:
             try:
-                datasets.classes_under(name, str(place))
+                datasets.classes_under(name, str(candidate))
             except AdshiftError:
                 continue
-            return place
-        places = [inner for place in places for inner in folders_in(place)]
+            return candidate
+        candidates = [inner for candidate in candidates for inner in folders_in(candidate)]
     datasets.classes_under(name, str(folder))
     raise AssertionError("unreachable: the first place was tried above")
 
@@ -150,18 +150,18 @@ def download(url: str, path: Path, sha256: str = "") -> None:
         _arrive(url, part)
     arrived = path if path.exists() else part
     with arrived.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     expected = sha256 or (record.read_text(encoding="utf-8").split()[0] if record.exists() else "")
-    if expected and found != expected:
+    if expected and digest != expected:
         arrived.unlink()
         raise AdshiftError(
-            f"{url}: sha256 is {found}, expected {expected}; the file was removed",
+            f"{url}: sha256 is {digest}, expected {expected}; the file was removed",
             "fetch again; if it is the same again, the publisher has changed the file"
             + ("" if sha256 else f": remove {record} to accept it"),
         )
     if not expected:
-        record.write_text(f"{found}  {path.name}\n", encoding="utf-8")
-        print(f"sha256 {found}, kept in {record}: nobody has recorded it before")
+        record.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
+        print(f"sha256 {digest}, kept in {record}: nobody has recorded it before")
     arrived.rename(path)
     _tag(part).unlink(missing_ok=True)
 

@@ -33,18 +33,18 @@ def column(items: Iterable[Photo], name: str, key: str) -> list[str]:
     items = list(items)
     known = sorted({one for item in items for one in item.listed})
     if items and name not in known:
-        told = f"choose from {', '.join(known)}" if known else "only the data set `list` has columns"
-        raise AdshiftError(f"params.yaml: {key}: the data set has no column {name}", told)
+        remedy = f"choose from {', '.join(known)}" if known else "only the data set `list` has columns"
+        raise AdshiftError(f"params.yaml: {key}: the data set has no column {name}", remedy)
     return [item.listed.get(name, "") for item in items]
 
 
 def matched(text: str, pattern: str) -> str | None:
     """What the group of a pattern finds in a text; None if it finds nothing."""
-    found = re.search(pattern, text)
-    return found[1] if found else None
+    match = re.search(pattern, text)
+    return match[1] if match else None
 
 
 def in_name(item: Photo, pattern: str) -> str | None:
     """What the group of a pattern finds in a file's name without its ending, else in the image's name with folders."""
-    found = matched(Path(item.image).stem, pattern)
-    return matched(item.name.split("/")[2], pattern) if found is None else found
+    match = matched(Path(item.image).stem, pattern)
+    return matched(item.name.split("/")[2], pattern) if match is None else match

@@ -56,11 +56,11 @@ def warnings(scanned: Scanned, bits: int) -> list[str]:
 
 def _of_range(rows: Sequence[tuple[Item, Facts]], bits: int) -> Iterator[str]:
     deep = [facts.peak for _, facts in rows if facts.deep]
-    if deep and (told := misfit(max(deep), bits)):
-        yield f"dataset.bits: {bits}, but the data set has {told}"
+    if deep and (reason := misfit(max(deep), bits)):
+        yield f"dataset.bits: {bits}, but the data set has {reason}"
         return
     odd = [(item.image, misfit(facts.peak, bits if facts.deep else 8)) for item, facts in rows]
-    if odd := [(image, told) for image, told in odd if told]:
+    if odd := [(image, reason) for image, reason in odd if reason]:
         yield f"{_counted([image for image, _ in odd])} hardly use their range; the first has {odd[0][1]}"
 
 

@@ -59,20 +59,20 @@ def unfit(array: np.ndarray, resize: Size, height: int, width: int) -> np.ndarra
     return np.asarray(Image.fromarray(whole).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def network_input(image: np.ndarray, resize: Size, crop: Size | None = None, how: str = "squeeze") -> np.ndarray:
+def network_input(image: np.ndarray, resize: Size, crop: Size | None = None, mode: str = "squeeze") -> np.ndarray:
     """An image as the network sees it.
 
     Args:
         image: (H, W, 3) uint8.
         resize: of the network's input, before a crop.
         crop: size of the centre crop, None for none; with `squeeze` alone.
-        how: `features.fit`. `pad` keeps the aspect: the image lies at the top left, and its last row and column are
+        mode: `features.fit`. `pad` keeps the aspect: the image lies at the top left, and its last row and column are
             repeated beyond it. `squeeze` and `tile` do not keep it.
 
     Returns:
         (h, w, 3) uint8 of the size `crop`, or `resize` where nothing is cropped.
     """
-    if how != "pad":
+    if mode != "pad":
         return fit(image, resize, crop)
     height, width = content(image.shape[0], image.shape[1], resize)
     below, beside = sides(resize)[0] - height, sides(resize)[1] - width

@@ -48,9 +48,9 @@ def grouped(items: Sequence[Item], settings: Split, seed: int, name: str) -> lis
     members: dict[str, list[Item]] = {}
     for item, key in zip(items, keys, strict=True):
         members.setdefault(key, []).append(item)
-    places = _places(items, settings, seed, name, keys)
-    ordered = sorted(members, key=lambda key: (min(places[item.name] for item in members[key]), key))
-    return [Group(key, tuple(sorted(members[key], key=lambda item: (places[item.name], item.name)))) for key in ordered]
+    ranks = _ranks(items, settings, seed, name, keys)
+    ordered = sorted(members, key=lambda key: (min(ranks[item.name] for item in members[key]), key))
+    return [Group(key, tuple(sorted(members[key], key=lambda item: (ranks[item.name], item.name)))) for key in ordered]
 
 
 def _keys(items: Sequence[Item], settings: Split, name: str) -> list[str]:
@@ -70,10 +70,10 @@ def _keys(items: Sequence[Item], settings: Split, name: str) -> list[str]:
     return keys
 
 
-def _places(
+def _ranks(
     items: Sequence[Item], settings: Split, seed: int, name: str, keys: Sequence[str]
 ) -> dict[str, tuple[float, str]]:
-    """{image: its place in the order}: numbers before texts, and what has no value last."""
+    """{image: its rank in the order}: numbers before texts, and what has no value last."""
     if settings.order == RANDOM:
         drawn = {key: float(seeding.generator(seed, "split", name, key).random()) for key in {*keys}}
         return {item.name: (drawn[key], "") for item, key in zip(items, keys, strict=True)}

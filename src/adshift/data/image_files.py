@@ -43,11 +43,11 @@ class Closed:
 
     @classmethod
     def of(cls, path: str, error: OSError) -> "Closed":
-        told = f"{path}: cannot be looked at ({error.strerror or error})"
-        return cls(path, AdshiftError(told, "change its permissions or the link, or leave it out"))
+        message = f"{path}: cannot be looked at ({error.strerror or error})"
+        return cls(path, AdshiftError(message, "change its permissions or the link, or leave it out"))
 
 
-Found = str | Closed
+Entry = str | Closed
 
 
 class Search:
@@ -60,22 +60,22 @@ class Search:
     def __init__(self) -> None:
         self.passed: Counter[str] = Counter()
 
-    def at(self, places: Iterable[str], lines: Iterable[str] = ()) -> Iterator[Found]:
+    def at(self, sources: Iterable[str], lines: Iterable[str] = ()) -> Iterator[Entry]:
         """Images in order: files as they are, folders to the bottom, patterns, `-` for `lines`.
 
         What is neither file, folder nor pattern is passed on, to fail by its name.
         """
-        for place in places:
-            if place == "-":
+        for source in sources:
+            if source == "-":
                 yield from filter(None, (line.rstrip("\r\n") for line in lines))
-            elif os.path.isdir(place):  # noqa: PTH112  (false for a name that is too long, where Path's own raises)
-                yield from _in_order(_Walk(self.passed).folder(place))
-            elif has_magic(place) and not os.path.lexists(place):
-                yield from _in_order(_Walk(self.passed).pattern(place)) or [place]
+            elif os.path.isdir(source):  # noqa: PTH112  (false for a name that is too long, where Path's own raises)
+                yield from _in_order(_Walk(self.passed).folder(source))
+            elif has_magic(source) and not os.path.lexists(source):
+                yield from _in_order(_Walk(self.passed).pattern(source)) or [source]
             else:
-                yield place
+                yield source
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """What was passed over, in a line; empty if nothing was."""
         kinds = [f"{count} {kind}" for kind, count in self.passed.most_common(SHOWN)]
         if more := len(self.passed) - len(kinds):
@@ -97,28 +97,28 @@ def kind_passed_over(name: str, *, folder: bool) -> str:
     return FOLDER if folder and _is_image(name) else ""
 
 
-def images(places: Iterable[str]) -> list[Path]:
-    """Images at these places, each once, sorted, for work that needs all of them.
+def images(sources: Iterable[str]) -> list[Path]:
+    """Images of these files, folders and patterns, each once, sorted, for work that needs all of them.
 
-    Of files with the same bytes the first counts. What was passed over is told on standard error.
+    Of files with the same bytes the first counts. A line on standard error says what was passed over.
 
     Raises:
-        AdshiftError: a place is not there or cannot be looked at, or there is no image.
+        AdshiftError: a source is missing or cannot be read, or there is no image.
     """
-    search, places = Search(), list(places)
-    found = list(search.at(places))
+    search, sources = Search(), list(sources)
+    entries = list(search.at(sources))
     remedy = "give an image, a folder or a pattern"
-    for one in found:
+    for one in entries:
         if isinstance(one, Closed):
             raise one.error
-    paths = sorted({Path(one) for one in found if isinstance(one, str)})
+    paths = sorted({Path(one) for one in entries if isinstance(one, str)})
     if missing := [path for path in paths if not os.path.exists(path)]:  # noqa: PTH110
         raise AdshiftError(f"{missing[0]}: not there", remedy)
     if not paths:
-        told = f"; {search.told()}" if search.passed else ""
-        raise AdshiftError(f"{' '.join(places)}: no image that is read here ({' '.join(SUFFIXES)}){told}", remedy)
+        passed = f"; {search.summary()}" if search.passed else ""
+        raise AdshiftError(f"{' '.join(sources)}: no image that is read here ({' '.join(SUFFIXES)}){passed}", remedy)
     if search.passed:
-        print(shown(search.told()), file=sys.stderr)
+        print(shown(search.summary()), file=sys.stderr)
     return distinct(paths)
 
 
@@ -136,8 +136,8 @@ def distinct(paths: Iterable[Path]) -> list[Path]:
     return list(first.values())
 
 
-def _in_order(found: Iterable[Found]) -> list[Found]:
-    return sorted(found, key=lambda one: one.path if isinstance(one, Closed) else one)
+def _in_order(entries: Iterable[Entry]) -> list[Entry]:
+    return sorted(entries, key=lambda one: one.path if isinstance(one, Closed) else one)
 
 
 class _Walk:
@@ -148,7 +148,7 @@ class _Walk:
         self.read: set[tuple[int, int]] = set()  # folders, by device and inode
         self.given: set[tuple[tuple[int, int], str]] = set()  # files given or passed over, by folder and name
 
-    def folder(self, path: str) -> Iterator[Found]:
+    def folder(self, path: str) -> Iterator[Entry]:
         """All images below a folder."""
         waiting = [path]
         while waiting:
@@ -174,13 +174,13 @@ class _Walk:
                 else:
                     yield from self._file(path, name, key)
 
-    def pattern(self, pattern: str) -> Iterator[Found]:
+    def pattern(self, pattern: str) -> Iterator[Entry]:
         """All images that a pattern names, or that lie below the folders that it names."""
         parts = Path(pattern).parts
         plain = next(number for number, part in enumerate(parts) if has_magic(part))
         yield from self._matches(str(Path(*parts[:plain])) if plain else "", parts[plain:], set())
 
-    def _matches(self, top: str, parts: tuple[str, ...], through: set[tuple[int, int]]) -> Iterator[Found]:
+    def _matches(self, top: str, parts: tuple[str, ...], through: set[tuple[int, int]]) -> Iterator[Entry]:
         """What `parts` name in the folder `top`; `through` are the folders that the `**` at their front led to."""
         part, rest = parts[0], parts[1:]
         try:
@@ -224,7 +224,7 @@ class _Walk:
             self.passed[kind] += 1
         return bool(kind)
 
-    def _file(self, path: str, name: str, folder: tuple[int, int]) -> Iterator[Found]:
+    def _file(self, path: str, name: str, folder: tuple[int, int]) -> Iterator[Entry]:
         if (folder, name) in self.given:
             return
         self.given.add((folder, name))
@@ -244,8 +244,8 @@ def _is_image(name: str) -> bool:
 
 
 def _key(folder: str) -> tuple[int, int]:
-    found = os.stat(folder)  # noqa: PTH116
-    return found.st_dev, found.st_ino
+    status = os.stat(folder)  # noqa: PTH116
+    return status.st_dev, status.st_ino
 
 
 def _entries(folder: str) -> list[str]:

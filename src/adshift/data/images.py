@@ -68,15 +68,15 @@ def read_bytes(path: Path | str) -> bytes:
     """
     path = Path(path)
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise AdshiftError(f"{path}: cannot be read (not a plain file)", "take it out of the data set")
-        if found.st_size > MAX_BYTES:
+        if status.st_size > MAX_BYTES:
             raise AdshiftError(f"{path}: cannot be read (more than {MAX_BYTES // 2**20} MiB)", "replace the file")
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        told = getattr(error, "strerror", None) or error
-        raise AdshiftError(f"{path}: cannot be read ({told})", "restore the file or change its permissions") from None
+        reason = getattr(error, "strerror", None) or error
+        raise AdshiftError(f"{path}: cannot be read ({reason})", "restore the file or change its permissions") from None
 
 
 @dataclass(frozen=True, eq=False)

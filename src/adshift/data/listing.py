@@ -74,13 +74,13 @@ class Listing:
 
         Two files of one stem, an image that is not read here and a folder among the images are problems.
         """
-        found: dict[str, Path] = {}
+        paths: dict[str, Path] = {}
         for path in self._visible(folder):
             if path.is_dir():
                 self.problems.append(f"{path}: a folder among the images; images lie directly in {folder}")
             elif self._is_image(path) and path.suffix.lower() in suffixes:
-                self._keep(found, same(path.stem), path)
-        return found
+                self._keep(paths, same(path.stem), path)
+        return paths
 
     def files_below(self, folder: Path, without: Iterable[Path] = ()) -> dict[str, Path]:
         """Images in a folder and all folders in it, by their path in it without the suffix, sorted.
@@ -89,12 +89,12 @@ class Listing:
             folder: where to look; none are found if it is not there.
             without: folders that are left out.
         """
-        found: dict[str, Path] = {}
+        paths: dict[str, Path] = {}
         left_out = set(without)
         for path in self._below(folder, left_out, set()):
             if self._is_image(path):
-                self._keep(found, same(path.relative_to(folder).with_suffix("").as_posix()), path)
-        return found
+                self._keep(paths, same(path.relative_to(folder).with_suffix("").as_posix()), path)
+        return paths
 
     def _below(self, folder: Path, left_out: set[Path], seen: set[Path]) -> Iterator[Path]:
         seen.add(folder.resolve())  # a link may lead back up
@@ -119,11 +119,11 @@ class Listing:
             self.passed[path] = suffix or "without suffix"
         return suffix in SUFFIXES
 
-    def _keep(self, found: dict[str, Path], key: str, path: Path) -> None:
-        if key in found:
-            self.problems.append(f"{path}: has the same stem as {found[key].name}; rename one")
+    def _keep(self, paths: dict[str, Path], key: str, path: Path) -> None:
+        if key in paths:
+            self.problems.append(f"{path}: has the same stem as {paths[key].name}; rename one")
         else:
-            found[key] = path
+            paths[key] = path
 
     def of_part(self, part: str) -> list[Candidate]:
         """The normal images of a part."""
@@ -134,7 +134,7 @@ class Listing:
         return [one for one in self.images if one.defect not in (GOOD, UNLABELLED)]
 
 
-def told(passed: Iterable[str]) -> str:
+def summary(passed: Iterable[str]) -> str:
     """What was passed over, in one line, from the kinds of the files; empty if nothing was."""
     kinds = Counter(passed)
     ordered = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))

@@ -131,7 +131,7 @@ def _check(items: list[Item]) -> None:
         raise ValueError("a name stands twice")
     paths = [path.split("/")[:-1] for item in items for path in (item.image, item.mask) if path]
     low, high = (min(paths), max(paths)) if paths else ([], [])
-    root = next((place for place, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), len(low))
+    root = next((depth for depth, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), len(low))
     if any(".." in path[root:] for path in paths) or len({path[:1] == [""] for path in paths}) > 1:
         raise ValueError("a path leads out of the folder that the others lie in")
 

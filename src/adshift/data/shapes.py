@@ -64,12 +64,12 @@ class Proposal:
 
     def __str__(self) -> str:
         """One line for people."""
-        told = f"median aspect {self.aspect:.2f} (width to height)"
+        text = f"median aspect {self.aspect:.2f} (width to height)"
         if isinstance(self.resize, int):
-            return f"{told}: features.resize {self.resize}"
+            return f"{text}: features.resize {self.resize}"
         height, width = self.resize
         return (
-            f"{told}: features.resize [{height}, {width}], which costs {self.cost:.1f} times the time and memory of a "
+            f"{text}: features.resize [{height}, {width}], which costs {self.cost:.1f} times the time and memory of a "
             f"square of {min(self.resize)}"
         )
 

@@ -41,8 +41,12 @@ def read_all(path: Path) -> dict[str, dict[str, str]]:
         domains: dict[str, dict[str, str]] = {}
         for name, role, domain in sorted(rows):
             domains.setdefault(domain, {})[name] = role
-        names, roles, found = map(set, zip(*rows, strict=True))
-        if header != list(COLUMNS) or len(names) < len(rows) or not (roles <= set(ROLES) and found <= {*DOMAINS, BOTH}):
+        names, roles, known_domains = map(set, zip(*rows, strict=True))
+        if (
+            header != list(COLUMNS)
+            or len(names) < len(rows)
+            or not (roles <= set(ROLES) and known_domains <= {*DOMAINS, BOTH})
+        ):
             raise ValueError(f"expected columns {', '.join(COLUMNS)}, each name once, roles {', '.join(ROLES)}")
     except (OSError, ValueError, csv.Error) as error:
         raise AdshiftError(f"{path}: not a readable split ({error})", checksums.REMEDY) from None
@@ -51,8 +55,8 @@ def read_all(path: Path) -> dict[str, dict[str, str]]:
 
 def images_of(roles: dict[str, str], part: Literal["train", "val", "test"]) -> tuple[str, ...]:
     """Names of the images that train, validate or test, sorted; where none validates, the test images stand in."""
-    found = names_of(roles, part)
-    return names_of(roles, "test") if part == "val" and not found else found
+    names = names_of(roles, part)
+    return names_of(roles, "test") if part == "val" and not names else names
 
 
 def calibrated_on(protocol: str) -> Literal["val", "test"]:

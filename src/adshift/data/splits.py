@@ -173,14 +173,14 @@ def _defective_sides(groups: Sequence[Group], settings: Split, validated: bool) 
     total = 0 if validated else _floor(settings.val_defect_fraction, counts.total())
     if settings.order != RANDOM:
         first = _fitting([group.defects.total() for group in groups], total)
-        return {group.name: "val" if place < first else "test" for place, group in enumerate(groups)}
+        return {group.name: "val" if index < first else "test" for index, group in enumerate(groups)}
     left = Counter(apportion(total, dict(counts)))
-    found = {}
+    assigned = {}
     for group in groups:
         fits = all(count <= left[defect] for defect, count in group.defects.items())
-        found[group.name] = "val" if fits else "test"
+        assigned[group.name] = "val" if fits else "test"
         left -= group.defects if fits else Counter()
-    return found
+    return assigned
 
 
 def _normal_sides(
@@ -284,11 +284,11 @@ def _floor(fraction: float, count: int) -> int:
 
 
 def _check(roles: Mapping[str, str], items: Sequence[Item], where: str, official: bool) -> None:
-    found = Counter((roles[item.name], item.anomalous) for item in items if item.defect != UNLABELLED)
+    counts = Counter((roles[item.name], item.anomalous) for item in items if item.defect != UNLABELLED)
     total = Counter(item.anomalous for item in items if item.defect != UNLABELLED)
     needed = [("train", False), ("test", False), ("test", True)] if official else [(part, False) for part in PARTS]
     for part, defective in needed:
-        if not found[part, defective]:
+        if not counts[part, defective]:
             kind = "defective" if defective else "normal"
             raise AdshiftError(
                 f"{where}: no {kind} image is left for {part} ({total[False]} normal, {total[True]} defective)",
@@ -302,17 +302,17 @@ PARTS = ("train", "val", "test")
 
 def warnings(items: Sequence[Item], roles: Mapping[str, str], where: str) -> list[str]:
     """What a split cannot give, in words: nothing that stops a run."""
-    found = Counter((roles[item.name], item.anomalous) for item in items if item.defect != UNLABELLED)
-    told = []
-    if 0 < (count := found["train", False]) < FEW:
-        told.append(few(where, count))
-    if not found["test", True]:
-        told.append(f"{where}: no defective image tests, so figures that need one are empty: AUROC, recall, F1")
-    if not found["val", True] and found["test", True]:
-        told.append(f"{where}: no defective image validates, so thresholds come from normal images alone")
+    counts = Counter((roles[item.name], item.anomalous) for item in items if item.defect != UNLABELLED)
+    lines = []
+    if 0 < (count := counts["train", False]) < FEW:
+        lines.append(few(where, count))
+    if not counts["test", True]:
+        lines.append(f"{where}: no defective image tests, so figures that need one are empty: AUROC, recall, F1")
+    if not counts["val", True] and counts["test", True]:
+        lines.append(f"{where}: no defective image validates, so thresholds come from normal images alone")
     if conflicting := sum(roles[item.name] == "unused" and item.anomalous for item in items):
-        told.append(f"{where}: {conflicting} defective images are not used, since their groups train")
-    return told
+        lines.append(f"{where}: {conflicting} defective images are not used, since their groups train")
+    return lines
 
 
 def few(where: str, count: int) -> str:

@@ -45,7 +45,7 @@ class Survey:
 
     def passed(self) -> str:
         """What was passed over, in a line; empty if nothing was."""
-        return listing.told(
+        return listing.summary(
             {path: kind for one in self.listings.values() for path, kind in one.passed.items()}.values()
         )
 
@@ -59,9 +59,9 @@ def survey(name: str, root: str, classes: Sequence[str], folder: Folder | None =
     if made := datasets.made(name, root, classes, folder):
         train, good, bad = (len(classes) * count for count in made)
         return Survey({}, Counter(train=train, good=good, defective=bad, masks=bad), len(classes))
-    found = datasets.listings(name, root, classes, folder)
+    listings = datasets.listings(name, root, classes, folder)
     counts = Counter[str]()
-    for one in found.values():
+    for one in listings.values():
         defective = one.defective()
         counts += Counter(
             train=len(one.of_part("train")), val=len(one.of_part("val")), good=len(one.of_part("test")),
@@ -69,20 +69,20 @@ def survey(name: str, root: str, classes: Sequence[str], folder: Folder | None =
             unlabelled=sum(image.defect == UNLABELLED for image in one.images),
         )  # fmt: skip
     return Survey(
-        found, counts, len(classes), _measured([image.image for one in found.values() for image in one.images])
+        listings, counts, len(classes), _measured([image.image for one in listings.values() for image in one.images])
     )
 
 
 def _measured(paths: Sequence[Path]) -> tuple[tuple[int, int], ...]:
     """Sizes of some images; what cannot be opened is told when all are."""
-    found = []
+    measured = []
     for path in paths[:: max(1, len(paths) // MEASURED)]:
         try:
             with Image.open(path, formats=FORMATS) as image:
-                found.append(image.size)
+                measured.append(image.size)
         except Exception:
             continue
-    return tuple(found)
+    return tuple(measured)
 
 
 def _sizes(sizes: Sequence[tuple[int, int]]) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from adshift.data.image_files import Closed, Found, Search
+from adshift.data.image_files import Closed, Entry, Search
 from adshift.data.images import SUFFIXES, read_image
 from adshift.deploy.inference import Input, Model, Prediction
 from adshift.errors import AdshiftError, shown
@@ -61,7 +61,7 @@ def predict(model: Model, places: Iterable[str], wanted: Wanted, batch: int, lin
         AdshiftError: the folder `out` cannot be written.
     """
     places, search = list(places), Search()
-    images: Iterable[Found] = search.at(places, lines)
+    images: Iterable[Entry] = search.at(places, lines)
     if "-" not in places:
         images = list(images)
     total = len(images) if isinstance(images, list) else None
@@ -89,7 +89,7 @@ def predict(model: Model, places: Iterable[str], wanted: Wanted, batch: int, lin
                 file.write(line + "\n")
                 file.flush()  # whoever kills a long run keeps what was found
     if search.passed:
-        _print(shown(search.told()), sys.stderr)
+        _print(shown(search.summary()), sys.stderr)
     if not sum(counts.values()):
         raise AdshiftError("no image", f"name files, or folders and patterns with {', '.join(SUFFIXES)}")
     if not wanted.json and sum(counts.values()) > 1:
@@ -97,11 +97,11 @@ def predict(model: Model, places: Iterable[str], wanted: Wanted, batch: int, lin
     return FAILED if counts[FAILED] else ANOMALOUS if counts[ANOMALOUS] else NORMAL
 
 
-def _predictions(model: Model, images: Iterable[Found], batch: int) -> Iterator[tuple[str, Prediction | AdshiftError]]:
+def _predictions(model: Model, images: Iterable[Entry], batch: int) -> Iterator[tuple[str, Prediction | AdshiftError]]:
     """(name, what the model says or why it cannot), in order, read and predicted a batch at a time."""
     waiting = iter(images)
 
-    def read(one: Found) -> Input | AdshiftError:
+    def read(one: Entry) -> Input | AdshiftError:
         return one.error if isinstance(one, Closed) else _attempt(lambda: model.read(one))
 
     while found := list(islice(waiting, batch)):
