@@ -118,7 +118,7 @@ def _recalibrate(args: argparse.Namespace) -> None:
     from adshift.deploy import monitoring
 
     path, found = monitoring.recalibrate(args.model, args.normal, args.anomalous, args.target_fpr, args.name)
-    for line in monitoring.told(found):
+    for line in monitoring.recalibration_lines(found):
         print(line)
     print(f"written: {path}")
 
@@ -131,7 +131,7 @@ def _drift(args: argparse.Namespace) -> None:
     except AdshiftError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    print(json.dumps(found, indent=1, sort_keys=True) if args.json else "\n".join(monitoring.verdict(found)))
+    print(json.dumps(found, indent=1, sort_keys=True) if args.json else "\n".join(monitoring.verdict_lines(found)))
     sys.exit(found["verdict"] != "fine")
 
 

@@ -66,9 +66,10 @@ def metrics(
     """{scenario: {class: {metric: value}}} of the scenarios that this model is used in."""
 
     def of(scenario: Scenario, name: str) -> dict[str, float | None]:
-        found, maps = image[name][scenario.name], pixel[name][scenario.pixels]
+        of_image, of_pixels = image[name][scenario.name], pixel[name][scenario.pixels]
         return {
-            metric.short_label: (found if metric.level == "image" else maps)[metric.key] for metric in shown_in("chart")
+            metric.short_label: (of_image if metric.level == "image" else of_pixels)[metric.key]
+            for metric in shown_in("chart")
         }
 
     return {one.name: {name: of(one, name) for name in names} for one in _of_model(model, domain, scenarios)}
@@ -134,7 +135,10 @@ def text(card: Mapping[str, Any], what: str) -> str:
         f"- fit: {_pairs(parameters['fit'])}",
         f"- scoring: {_pairs(parameters['score'])}",
         f"- versions: {_pairs(card['versions'])}",
-        *(f"- {package}: {told}; taken to be the same" for package, told in card.get("versions_ignored", {}).items()),
+        *(
+            f"- {package}: {versions}; taken to be the same"
+            for package, versions in card.get("versions_ignored", {}).items()
+        ),
         *(f"- code: data/sources/{root}.json, sha256 {value}" for root, value in card["code"].items()),
         "",
         "The git revision is not written here, or each commit would make another model of the same bytes: the code's",
@@ -161,8 +165,8 @@ def _alarm_lines(false_alarms: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _rate(found: Mapping[str, float] | None) -> str:
-    return "-" if found is None else f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+def _rate(rate: Mapping[str, float] | None) -> str:
+    return "-" if rate is None else f"{rate['value']:.3f} ({rate['low']:.3f} to {rate['high']:.3f})"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

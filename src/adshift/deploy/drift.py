@@ -90,9 +90,9 @@ class Drift:
     def reasons(self) -> list[str]:
         """Why the verdict is what it is, a line each."""
         lines = []
-        for what, p in (("scores", self.scores_p), ("features", self.features_p)):
+        for kind, p in (("scores", self.scores_p), ("features", self.features_p)):
             seen = "changed" if p <= self.level else "not seen to have changed"
-            lines.append(f"{what} {seen}: p = {p:.2g}, level {self.level:.2g}")
+            lines.append(f"{kind} {seen}: p = {p:.2g}, level {self.level:.2g}")
         if self.verdict != "fine":
             limits = f"{WIDENED:g} times the reference's; {100 * OUTSIDE:g} %"
             lines.append(
@@ -129,22 +129,24 @@ def look(
     recent = Reference(np.asarray(scores, np.float64), np.asarray(features, np.float64))
     count, kept = len(recent.scores), len(reference.scores)
     if recent.features.shape[1] != reference.features.shape[1]:
-        what = f"features of {recent.features.shape[1]} dimensions, the reference's have {reference.features.shape[1]}"
-        raise AdshiftError(what, "use the model that the reference was made with")
+        message = (
+            f"features of {recent.features.shape[1]} dimensions, the reference's have {reference.features.shape[1]}"
+        )
+        raise AdshiftError(message, "use the model that the reference was made with")
     aside, level = set_aside(count, defects), spent(number)
     if kept < 2 or count < (least := needed(kept, number, defects)):
         if kept < 2:
             raise AdshiftError(f"{kept} reference images: no spread to compare with", "recalibrate with more images")
-        what = f"{count} images cannot tell at look {number}, beside {kept} reference images"
-        raise AdshiftError(what, f"give at least {least}")
+        message = f"{count} images cannot tell at look {number}, beside {kept} reference images"
+        raise AdshiftError(message, f"give at least {least}")
 
     distances = _distances(np.concatenate([reference.features, recent.features]))
     generator = seeding.generator(seed, "drift", str(number))
     p_scores = scores_p(reference.scores, recent.scores, aside)
     p_features = features_p(distances, kept, aside, permutations(level), generator)
     p_scores, p_features = _holm(p_scores, p_features)
-    low, spread = _place(reference.scores)
-    high, wide = _place(np.sort(recent.scores)[: count - aside])
+    low, spread = _location_and_spread(reference.scores)
+    high, wide = _location_and_spread(np.sort(recent.scores)[: count - aside])
     ratio, outside = wide / spread, outside_share(distances, kept)
     verdict: Verdict = "fine"
     if min(p_scores, p_features) <= level:
@@ -208,8 +210,8 @@ def features_p(distances: np.ndarray, kept: int, aside: int, count: int, generat
     reached = 1  # the images as they came are one of the permutations
     for start in range(0, count, CHUNK):
         labels = np.tile(np.arange(total) >= kept, (min(CHUNK, count - start), 1))
-        found = _energy(distances, generator.permuted(labels, axis=1).T, aside)
-        reached += int((found >= observed * (1 - 1e-9)).sum())  # equal but for the order of a sum is equal
+        energies = _energy(distances, generator.permuted(labels, axis=1).T, aside)
+        reached += int((energies >= observed * (1 - 1e-9)).sum())  # equal but for the order of a sum is equal
     return reached / (count + 1)
 
 
@@ -240,7 +242,7 @@ def _energy(distances: np.ndarray, recent: np.ndarray, aside: int) -> np.ndarray
     return 2 * between - within - (to_other * other).sum(0) / kept**2
 
 
-def _place(scores: np.ndarray) -> tuple[float, float]:
+def _location_and_spread(scores: np.ndarray) -> tuple[float, float]:
     """Median, and mean absolute deviation from it."""
     median = float(np.median(scores))
     return median, max(float(np.abs(scores - median).mean()), np.finfo(float).tiny)

@@ -82,7 +82,7 @@ class Model:
         method: its detector's name.
         backbone: the frozen network.
         detector: of `adshift.detectors.registry`.
-        how: settings of the scoring.
+        scoring: settings of the scoring.
         spec: how features are made.
         bits: of the camera: how files with more than 8 bits a pixel are read.
         threshold: score from which on an image is anomalous; may be set.
@@ -107,7 +107,7 @@ class Model:
         self.method, self.spec, self.bits = method, spec, spec.get("bits", 16)
         self.class_name = class_name
         self.threshold, self.map_ratio = self._threshold(threshold)
-        self.how = registry.settings(self.method, "score", self.folder / "score.json", REMEDY)
+        self.scoring = registry.settings(self.method, "score", self.folder / "score.json", REMEDY)
         self.detector = registry.detector_class(self.method).load(self.folder)
         self.backbone: Backbone = from_spec(self.spec, weights)
         self._lock = threading.Lock()
@@ -150,8 +150,8 @@ class Model:
         else:
             pixels = image
             if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-                raise AdshiftError(f"{name}: {found}", "give a path, a PIL image or an (H, W, 3) uint8 RGB array")
+                kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+                raise AdshiftError(f"{name}: {kind}", "give a path, a PIL image or an (H, W, 3) uint8 RGB array")
             if not image.size:
                 raise AdshiftError(f"{name}: has no pixel", "give an image")
         settings = self.backbone.settings
@@ -174,10 +174,10 @@ class Model:
     def stream(self, images: Iterable[Picture | Input], batch: int = BATCH) -> Iterator[Prediction]:
         """As `predict`, one after the other: for more images than fit in memory."""
         threshold, limit = self.threshold, self.map_threshold
-        for part, seconds, found, _ in self._batches(images, batch):
+        for part, seconds, predictions, _ in self._batches(images, batch):
             with self._alone():  # it limits the libraries' threads, which two calls at once would not give back
-                maps = found.full_maps()
-            rows = zip(part, found.scores, maps, decide(found.scores, threshold), strict=True)
+                maps = predictions.full_maps()
+            rows = zip(part, predictions.scores, maps, decide(predictions.scores, threshold), strict=True)
             for image, score, anomaly_map, anomalous in rows:
                 regions = regions_of(anomaly_map, limit, bool(anomalous), image.geometry)
                 yield Prediction(
@@ -193,8 +193,8 @@ class Model:
         """
         channels = sum(layer["shape"][-1] for layer in self.spec["layers"])
         scores, features = [np.empty(0, np.float32)], [np.empty((0, channels), np.float32)]
-        for _, _, found, maps in self._batches(images, batch):
-            scores.append(found.scores)
+        for _, _, predictions, maps in self._batches(images, batch):
+            scores.append(predictions.scores)
             features.append(package.pooled(maps))
         return np.concatenate(scores), np.concatenate(features)
 
@@ -213,8 +213,8 @@ class Model:
                 start = time.perf_counter()
                 _warn_of(part)
                 features = self._features(part)
-                found = self.detector.predict(features, self.how)
-            yield part, (time.perf_counter() - start) / len(part), found, features
+                predictions = self.detector.predict(features, self.scoring)
+            yield part, (time.perf_counter() - start) / len(part), predictions, features
 
     def _input(self, numbered: tuple[int, Picture | Input]) -> Input:
         number, image = numbered
@@ -251,11 +251,11 @@ class Model:
     def _threads_of_one(self, height: int, width: int) -> int:
         """All, if the network then makes the same maps of noise, to the bit, as on one; else one."""
         noise = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
-        found = []
+        outputs = []
         for threads in (1, thread_count()):
             with torch_threads(threads):
-                found.append(self.backbone(noise))
-        return thread_count() if all(map(np.array_equal, *found)) else 1
+                outputs.append(self.backbone(noise))
+        return thread_count() if all(map(np.array_equal, *outputs)) else 1
 
     def _check_shapes(self) -> None:
         """One black image through everything: what does not fit together is told now, and the first image is fast."""
@@ -272,12 +272,12 @@ class Model:
             self._threads = self._threads_of_one(height, width)
             image = Input("black", black, Geometry(height, width, (height, width), (height, width)))
             try:
-                self.detector.predict(self._features([image]), self.how).full_maps()
+                self.detector.predict(self._features([image]), self.scoring).full_maps()
             except AdshiftError:
                 raise
             except Exception as error:  # arrays of shapes that do not belong together fail anywhere
-                told = " ".join(str(error).split())
-                raise AdshiftError(f"{self.folder}: arrays do not fit together ({told})", REMEDY) from None
+                message = " ".join(str(error).split())
+                raise AdshiftError(f"{self.folder}: arrays do not fit together ({message})", REMEDY) from None
 
     def _threshold(self, given: float | str | Path | None) -> tuple[float, float]:
         """The threshold and the ratio of maps to scores."""

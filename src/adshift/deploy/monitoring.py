@@ -47,7 +47,7 @@ def recalibrate(
     name = recalibration.checked_name(folder, name) if name is not None else recalibration.next_name(folder)
     if target_fpr is None and (anomalous is None or old.rule not in ("f1_grid", "f1_exact")):
         target_fpr = TARGET_FPR
-    good, bad = (images([place]) if place is not None else [] for place in (normal, anomalous))
+    good, bad = (images([source]) if source is not None else [] for source in (normal, anomalous))
     twins = {sha256(path): path for path in good} if bad else {}
     for path in bad:
         if twin := twins.get(sha256(path)):
@@ -60,31 +60,31 @@ def recalibrate(
     model = inference.load(folder)
     scores, features = model.score(good)
     defective = model.score(bad)[0] if bad else np.empty(0)
-    found = recalibration.recalibrate(scores, defective, old.threshold, target_fpr, old.rule)
+    result = recalibration.recalibrate(scores, defective, old.threshold, target_fpr, old.rule)
     used = {"normal_images": [path.name for path in good], "anomalous_images": [path.name for path in bad]}
     more = {**used, "name": name, "reference": reference_path(folder, name).name}
-    record = Recalibration.of(found.to_dict() | more).to_dict()
+    record = Recalibration.of(result.to_dict() | more).to_dict()
     recalibration.create(reference_path(folder, name), Reference(scores, features).save)
     path = threshold_path(folder, name)
     recalibration.create(path, lambda temporary: write_json(temporary, record, checksum=True))
-    return path, found
+    return path, result
 
 
-def told(found: Recalibration) -> list[str]:
+def recalibration_lines(result: Recalibration) -> list[str]:
     """A recalibration for people, a line each."""
     percent = round(100 * CONFIDENCE)
-    how = "of normal images to come, expected" if found.rule == CONFORMAL else "of normal images to come"
+    expected_text = "of normal images to come, expected" if result.rule == CONFORMAL else "of normal images to come"
     lines = [
-        f"{found.normal} normal and {found.anomalous} anomalous images, rule {found.rule}",
+        f"{result.normal} normal and {result.anomalous} anomalous images, rule {result.rule}",
         f"{'':<12}{'threshold':>12}{'false alarms':>16}{'recall':>9}   on these images",
     ]
-    for when, effect in (("before", found.before), ("after", found.after)):
+    for when, effect in (("before", result.before), ("after", result.after)):
         alarms = f"{effect.fp}/{effect.fp + effect.tn}"
         recall = "-" if effect.recall is None else f"{effect.recall:.3f}"
         lines.append(f"{when:<12}{effect.threshold:>12.5g}{alarms:>16}{recall:>9}")
     for when, text, rate in (
-        ("before", "of normal images today", found.before_fpr),
-        ("after", how, found.expected_fpr),
+        ("before", "of normal images today", result.before_fpr),
+        ("after", expected_text, result.expected_fpr),
     ):
         interval = f"{percent} % interval {rate.low:.3f} to {rate.high:.3f}"
         lines.append(f"{when}: false-positive rate {text}: {rate.value:.3f} ({interval})")
@@ -92,7 +92,7 @@ def told(found: Recalibration) -> list[str]:
 
 
 def drift(
-    folder: Path, places: Iterable[str], number: int = 1, defects: float = DEFECTS, threshold: str | None = None
+    folder: Path, sources: Iterable[str], number: int = 1, defects: float = DEFECTS, threshold: str | None = None
 ) -> dict[str, Any]:
     """What a look at recent images found, see `adshift.deploy.drift.Drift`, the share of alarms, and the reasons.
 
@@ -107,23 +107,23 @@ def drift(
         name = Path(threshold).name.removeprefix("threshold-").removesuffix(".json")
         files = threshold_path(folder, name), reference_path(folder, name)
     limit, reference = threshold_file.read(files[0]).threshold, Reference.load(files[1])
-    paths = images(places)
+    paths = images(sources)
 
     from adshift.deploy import inference
 
     scores, features = inference.load(folder).score(paths)
-    found = look(reference, scores, features, number, defects)
+    outcome = look(reference, scores, features, number, defects)
     alarms = float(decide(scores, limit).mean())
-    return {**found.to_dict(), "alarms": alarms, "reasons": found.reasons, "remedy": REMEDIES[found.verdict]}
+    return {**outcome.to_dict(), "alarms": alarms, "reasons": outcome.reasons, "remedy": REMEDIES[outcome.verdict]}
 
 
-def verdict(found: Mapping[str, Any]) -> list[str]:
+def verdict_lines(result: Mapping[str, Any]) -> list[str]:
     """A look for people, a line each."""
     return [
-        f"{found['verdict']}: {found['remedy']}",
-        *(f"  {reason}" for reason in found["reasons"]),
-        f"  look {found['look']}: {found['images']} images beside {found['reference']} reference images; at most "
-        f"{found['set_aside']} taken for defective; {100 * found['alarms']:.0f} % are above the threshold",
+        f"{result['verdict']}: {result['remedy']}",
+        *(f"  {reason}" for reason in result["reasons"]),
+        f"  look {result['look']}: {result['images']} images beside {result['reference']} reference images; at most "
+        f"{result['set_aside']} taken for defective; {100 * result['alarms']:.0f} % are above the threshold",
     ]
 
 

@@ -78,13 +78,13 @@ def pooled(features: Features) -> np.ndarray:
 
 def near_duplicates(dataset: str, classes: Sequence[str], drift: str) -> list[str]:
     """A warning for each class and domain with images in two parts that show nearly the same."""
-    names, told = class_names(dataset, classes), []
+    names, lines = class_names(dataset, classes), []
     for name in classes:
         for domain in DOMAINS if drift == "recorded" else DOMAINS[:1]:  # what is made of one image is no duplicate
             roles = split_file.read(split_path(dataset, name), domain)
             pairs = duplicates.near_duplicates(Features.open(features_path(dataset, name, domain)), roles)
-            told.append(duplicates.warning(pairs, f"{names[name]}, {domain} domain"))
-    return [line for line in told if line]
+            lines.append(duplicates.warning(pairs, f"{names[name]}, {domain} domain"))
+    return [line for line in lines if line]
 
 
 def map_ratio(predictions: Sequence[Predictions]) -> float:
@@ -93,9 +93,9 @@ def map_ratio(predictions: Sequence[Predictions]) -> float:
     1 where the score is the peak, as in PaDiM; less where it is taken before the map is smoothed, as in PatchCore.
     """
     peaks, scores = [], []
-    for found in predictions:
-        every = slice(None, None, max(1, -(-len(found.names) // SAMPLED)))
-        some = Predictions(found.names[every], found.scores[every], found.maps[every], found.size, found.smoothing)
+    for one in predictions:
+        every = slice(None, None, max(1, -(-len(one.names) // SAMPLED)))
+        some = Predictions(one.names[every], one.scores[every], one.maps[every], one.size, one.smoothing)
         peaks.append(some.full_maps().max(axis=(1, 2)))
         scores.append(some.scores)
     peak, score = np.concatenate(peaks), np.concatenate(scores)
@@ -147,23 +147,23 @@ def write(folder: Path, method: str, settings: Any) -> None:
     score = read_json(settings_path(method, "score"))
     scenarios = used(settings.graph.domains, bool(settings.graph.unified))
     for model, domain in models(classes, settings.graph):
-        place = folder / model / domain
-        place.mkdir(parents=True)
-        _fitted(model_path(dataset, method, model, domain), models_path(dataset, method) / model / domain, place)
-        write_json(place / "score.json", score, checksum=True)
+        target = folder / model / domain
+        target.mkdir(parents=True)
+        _fitted(model_path(dataset, method, model, domain), models_path(dataset, method) / model / domain, target)
+        write_json(target / "score.json", score, checksum=True)
         names = classes if model == UNIFIED else (model,)
         val = {name: _validation(dataset, method, model, pair(domain, domain), name) for name in names}
         records = _thresholds(dataset, method, model, domain, val, thresholds)
         for file, record in records.items():
-            write_json(place / file, record, checksum=True)
-        _reference(dataset, domain, val).save(place / "reference.npz")
-        about = card.card(settings, method, model, domain, read_json(place / "model.json"), score)
+            write_json(target / file, record, checksum=True)
+        _reference(dataset, domain, val).save(target / "reference.npz")
+        about = card.card(settings, method, model, domain, read_json(target / "model.json"), score)
         about["thresholds"] = records
         about["metrics"] = card.metrics(model, domain, names, image["classes"], pixel, scenarios)
         if normal := image.get("normal"):
             about["false_alarms"] = card.false_alarms(model, domain, names, normal, scenarios)
-        write_json(place / "card.json", about, checksum=True)
-        (place / "README.md").write_text(card.text(about, shown.get(model, "all classes")), encoding="utf-8")
+        write_json(target / "card.json", about, checksum=True)
+        (target / "README.md").write_text(card.text(about, shown.get(model, "all classes")), encoding="utf-8")
 
 
 def _fitted(source: Path, old: Path, target: Path) -> None:
@@ -183,13 +183,13 @@ def _fitted(source: Path, old: Path, target: Path) -> None:
     description, weights = FITTED
     expected = {description: _sha256(source / description), weights: read_json(source / description, REMEDY)["sha256"]}
     for file, sha256_of_it in expected.items():
-        place = next((place for place in (old, source) if _sha256(place / file) == sha256_of_it), None)
-        if place is None:
+        folder = next((folder for folder in (old, source) if _sha256(folder / file) == sha256_of_it), None)
+        if folder is None:
             raise AdshiftError(f"{source / file}: damaged, its content is not what model.json says", REMEDY)
         try:
-            os.link((place / file).resolve(), target / file)  # DVC may have made it a symbolic link to its cache
+            os.link((folder / file).resolve(), target / file)  # DVC may have made it a symbolic link to its cache
         except OSError:  # across file systems, or where there are no links
-            shutil.copy2(place / file, target / file)
+            shutil.copy2(folder / file, target / file)
 
 
 def _sha256(file: Path) -> str | None:
@@ -232,9 +232,9 @@ def _thresholds(
 def _reference(dataset: str, domain: str, val: Mapping[str, Predictions]) -> Reference:
     """The validation normals of the model's own domain."""
     scores, features = [], []
-    for name, found in val.items():
-        normal = np.flatnonzero(labelled(found.names) & ~anomalous(found.names))
+    for name, predictions in val.items():
+        normal = np.flatnonzero(labelled(predictions.names) & ~anomalous(predictions.names))
         stored = Features.open(features_path(dataset, name, domain))
-        scores.append(found.scores[normal])
-        features.append(pooled(stored.select(found.names[row] for row in normal)))
+        scores.append(predictions.scores[normal])
+        features.append(pooled(stored.select(predictions.names[row] for row in normal)))
     return Reference(np.concatenate(scores).astype(np.float32), np.concatenate(features))

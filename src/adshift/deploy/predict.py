@@ -47,12 +47,12 @@ class Wanted:
     json: bool = False
 
 
-def predict(model: Model, places: Iterable[str], wanted: Wanted, batch: int, lines: Iterable[str] = ()) -> int:
+def predict(model: Model, sources: Iterable[str], wanted: Wanted, batch: int, lines: Iterable[str] = ()) -> int:
     """Look at images and print, or write, what the model says; the exit code.
 
     Args:
         model: any.
-        places: files, folders, patterns, `-` for `lines` (`adshift.data.image_files`).
+        sources: files, folders, patterns, `-` for `lines` (`adshift.data.image_files`).
         wanted: what to write.
         batch: images in memory together.
         lines: paths, a line each, read as they come.
@@ -60,9 +60,9 @@ def predict(model: Model, places: Iterable[str], wanted: Wanted, batch: int, lin
     Raises:
         AdshiftError: the folder `out` cannot be written.
     """
-    places, search = list(places), Search()
-    images: Iterable[Entry] = search.at(places, lines)
-    if "-" not in places:
+    sources, search = list(sources), Search()
+    images: Iterable[Entry] = search.at(sources, lines)
+    if "-" not in sources:
         images = list(images)
     total = len(images) if isinstance(images, list) else None
     counts = {NORMAL: 0, ANOMALOUS: 0, FAILED: 0}
@@ -71,8 +71,8 @@ def predict(model: Model, places: Iterable[str], wanted: Wanted, batch: int, lin
         if wanted.out is not None:
             _make(wanted.out, wanted)
             file = stack.enter_context((wanted.out / RECORDS).open("w", encoding="utf-8"))
-        found = progress(_predictions(model, images, batch), what="predicting", total=total)
-        for number, (name, one) in enumerate(found, start=1):
+        predictions = progress(_predictions(model, images, batch), what="predicting", total=total)
+        for number, (name, one) in enumerate(predictions, start=1):
             picture = f"{number:06}-{_safe(Path(name).stem)}.png"
             record = {"image": name} | _described(one, wanted, picture, model.bits)
             if "error" in record:
@@ -104,17 +104,17 @@ def _predictions(model: Model, images: Iterable[Entry], batch: int) -> Iterator[
     def read(one: Entry) -> Input | AdshiftError:
         return one.error if isinstance(one, Closed) else _attempt(lambda: model.read(one))
 
-    while found := list(islice(waiting, batch)):
+    while entries := list(islice(waiting, batch)):
         with silent():
-            inputs = map_ordered(read, found, what="reading")
+            inputs = map_ordered(read, entries, what="reading")
         sound = [one for one in inputs if isinstance(one, Input)]
         results: Iterator[Prediction | AdshiftError]
         try:
             results = iter(model.predict(sound, batch))
         except AdshiftError:  # one of them: each alone, then
             results = iter([_attempt(lambda one=one: model.predict([one])[0]) for one in sound])  # type: ignore[misc]
-        for place, one in zip(found, inputs, strict=True):
-            name = place.path if isinstance(place, Closed) else place
+        for entry, one in zip(entries, inputs, strict=True):
+            name = entry.path if isinstance(entry, Closed) else entry
             yield name, one if isinstance(one, AdshiftError) else next(results)
 
 

@@ -152,10 +152,10 @@ def regions_of(anomaly_map: np.ndarray, limit: float, anomalous: bool, geometry:
 
     labels, _ = ndimage.label(mask_of(anomaly_map, limit, anomalous), np.ones((3, 3)))
     pixel = geometry.width * geometry.height / math.prod(sides(geometry.resize))
-    found = []
+    regions = []
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         inside = labels[rows, columns] == number
         box = geometry.box(rows.start, columns.start, rows.stop, columns.stop)
         peak = anomaly_map[rows, columns][inside].max()
-        found.append(Region(box, float(inside.sum()) * pixel, float(peak)))
-    return tuple(sorted(found, key=lambda region: (-region.peak, region.box)))
+        regions.append(Region(box, float(inside.sum()) * pixel, float(peak)))
+    return tuple(sorted(regions, key=lambda region: (-region.peak, region.box)))

@@ -82,7 +82,7 @@ def fetch(reference: str, cache: str | Path | None = None) -> Path:
     except AdshiftError:
         raise
     except Exception as error:  # DVC, git's clients and those of remotes raise many kinds
-        raise _told(address, error) from None
+        raise _as_adshift_error(address, error) from None
 
 
 def _folder(root: Path, address: Address, commit: str) -> Path:
@@ -110,8 +110,8 @@ def _fetch(address: Address, root: Path) -> Path:
     path = "/".join(("models", *(address.parts if len(address.parts) == 4 else (_dataset(files), *address.parts))))
     files_there = {file: f"{path}/{file}" for file in FILES if files.isfile(f"{path}/{file}")}
     if "model.json" not in files_there:
-        what = f"{address.repo}: no model {path} at {address.rev} ({commit[:10]})"
-        raise AdshiftError(what, f"choose from: {_known(files)}")
+        message = f"{address.repo}: no model {path} at {address.rev} ({commit[:10]})"
+        raise AdshiftError(message, f"choose from: {_known(files)}")
     with output(_folder(root, address, commit)) as folder:
         folder.mkdir()
         hashes = {}
@@ -119,8 +119,8 @@ def _fetch(address: Address, root: Path) -> Path:
             files.get_file(source, str(folder / file))
             hashes[file] = _md5(folder / file)
             if hashes[file] != (files.info(source).get("md5") or hashes[file]):  # none for a file in git
-                what = f"{file} of {address.repo} is damaged: its content is not what dvc.lock says"
-                raise AdshiftError(what, "whoever trained it: `dvc push` again from a sound cache")
+                message = f"{file} of {address.repo} is damaged: its content is not what dvc.lock says"
+                raise AdshiftError(message, "whoever trained it: `dvc push` again from a sound cache")
         origin = {"repo": address.repo, "rev": address.rev, "commit": commit, "path": path, "md5": hashes}
         write_json(folder / ORIGIN, origin, checksum=True)
     return _folder(root, address, commit)
@@ -133,8 +133,10 @@ def _dataset(files: Any) -> str:
     try:
         return str(YAML(typ="safe", pure=True).load(files.read_text("params.yaml"))["dataset"]["name"])
     except (FileNotFoundError, KeyError, TypeError, YAMLError) as error:
-        what = f"{files.repo_url or files.repo.root_dir}: no dataset.name in its params.yaml ({type(error).__name__})"
-        raise AdshiftError(what, "name the data set: REPO#DATASET/METHOD/CLASS/DOMAIN") from None
+        message = (
+            f"{files.repo_url or files.repo.root_dir}: no dataset.name in its params.yaml ({type(error).__name__})"
+        )
+        raise AdshiftError(message, "name the data set: REPO#DATASET/METHOD/CLASS/DOMAIN") from None
 
 
 def _known(files: Any) -> str:
@@ -156,7 +158,7 @@ REASONS = {
 }  # fmt: skip
 
 
-def _told(address: Address, error: Exception) -> AdshiftError:
+def _as_adshift_error(address: Address, error: Exception) -> AdshiftError:
     chain: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in chain:
@@ -166,5 +168,7 @@ def _told(address: Address, error: Exception) -> AdshiftError:
     for kind, (what, remedy) in REASONS.items():
         if kind in kinds:
             return AdshiftError(f"{address.repo} at {address.rev}: {what}", remedy)
-    told = " ".join(f"{type(error).__name__}: {error}".split())
-    return AdshiftError(f"{address.repo} at {address.rev}: cannot be read ({told})", "check the network and the remote")
+    message = " ".join(f"{type(error).__name__}: {error}".split())
+    return AdshiftError(
+        f"{address.repo} at {address.rev}: cannot be read ({message})", "check the network and the remote"
+    )

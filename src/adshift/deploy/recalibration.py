@@ -52,8 +52,8 @@ def recalibrate(
         threshold, expected = conformal(normal, target_fpr)
     else:
         if not len(normal) or not len(anomalous):
-            what = f"{len(normal)} normal and {len(anomalous)} anomalous images: {rule} needs both"
-            raise AdshiftError(what, "give both, or a target false-positive rate for normal images alone")
+            message = f"{len(normal)} normal and {len(anomalous)} anomalous images: {rule} needs both"
+            raise AdshiftError(message, "give both, or a target false-positive rate for normal images alone")
         scores = np.concatenate([normal, anomalous])
         labels = np.arange(len(scores)) >= len(normal)
         settings = Calibrate(rule=rule, min_normal=1, min_defective=1, steps=STEPS, target_fpr=0.0)  # type: ignore[arg-type]

@@ -27,28 +27,28 @@ LAYOUTS = ("NHWC", "NCHW")
 BATCH = 2  # of the traced example: 1 would be taken for a constant
 
 
-def _patchcore(detector: Any, how: Any) -> Any:
+def _patchcore(detector: Any, scoring: Any) -> Any:
     from adshift.deploy.export import banks
 
-    return banks.patchcore(detector, how)
+    return banks.patchcore(detector, scoring)
 
 
-def _patchcore_pq(detector: Any, how: Any) -> Any:
+def _patchcore_pq(detector: Any, scoring: Any) -> Any:
     from adshift.deploy.export import banks
 
-    return banks.patchcore_pq(detector, how)
+    return banks.patchcore_pq(detector, scoring)
 
 
-def _full(detector: Any, how: Any) -> Any:
+def _full(detector: Any, scoring: Any) -> Any:
     from adshift.deploy.export import gaussians
 
-    return gaussians.FullHead(detector, how)
+    return gaussians.FullHead(detector, scoring)
 
 
-def _diagonal(detector: Any, how: Any) -> Any:
+def _diagonal(detector: Any, scoring: Any) -> Any:
     from adshift.deploy.export import gaussians
 
-    return gaussians.DiagonalHead(detector, how)
+    return gaussians.DiagonalHead(detector, scoring)
 
 
 # Method: what makes its head, a torch module, of the fitted detector and its settings of scoring.
@@ -63,7 +63,7 @@ HEADS: dict[str, Callable[[Any, Any], Any]] = {
 
 def export(
     folder: Path,
-    how: Any,
+    settings: Any,
     to: Path,
     *,
     opset: int = 18,
@@ -77,7 +77,7 @@ def export(
 
     Args:
         folder: the model directory.
-        how: settings of scoring, the method's `Score`.
+        settings: of scoring, the method's `Score`.
         to: the file.
         opset: of ONNX's operators, one of OPSETS.
         dtype: float32; float16, large constants kept in half the bytes and computed with in float32; int8, half of the
@@ -100,10 +100,10 @@ def export(
     from adshift.features.backbones import from_spec
 
     backbone = from_spec(detector.spec, weights)  # which checks what follows reads
-    metadata = {**_metadata(folder, detector, how), "dtype": dtype, "input": f"{pixels} {layout} RGB"}
+    metadata = {**_metadata(folder, detector, settings), "dtype": dtype, "input": f"{pixels} {layout} RGB"}
     from adshift.deploy.export import files, graph
 
-    head = HEADS[method](detector, how)
+    head = HEADS[method](detector, settings)
     network = graph.Graph(backbone, head, detector.spec, pixels, layout, adjusted=dtype == "int8").eval()
     model = files.traced(network, _example(detector.spec["size"], pixels, layout), opset)
     if dtype == "int8":
@@ -209,14 +209,14 @@ def _example(size: Size, pixels: str, layout: str) -> Any:
     return torch.zeros(shape, dtype=getattr(torch, pixels))
 
 
-def _metadata(folder: Path, detector: Any, how: Any) -> dict[str, str]:
+def _metadata(folder: Path, detector: Any, settings: Any) -> dict[str, str]:
     """What whoever runs the graph has to know, and where it came from; values are text, JSON where they have parts."""
     spec = detector.spec
     crop = spec["preprocessing"]["crop"]
     bits = spec.get("bits", 16)
     before = f"scale gray values of {bits} bits to 0 to 255, then " if bits > 8 and "bits" in spec else ""
     before += f"resize to {_shown(spec['preprocessing']['resize'])} pixels (Pillow, bilinear, antialiased)"
-    found = {
+    metadata = {
         "adshift_version": __version__,
         "method": method_of(folder),
         **fitted_on(folder),
@@ -224,12 +224,12 @@ def _metadata(folder: Path, detector: Any, how: Any) -> dict[str, str]:
         "before": before + (f", then cut the centre of {_shown(crop)} pixels out" if crop else ""),
         "preprocessing": _json(spec["preprocessing"]),
         "settings": _json(dict(detector.settings)),
-        "scoring": _json(dict(how)),
+        "scoring": _json(dict(settings)),
         "backbone": spec["backbone"],
         "weights_sha256": spec["weights"]["sha256"],
         "model_sha256": hashlib.sha256((folder / "model.json").read_bytes()).hexdigest(),
     }
-    return found | dict(_threshold(folder / "threshold.json"))
+    return metadata | dict(_threshold(folder / "threshold.json"))
 
 
 def _shown(size: Size) -> str:

@@ -76,17 +76,17 @@ class Graph(nn.Module):
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self.layout == "NHWC":
             image = image.permute(0, 3, 1, 2)
-        found = self._maps((image.float() / self.scale - self.mean()) / self.std())
-        found = [adjust(maps) for adjust, maps in zip(self.adjust, found, strict=True)] if self.adjust else found
+        levels = self._maps((image.float() / self.scale - self.mean()) / self.std())
+        levels = [adjust(maps) for adjust, maps in zip(self.adjust, levels, strict=True)] if self.adjust else levels
         # The model learned from features as they are stored, so they are rounded here too.
-        scores, maps = self.head([maps.half().float() if self.rounded else maps for maps in found])
+        scores, maps = self.head([maps.half().float() if self.rounded else maps for maps in levels])
         return scores, maps
 
     def _maps(self, image: torch.Tensor) -> list[torch.Tensor]:
         """As `Backbone.__call__`, of a normalized image (N, 3, h, w)."""
         if self.tiling is None:
-            found: list[torch.Tensor] = self.network(image)
-            return found
+            maps: list[torch.Tensor] = self.network(image)
+            return maps
         tiles = [self.network(image[:, :, rows, columns]) for rows, columns in self.tiling.pixels()]
         whole = []
         for level in zip(*tiles, strict=True):

@@ -87,11 +87,11 @@ def quantized(model: onnx.ModelProto, normal: np.ndarray, pixels: str, layout: s
             nodes_to_quantize=_later_nodes(model), activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8, reduce_range=True,
         )  # fmt: skip
-        found = onnx.load(result)
-    _round(found, model, _batches(normal, pixels, layout))
-    _read_exactly(found)
-    _adjust(found, model, _batches(normal, pixels, layout))
-    return found
+        network = onnx.load(result)
+    _round(network, model, _batches(normal, pixels, layout))
+    _read_exactly(network)
+    _adjust(network, model, _batches(normal, pixels, layout))
+    return network
 
 
 def _later_nodes(model: onnx.ModelProto) -> list[str]:
@@ -122,9 +122,9 @@ def _round(model: onnx.ModelProto, exact: onnx.ModelProto, batches: Iterator[dic
                 inputs[node.input[1]], moments[node.input[1]] = node.input[0], np.zeros((channels, channels))
     if not inputs:
         return
-    found = _features(exact, list(inputs.values()))
+    inputs_of = _features(exact, list(inputs.values()))
     for batch in batches:
-        for name, maps in zip(inputs, found(batch), strict=True):
+        for name, maps in zip(inputs, inputs_of(batch), strict=True):
             rows = np.moveaxis(maps, 1, -1).reshape(-1, maps.shape[1]).astype(np.float64)
             moments[name] += rows.T @ rows
     for name, square in moments.items():
@@ -145,12 +145,12 @@ def _rounded(weight: np.ndarray, square: np.ndarray) -> np.ndarray:
     """
     damped = square + (DAMPING * np.trace(square) / len(square) + 1e-12) * np.eye(len(square))
     factor = np.linalg.cholesky(np.linalg.inv(damped)).T
-    left, found = weight.astype(np.float64), np.zeros(weight.shape, np.int8)
+    left, steps = weight.astype(np.float64), np.zeros(weight.shape, np.int8)
     for channel in range(len(square)):
-        found[:, channel] = np.clip(np.round(left[:, channel]), -STEPS, STEPS)
-        error = (left[:, channel] - found[:, channel]) / factor[channel, channel]
+        steps[:, channel] = np.clip(np.round(left[:, channel]), -STEPS, STEPS)
+        error = (left[:, channel] - steps[:, channel]) / factor[channel, channel]
         left[:, channel:] -= np.outer(error, factor[channel, channel:])
-    return found
+    return steps
 
 
 def _read_exactly(model: onnx.ModelProto) -> None:
