@@ -238,8 +238,8 @@ def _size(path: Path) -> int:
 def _room(folder: Path, needed: int | None) -> None:
     free = shutil.disk_usage(folder).free
     if needed and needed > free:
-        what = f"{folder}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free"
-        raise AdshiftError(what, "make room, or name another folder with --to")
+        message = f"{folder}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free"
+        raise AdshiftError(message, "make room, or name another folder with --to")
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -259,8 +259,8 @@ def unpack(archive: Path, folder: Path) -> None:
             else:
                 raise AdshiftError(f"{archive}: neither a tar nor a zip file", f"remove {archive} and fetch it anew")
         except (OSError, EOFError, RuntimeError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
-            what = f"{archive}: cannot be unpacked ({error})"
-            raise AdshiftError(what, f"make room, or remove {archive} and fetch it anew") from None
+            message = f"{archive}: cannot be unpacked ({error})"
+            raise AdshiftError(message, f"make room, or remove {archive} and fetch it anew") from None
 
 
 def _untar(archive: Path, home: Path) -> None:

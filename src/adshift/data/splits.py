@@ -107,8 +107,10 @@ def _check_parts(items: list[Item], name: str) -> None:
         raise AdshiftError(f"class {name}: two images are named {twice[0]}", "rename one of them")
     for item in items:
         if item.part not in ("train", "val", "test") or (item.part == "train" and item.defect != GOOD):
-            what = f"class {name}: {item.name} lies in {item.part}/{item.defect}, expected train/good, val/* or test/*"
-            raise AdshiftError(what, "move it to test/, or remove it")
+            message = (
+                f"class {name}: {item.name} lies in {item.part}/{item.defect}, expected train/good, val/* or test/*"
+            )
+            raise AdshiftError(message, "move it to test/, or remove it")
 
 
 def _official(groups: Sequence[Group], settings: Split, name: str) -> dict[str, str]:
@@ -210,8 +212,8 @@ def _normal_sides(
         ends[1] = ends[0] + (validating if all(lacking) else len(rest) if lacking[0] else 0)
     names = [group.name for group in free]
     return {
-        group: where
-        for where, start, end in zip(("train", "val", "test"), [0, *ends], [*ends, len(free)], strict=True)
+        group: role
+        for role, start, end in zip(("train", "val", "test"), [0, *ends], [*ends, len(free)], strict=True)
         for group in names[start:end]
     }
 
@@ -283,7 +285,7 @@ def _floor(fraction: float, count: int) -> int:
     return math.floor(Fraction(repr(fraction)) * count)
 
 
-def _check(roles: Mapping[str, str], items: Sequence[Item], where: str, official: bool) -> None:
+def _check(roles: Mapping[str, str], items: Sequence[Item], subject: str, official: bool) -> None:
     counts = Counter((roles[item.name], item.anomalous) for item in items if item.defect != UNLABELLED)
     total = Counter(item.anomalous for item in items if item.defect != UNLABELLED)
     needed = [("train", False), ("test", False), ("test", True)] if official else [(part, False) for part in PARTS]
@@ -291,7 +293,7 @@ def _check(roles: Mapping[str, str], items: Sequence[Item], where: str, official
         if not counts[part, defective]:
             kind = "defective" if defective else "normal"
             raise AdshiftError(
-                f"{where}: no {kind} image is left for {part} ({total[False]} normal, {total[True]} defective)",
+                f"{subject}: no {kind} image is left for {part} ({total[False]} normal, {total[True]} defective)",
                 f"add {kind} images to {'train/good' if part != 'test' and not defective else 'test/'}, "
                 "or change split.* in params.yaml, or take the class out of `classes`",
             )
@@ -300,25 +302,25 @@ def _check(roles: Mapping[str, str], items: Sequence[Item], where: str, official
 PARTS = ("train", "val", "test")
 
 
-def warnings(items: Sequence[Item], roles: Mapping[str, str], where: str) -> list[str]:
+def warnings(items: Sequence[Item], roles: Mapping[str, str], subject: str) -> list[str]:
     """What a split cannot give, in words: nothing that stops a run."""
     counts = Counter((roles[item.name], item.anomalous) for item in items if item.defect != UNLABELLED)
     lines = []
     if 0 < (count := counts["train", False]) < FEW:
-        lines.append(few(where, count))
+        lines.append(few(subject, count))
     if not counts["test", True]:
-        lines.append(f"{where}: no defective image tests, so figures that need one are empty: AUROC, recall, F1")
+        lines.append(f"{subject}: no defective image tests, so figures that need one are empty: AUROC, recall, F1")
     if not counts["val", True] and counts["test", True]:
-        lines.append(f"{where}: no defective image validates, so thresholds come from normal images alone")
+        lines.append(f"{subject}: no defective image validates, so thresholds come from normal images alone")
     if conflicting := sum(roles[item.name] == "unused" and item.anomalous for item in items):
-        lines.append(f"{where}: {conflicting} defective images are not used, since their groups train")
+        lines.append(f"{subject}: {conflicting} defective images are not used, since their groups train")
     return lines
 
 
-def few(where: str, count: int) -> str:
+def few(subject: str, count: int) -> str:
     """The warning that so few training images bring."""
     return (
-        f"{where}: {count} training images, fewer than {FEW}; a model of so few calls much that is normal anomalous, "
+        f"{subject}: {count} training images, fewer than {FEW}; a model of so few calls much that is normal anomalous, "
         "and its thresholds differ much from draw to draw"
     )
 

@@ -90,12 +90,12 @@ def false_alarms(
     }
 
 
-def text(card: Mapping[str, Any], what: str) -> str:
-    """The card of a model of `what` for people, in Markdown."""
+def text(card: Mapping[str, Any], product: str) -> str:
+    """The card of a model of `product` for people, in Markdown."""
     model, backbone, thresholds = card["model"], card["backbone"], card["thresholds"]
     parameters, weights = card["parameters"], card["backbone"]["weights"]
     lines = [
-        f"# {model['method']}: {what} of {model['dataset']}, {model['domain']} images",
+        f"# {model['method']}: {product} of {model['dataset']}, {model['domain']} images",
         "",
         f"Fitted on normal images of the {model['domain']} domain. Use: `adshift predict THIS_DIRECTORY IMAGES`.",
         "",
@@ -106,7 +106,7 @@ def text(card: Mapping[str, Any], what: str) -> str:
     ]
     for file, record in thresholds.items():
         of_classes = record.get("classes", {})
-        for name, row in [("any class" if of_classes else what, record), *of_classes.items()]:
+        for name, row in [("any class" if of_classes else product, record), *of_classes.items()]:
             images = f"{row['normal']} normal and {row['anomalous']} defective {row['val']} {row['on']} images"
             lines.append(f"| {file} | {name} | {row['threshold']:.6g} | {row['rule']} | {images} |")
     reasons = [f"{file}: {row['reason']}." for file, row in thresholds.items() if row.get("reason")]

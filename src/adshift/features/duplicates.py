@@ -69,7 +69,7 @@ def near_duplicates(features: Features, roles: Mapping[str, str]) -> list[Pair]:
     return sorted(pairs, key=lambda pair: (pair.ratio, pair.first, pair.second))
 
 
-def warning(pairs: list[Pair], where: str) -> str:
+def warning(pairs: list[Pair], subject: str) -> str:
     """The pairs in words, the nearest ones by name; empty if there are none."""
     if not pairs:
         return ""
@@ -77,7 +77,7 @@ def warning(pairs: list[Pair], where: str) -> str:
     if more := len(pairs) - len(shown):
         shown.append(f"  and {more} more")
     many = "1 pair of images" if len(pairs) == 1 else f"{len(pairs)} pairs of images"
-    headline = f"{where}: {many} in different parts show nearly the same; split.group keeps such images together:"
+    headline = f"{subject}: {many} in different parts show nearly the same; split.group keeps such images together:"
     return "\n".join([headline, *shown])
 
 

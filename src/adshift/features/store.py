@@ -99,8 +99,8 @@ class Features:
             if any(len(sums) != len(names) for sums in expected.values()):
                 raise ValueError("checksums of other images")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            what = f"{folder / 'features.json'}: not how features were made ({error!r})"
-            raise AdshiftError(what, checksums.REMEDY) from None
+            message = f"{folder / 'features.json'}: not how features were made ({error!r})"
+            raise AdshiftError(message, checksums.REMEDY) from None
         arrays: dict[int, np.ndarray | Rows] = {} if content is None else {CONTENT: content}
         for level, (file, shape) in files.items():
             try:

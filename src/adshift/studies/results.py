@@ -248,8 +248,8 @@ def _outputs(
         path = paths.contamination_path(str(experiment.columns["dataset"]))
         return measured, checksums.open_json(json.loads(files.read_text(str(path), encoding="utf-8")))
     except (OSError, DvcException, ValueError) as error:
-        what = f"experiment {experiment.name}: its results cannot be read ({error})"
-        raise AdshiftError(what, f"`dvc exp remove {experiment.name}` and run the study again") from None
+        message = f"experiment {experiment.name}: its results cannot be read ({error})"
+        raise AdshiftError(message, f"`dvc exp remove {experiment.name}` and run the study again") from None
 
 
 def _published(source: Published | None) -> list[dict[str, str]]:

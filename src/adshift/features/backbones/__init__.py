@@ -282,11 +282,11 @@ def from_spec(spec: Mapping[str, Any], weights: Path | str | None = None) -> Bac
         chosen = {"weights": str(weights) if weights else None, "images": "images" in spec, "batch": 1}
         settings = Settings.of({**kept, "layers": names, **chosen})
     except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
-        message = " ".join(str(error).split())
-        raise AdshiftError(f"what the model says of its features is damaged ({message})", "fetch it again") from None
+        reason = " ".join(str(error).split())
+        raise AdshiftError(f"what the model says of its features is damaged ({reason})", "fetch it again") from None
     if weights is None and source.startswith("file "):
-        what = f"weights of {settings.backbone}: the model's came from a {source}, which is not kept with it"
-        raise AdshiftError(what, "name that file: weights=PATH, or --weights PATH")
+        message = f"weights of {settings.backbone}: the model's came from a {source}, which is not kept with it"
+        raise AdshiftError(message, "name that file: weights=PATH, or --weights PATH")
     backbone = Backbone(settings)
     record = backbone.record["weights"]
     if record["sha256"] != expected:
