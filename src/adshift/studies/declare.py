@@ -270,10 +270,8 @@ def expand(name: str, study: Study, roots: Mapping[str, str], code: str) -> list
             _anchor(values)
             params.validate(values, path)
             values["graph"] = graph.lists(values)
-            parameters = {
-                column: _cell(_get(values, key, path)) for column, key in study.settings_columns().items() if key
-            }
-            columns = {"dataset": values["dataset"]["name"], **point.labels, **parameters}
+            cells = {column: _cell(_get(values, key, path)) for column, key in study.settings_columns().items() if key}
+            columns = {"dataset": values["dataset"]["name"], **point.labels, **cells}
             changes = dict(_differences(values, base))
             experiments.append(Experiment(_name(name, values, code), changes, columns))
     return experiments
