@@ -1,4 +1,4 @@
-"""Tables of what results say without defects or labels: false alarms on good images, and images without a label."""
+"""Tables that need no defect and no label: false alarms on good images, and images without a label."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,14 +11,14 @@ from adshift.report.table import HIGH, LOW, Table
 
 
 def tables(results: Results) -> list[Table]:
-    """What normal images alone say, and what was called anomalous of the unlabelled ones."""
+    """The tables of normal images, and of unlabelled images if there are any."""
     measured = [false_alarms(results), good_images(results)] if any(results.normal.values()) else []
     some_unlabelled = any(cell["images"] for *_, cell in _each(results, results.unlabelled))
     return measured + ([unlabelled(results)] if some_unlabelled else [])
 
 
 def false_alarms(results: Results) -> Table:
-    """Expected and observed false alarms, and how the scores of good test images spread."""
+    """Expected and observed false-alarm rates, and the distribution of the scores of good test images."""
     rows = []
     for method, name, scenario, cell in _each(results, results.normal):
         spread = cell["scores"] or {}
@@ -63,7 +63,7 @@ def unlabelled(results: Results) -> Table:
 
 
 def _estimate(column: str, rate: Mapping[str, float] | None) -> dict[str, float | None]:
-    """A rate's columns: its value and the ends of its interval."""
+    """Columns of a rate: its value and the ends of its interval."""
     rate = rate or {}
     return {column: rate.get("value"), column + LOW: rate.get("low"), column + HIGH: rate.get("high")}
 
@@ -74,7 +74,7 @@ def _verdict(results: Results, method: str, scenario: str, name: str, score: flo
 
 
 def _each(results: Results, kept: Mapping[str, Any]) -> Iterable[tuple[str, str, str, dict[str, Any]]]:
-    """(method, class, scenario, what is kept of it)."""
+    """(method, class, scenario, record) of every record in `kept`."""
     for method in results.methods:
         for name in results.classes:
             for scenario in results.scenarios:

@@ -1,4 +1,4 @@
-"""Several runs beside each other, across data sets, and beside published figures: one table and one radar chart."""
+"""Compare runs, also of different data sets, with each other and with published figures: a table and a radar chart."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from adshift.report.published import read_csv, with_means
 from adshift.report.table import HIGH, LOW, Estimate, Table
 
 METRICS = tuple(metric.name for metric in shown_in("runs"))
-RESULT_PATHS = (Path("results.csv"), RESULTS)  # in a folder of results, or in a project
+RESULT_PATHS = (Path("results.csv"), RESULTS)  # relative to a folder of results, or to a project
 PUBLISHED = "published_mvtec_ad.csv"
 CHOSEN_ON_TEST = " (thresholds chosen on test)"
 COLOURS = ("#3b8fd9", "#e8862e", "#12a37f", "#9b6bd3", "#c4487f", "#7a8699")
@@ -29,9 +29,9 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Run:
-    """What a run measured in one scenario: {method: {metric: its mean over classes}}; a metric may be missing.
+    """What a run measured in one scenario: {method: {metric: mean over classes}}; a metric may be missing.
 
-    Its name says so where thresholds were chosen on the test images.
+    The name ends with `CHOSEN_ON_TEST` if thresholds were chosen on the test images.
     """
 
     name: str
@@ -71,7 +71,7 @@ def _number(text: str) -> float | None:
 
 
 def table(runs: Sequence[Run], reference: Path) -> Table:
-    """A row a run and method, then the published ones."""
+    """One row per run and method, then one per published result."""
     missing = Estimate(None, None, None)
     rows = [
         (run.name, method, *(end for metric in METRICS for end in measured.get(metric, missing)))
@@ -87,7 +87,7 @@ def table(runs: Sequence[Run], reference: Path) -> Table:
 
 
 def radar(runs: Sequence[Run]) -> dict[str, Any]:
-    """A Vega-Lite specification: a chart a method, a spoke a metric that all runs have, a line a run.
+    """A Vega-Lite specification: one chart per method, one spoke per metric that all runs have, one line per run.
 
     Raises:
         AdshiftError: the runs have fewer than three metrics in common.
@@ -117,7 +117,7 @@ def radar(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _ring(radii: Sequence[float]) -> list[dict[str, float]]:
-    """Points at these distances on spokes that start upwards and go round clockwise, closed."""
+    """A closed line: points at these distances on spokes, the first one upwards, the others clockwise."""
     count = len(radii)
     angles = [2 * math.pi * spoke / count for spoke in range(count + 1)]
     return [
@@ -132,7 +132,7 @@ def _position(field: str) -> dict[str, Any]:
 
 
 def _web(metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """Rings at quarters, spokes and their names."""
+    """The grid of a radar chart: rings at every quarter, the spokes and their names."""
     count = len(metrics)
     rings = [{**point, "ring": level} for level in (0.25, 0.5, 0.75, 1.0) for point in _ring([level] * count)]
     spokes = [

@@ -1,4 +1,4 @@
-"""What the page says first: how good the models are on clean test images, and what they miss."""
+"""The first section of the page: how good the models are on clean test images, and which defects they miss."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from adshift.report.labels import MACRO, label
 from adshift.report.results import Results
 from adshift.report.table import Estimate
 
-IN_USE = BASELINE.name  # the scenario of a model with the threshold that comes with it
+IN_USE = BASELINE.name  # clean images, with the threshold that is packaged with the model
 KINDS = 5  # kinds of defects that a sentence names
 
 
@@ -34,7 +34,7 @@ def _totals(results: Results, method: str) -> Counts:
 
 
 def _good(results: Results, method: str) -> str:
-    """Ranking and localization, as far as there are defects and masks."""
+    """AUROC if there are defective images, PRO if there are masks."""
     parts = []
     for metric in ("image_auroc", "pro"):
         if (estimate := results.estimate(method, IN_USE, MACRO, metric)).value is not None:
@@ -47,7 +47,7 @@ def _good(results: Results, method: str) -> str:
 
 
 def _missed(results: Results, method: str, scores: Sequence[Mapping[str, Any]]) -> str:
-    """Missed defects by kind, the most missed first."""
+    """Missed defects by kind, the most frequent first."""
     counts = _totals(results, method)
     defective = counts.fn + counts.tp
     if not defective:
@@ -65,7 +65,7 @@ def _missed(results: Results, method: str, scores: Sequence[Mapping[str, Any]]) 
 
 
 def _alarms(results: Results, method: str) -> str:
-    """False alarms on good test images, and what the validation images made one expect."""
+    """False alarms on good test images, and the rate expected from the validation images."""
     counts = _totals(results, method)
     good = counts.tn + counts.fp
     if not good:
