@@ -1,4 +1,4 @@
-"""From scores and thresholds to image metrics, scenario by scenario; the same of the coreset ablation."""
+"""Image metrics of each scenario, and of the coreset ablation, from scores and thresholds."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -35,9 +35,9 @@ def image_level(
 ) -> dict[str, Any]:
     """Image metrics of every class and scenario, the cross-class matrix, and the rows of the three curve tables.
 
-    The report's `on` says on which images the thresholds were chosen, `val` or `test`; `normal` is what `normals` says
-    of the normal images; `unlabelled` counts images without a label and the alarms among them. No metric counts those.
-    Beside the report, the bootstrap's replicates of the image metrics, {(class, scenario): (metrics, resamples)}.
+    In the report, `on` is the part that set the thresholds, `val` or `test`; `normal` is the record of `normals`;
+    `unlabelled` counts images without a label and the alarms among them, which enter no metric. `replicates` holds the
+    bootstrap's replicates of the image metrics, {(class, scenario): (metrics, resamples)}.
     """
     records = {name: {key: Threshold.from_dict(value) for key, value in chosen[name].items()} for name in classes}
     [on] = {record.on for by_scenario in records.values() for record in by_scenario.values()}
@@ -71,7 +71,7 @@ def image_level(
 
 
 def unlabelled(predictions: Predictions, threshold: float) -> dict[str, Any]:
-    """Of images without a label: {images, alarms, scores: [name, score] of each, the highest first}."""
+    """Images without a label: {images, alarms, scores: [name, score] of each, the highest first}."""
     rows = np.flatnonzero(~labelled(predictions.names))
     ordered = sorted(rows, key=lambda row: (-float(predictions.scores[row]), predictions.names[row]))
     return {
@@ -107,7 +107,7 @@ def ablation(
     settings: Calibrate,
     on: Literal["val", "test"],
 ) -> dict[str, Any]:
-    """{class: {ratio: metrics}} of the coreset ablation, thresholds from its own validation scores."""
+    """{class: {ratio: metrics}} of the coreset ablation; each ratio's validation scores set its threshold."""
     from adshift.runtime.files import read_json
 
     result: dict[str, Any] = {}

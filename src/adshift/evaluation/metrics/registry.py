@@ -8,5 +8,5 @@ BY_NAME = {metric.name: metric for metric in METRICS}
 
 
 def shown_in(view: Place) -> tuple[Metric, ...]:
-    """The metrics that readers see there."""
+    """The metrics whose `places` hold `view`."""
     return tuple(metric for metric in METRICS if view in metric.places)
