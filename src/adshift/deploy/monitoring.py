@@ -1,7 +1,7 @@
-"""What `adshift recalibrate` and `adshift drift` do: a model, images and files around the statistics beside this.
+"""The verbs `adshift recalibrate` and `adshift drift`: they read models and images, and call the statistics.
 
-A model directory holds threshold.json and reference.npz, the normal validation images as the model sees them. A
-recalibration adds threshold-NAME.json and reference-NAME.npz, the normal images that it was given, and changes neither.
+A model directory holds threshold.json and reference.npz, scores and features of the normal validation images. A
+recalibration adds threshold-NAME.json and reference-NAME.npz, those of its own normal images, and changes neither.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ from adshift.evaluation.threshold_file import Recalibration
 from adshift.runtime.checksums import MODEL_REMEDY
 from adshift.runtime.files import write_json
 
-TARGET_FPR = 0.05  # where normal images alone are given and no rate
+TARGET_FPR = 0.05  # default if only normal images are given
 REMEDIES = {
     "fine": "nothing to do",
     "recalibrate": "set a new threshold: adshift recalibrate MODEL --normal DIR",
@@ -35,7 +35,7 @@ REMEDIES = {
 def recalibrate(
     folder: Path, normal: str, anomalous: str | None, target_fpr: float | None, name: str | None
 ) -> tuple[Path, Recalibration]:
-    """Write a new threshold beside the model in `folder`, and the normal images' reference; the new threshold's path.
+    """Write a new threshold and the normal images' reference into the model's `folder`; returns path and record.
 
     Raises:
         AdshiftError: no model directory, no or too few images, or a name that is taken.
@@ -53,7 +53,7 @@ def recalibrate(
         if twin := twins.get(sha256(path)):
             raise AdshiftError(f"{path}: is given as normal too, as {twin}", "take one of the two out")
     if target_fpr is not None:
-        enough(len(good), target_fpr)  # told before the model is loaded
+        enough(len(good), target_fpr)  # raises before the model is loaded
 
     from adshift.deploy import inference
 
@@ -71,7 +71,7 @@ def recalibrate(
 
 
 def recalibration_lines(result: Recalibration) -> list[str]:
-    """A recalibration for people, a line each."""
+    """The lines that describe a recalibration on the command line."""
     percent = round(100 * CONFIDENCE)
     expected_text = "of normal images to come, expected" if result.rule == CONFORMAL else "of normal images to come"
     lines = [
@@ -94,9 +94,9 @@ def recalibration_lines(result: Recalibration) -> list[str]:
 def drift(
     folder: Path, sources: Iterable[str], number: int = 1, defects: float = DEFECTS, threshold: str | None = None
 ) -> dict[str, Any]:
-    """What a look at recent images found, see `adshift.deploy.drift.Drift`, the share of alarms, and the reasons.
+    """The result of a look at recent images (`adshift.deploy.drift.Drift`), with the share of alarms and the reasons.
 
-    `threshold` is a recalibration's file beside the model, or its NAME: its images are then the reference.
+    `threshold` is the file of a recalibration beside the model, or its NAME; then its images are the reference.
 
     Raises:
         AdshiftError: no model directory, no or too few images, or one that cannot be read.
@@ -118,7 +118,7 @@ def drift(
 
 
 def verdict_lines(result: Mapping[str, Any]) -> list[str]:
-    """A look for people, a line each."""
+    """The lines that describe a look on the command line."""
     return [
         f"{result['verdict']}: {result['remedy']}",
         *(f"  {reason}" for reason in result["reasons"]),

@@ -1,17 +1,17 @@
-"""Complete model directories: what `fit` wrote, and all that is needed to use it away from the study.
+"""Complete model directories: the fitted model, and all that its use without the pipeline needs.
 
     model.json, model.safetensors   as fitted
     score.json                      settings of the scoring
-    threshold.json                  the threshold that came with it (`threshold_record`)
+    threshold.json                  the calibrated threshold (`threshold_record`)
     threshold-shift.json            of a clean model: recalibrated on the drifted domain, if there is one
     reference.npz                   validation normals: scores (V,), features (V, D) float32, D channels of all layers
     card.json, README.md            the model card
 
-The JSON files carry a checksum, which whoever reads them with `adshift` checks; directories without one load too.
+The JSON files carry a checksum, which `adshift` checks when it reads them; directories without checksums load too.
 
-Nothing in it changes with the time, the machine or the git revision, so that equal models stay equal bytes. A card says
-by hash which code fitted it; whoever fetches a model by reference records the revision
-beside it (`adshift.deploy.inference`).
+Nothing in a directory depends on the time, the machine or the git revision, so equal models have equal bytes. The card
+holds hashes of the code that fitted the model; fetching a model by reference records the revision beside it
+(`adshift.deploy.pull`).
 """
 
 import hashlib
@@ -52,17 +52,17 @@ from adshift.runtime.files import read_json, write_json
 FITTED = ("model.json", "model.safetensors")
 FILES = (*FITTED, "score.json", "threshold.json", "threshold-shift.json", "reference.npz", "card.json", "README.md")
 
-SAMPLED = 64  # images at most that measure how maps compare with scores
+SAMPLED = 64  # largest number of images that set `map_ratio`
 
 
 def models(classes: Sequence[str], graph: Any) -> list[tuple[str, str]]:
-    """(class or unified, domain) of every model of a method; `graph` of params.yaml says which there are."""
+    """(class or unified, domain) of every model of a method; `graph` of params.yaml lists them."""
     own = [(name, domain) for name in classes for domain in graph.domains]
     return own + [(name, "clean") for name in graph.unified]
 
 
 def pooled(features: Features) -> np.ndarray:
-    """Feature maps averaged over the positions that are no padding, all layers side by side: (N, D) float32."""
+    """Feature maps averaged over positions without padding, all layers concatenated: (N, D) float32."""
     levels = range(1, len(features.spec["layers"]) + 1)
     rows = []
     for index in range(len(features)):
@@ -77,10 +77,11 @@ def pooled(features: Features) -> np.ndarray:
 
 
 def near_duplicates(dataset: str, classes: Sequence[str], drift: str) -> list[str]:
-    """A warning for each class and domain with images in two parts that show nearly the same."""
+    """A warning for each class and domain that has near duplicates in different parts."""
     names, lines = class_names(dataset, classes), []
     for name in classes:
-        for domain in DOMAINS if drift == "recorded" else DOMAINS[:1]:  # what is made of one image is no duplicate
+        # A synthetic image is no duplicate of its original.
+        for domain in DOMAINS if drift == "recorded" else DOMAINS[:1]:
             roles = split_file.read(split_path(dataset, name), domain)
             pairs = duplicates.near_duplicates(Features.open(features_path(dataset, name, domain)), roles)
             lines.append(duplicates.warning(pairs, f"{names[name]}, {domain} domain"))
@@ -88,9 +89,9 @@ def near_duplicates(dataset: str, classes: Sequence[str], drift: str) -> list[st
 
 
 def map_ratio(predictions: Sequence[Predictions]) -> float:
-    """How high the peak of a smoothed anomaly map is, as a share of the image's score: the median over images.
+    """Peak of a smoothed anomaly map divided by the image's score: the median over images.
 
-    1 where the score is the peak, as in PaDiM; less where it is taken before the map is smoothed, as in PatchCore.
+    1 if the score is the peak, as in PaDiM; less if the score is taken before the map is smoothed, as in PatchCore.
     """
     peaks, scores = [], []
     for one in predictions:
@@ -104,7 +105,7 @@ def map_ratio(predictions: Sequence[Predictions]) -> float:
 
 
 def threshold_record(threshold: Threshold, val: str, ratio: float) -> dict[str, Any]:
-    """What a threshold file says (`adshift.evaluation.threshold_file.Record`).
+    """The content of a threshold file (`adshift.evaluation.threshold_file.Record`).
 
     Args:
         threshold: as calibrated.
@@ -128,8 +129,8 @@ def write(folder: Path, method: str, settings: Any) -> None:
     """Write the model directories of a method into `folder`.
 
     Args:
-        folder: CLASS/DOMAIN are made in it.
-        method: its models are fitted, calibrated and evaluated.
+        folder: in which CLASS/DOMAIN are made.
+        method: whose models are fitted, calibrated and evaluated.
         settings: `seed`, `dataset.name`, `classes`, `split`, `shift.kind`, `calibrate`, `graph.domains` and
             `graph.unified` of params.yaml.
 
@@ -167,13 +168,13 @@ def write(folder: Path, method: str, settings: Any) -> None:
 
 
 def _fitted(source: Path, old: Path, target: Path) -> None:
-    """Hard-link the fitted model to `target`: from `old`, the model packaged before, where it is sound and the same.
+    """Hard-link the fitted model to `target`, from the packaged model `old` if its files are the same.
 
-    DVC recognizes a file of the same path, inode and time, and neither hashes nor copies it again. What is linked is
-    read and compared with the hash in the fitted model.json, wherever it comes from: DVC would record damage as sound.
+    DVC recognizes a file of the same path, inode and time, and neither hashes nor copies it again. Every file is first
+    compared with the hash in the fitted model.json: DVC would record a damaged file as sound.
 
     Args:
-        source: what `fit` wrote.
+        source: the model as fitted.
         old: the packaged model; need not exist.
         target: an existing folder.
 
@@ -188,7 +189,7 @@ def _fitted(source: Path, old: Path, target: Path) -> None:
             raise AdshiftError(f"{source / file}: damaged, its content is not what model.json says", REMEDY)
         try:
             os.link((folder / file).resolve(), target / file)  # DVC may have made it a symbolic link to its cache
-        except OSError:  # across file systems, or where there are no links
+        except OSError:  # across file systems, or without hard links
             shutil.copy2(folder / file, target / file)
 
 
@@ -213,7 +214,7 @@ def _thresholds(
     val: Mapping[str, Predictions],
     thresholds: Mapping[str, Mapping[str, Threshold]],
 ) -> dict[str, dict[str, Any]]:
-    """{file: its content}."""
+    """{file: content} of the threshold files."""
     ratio = map_ratio(list(val.values()))
     if model == UNIFIED:
         any_class = next(iter(val))

@@ -1,6 +1,6 @@
-"""`adshift predict`: a model on images, for people and for machines.
+"""`adshift predict`: predict images, and print or write the results.
 
-A file or folder that cannot be read is told on standard error and in the records, and the others go on.
+A file or folder that cannot be read is reported on standard error and in the records; all others are predicted.
 """
 
 import json
@@ -24,20 +24,20 @@ from adshift.report import pictures
 from adshift.runtime.parallel import map_ordered, progress, silent
 
 RECORDS = "predictions.jsonl"
-SIDE = 1024  # pixels, of an overlay's longer side at most
+SIDE = 1024  # longer side of an overlay, in pixels, at most
 
 NORMAL, ANOMALOUS, FAILED = 0, 1, 2  # exit codes
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to write beside the scores.
+    """The outputs beside the scores.
 
     Attributes:
         out: folder of the records and pictures, None for none.
         overlays, masks: pictures in `out`.
         boxes: boxes of anomalous regions in the records.
-        json: records on standard output in place of lines for people.
+        json: JSON records on standard output in place of text.
     """
 
     out: Path | None = None
@@ -48,14 +48,14 @@ class Wanted:
 
 
 def predict(model: Model, sources: Iterable[str], wanted: Wanted, batch: int, lines: Iterable[str] = ()) -> int:
-    """Look at images and print, or write, what the model says; the exit code.
+    """Predict images and print or write the results; returns the exit code.
 
     Args:
-        model: any.
+        model: a loaded model.
         sources: files, folders, patterns, `-` for `lines` (`adshift.data.image_files`).
         wanted: what to write.
         batch: images in memory together.
-        lines: paths, a line each, read as they come.
+        lines: paths, one per line, read as they arrive.
 
     Raises:
         AdshiftError: the folder `out` cannot be written.
@@ -87,7 +87,7 @@ def predict(model: Model, sources: Iterable[str], wanted: Wanted, batch: int, li
                 _print(_line(record), sys.stdout)
             if file:
                 file.write(line + "\n")
-                file.flush()  # whoever kills a long run keeps what was found
+                file.flush()  # the results of a killed run are kept
     if search.passed:
         _print(shown(search.summary()), sys.stderr)
     if not sum(counts.values()):
@@ -98,7 +98,7 @@ def predict(model: Model, sources: Iterable[str], wanted: Wanted, batch: int, li
 
 
 def _predictions(model: Model, images: Iterable[Entry], batch: int) -> Iterator[tuple[str, Prediction | AdshiftError]]:
-    """(name, what the model says or why it cannot), in order, read and predicted a batch at a time."""
+    """(name, prediction or error) of all images in order, read and predicted in batches."""
     waiting = iter(images)
 
     def read(one: Entry) -> Input | AdshiftError:
@@ -111,7 +111,7 @@ def _predictions(model: Model, images: Iterable[Entry], batch: int) -> Iterator[
         results: Iterator[Prediction | AdshiftError]
         try:
             results = iter(model.predict(sound, batch))
-        except AdshiftError:  # one of them: each alone, then
+        except AdshiftError:  # of one image: predict each alone
             results = iter([_attempt(lambda one=one: model.predict([one])[0]) for one in sound])  # type: ignore[misc]
         for entry, one in zip(entries, inputs, strict=True):
             name = entry.path if isinstance(entry, Closed) else entry
@@ -126,7 +126,7 @@ def _attempt(work: Callable[[], Any]) -> Any:
 
 
 def _described(one: Prediction | AdshiftError, wanted: Wanted, picture: str, bits: int) -> dict[str, Any]:
-    """What the record says beside the name; the pictures are written. `bits` are the model's."""
+    """Write the pictures; return the record without the name. `bits` are the model's."""
     try:
         if isinstance(one, AdshiftError):
             raise one
@@ -160,7 +160,7 @@ def _line(record: dict[str, Any]) -> str:
 
 
 def _safe(stem: str) -> str:
-    """What a file's name may keep of another's: nothing that leads elsewhere, is markup, or too long."""
+    """A file's stem for use in another file's name: without separators and markup, and shortened."""
     return re.sub(r"[^\w.-]+", "_", stem, flags=re.ASCII).strip("._-")[:80] or "image"
 
 
@@ -174,7 +174,7 @@ def _make(out: Path, wanted: Wanted) -> None:
 
 
 def _pictures(one: Prediction, wanted: Wanted, name: str, bits: int) -> dict[str, str]:
-    """Write the pictures; {kind: path within `out`}. A name has the image's number, so that none meets another's."""
+    """Write the pictures; {kind: path within `out`}. Names have the image's number, so that they are unique."""
     made: dict[str, str] = {}
     if wanted.out is not None and wanted.masks:
         made["mask"] = f"masks/{name}"
@@ -186,9 +186,9 @@ def _pictures(one: Prediction, wanted: Wanted, name: str, bits: int) -> dict[str
 
 
 def overlay(one: Prediction, bits: int) -> np.ndarray:
-    """(h, w, 3) uint8: the anomaly map over the image, anomalous regions outlined; at most SIDE pixels a side.
+    """(h, w, 3) uint8: the anomaly map over the image, anomalous regions outlined; at most SIDE pixels per side.
 
-    The threshold has the middle of the colours, so that a normal image does not glow. `bits` are the model's.
+    The threshold has the middle colour, so that a normal image stays dark. `bits` are the model's.
     """
     image = Image.fromarray(read_image(one.name, bits))
     image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
@@ -202,7 +202,7 @@ def overlay(one: Prediction, bits: int) -> np.ndarray:
 
 
 def _print(line: str, file: Any) -> None:
-    """A line that leaves the progress bar whole, written at once for whoever reads along."""
+    """Print a line above the progress bar, and flush it."""
     from tqdm import tqdm
 
     with tqdm.external_write_mode(file=file):

@@ -1,8 +1,8 @@
-"""A fitted detector as one ONNX graph: image in, score and anomaly map out, without Python where it runs.
+"""Export a fitted detector as one ONNX graph, from image to score and anomaly map, which runs without Python.
 
-The graph holds preprocessing, backbone, search and map. Resizing and cropping come before it: Pillow's bilinear filter
-rounds to bytes between its two passes, which no operator of ONNX does, so an image resized in the graph would not be
-the one that the model learned from. The file's metadata say what has to come before.
+The graph holds normalization, backbone, search and map. Resizing and cropping come before it: Pillow's bilinear filter
+rounds to bytes between its two passes, which no operator of ONNX does, so an image resized in the graph would differ
+from the images that the model was fitted on. The file's metadata describe the steps before the graph.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ DTYPES: tuple[str, ...] = get_args(Dtype)
 OPSETS = range(18, 24)
 INPUTS = ("uint8", "float32")
 LAYOUTS = ("NHWC", "NCHW")
-BATCH = 2  # of the traced example: 1 would be taken for a constant
+BATCH = 2  # of the traced example; the exporter takes 1 for a constant
 
 
 def _patchcore(detector: Any, scoring: Any) -> Any:
@@ -51,7 +51,7 @@ def _diagonal(detector: Any, scoring: Any) -> Any:
     return gaussians.DiagonalHead(detector, scoring)
 
 
-# Method: what makes its head, a torch module, of the fitted detector and its settings of scoring.
+# {method: function from a fitted detector and its settings of scoring to its head, a torch module}.
 HEADS: dict[str, Callable[[Any, Any], Any]] = {
     "patchcore": _patchcore,
     "patchcore_pq": _patchcore_pq,
@@ -80,26 +80,26 @@ def export(
         settings: of scoring, the method's `Score`.
         to: the file.
         opset: of ONNX's operators, one of OPSETS.
-        dtype: float32; float16, large constants kept in half the bytes and computed with in float32; int8, half of the
-            backbone's layers in 8 bits, the search in float32.
+        dtype: float32; float16: large constants are stored in 16 bits, computation is in float32; int8: half of the
+            backbone's layers are in 8 bits, the search is in float32.
         pixels: of the input, 0 to 255 or 0 to 1.
         layout: of the input.
-        calibrate: for int8, a folder of normal images that show which values are usual.
-        weights: the backbone's file, if it came from one.
+        calibrate: for int8, a folder of normal images that set the ranges of activations.
+        weights: the file of the backbone's weights, if they came from one.
 
     Returns:
         The metadata written into the file.
 
     Raises:
-        AdshiftError: no sound model, a method without a graph, other weights than recorded, no image to calibrate
-            with, or a package that is missing.
+        AdshiftError: a damaged model, a method without a graph, other weights than recorded, no image to calibrate
+            with, or a missing package.
     """
     _check(opset, dtype, pixels, layout, calibrate)
     method = method_of(folder)
     detector = _detector(folder, method)
     from adshift.features.backbones import from_spec
 
-    backbone = from_spec(detector.spec, weights)  # which checks what follows reads
+    backbone = from_spec(detector.spec, weights)  # it checks the values that follow
     metadata = {**_metadata(folder, detector, settings), "dtype": dtype, "input": f"{pixels} {layout} RGB"}
     from adshift.deploy.export import files, graph
 
@@ -109,7 +109,7 @@ def export(
     if dtype == "int8":
         from adshift.deploy.export import int8
 
-        assert calibrate  # `_check` saw to it
+        assert calibrate  # ensured by `_check`
         normal = int8.images(calibrate, detector.spec)
         model, metadata["calibration_images"] = int8.quantized(model, normal, pixels, layout), str(len(normal))
     if dtype == "float16":
@@ -141,10 +141,10 @@ def _detector(folder: Path, method: str) -> Any:
 
 
 def method_of(folder: Path) -> str:
-    """Which method's model a directory holds.
+    """The method of the model in a directory.
 
     Raises:
-        AdshiftError: none, or one that has no graph.
+        AdshiftError: there is no model, or its method has no graph.
     """
     if not (folder / "model.json").is_file():
         raise AdshiftError(f"{folder}: no model directory, model.json is not there", "name one, or `dvc pull` it")
@@ -159,9 +159,9 @@ def method_of(folder: Path) -> str:
 
 
 def fitted_on(folder: Path) -> dict[str, str]:
-    """`class` and `domain` that a model was fitted on, as its card says.
+    """`class` and `domain` that a model was fitted on, from its card.
 
-    A model as `fit` leaves it has no card; it lies in a folder CLASS/DOMAIN.
+    A model that `fit` wrote has no card; its folder is CLASS/DOMAIN.
 
     Raises:
         AdshiftError: the card is damaged.
@@ -177,7 +177,7 @@ def fitted_on(folder: Path) -> dict[str, str]:
 
 
 def scoring(method: str, folder: Path, params: Path) -> Any:
-    """The method's settings of scoring: the model directory's, or of one as `fit` leaves it, those of a params.yaml.
+    """The method's settings of scoring: from the model directory, or from params.yaml for a model that `fit` wrote.
 
     Raises:
         AdshiftError: the file is missing, or has no such section or a mistake in it.
@@ -210,7 +210,7 @@ def _example(size: Size, pixels: str, layout: str) -> Any:
 
 
 def _metadata(folder: Path, detector: Any, settings: Any) -> dict[str, str]:
-    """What whoever runs the graph has to know, and where it came from; values are text, JSON where they have parts."""
+    """Metadata: how to use the graph, and its origin. Values are text; structured ones are JSON."""
     spec = detector.spec
     crop = spec["preprocessing"]["crop"]
     bits = spec.get("bits", 16)
