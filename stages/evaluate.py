@@ -16,8 +16,8 @@ def main() -> None:
     )
     dataset, classes = settings.dataset.name, settings.classes
     scenarios = used(settings.graph.domains, bool(settings.graph.unified))
-    place = Path("data/evaluation") / dataset
-    with output(place / "image") as image, output(place / "bootstrap") as drawn, output(place / "curves") as curves:
+    folder = Path("data/evaluation") / dataset
+    with output(folder / "image") as image, output(folder / "bootstrap") as drawn, output(folder / "curves") as curves:
         for method in settings.methods:
             chosen = read_json(f"data/thresholds/{dataset}/{method}.json")
             result = image_level.image_level(

@@ -17,10 +17,10 @@ def main() -> None:
         "dataset.name", "classes", "features.resize", "features.crop", "evaluate.pro_limit", "evaluate.masks",
         "graph.domains", "graph.unified"
     )  # fmt: skip
-    dataset, size, how = settings.dataset.name, settings.features, settings.evaluate
+    dataset, size, evaluate = settings.dataset.name, settings.features, settings.evaluate
     scenarios = used(settings.graph.domains, bool(settings.graph.unified))
     result = pixel_level.pixel_level(
-        dataset, method, settings.classes, size.resize, size.crop, how.pro_limit, how.masks, scenarios
+        dataset, method, settings.classes, size.resize, size.crop, evaluate.pro_limit, evaluate.masks, scenarios
     )
     write_json(f"data/evaluation/{dataset}/pixel/{method}.json", result, checksum=True)
 

@@ -17,8 +17,8 @@ def main() -> None:
     with one_thread_below(), output(Path("models") / settings.dataset.name) as folder:
         for method in settings.methods:
             package.write(folder / method, method, settings)
-        for told in package.near_duplicates(settings.dataset.name, settings.classes, settings.shift.kind):
-            print(f"warning: {told}", file=sys.stderr)
+        for warning in package.near_duplicates(settings.dataset.name, settings.classes, settings.shift.kind):
+            print(f"warning: {warning}", file=sys.stderr)
 
 
 if __name__ == "__main__":

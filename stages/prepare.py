@@ -16,10 +16,10 @@ def main() -> None:
     versions.check(f"datasets/{dataset}")
     final = Path("data/clean") / dataset
     with output(final) as folder:
-        source, where = (dataset, settings.dataset.root, settings.classes), settings.dataset.folder
-        found = datasets.build(*source, folder, final, where, settings.dataset.bits)
-        write_json(folder / manifest.names_path(dataset).name, datasets.chosen(*source, where), checksum=True)
-        for name, items in found.items():
+        source, layout = (dataset, settings.dataset.root, settings.classes), settings.dataset.folder
+        items_of = datasets.build(*source, folder, final, layout, settings.dataset.bits)
+        write_json(folder / manifest.names_path(dataset).name, datasets.chosen(*source, layout), checksum=True)
+        for name, items in items_of.items():
             clean = items
             if settings.shift.kind == "recorded":
                 clean, shifted = recorded.assign(items, settings.shift.recorded, name)

@@ -27,7 +27,7 @@ def main() -> None:
     for domains in pairs(args.domains):
         model, images = domains.split("-on-")
         detector = registry.detector_class(args.method).load(model_path(dataset, args.method, args.model, model))
-        how = registry.settings(args.method, "score")
+        scoring = registry.settings(args.method, "score")
         scored: dict[tuple[str, ...], Path] = {}
         for part in ("val", "test"):
             paths = [scores_path(part, dataset, args.method, args.model, domains, name) for name in names]
@@ -39,7 +39,7 @@ def main() -> None:
                     if key in scored:  # the official protocol: the test images stand in for the validation images
                         shutil.copyfile(scored[key], folder / path.name)
                     else:
-                        detector.predict(features, how).save(folder / path.name)
+                        detector.predict(features, scoring).save(folder / path.name)
                     scored[key] = path
 
 

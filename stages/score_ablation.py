@@ -17,7 +17,7 @@ def main() -> None:
     domain = parser.parse_args().domain
     leaves = (f"patchcore.{leaf}" for leaf in Score.model_fields)
     settings = params.load("dataset.name", "classes", *leaves, "ablation.ratios")
-    dataset, how = settings.dataset.name, Score(**vars(settings.patchcore))
+    dataset, scoring = settings.dataset.name, Score(**vars(settings.patchcore))
     with output(Path("data/scores/ablation") / dataset) as folder:
         for name in settings.classes:
             largest, rows = PatchCore.load(ablation_path(dataset, name)), {}
@@ -26,7 +26,7 @@ def main() -> None:
                 detector = largest.reduced(ratio)
                 rows[str(ratio)] = len(detector.bank)
                 for part, features in images.items():
-                    detector.predict(features, how).save(folder / name / f"{part}-{ratio}.npz")
+                    detector.predict(features, scoring).save(folder / name / f"{part}-{ratio}.npz")
             write_json(folder / name / "rows.json", rows, checksum=True)
 
 

@@ -16,14 +16,14 @@ def main() -> None:
     parser.add_argument("--seed", required=True, type=int)
     parser.add_argument("--name", required=True, help="class")
     args = parser.parse_args()
-    dataset, name, how = args.dataset, args.name, Shifting.read(settings_path("shift"))
+    dataset, name, shifting = args.dataset, args.name, Shifting.read(settings_path("shift"))
     final = manifest.path_of(dataset, name, "shift")
     with output(final.parent) as folder:
-        if how.kind == "recorded":
+        if shifting.kind == "recorded":
             manifest.write(folder / final.name, manifest.read(manifest.recorded_path(dataset, name)))
         else:
             items = manifest.read(manifest.path_of(dataset, name, "clean"))
-            synthetic.shift_class(items, how, args.seed, name, folder, final.parent, how.input)
+            synthetic.shift_class(items, shifting, args.seed, name, folder, final.parent, shifting.input)
 
 
 if __name__ == "__main__":

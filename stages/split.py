@@ -28,13 +28,13 @@ def main() -> None:
             items = {domain: manifest.read(path) for domain, path in paths.items()}
             roles: dict[str, dict[str, str]] = {}
             settled: dict[str, str] = {}
-            for domain, found in items.items():
-                roles[domain] = splits.split(found, settings.split, settings.seed, name, domain, settled)
-                settled |= splits.sides(found, roles[domain], settings.split, settings.seed, name)
-                placed += [(item, roles[domain][item.name]) for item in found]
-                where = shown[name] if domain == split_file.BOTH else f"{shown[name]}, {domain} domain"
-                for told in splits.warnings(found, roles[domain], where):
-                    print(f"warning: {told}", file=sys.stderr)
+            for domain, of_domain in items.items():
+                roles[domain] = splits.split(of_domain, settings.split, settings.seed, name, domain, settled)
+                settled |= splits.sides(of_domain, roles[domain], settings.split, settings.seed, name)
+                placed += [(item, roles[domain][item.name]) for item in of_domain]
+                subject = shown[name] if domain == split_file.BOTH else f"{shown[name]}, {domain} domain"
+                for warning in splits.warnings(of_domain, roles[domain], subject):
+                    print(f"warning: {warning}", file=sys.stderr)
             first = next(iter(items))  # both domains, or the clean one
             measured[name] = asdict(contamination.measure(items[first], roles[first]))
             split_file.write(folder / split_path(dataset, name).name, roles)

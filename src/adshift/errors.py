@@ -54,5 +54,6 @@ def in_line(error: Exception) -> str:
     """An exception in one line; of what pydantic refuses, each key and what is wrong with it."""
     if hasattr(error, "errors"):
         parts = [(".".join(map(str, one["loc"])), one["msg"]) for one in error.errors()]
-        return "; ".join(f"{key}: {told[0].lower()}{told[1:]}" if key else told for key, told in parts)[:500]
+        lines = [f"{key}: {text[0].lower()}{text[1:]}" if key else text for key, text in parts]
+        return "; ".join(lines)[:500]
     return " ".join(str(error).split())[:500]

@@ -160,7 +160,7 @@ def test_a_model_of_good_images_is_recalibrated_and_watched(
     path, found = monitoring.recalibrate(copied, str(tmp_path), None, None, None)
     assert path.is_file()
     assert (found.rule, found.normal, found.anomalous, found.before.recall) == ("conformal", len(good), 0, None)
-    assert "recall" in monitoring.told(found)[1]
+    assert "recall" in monitoring.recalibration_lines(found)[1]
     assert monitoring.drift(copied, good)["verdict"] in ("fine", "recalibrate", "refit")
 
 

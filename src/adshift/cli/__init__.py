@@ -40,9 +40,9 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv or os.environ.get("ADSHIFT_DEBUG", "0") not in ("", "0"):
             traceback.print_exc()
-        told = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        message = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         with suppress(BrokenPipeError):
-            print(f"error: not foreseen: {shown(told)}; please report it, with what --debug shows", file=sys.stderr)
+            print(f"error: not foreseen: {shown(message)}; please report it, with what --debug shows", file=sys.stderr)
         _drop_output()
         sys.exit(UNFORESEEN)
 

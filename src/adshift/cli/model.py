@@ -117,8 +117,8 @@ def _predict(args: argparse.Namespace) -> None:
 def _recalibrate(args: argparse.Namespace) -> None:
     from adshift.deploy import monitoring
 
-    path, found = monitoring.recalibrate(args.model, args.normal, args.anomalous, args.target_fpr, args.name)
-    for line in monitoring.told(found):
+    path, result = monitoring.recalibrate(args.model, args.normal, args.anomalous, args.target_fpr, args.name)
+    for line in monitoring.recalibration_lines(result):
         print(line)
     print(f"written: {path}")
 
@@ -127,12 +127,12 @@ def _drift(args: argparse.Namespace) -> None:
     from adshift.deploy import monitoring
 
     try:
-        found = monitoring.drift(args.model, args.images, args.look, args.defects, args.threshold)
+        outcome = monitoring.drift(args.model, args.images, args.look, args.defects, args.threshold)
     except AdshiftError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    print(json.dumps(found, indent=1, sort_keys=True) if args.json else "\n".join(monitoring.verdict(found)))
-    sys.exit(found["verdict"] != "fine")
+    print(json.dumps(outcome, indent=1, sort_keys=True) if args.json else "\n".join(monitoring.verdict_lines(outcome)))
+    sys.exit(outcome["verdict"] != "fine")
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -142,9 +142,9 @@ def _export(args: argparse.Namespace) -> None:
         raise AdshiftError(f"export: format {args.format} is unknown", "--format onnx")
     method = export.method_of(args.model)
     to = args.to or Path(f"{method}-{export.fitted_on(args.model)['class']}-{args.dtype}.onnx")
-    how = export.scoring(method, args.model, args.params)
+    scoring = export.scoring(method, args.model, args.params)
     metadata = export.export(
-        args.model, how, to, opset=args.opset, dtype=args.dtype, pixels=args.input,
+        args.model, scoring, to, opset=args.opset, dtype=args.dtype, pixels=args.input,
         layout=args.layout, calibrate=args.calibrate, weights=args.weights,
     )  # fmt: skip
     print(f"{to}: {to.stat().st_size:,} bytes; input {metadata['input']}")

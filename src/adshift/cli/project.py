@@ -62,8 +62,8 @@ def _preset(args: argparse.Namespace) -> None:
         raise AdshiftError(f"preset {args.name}: --normal and the like say where images lie of the preset folder alone",
                            "give --data-root, or adshift preset folder")  # fmt: skip
     classes = [one.strip() for one in args.classes.split(",")] if args.classes else []
-    told = apply(args.name, args.data_root, classes=classes, folders=folders if args.name == "folder" else None)
-    print(*told, "params.yaml rewritten; now: dvc repro", sep="\n")
+    lines = apply(args.name, args.data_root, classes=classes, folders=folders if args.name == "folder" else None)
+    print(*lines, "params.yaml rewritten; now: dvc repro", sep="\n")
 
 
 def _fetch(args: argparse.Namespace) -> None:
@@ -111,11 +111,11 @@ def _summary(args: argparse.Namespace) -> None:
     check_git()
     if changed := changed_since("aggregate"):
         more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
-        what = (
+        message = (
             f"{SUMMARY}: its figures came from other parameters or data; changed since: "
             f"{', '.join(changed[:SHOWN])}{more}"
         )
-        raise AdshiftError(what, "`dvc repro` makes those of params.yaml as it is now")
+        raise AdshiftError(message, "`dvc repro` makes those of params.yaml as it is now")
     summary = json.loads(SUMMARY.read_text(encoding="utf-8"))
     columns = list(dict.fromkeys(key for method in summary.values() for metrics in method.values() for key in metrics))
     widths = {column: max(14, len(column) + 2) for column in columns}

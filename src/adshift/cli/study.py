@@ -18,8 +18,11 @@ def add(commands: Any) -> None:
     study = commands.add_parser("study", help="grids of experiments: list them, run one, write its table")
     verbs = study.add_subparsers(required=True, metavar="VERB")
     verbs.add_parser("list", help="studies that are declared").set_defaults(work=_list_studies)
-    for verb, told in (("run", "run what is missing of one, then write its table"), ("table", "write what there is")):
-        one = verbs.add_parser(verb, help=told)
+    for verb, description in (
+        ("run", "run what is missing of one, then write its table"),
+        ("table", "write what there is"),
+    ):
+        one = verbs.add_parser(verb, help=description)
         one.add_argument("name", metavar="NAME", help="of studies/NAME.yaml")
         one.add_argument("--preset", choices=PRESETS, help="in place of the study's own; results go to NAME-PRESET")
         one.add_argument(

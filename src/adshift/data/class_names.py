@@ -1,7 +1,7 @@
-"""What a class is called: its folder's name for people, and a name for paths, stages and params.yaml made from it.
+"""Two names of a class: its folder's name, for people, and a name made from it for paths, stages and params.yaml.
 
-Folders are called `metal-nut`, `v1.2` or `größe`, the last in either of Unicode's normal forms. DVC makes stage names
-and commands of the entries of `classes`, so these hold ASCII letters, digits and _ alone.
+Folders have names such as `metal-nut`, `v1.2` or `größe`, the last in either of Unicode's normal forms. DVC makes stage
+names and commands from the entries of `classes`, so these hold only ASCII letters, digits and `_`.
 """
 
 import hashlib
@@ -9,17 +9,17 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-RESERVED = "unified"  # called so is the model of all classes
+RESERVED = "unified"  # the name of the model of all classes
 LONGEST = 100  # characters
 
 
 def same(name: str) -> str:
-    """The name in the one normal form (NFC) in which names are compared."""
+    """The name in Unicode's normal form NFC, in which names are compared."""
     return unicodedata.normalize("NFC", name)
 
 
 def slug(name: str) -> str:
-    """The name for paths; a name of ASCII letters, digits and _ is its own."""
+    """The name for paths. A name of ASCII letters, digits and `_` is unchanged."""
     if re.fullmatch(r"\w+", name, re.ASCII) and name != RESERVED and len(name) <= LONGEST:
         return name
     plain = unicodedata.normalize("NFKD", name.replace("ß", "ss"))
@@ -29,8 +29,8 @@ def slug(name: str) -> str:
 
 
 def by_slug(names: Iterable[str]) -> dict[str, list[str]]:
-    """{name for paths: the names that become it}, sorted; more than one cannot be told apart."""
-    found: dict[str, list[str]] = {}
+    """{name for paths: folders' names that become it}, sorted. More than one folder for a name is a mistake."""
+    originals: dict[str, list[str]] = {}
     for name in sorted(names):
-        found.setdefault(slug(name), []).append(name)
-    return dict(sorted(found.items()))
+        originals.setdefault(slug(name), []).append(name)
+    return dict(sorted(originals.items()))

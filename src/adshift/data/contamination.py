@@ -1,4 +1,4 @@
-"""How much of a training set is defective, in images and in pixels (the thesis, 4: c(X))."""
+"""The defective share of a training set, in images and in pixels (the thesis, 4: c(X))."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from adshift.data.manifest import Item
 
 @dataclass(frozen=True)
 class Contamination:
-    """What of a training set is defective.
+    """The defective share of a training set.
 
     Attributes:
-        images: in the training set; defective: those of them that are.
+        images, defective: number of all and of defective training images.
         share: defective / images, in [0, 1].
-        pixels: c(X), the share of all pixels of the training images that their masks mark, in [0, 1]; None where a
-            defective one has no mask.
+        pixels: c(X), the share of all pixels of the training images that their masks mark, in [0, 1]; None if a
+            defective image has no mask.
     """
 
     images: int
@@ -25,7 +25,7 @@ class Contamination:
 
 
 def measure(items: list[Item], roles: Mapping[str, str]) -> Contamination:
-    """Measure it; reads the masks of the defective training images."""
+    """Measure the contamination. Reads the masks of the defective training images."""
     trained = [item for item in items if roles[item.name] == "train"]
     defective = [item for item in trained if item.anomalous]
     pixels = None

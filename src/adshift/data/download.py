@@ -1,7 +1,7 @@
-"""Data sets from their authors: `adshift fetch NAME`. Downloads what may be downloaded, and checks what lies there.
+"""Data sets from their authors: `adshift fetch NAME` downloads those that may be downloaded, and checks the files.
 
-A download goes on where an earlier one was cut, is verified before it is unpacked, and is unpacked beside its place and
-then renamed. Of an archive, nothing but plain files and folders below the target is written.
+An interrupted download is continued. An archive is verified, unpacked beside the target and renamed. Only plain files
+and folders below the target are written.
 """
 
 import hashlib
@@ -25,27 +25,27 @@ from adshift.errors import AdshiftError
 from adshift.runtime.files import output
 from adshift.runtime.parallel import progress
 
-TRIES = 5  # without a single new byte
-PAUSE = 2.0  # seconds before the next one
+TRIES = 5  # attempts in a row that bring no new byte
+PAUSE = 2.0  # seconds before the next attempt
 TIMEOUT = (10, 60)  # seconds to connect, and between two bytes
-CHUNK = 1 << 16  # bytes; so many at most are lost when a connection is cut
-DEPTH = 2  # folders that an archive may put around a data set
+CHUNK = 1 << 16  # bytes; at most so many are lost when a connection breaks
+DEPTH = 2  # levels of folders that an archive may have around a data set
 HOME = Path("raw")
-# Images hardly compress, so no data set comes near these: an archive that does is made to fill the disk.
-MOST_RATIO, RATIO_FROM = 100, 2**30  # bytes unpacked for one of the archive, where they are more than the second
+# Images hardly compress, so an archive that exceeds both limits is a bomb, made to fill the disk.
+MOST_RATIO, RATIO_FROM = 100, 2**30  # unpacked bytes per byte of the archive; checked from RATIO_FROM unpacked bytes on
 MOST_MEMBERS = 1_000_000
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set comes from.
+    """The source of a data set.
 
     Attributes:
         page: its authors' page.
         licence: in words.
-        url: of an archive that anybody may download; empty if there is none.
-        sha256: of that archive; empty if nobody has recorded it, and the first download then does.
-        by_hand: what to do on the page where there is no `url`.
+        url: of a public archive; empty if there is none.
+        sha256: of that archive; if it is empty, the first download records it.
+        by_hand: what to do on the page if there is no `url`.
     """
 
     page: str
@@ -82,18 +82,18 @@ SOURCES = {
 
 
 def fetch(name: str, to: Path | None = None) -> Path:
-    """Make sure that a data set lies under `to`, downloading it if that may be done and it is not there.
+    """Make sure that a data set is in `to`; download it if it is not and may be downloaded.
 
     Args:
         name: of the data set.
-        to: its folder, `raw/NAME` if none.
+        to: its folder, by default `raw/NAME`.
 
     Returns:
-        The root of the data set: `to`, or the folder in it that its archive put around it.
+        The root of the data set: `to`, or a folder in it that the archive has around the data set.
 
     Raises:
-        AdshiftError: it must be got by hand, the download failed or is not the one expected, or what lies there is not
-            the whole data set.
+        AdshiftError: it must be downloaded by hand, the download failed or is not the expected file, or the data set in
+            the folder is incomplete.
     """
     source, folder = SOURCES[name], to or HOME / name
     print(f"{name}: {source.licence}; see {source.page}")
@@ -122,24 +122,23 @@ def find(name: str, folder: Path) -> Path:
     Raises:
         AdshiftError: it is not there.
     """
-    places = [folder]
+    candidates = [folder]
     for _ in range(DEPTH + 1):
-        for place in places:
+        for candidate in candidates:
             try:
-                datasets.classes_under(name, str(place))
+                datasets.classes_under(name, str(candidate))
             except AdshiftError:
                 continue
-            return place
-        places = [inner for place in places for inner in folders_in(place)]
+            return candidate
+        candidates = [inner for candidate in candidates for inner in folders_in(candidate)]
     datasets.classes_under(name, str(folder))
     raise AssertionError("unreachable: the first place was tried above")
 
 
 def download(url: str, path: Path, sha256: str = "") -> None:
-    """The bytes of `url` at `path`, whole and verified; an interrupted download goes on when called again.
+    """Download `url` to `path`, whole and verified. A second call continues an interrupted download.
 
-    What arrived so far lies in `PATH.part`. With no `sha256`, it is that of `PATH.sha256`, which the first download
-    writes.
+    `PATH.part` holds the bytes so far. Without `sha256`, `PATH.sha256` counts, which the first download writes.
 
     Raises:
         AdshiftError: the server cannot be reached, refuses, or sends another file than the one expected.
@@ -150,24 +149,24 @@ def download(url: str, path: Path, sha256: str = "") -> None:
         _arrive(url, part)
     arrived = path if path.exists() else part
     with arrived.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     expected = sha256 or (record.read_text(encoding="utf-8").split()[0] if record.exists() else "")
-    if expected and found != expected:
+    if expected and digest != expected:
         arrived.unlink()
         raise AdshiftError(
-            f"{url}: sha256 is {found}, expected {expected}; the file was removed",
+            f"{url}: sha256 is {digest}, expected {expected}; the file was removed",
             "fetch again; if it is the same again, the publisher has changed the file"
             + ("" if sha256 else f": remove {record} to accept it"),
         )
     if not expected:
-        record.write_text(f"{found}  {path.name}\n", encoding="utf-8")
-        print(f"sha256 {found}, kept in {record}: nobody has recorded it before")
+        record.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
+        print(f"sha256 {digest}, kept in {record}: nobody has recorded it before")
     arrived.rename(path)
     _tag(part).unlink(missing_ok=True)
 
 
 def _arrive(url: str, part: Path) -> None:
-    """Fill `part`, over as many connections as it takes."""
+    """Fill `part`, with as many connections as necessary."""
     tries = 0
     while True:
         before = _size(part)
@@ -192,14 +191,14 @@ def _arrive(url: str, part: Path) -> None:
 
 
 def _continue(url: str, part: Path) -> None:
-    """One connection. What is there already is kept if the server says that the file is still the same."""
+    """Download over one connection. Bytes in `part` are kept if the server says that the file has not changed."""
     start, headers = _size(part), {"Accept-Encoding": "identity"}
     if start and _tag(part).exists():
         headers |= {"Range": f"bytes={start}-", "If-Range": _tag(part).read_text(encoding="utf-8")}
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
         if answer.status_code == requests.codes.requested_range_not_satisfiable:
             if answer.headers.get("Content-Range") == f"bytes */{start}":
-                return  # all of it had arrived
+                return  # the file is complete
             part.unlink()
             raise requests.ConnectionError("the file on the server became shorter")
         answer.raise_for_status()
@@ -222,7 +221,7 @@ def _continue(url: str, part: Path) -> None:
 
 
 def _validator(answer: requests.Response) -> str:
-    """What If-Range needs to tell whether the file is still the same. A weak tag will not do."""
+    """The value of If-Range, by which the server tells whether the file has changed. A weak tag does not serve."""
     tag = answer.headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else answer.headers.get("Last-Modified", '"none"')
 
@@ -238,16 +237,16 @@ def _size(path: Path) -> int:
 def _room(folder: Path, needed: int | None) -> None:
     free = shutil.disk_usage(folder).free
     if needed and needed > free:
-        what = f"{folder}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free"
-        raise AdshiftError(what, "make room, or name another folder with --to")
+        message = f"{folder}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free"
+        raise AdshiftError(message, "make room, or name another folder with --to")
 
 
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar or zip file into `folder`, all of it or nothing.
 
     Raises:
-        AdshiftError: it is damaged, or holds an absolute path, `..`, a link, what is no file or folder, two files of
-            one name, be it in capitals and small letters, or far more than its size promises.
+        AdshiftError: it is damaged, or holds an absolute path, `..`, a link, anything but files and folders, two files
+            whose names differ at most in case, or far more bytes than its size allows.
     """
     with output(folder) as home:
         home.mkdir()
@@ -259,8 +258,8 @@ def unpack(archive: Path, folder: Path) -> None:
             else:
                 raise AdshiftError(f"{archive}: neither a tar nor a zip file", f"remove {archive} and fetch it anew")
         except (OSError, EOFError, RuntimeError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
-            what = f"{archive}: cannot be unpacked ({error})"
-            raise AdshiftError(what, f"make room, or remove {archive} and fetch it anew") from None
+            message = f"{archive}: cannot be unpacked ({error})"
+            raise AdshiftError(message, f"make room, or remove {archive} and fetch it anew") from None
 
 
 def _untar(archive: Path, home: Path) -> None:
@@ -277,16 +276,16 @@ def _unzip(archive: Path, home: Path) -> None:
     with zipfile.ZipFile(archive) as file:
         members = file.infolist()
         for member in members:
-            kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where the archive says nothing
+            kind = stat.S_IFMT(member.external_attr >> 16)  # 0 if the archive does not say
             plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
             guard.take(member.filename, member.file_size, plain=plain, folder=member.is_dir())
         _room(home, guard.bytes)
         for member in progress(members, what=f"unpack {archive.name}", unit="file"):
-            file.extract(member, home)  # no byte more than `file_size`
+            file.extract(member, home)  # at most `file_size` bytes
 
 
 class _Guard:
-    """Looks at every member of an archive before it is written."""
+    """Checks every member of an archive before it is written."""
 
     def __init__(self, archive: Path) -> None:
         self.archive, self.most = archive, max(RATIO_FROM, MOST_RATIO * archive.stat().st_size)
@@ -294,13 +293,13 @@ class _Guard:
         self.files: set[str] = set()
 
     def take(self, name: str, size: int, *, plain: bool, folder: bool) -> None:
-        """Count a member in.
+        """Check a member and add it to the count.
 
         Raises:
-            AdshiftError: it is not to be written.
+            AdshiftError: it must not be written.
         """
         path = PurePosixPath(name)
-        known = unicodedata.normalize("NFC", path.as_posix()).casefold()  # as file systems that ignore case compare
+        known = unicodedata.normalize("NFC", path.as_posix()).casefold()  # as file systems without case compare
         self.bytes, self.members = self.bytes + size, self.members + 1
         if not plain:
             problem = "is a link or a device"
@@ -319,7 +318,7 @@ class _Guard:
 
 
 def report(name: str, root: Path) -> Iterator[str]:
-    """What lies under `root`, in lines, and what to do next."""
+    """Lines that describe the data set in `root` and the next step."""
     for chosen, row in datasets.counts(name, str(root)).items():
         yield f"{chosen}: {datasets.in_words(row)}"
     yield f"next: adshift preset {name} --data-root {root}"

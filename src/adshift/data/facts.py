@@ -1,4 +1,4 @@
-"""What is known of an image beside its label: a column of the data set's list, or what a pattern finds in its name."""
+"""Facts of an image beside its label: a column of the data set's list, or the match of a pattern in its name."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from adshift.errors import AdshiftError
 
 
 class Photo(Protocol):
-    """A candidate or an item of a manifest."""
+    """A candidate of a listing, or an item of a manifest."""
 
     @property
     def image(self) -> str | Path: ...
@@ -20,7 +20,7 @@ class Photo(Protocol):
 
 
 def column(items: Iterable[Photo], name: str, key: str) -> list[str]:
-    """The value of a column for every image, empty where the list has none.
+    """The value of a column for every image; empty if the list has none.
 
     Args:
         items: images.
@@ -33,18 +33,18 @@ def column(items: Iterable[Photo], name: str, key: str) -> list[str]:
     items = list(items)
     known = sorted({one for item in items for one in item.listed})
     if items and name not in known:
-        told = f"choose from {', '.join(known)}" if known else "only the data set `list` has columns"
-        raise AdshiftError(f"params.yaml: {key}: the data set has no column {name}", told)
+        remedy = f"choose from {', '.join(known)}" if known else "only the data set `list` has columns"
+        raise AdshiftError(f"params.yaml: {key}: the data set has no column {name}", remedy)
     return [item.listed.get(name, "") for item in items]
 
 
 def matched(text: str, pattern: str) -> str | None:
-    """What the group of a pattern finds in a text; None if it finds nothing."""
-    found = re.search(pattern, text)
-    return found[1] if found else None
+    """The text that the group of a pattern matches; None without a match."""
+    match = re.search(pattern, text)
+    return match[1] if match else None
 
 
 def in_name(item: Photo, pattern: str) -> str | None:
-    """What the group of a pattern finds in a file's name without its ending, else in the image's name with folders."""
-    found = matched(Path(item.image).stem, pattern)
-    return matched(item.name.split("/")[2], pattern) if found is None else found
+    """The match of a pattern's group in a file's name without its ending, else in the image's name with folders."""
+    match = matched(Path(item.image).stem, pattern)
+    return matched(item.name.split("/")[2], pattern) if match is None else match

@@ -1,4 +1,4 @@
-"""What looks wrong in a data set but may be right: warnings of a scan, in words."""
+"""Warnings of a scan: what looks wrong in a data set but may be right."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ import numpy as np
 from adshift.data.images import Picture, bits_of, misfit
 from adshift.data.manifest import Item
 
-SHOWN = 10  # masks named one by one
+SHOWN = 10  # masks that are named in a warning
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a scan keeps of an image.
+    """The facts of an image that a scan keeps.
 
     Attributes:
-        peak, deep, transparent: as `images.Picture` has them.
+        peak, deep, transparent: as in `images.Picture`.
         marked: share of the image that its mask marks; None without a mask.
     """
 
@@ -27,7 +27,7 @@ class Facts:
 
     @classmethod
     def of(cls, picture: Picture, mask: np.ndarray | None) -> "Facts":
-        """Those of a decoded image and its mask (H, W) bool."""
+        """The facts of a decoded image and its mask (H, W) bool."""
         return cls(picture.peak, picture.deep, picture.transparent, None if mask is None else float(mask.mean()))
 
 
@@ -35,16 +35,16 @@ Scanned = Mapping[str, Sequence[tuple[Item, Facts]]]  # of each class
 
 
 def camera_bits(scanned: Scanned) -> int:
-    """The depth that holds the largest value of all deep images; 8 where there is none."""
+    """The depth in bits that holds the largest value of all deep images; 8 if there is none."""
     return bits_of(max((facts.peak for rows in scanned.values() for _, facts in rows if facts.deep), default=0))
 
 
 def warnings(scanned: Scanned, bits: int) -> list[str]:
-    """Lines to show.
+    """The warnings, one per line.
 
     Args:
         scanned: items and facts of each class.
-        bits: how deep images are read.
+        bits: depth of the camera.
     """
     lines = list(_of_range([row for rows in scanned.values() for row in rows], bits))
     for name, rows in scanned.items():
@@ -56,16 +56,16 @@ def warnings(scanned: Scanned, bits: int) -> list[str]:
 
 def _of_range(rows: Sequence[tuple[Item, Facts]], bits: int) -> Iterator[str]:
     deep = [facts.peak for _, facts in rows if facts.deep]
-    if deep and (told := misfit(max(deep), bits)):
-        yield f"dataset.bits: {bits}, but the data set has {told}"
+    if deep and (reason := misfit(max(deep), bits)):
+        yield f"dataset.bits: {bits}, but the data set has {reason}"
         return
     odd = [(item.image, misfit(facts.peak, bits if facts.deep else 8)) for item, facts in rows]
-    if odd := [(image, told) for image, told in odd if told]:
+    if odd := [(image, reason) for image, reason in odd if reason]:
         yield f"{_counted([image for image, _ in odd])} hardly use their range; the first has {odd[0][1]}"
 
 
 def _of_masks(name: str, rows: Sequence[tuple[Item, Facts]]) -> Iterator[str]:
-    """Masks that mark more than half of their image, and the one that is inverted against all others."""
+    """Warnings of masks that mark more than half of their image, and of a mask inverted against all others."""
     masks = [(item.mask, facts.marked) for item, facts in rows if facts.marked is not None]
     large = [(mask, share) for mask, share in masks if share > 0.5]
     small = [(mask, share) for mask, share in masks if share <= 0.5]

@@ -1,4 +1,4 @@
-"""The geometry that brings images and masks to the network's input, and anomaly maps back.
+"""Geometry: from images and masks to the network's input, and from anomaly maps back to images.
 
 Notation: H x W pixels of an image, h x w of the network's input.
 """
@@ -12,19 +12,19 @@ from adshift.errors import AdshiftError
 
 
 def fit(array: np.ndarray, resize: Size, crop: Size | None = None) -> np.ndarray:
-    """Squeeze an image or a mask, whatever its aspect, then cut the centre out.
+    """Squeeze an image or mask of any aspect to `resize`, then crop the centre.
 
     Args:
         array: (H, W, 3) uint8 image, or (H, W) bool mask.
         resize: size in pixels, a square's side or height and width; bilinear and antialiased for images,
             `masks.shrink` for masks.
-        crop: size of the centre crop in pixels; none keeps all.
+        crop: size of the centre crop in pixels; None for no crop.
 
     Returns:
         (h, w, 3) uint8 or (h, w) bool, of the size `crop` or `resize`.
 
     Raises:
-        AdshiftError: the crop is larger than what it is cut from.
+        AdshiftError: the crop is larger than `resize`.
     """
     height, width = sides(resize)
     cut = sides(resize if crop is None else crop)
@@ -41,15 +41,15 @@ def fit(array: np.ndarray, resize: Size, crop: Size | None = None) -> np.ndarray
 
 
 def unfit(array: np.ndarray, resize: Size, height: int, width: int) -> np.ndarray:
-    """A map in the geometry of the network's input laid over its image: the inverse of `fit`.
+    """A map of the network's input enlarged to its image: the inverse of `fit`.
 
     Args:
         array: (h, w) float32 map.
-        resize: size that the image was squeezed to; the map's where nothing was cut off.
+        resize: size that the image was squeezed to; equal to the map's without a crop.
         height, width: of the image, in pixels.
 
     Returns:
-        (H, W) float32, bilinear; what the network did not see has the smallest value.
+        (H, W) float32, bilinear; outside the crop the smallest value.
     """
     high, wide = sides(resize)
     rows, columns = array.shape
@@ -59,20 +59,20 @@ def unfit(array: np.ndarray, resize: Size, height: int, width: int) -> np.ndarra
     return np.asarray(Image.fromarray(whole).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def network_input(image: np.ndarray, resize: Size, crop: Size | None = None, how: str = "squeeze") -> np.ndarray:
-    """An image as the network sees it.
+def network_input(image: np.ndarray, resize: Size, crop: Size | None = None, mode: str = "squeeze") -> np.ndarray:
+    """The network's input of an image.
 
     Args:
         image: (H, W, 3) uint8.
         resize: of the network's input, before a crop.
-        crop: size of the centre crop, None for none; with `squeeze` alone.
-        how: `features.fit`. `pad` keeps the aspect: the image lies at the top left, and its last row and column are
+        crop: size of the centre crop, None for none; only with `squeeze`.
+        mode: `features.fit`. `pad` keeps the aspect: the image lies at the top left, and its last row and column are
             repeated beyond it. `squeeze` and `tile` do not keep it.
 
     Returns:
-        (h, w, 3) uint8 of the size `crop`, or `resize` where nothing is cropped.
+        (h, w, 3) uint8 of the size `crop`, or `resize` without a crop.
     """
-    if how != "pad":
+    if mode != "pad":
         return fit(image, resize, crop)
     height, width = content(image.shape[0], image.shape[1], resize)
     below, beside = sides(resize)[0] - height, sides(resize)[1] - width

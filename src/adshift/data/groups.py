@@ -1,4 +1,4 @@
-"""Images that must stand on one side of a split, and the order in which these groups stand."""
+"""Groups of images that must stay in one part of a split, and their order."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -29,32 +29,32 @@ class Group:
 
     @cached_property
     def defects(self) -> Counter[str]:
-        """How many defective images it has of each kind."""
+        """Number of its defective images of each kind."""
         return Counter(item.defect for item in self.items if item.anomalous)
 
     @cached_property
     def fixed(self) -> set[str]:
-        """The sides that the data set's own parts put it on: none where the split decides."""
+        """The parts that the data set itself assigns its images to; empty if the split decides."""
         return {item.part for item in self.items if item.part == "val" or (item.part == "test" and item.defect == GOOD)}
 
 
 def grouped(items: Sequence[Item], settings: Split, seed: int, name: str) -> list[Group]:
-    """Groups of the labelled images of the class `name` in the order that `settings` ask for.
+    """Groups of the labelled images of the class `name`, in the order of `settings`.
 
     Raises:
-        AdshiftError: a column is not there, or a pattern finds nothing in a name.
+        AdshiftError: a column is missing, or a pattern does not match a name.
     """
     keys = _keys(items, settings, name)
     members: dict[str, list[Item]] = {}
     for item, key in zip(items, keys, strict=True):
         members.setdefault(key, []).append(item)
-    places = _places(items, settings, seed, name, keys)
-    ordered = sorted(members, key=lambda key: (min(places[item.name] for item in members[key]), key))
-    return [Group(key, tuple(sorted(members[key], key=lambda item: (places[item.name], item.name)))) for key in ordered]
+    ranks = _ranks(items, settings, seed, name, keys)
+    ordered = sorted(members, key=lambda key: (min(ranks[item.name] for item in members[key]), key))
+    return [Group(key, tuple(sorted(members[key], key=lambda item: (ranks[item.name], item.name)))) for key in ordered]
 
 
 def _keys(items: Sequence[Item], settings: Split, name: str) -> list[str]:
-    """The group of each image; an image whose column is empty is a group of its own, as are all without groups."""
+    """The group of each image. An image with an empty column is its own group; without `split.group` every image is."""
     if settings.group is None:
         return [item.name for item in items]
     if "(" not in settings.group:
@@ -64,16 +64,16 @@ def _keys(items: Sequence[Item], settings: Split, name: str) -> list[str]:
     for item in items:
         key = facts.in_name(item, settings.group)
         if key is None:
-            what = f"class {name}: {item.image} names no group: no {settings.group!r} in its name"
-            raise AdshiftError(what, "change split.group in params.yaml, or empty it")
+            message = f"class {name}: {item.image} names no group: no {settings.group!r} in its name"
+            raise AdshiftError(message, "change split.group in params.yaml, or empty it")
         keys.append(key)
     return keys
 
 
-def _places(
+def _ranks(
     items: Sequence[Item], settings: Split, seed: int, name: str, keys: Sequence[str]
 ) -> dict[str, tuple[float, str]]:
-    """{image: its place in the order}: numbers before texts, and what has no value last."""
+    """{image: its rank in the order}. Numbers are ordered as numbers; images without a value are last."""
     if settings.order == RANDOM:
         drawn = {key: float(seeding.generator(seed, "split", name, key).random()) for key in {*keys}}
         return {item.name: (drawn[key], "") for item, key in zip(items, keys, strict=True)}
@@ -88,7 +88,7 @@ def _places(
 
 
 def _numbers(values: Sequence[str]) -> dict[str, float]:
-    """{value: its number} if all that are not empty are numbers, else nothing."""
+    """{value: its number} if all values that are not empty are numbers, else {}."""
     try:
         return {value: float(value) for value in values if value}
     except ValueError:

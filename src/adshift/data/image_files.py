@@ -1,8 +1,8 @@
-"""Image files at the places that someone names: what `predict`, `recalibrate`, `drift` and int8's calibration look at.
+"""Image files of given files, folders and patterns, for `predict`, `recalibrate`, `drift` and int8's calibration.
 
-A folder means all that lies below it: symbolic links to folders are followed, and each real folder is read once, so
-that a loop of links ends. What cannot be looked at is a `Closed` place, never passed over in silence. Files that are no
-images by name, and what `kind_passed_over` names, are counted; the scan of a data set passes over the same.
+A folder stands for all images below it. Symbolic links to folders are followed, and each real folder is read once, so
+that a loop of links ends. A folder that cannot be read is a `Closed` entry and is always reported. Files that are no
+images by name, and the kinds of `kind_passed_over`, are counted; the scan of a data set passes over the same files.
 """
 
 import os
@@ -20,7 +20,7 @@ from adshift.data.images import SUFFIXES, sha256
 from adshift.errors import AdshiftError, shown, warn
 
 HIDDEN, SYSTEM, FOLDER = "hidden", "of the system", "folder named like an image"
-# What operating systems and storage boxes leave beside images: thumbnails, trash, copies of the files' attributes.
+# Files of operating systems and storage servers beside images: thumbnails, trash, copies of the files' attributes.
 SYSTEMS = re.compile(
     r"@eaDir|@__thumb|@Recycle|@tmp|#recycle|#snapshot|\$RECYCLE\.BIN|__MACOSX|lost\+found|System Volume Information|"
     r"Thumbs\.db|desktop\.ini|.*~",
@@ -31,11 +31,11 @@ SHOWN = 8  # kinds of files passed over, in one line
 
 @dataclass(frozen=True)
 class Closed:
-    """A folder or link that cannot be looked at: an image may lie behind it.
+    """A folder or link that cannot be read. There may be images behind it.
 
     Attributes:
-        path: as it was found.
-        error: why, and the remedy.
+        path: of the folder or link.
+        error: the reason and the remedy.
     """
 
     path: str
@@ -43,40 +43,40 @@ class Closed:
 
     @classmethod
     def of(cls, path: str, error: OSError) -> "Closed":
-        told = f"{path}: cannot be looked at ({error.strerror or error})"
-        return cls(path, AdshiftError(told, "change its permissions or the link, or leave it out"))
+        message = f"{path}: cannot be looked at ({error.strerror or error})"
+        return cls(path, AdshiftError(message, "change its permissions or the link, or leave it out"))
 
 
-Found = str | Closed
+Entry = str | Closed
 
 
 class Search:
-    """A search at several places.
+    """A search for images in several sources.
 
     Attributes:
-        passed: how many files were passed over, by suffix; hidden files and folders are `HIDDEN`.
+        passed: number of files passed over, by suffix; hidden files and folders are `HIDDEN`.
     """
 
     def __init__(self) -> None:
         self.passed: Counter[str] = Counter()
 
-    def at(self, places: Iterable[str], lines: Iterable[str] = ()) -> Iterator[Found]:
-        """Images in order: files as they are, folders to the bottom, patterns, `-` for `lines`.
+    def at(self, sources: Iterable[str], lines: Iterable[str] = ()) -> Iterator[Entry]:
+        """Images of the sources, in order: files, all images below folders, patterns, `-` for `lines`.
 
-        What is neither file, folder nor pattern is passed on, to fail by its name.
+        Any other source is returned as a path, so that reading it fails with its name.
         """
-        for place in places:
-            if place == "-":
+        for source in sources:
+            if source == "-":
                 yield from filter(None, (line.rstrip("\r\n") for line in lines))
-            elif os.path.isdir(place):  # noqa: PTH112  (false for a name that is too long, where Path's own raises)
-                yield from _in_order(_Walk(self.passed).folder(place))
-            elif has_magic(place) and not os.path.lexists(place):
-                yield from _in_order(_Walk(self.passed).pattern(place)) or [place]
+            elif os.path.isdir(source):  # noqa: PTH112  (false for a name that is too long, where Path's own raises)
+                yield from _in_order(_Walk(self.passed).folder(source))
+            elif has_magic(source) and not os.path.lexists(source):
+                yield from _in_order(_Walk(self.passed).pattern(source)) or [source]
             else:
-                yield place
+                yield source
 
-    def told(self) -> str:
-        """What was passed over, in a line; empty if nothing was."""
+    def summary(self) -> str:
+        """A line about the files passed over; empty if there are none."""
         kinds = [f"{count} {kind}" for kind, count in self.passed.most_common(SHOWN)]
         if more := len(self.passed) - len(kinds):
             kinds.append(f"{more} more kinds")
@@ -84,7 +84,7 @@ class Search:
 
 
 def kind_passed_over(name: str, *, folder: bool) -> str:
-    """Why a file or folder of this name is no part of a set of images: its kind; empty where it may be one.
+    """The kind of a file or folder that cannot belong to a set of images by its name; empty if it can.
 
     Args:
         name: without the folders above it.
@@ -97,33 +97,33 @@ def kind_passed_over(name: str, *, folder: bool) -> str:
     return FOLDER if folder and _is_image(name) else ""
 
 
-def images(places: Iterable[str]) -> list[Path]:
-    """Images at these places, each once, sorted, for work that needs all of them.
+def images(sources: Iterable[str]) -> list[Path]:
+    """Images of these files, folders and patterns, each once, sorted, for work that needs all of them.
 
-    Of files with the same bytes the first counts. What was passed over is told on standard error.
+    Of files with the same bytes the first counts. A line on standard error says what was passed over.
 
     Raises:
-        AdshiftError: a place is not there or cannot be looked at, or there is no image.
+        AdshiftError: a source is missing or cannot be read, or there is no image.
     """
-    search, places = Search(), list(places)
-    found = list(search.at(places))
+    search, sources = Search(), list(sources)
+    entries = list(search.at(sources))
     remedy = "give an image, a folder or a pattern"
-    for one in found:
+    for one in entries:
         if isinstance(one, Closed):
             raise one.error
-    paths = sorted({Path(one) for one in found if isinstance(one, str)})
+    paths = sorted({Path(one) for one in entries if isinstance(one, str)})
     if missing := [path for path in paths if not os.path.exists(path)]:  # noqa: PTH110
         raise AdshiftError(f"{missing[0]}: not there", remedy)
     if not paths:
-        told = f"; {search.told()}" if search.passed else ""
-        raise AdshiftError(f"{' '.join(places)}: no image that is read here ({' '.join(SUFFIXES)}){told}", remedy)
+        passed = f"; {search.summary()}" if search.passed else ""
+        raise AdshiftError(f"{' '.join(sources)}: no image that is read here ({' '.join(SUFFIXES)}){passed}", remedy)
     if search.passed:
-        print(shown(search.told()), file=sys.stderr)
+        print(shown(search.summary()), file=sys.stderr)
     return distinct(paths)
 
 
 def distinct(paths: Iterable[Path]) -> list[Path]:
-    """The paths without those whose bytes an earlier one has, which are warned of: one image twice is one image.
+    """The paths whose bytes differ from those of all earlier ones; a warning names the others.
 
     Raises:
         AdshiftError: a file cannot be read.
@@ -136,19 +136,19 @@ def distinct(paths: Iterable[Path]) -> list[Path]:
     return list(first.values())
 
 
-def _in_order(found: Iterable[Found]) -> list[Found]:
-    return sorted(found, key=lambda one: one.path if isinstance(one, Closed) else one)
+def _in_order(entries: Iterable[Entry]) -> list[Entry]:
+    return sorted(entries, key=lambda one: one.path if isinstance(one, Closed) else one)
 
 
 class _Walk:
-    """What lies at one place. Each real folder is read to the bottom once, each file given once."""
+    """The entries of one source. Each real folder is read once, and each file given once."""
 
     def __init__(self, passed: Counter[str]) -> None:
         self.passed = passed
         self.read: set[tuple[int, int]] = set()  # folders, by device and inode
         self.given: set[tuple[tuple[int, int], str]] = set()  # files given or passed over, by folder and name
 
-    def folder(self, path: str) -> Iterator[Found]:
+    def folder(self, path: str) -> Iterator[Entry]:
         """All images below a folder."""
         waiting = [path]
         while waiting:
@@ -174,14 +174,14 @@ class _Walk:
                 else:
                     yield from self._file(path, name, key)
 
-    def pattern(self, pattern: str) -> Iterator[Found]:
-        """All images that a pattern names, or that lie below the folders that it names."""
+    def pattern(self, pattern: str) -> Iterator[Entry]:
+        """All images that match a pattern, or are below folders that match it."""
         parts = Path(pattern).parts
         plain = next(number for number, part in enumerate(parts) if has_magic(part))
         yield from self._matches(str(Path(*parts[:plain])) if plain else "", parts[plain:], set())
 
-    def _matches(self, top: str, parts: tuple[str, ...], through: set[tuple[int, int]]) -> Iterator[Found]:
-        """What `parts` name in the folder `top`; `through` are the folders that the `**` at their front led to."""
+    def _matches(self, top: str, parts: tuple[str, ...], through: set[tuple[int, int]]) -> Iterator[Entry]:
+        """Entries of the folder `top` that match `parts`; `through` are the folders that a leading `**` has visited."""
         part, rest = parts[0], parts[1:]
         try:
             key = _key(top or os.curdir)
@@ -204,7 +204,7 @@ class _Walk:
             path = os.path.join(top, name)  # noqa: PTH118
             is_folder, closed = _looked_at(path)
             if not (name == part or name.startswith(".")) and self._passed_over(name, key, folder=is_folder):
-                continue  # what someone names in full, or by a pattern for hidden files, is looked at
+                continue  # a full name, or a pattern for hidden files, selects it
             if closed:
                 yield closed
             elif is_folder and anywhere:
@@ -217,14 +217,14 @@ class _Walk:
                 yield from self._file(path, name, key)
 
     def _passed_over(self, name: str, folder_above: tuple[int, int], *, folder: bool) -> bool:
-        """Whether a file or folder is passed over; it is counted once."""
+        """Whether a file or folder is passed over. It is counted once."""
         kind = kind_passed_over(name, folder=folder)
         if kind and (folder_above, name) not in self.given:
             self.given.add((folder_above, name))
             self.passed[kind] += 1
         return bool(kind)
 
-    def _file(self, path: str, name: str, folder: tuple[int, int]) -> Iterator[Found]:
+    def _file(self, path: str, name: str, folder: tuple[int, int]) -> Iterator[Entry]:
         if (folder, name) in self.given:
             return
         self.given.add((folder, name))
@@ -235,7 +235,7 @@ class _Walk:
 
 
 def _names(part: str, name: str) -> bool:
-    """Whether a pattern's part names an entry: a hidden one only if it begins with a dot itself, as in a shell."""
+    """Whether a part of a pattern matches a name; as in a shell, hidden names need a part that begins with a dot."""
     return fnmatch(name, part) and (part.startswith(".") or not name.startswith("."))
 
 
@@ -244,8 +244,8 @@ def _is_image(name: str) -> bool:
 
 
 def _key(folder: str) -> tuple[int, int]:
-    found = os.stat(folder)  # noqa: PTH116
-    return found.st_dev, found.st_ino
+    status = os.stat(folder)  # noqa: PTH116
+    return status.st_dev, status.st_ino
 
 
 def _entries(folder: str) -> list[str]:
@@ -254,9 +254,9 @@ def _entries(folder: str) -> list[str]:
 
 
 def _looked_at(path: str) -> tuple[bool, Closed | None]:
-    """Whether it is a folder, or a link to one; and why that cannot be told.
+    """Whether it is a folder, or a link to one; and the `Closed` entry if this cannot be determined.
 
-    Not so of an image by name, which its reader tells, nor of what is not there.
+    Images by name and missing files get no `Closed` entry: reading them raises the error.
     """
     try:
         return stat.S_ISDIR(os.stat(path).st_mode), None  # noqa: PTH116

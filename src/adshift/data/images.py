@@ -1,7 +1,7 @@
 """Reading images and masks.
 
-The EXIF orientation is ignored, as every published loader of these data sets does: masks are drawn on the stored
-pixels. Which values of a mask mark a defect is decided in `adshift.data.masks`.
+The EXIF orientation is ignored, as in every published loader of these data sets: masks are drawn on the stored pixels.
+`adshift.data.masks` decides which values of a mask mark a defect.
 
 Notation: H x W pixels of an image.
 """
@@ -28,12 +28,12 @@ from adshift.data.manifest import Item
 from adshift.errors import AdshiftError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-MAX_PIXELS = 100_000_000  # a larger image is taken for a decompression bomb
+MAX_PIXELS = 100_000_000  # a larger image counts as a decompression bomb
 MAX_BYTES = 2**30  # a larger file is not read; MAX_PIXELS of 16 bits and three channels take 600 MB
-BITS = (8, 10, 12, 14, 16)  # depths that cameras have
-DARK = 16  # an image that uses less than this part of its range is nearly black
+BITS = (8, 10, 12, 14, 16)  # depths of cameras, in bits
+DARK = 16  # an image whose largest value is below 1 / DARK of its range is nearly black
 
-# The readers of SUFFIXES and no others, since some of Pillow's start programs.
+# Only the readers of SUFFIXES: some of Pillow's other readers start programs.
 _READERS = (
     PngImagePlugin.PngImageFile,
     JpegImagePlugin.JpegImageFile,
@@ -68,15 +68,15 @@ def read_bytes(path: Path | str) -> bytes:
     """
     path = Path(path)
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise AdshiftError(f"{path}: cannot be read (not a plain file)", "take it out of the data set")
-        if found.st_size > MAX_BYTES:
+        if status.st_size > MAX_BYTES:
             raise AdshiftError(f"{path}: cannot be read (more than {MAX_BYTES // 2**20} MiB)", "replace the file")
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        told = getattr(error, "strerror", None) or error
-        raise AdshiftError(f"{path}: cannot be read ({told})", "restore the file or change its permissions") from None
+        reason = getattr(error, "strerror", None) or error
+        raise AdshiftError(f"{path}: cannot be read ({reason})", "restore the file or change its permissions") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +84,8 @@ class Picture:
     """A decoded image file.
 
     Attributes:
-        values: (H, W, 3) uint8 RGB, or (H, W) int32 where the file has more than 8 bits a pixel.
-        peak: the largest value in the file; of a color file with 16 bits a channel, of the upper 8.
+        values: (H, W, 3) uint8 RGB, or (H, W) int32 if the file has more than 8 bits per pixel.
+        peak: the largest value in the file; for a color file with 16 bits per channel, of the upper 8 bits.
         transparent: whether some pixels are more transparent than others. Alpha itself is dropped.
     """
 
@@ -95,7 +95,7 @@ class Picture:
 
     @property
     def deep(self) -> bool:
-        """Whether `values` have more than 8 bits, so that `dataset.bits` says how to read them."""
+        """Whether `values` have more than 8 bits, so that `dataset.bits` determines how they are read."""
         return self.values.ndim == 2
 
     def pixels(self, bits: int) -> np.ndarray:
@@ -107,12 +107,12 @@ class Picture:
         return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
 
     def misfit(self, bits: int) -> str:
-        """What `misfit` says of the image."""
+        """The function `misfit` for this image."""
         return misfit(self.peak, bits if self.deep else 8)
 
 
 def misfit(peak: int, bits: int) -> str:
-    """Why images whose largest value is `peak` hardly have so many bits; empty where they may."""
+    """Why images with the largest value `peak` are unlikely to have this depth; empty if they may have it."""
     if peak >= 2**bits:
         return f"values up to {peak} are clipped to {bits} bits (0 to {2**bits - 1})"
     if peak < 2**bits // DARK:
@@ -121,22 +121,22 @@ def misfit(peak: int, bits: int) -> str:
 
 
 def bits_of(peak: int) -> int:
-    """The smallest of BITS that holds a set's largest value; 16 for what none holds."""
+    """The smallest of BITS that holds the largest value of a set; 16 if none does."""
     return next((bits for bits in BITS if peak < 2**bits), BITS[-1])
 
 
 def read(path: Path | str) -> Picture:
-    """An image file, decoded; see `decode`."""
+    """Read and decode an image file; see `decode`."""
     return decode(read_bytes(path), path)
 
 
 def read_image(path: Path | str, bits: int = 16) -> np.ndarray:
-    """An image file as (H, W, 3) uint8 RGB; see `decode_image`."""
+    """Read an image file as (H, W, 3) uint8 RGB; see `decode_image`."""
     return decode_image(read_bytes(path), path, bits)
 
 
 def read_mask(path: Path | str) -> np.ndarray:
-    """A mask file as (H, W) bool, true on the defect; see `decode_mask`."""
+    """Read a mask file as (H, W) bool, true on the defect; see `decode_mask`."""
     return decode_mask(read_bytes(path), path)
 
 
@@ -194,7 +194,7 @@ def decode_image(data: bytes, path: Path | str, bits: int = 16) -> np.ndarray:
     Args:
         data: the file's bytes.
         path: named in errors.
-        bits: of the camera, for a file with more than 8 bits a pixel.
+        bits: of the camera, for a file with more than 8 bits per pixel.
 
     Raises:
         AdshiftError: as `decode`.
@@ -203,7 +203,7 @@ def decode_image(data: bytes, path: Path | str, bits: int = 16) -> np.ndarray:
 
 
 def decode_pillow(image: Image.Image, name: str) -> Picture:
-    """A Pillow image as the pipeline reads a file of it.
+    """A Pillow image, decoded as the pipeline would decode a file of it.
 
     Raises:
         AdshiftError: as `decode_image`, or it cannot be written as a TIFF.
@@ -211,16 +211,16 @@ def decode_pillow(image: Image.Image, name: str) -> Picture:
     buffer = io.BytesIO()
     try:
         image.save(buffer, "TIFF", compression=None, save_all=False)
-    except Exception as error:  # Pillow reads a file late, and its readers trip in many ways
+    except Exception as error:  # Pillow reads a file late, and its readers raise many kinds of errors
         raise AdshiftError(f"{name}: cannot be read ({error})", "convert it to RGB") from None
     return decode(buffer.getvalue(), name)
 
 
 def decode_mask(data: bytes, path: Path | str) -> np.ndarray:
-    """Mask bytes as (H, W) bool, true on the defect: what is not black (`masks.marked` says how soft edges are cut).
+    """Mask bytes as (H, W) bool, true for pixels that are not black (`masks.marked` describes soft edges).
 
-    Of a color its brightest channel counts. Where the alpha channel varies, transparent pixels are background; where
-    the colors mark nothing then, a black drawing on a transparent ground, alpha alone is the mask. Errors as in
+    The brightest channel of a color counts. If the alpha channel varies, transparent pixels are background; if the
+    colors then mark nothing, as in a black drawing on a transparent ground, alpha alone is the mask. Errors as in
     `decode`.
     """
     image = _open(data, path)
@@ -240,7 +240,7 @@ def _open(data: bytes, path: Path | str) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
-        # A phone's JPEG may hold a second picture beside its own; of other files, none of the frames is the image.
+        # A phone's JPEG may hold a second picture beside the image. In other files with frames, no frame is the image.
         if (frames := getattr(image, "n_frames", 1)) > 1 and image.format in ("PNG", "WEBP", "TIFF"):
             raise AdshiftError(f"{path}: holds {frames} images, not one", "save each in a file of its own")
         image.load()
@@ -261,21 +261,21 @@ def _open(data: bytes, path: Path | str) -> Image.Image:
 def _converted(image: Image.Image, mode: str, path: Path | str) -> Image.Image:
     try:
         return image.convert(mode)
-    except Exception as error:  # some colour spaces, or a palette that the file does not have
+    except Exception as error:  # an unsupported colour space, or a missing palette
         raise AdshiftError(f"{path}: its colours cannot be read ({error})", "save it as RGB or grey") from None
 
 
 def _alpha(image: Image.Image, path: Path | str) -> np.ndarray | None:
-    """(H, W) uint8, 0 for transparent; None where the file has no alpha channel and no transparent color."""
+    """(H, W) uint8, 0 for transparent; None if the file has no alpha channel and no transparent color."""
     if not image.has_transparency_data:
         return None
     return np.asarray(_converted(image, "RGBA", path))[..., 3]
 
 
 def _lossy(image: Image.Image, data: bytes) -> bool:
-    """Whether the file's compression changed values, so that what was black may be nearly black."""
+    """Whether the file's compression is lossy, so that black pixels may have become nearly black."""
     if image.format == "WEBP":
-        return b"VP8L" not in data[:4096]  # the lossless bitstream's name, behind at most an extended header
+        return b"VP8L" not in data[:4096]  # the name of the lossless bitstream, at most after an extended header
     return image.format == "JPEG" or "jpeg" in str(image.info.get("compression", ""))
 
 

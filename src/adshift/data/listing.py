@@ -1,8 +1,8 @@
-"""Images of a data set as they lie on disk, listed and not opened: what the adapters in `datasets/` return.
+"""Listings of a data set's images on disk, without opening them. The adapters in `datasets/` return them.
 
-Names are compared in Unicode's normal form NFC: a file system may hand out the other one. What is no image by name is
-passed over and counted, hidden files and those of operating systems and storage boxes too. An image in a format that
-is not read here is a problem, since passing over it would lose a sample in silence.
+Names are compared in Unicode's normal form NFC, since a file system may return the other one. Files that are no images
+by name are passed over and counted, as are hidden files and those of operating systems and storage servers. An image in
+a format that is not read here is a problem: passing over it would silently lose a sample.
 """
 
 import unicodedata
@@ -23,14 +23,14 @@ KINDS_SHOWN = 8
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image as it lies on disk, not opened yet.
+    """An image on disk that has not been opened yet.
 
     Attributes:
-        part: `train`, `val` or `test`, as the data set has it; what has no part is in train if normal, in test if not.
-        defect: its type, `GOOD` for a normal image, `UNLABELLED` where nobody has said.
+        part: `train`, `val` or `test`, as in the data set; without one, normal images are in train, others in test.
+        defect: its type, `GOOD` for a normal image, `UNLABELLED` for an unknown one.
         image: its path.
-        mask: its mask's path; none for a normal image, and where the defect is not marked.
-        key: what tells it from the others of its part and defect, without a slash; empty for the file's stem.
+        mask: path of its mask; None for a normal image, and for a defect without a mask.
+        key: identifies it within its part and defect, without a slash; empty for the file's stem.
         listed: further columns of the list that names it.
     """
 
@@ -48,11 +48,11 @@ class Candidate:
 
 @dataclass
 class Listing:
-    """What was found of a class.
+    """The files of a class.
 
     Attributes:
         images: candidates.
-        problems: what is wrong, one line each, by the file's name.
+        problems: one line per mistake, which names the file.
         passed: {file or folder that was passed over: its kind}.
         marked: {mask: the image that it belongs to}.
     """
@@ -74,13 +74,13 @@ class Listing:
 
         Two files of one stem, an image that is not read here and a folder among the images are problems.
         """
-        found: dict[str, Path] = {}
+        paths: dict[str, Path] = {}
         for path in self._visible(folder):
             if path.is_dir():
                 self.problems.append(f"{path}: a folder among the images; images lie directly in {folder}")
             elif self._is_image(path) and path.suffix.lower() in suffixes:
-                self._keep(found, same(path.stem), path)
-        return found
+                self._keep(paths, same(path.stem), path)
+        return paths
 
     def files_below(self, folder: Path, without: Iterable[Path] = ()) -> dict[str, Path]:
         """Images in a folder and all folders in it, by their path in it without the suffix, sorted.
@@ -89,15 +89,15 @@ class Listing:
             folder: where to look; none are found if it is not there.
             without: folders that are left out.
         """
-        found: dict[str, Path] = {}
+        paths: dict[str, Path] = {}
         left_out = set(without)
         for path in self._below(folder, left_out, set()):
             if self._is_image(path):
-                self._keep(found, same(path.relative_to(folder).with_suffix("").as_posix()), path)
-        return found
+                self._keep(paths, same(path.relative_to(folder).with_suffix("").as_posix()), path)
+        return paths
 
     def _below(self, folder: Path, left_out: set[Path], seen: set[Path]) -> Iterator[Path]:
-        seen.add(folder.resolve())  # a link may lead back up
+        seen.add(folder.resolve())  # a link may lead to a folder above
         for path in self._visible(folder):
             if not path.is_dir():
                 yield path
@@ -119,11 +119,11 @@ class Listing:
             self.passed[path] = suffix or "without suffix"
         return suffix in SUFFIXES
 
-    def _keep(self, found: dict[str, Path], key: str, path: Path) -> None:
-        if key in found:
-            self.problems.append(f"{path}: has the same stem as {found[key].name}; rename one")
+    def _keep(self, paths: dict[str, Path], key: str, path: Path) -> None:
+        if key in paths:
+            self.problems.append(f"{path}: has the same stem as {paths[key].name}; rename one")
         else:
-            found[key] = path
+            paths[key] = path
 
     def of_part(self, part: str) -> list[Candidate]:
         """The normal images of a part."""
@@ -134,8 +134,8 @@ class Listing:
         return [one for one in self.images if one.defect not in (GOOD, UNLABELLED)]
 
 
-def told(passed: Iterable[str]) -> str:
-    """What was passed over, in one line, from the kinds of the files; empty if nothing was."""
+def summary(passed: Iterable[str]) -> str:
+    """A line about the files passed over, from their kinds; empty if there are none."""
     kinds = Counter(passed)
     ordered = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
     shown = [f"{count} {kind}" for kind, count in ordered[:KINDS_SHOWN]]
@@ -155,10 +155,10 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def entries_of(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted; nothing if it is not there.
+    """The entries of a folder, sorted; none if it does not exist.
 
     Raises:
-        AdshiftError: it may not be looked into.
+        AdshiftError: it cannot be read.
     """
     try:
         return sorted(folder.iterdir()) if folder.is_dir() else []
@@ -167,7 +167,7 @@ def entries_of(folder: Path) -> list[Path]:
 
 
 def as_it_lies(path: Path) -> Path:
-    """A path that a list names, as the file system spells it: each part in either normal form."""
+    """A path from a list in the file system's spelling, each part of which may have either normal form."""
     if path.exists():
         return path
     real = Path(path.anchor)

@@ -1,7 +1,7 @@
-"""The manifest: one CSV a class and domain, one row an image. Every later stage finds its images here.
+"""The manifest: one CSV per class and domain, one row per image. Every later stage reads its images from it.
 
-Paths are as a stage sees them from the repository's root. The content hashes stand for the files, which lie outside of
-DVC's sight when a data set is used in place, so a reader checks them (`adshift.data.images`).
+Paths are relative to the repository's root. The manifest holds content hashes, since DVC does not track the files of a
+data set that is used in place; whoever reads a file checks its hash (`adshift.data.images`).
 """
 
 import csv
@@ -16,8 +16,8 @@ from adshift.runtime import checksums
 from adshift.runtime.files import read_json
 
 GOOD = "good"
-UNLABELLED = ""  # the defect of an image that nobody has judged: it is scored, and no metric counts it
-LISTED = "list."  # in front of a column that the data set's own list has
+UNLABELLED = ""  # the defect of an image without a label: it is scored, and enters no metric
+LISTED = "list."  # prefix of columns from the data set's own list
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class Item:
     """One image.
 
     Attributes:
-        name: `part/defect/key`, unique within its class; the key is usually the stem. An image has the same name in
-            both domains where drift is synthetic, and belongs to one of them where it was recorded.
-        part: the data set's official part: `train`, `test`, or `val` where it has one.
-        defect: defect type, `GOOD` for a normal image, `UNLABELLED` where nobody has said.
+        name: `part/defect/key`, unique within its class; the key is usually the stem. With synthetic drift, an image
+            has the same name in both domains; with recorded drift, it belongs to one of them.
+        part: the data set's official part: `train`, `test`, or `val` if it has one.
+        defect: defect type, `GOOD` for a normal image, `UNLABELLED` for an unknown one.
         image: its path.
-        mask: path of the mask, empty for a normal image, None where nobody knows what is defective.
+        mask: path of the mask, empty for a normal image, None if the defective pixels are unknown.
         sha256, mask_sha256: of the files' bytes.
         width, height: of the image, in pixels.
-        bits: of the data set's camera: how files with more than 8 bits a pixel are read. One value for all images.
-        listed: what the data set's own list says of it beside, by column.
+        bits: depth of the data set's camera, for files with more than 8 bits per pixel. The same for all images.
+        listed: {column: value} of further columns of the data set's own list.
     """
 
     name: str
@@ -55,12 +55,12 @@ class Item:
 
     @property
     def mask_known(self) -> bool:
-        """Whether it is known which pixels are defective: of a normal image none."""
+        """Whether the defective pixels are known. A normal image has none."""
         return self.defect == GOOD or bool(self.mask)
 
     @property
     def key(self) -> str:
-        """What tells it from the others of its part and defect: usually the file's stem."""
+        """Identifies it within its part and defect: usually the file's stem."""
         return self.name.split("/")[2]
 
 
@@ -68,12 +68,12 @@ COLUMNS = [field.name for field in fields(Item) if field.name != "listed"]
 
 
 def path_of(dataset: str, name: str, domain: str) -> Path:
-    """Where the manifest of a class lies in a domain (`clean` is written by prepare, `shift` by shift)."""
+    """Path of a class's manifest in a domain (`prepare` writes `clean`, `shift` writes `shift`)."""
     return Path("data") / domain / dataset / name / "manifest.csv"
 
 
 def recorded_path(dataset: str, name: str) -> Path:
-    """Where prepare writes the manifest of the images that were recorded under drift, for shift to take up."""
+    """Path of the manifest of images that were recorded under drift, which `prepare` writes for `shift`."""
     return path_of(dataset, name, "clean").with_name("recorded.csv")
 
 
@@ -91,7 +91,7 @@ def read(path: Path) -> list[Item]:
     """Read a manifest, sorted by name.
 
     Raises:
-        AdshiftError: it is missing or damaged, or names what would lead out of a folder.
+        AdshiftError: it is missing or damaged, or a path leads out of the data's folder.
     """
     try:
         columns, rows = checksums.read_table(path)
@@ -114,9 +114,9 @@ def _item(row: Mapping[str, str]) -> Item:
 
 
 def _check(items: list[Item]) -> None:
-    """Refuse names that are no `part/defect/key`, since files are called by them, and paths that leave the data's root.
+    """Refuse names that are no `part/defect/key`, since files get these names, and paths that leave the data's root.
 
-    The root is not known here: it is the folder that all paths share, and beyond it nothing leads upwards.
+    The root is not known here. It is taken to be the common folder of all paths, below which no path may hold `..`.
     """
     for item in items:
         parts = item.name.split("/")
@@ -131,28 +131,28 @@ def _check(items: list[Item]) -> None:
         raise ValueError("a name stands twice")
     paths = [path.split("/")[:-1] for item in items for path in (item.image, item.mask) if path]
     low, high = (min(paths), max(paths)) if paths else ([], [])
-    root = next((place for place, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), len(low))
+    root = next((depth for depth, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), len(low))
     if any(".." in path[root:] for path in paths) or len({path[:1] == [""] for path in paths}) > 1:
         raise ValueError("a path leads out of the folder that the others lie in")
 
 
 def anomalous(names: Iterable[str]) -> np.ndarray:
-    """Whether each image is known to be defective, from its name alone: (N,) bool."""
+    """Whether each image has the label defective, from its name alone: (N,) bool."""
     return np.array([name.split("/")[1] not in (GOOD, UNLABELLED) for name in names], dtype=bool)
 
 
 def labelled(names: Iterable[str]) -> np.ndarray:
-    """Whether it is known of each image if it is defective, from its name alone: (N,) bool."""
+    """Whether each image has a label, normal or defective, from its name alone: (N,) bool."""
     return np.array([name.split("/")[1] != UNLABELLED for name in names], dtype=bool)
 
 
 def names_path(dataset: str) -> Path:
-    """Where prepare writes what the classes are called outside of paths."""
+    """Path of the classes' names for people, which `prepare` writes."""
     return Path("data") / "clean" / dataset / "classes.json"
 
 
 def class_names(dataset: str, classes: Iterable[str]) -> dict[str, str]:
-    """{class as in params.yaml and in paths: its name for people, as its folder is called}."""
+    """{class as in params.yaml and in paths: its folder's name, for people}."""
     path = names_path(dataset)
     names = read_json(path) if path.is_file() else {}
     return {name: str(names.get(name, name)) for name in classes}

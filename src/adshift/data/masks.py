@@ -1,24 +1,24 @@
-"""Which pixels a mask marks, and masks at another size. Arrays in, arrays out.
+"""The defective pixels of a mask, and masks at another size. Arrays in, arrays out.
 
-Notation: H x W pixels. A region is a connected part of a mask, pixels that touch at a corner included.
+Notation: H x W pixels. A region is a connected part of a mask; pixels that touch at a corner are connected.
 """
 
 import numpy as np
 from PIL import Image
 
-LABELS = 32  # masks whose values are all smaller hold numbers that name kinds of defects, not brightness
-SOFT = 3  # pixels from a region's border within which a soft edge rises
-# In a mask with soft edges, a region's brightest value reaches this share of the mask's, or it is an artefact of the
+LABELS = 32  # if all values are smaller, they are labels of kinds of defects, not brightness
+SOFT = 3  # largest width of a soft edge, in pixels from a region's border
+# In a mask with soft edges, a region whose brightest value is below this share of the mask's is an artefact of the
 # compression: a JPEG of quality 75 has values up to 0.18 beside a defect, one of quality 50 up to 0.33.
 PEAK = 0.375
 CONNECTED = np.ones((3, 3), bool)
 
 
 def marked(values: np.ndarray, *, lossy: bool) -> np.ndarray:
-    """Where a mask marks a defect.
+    """The pixels that a mask marks as defective.
 
-    Every value above 0 counts, so several labels and several colors do. Where edges are soft (antialiased, blurred or
-    compressed with loss), a region ends at half of its own brightest value.
+    Every value above 0 counts, whatever the label or color. If edges are soft (antialiased, blurred or compressed with
+    loss), a region ends at half of its own brightest value.
 
     Args:
         values: (H, W) integers, 0 for background.
@@ -42,7 +42,7 @@ def marked(values: np.ndarray, *, lossy: bool) -> np.ndarray:
 
 
 def _soft(values: np.ndarray, above: np.ndarray) -> bool:
-    """Whether most pixels beside the background have brighter ones near: a ramp, not the border of a flat label."""
+    """Whether edges are soft: most pixels beside the background have brighter ones near, unlike in a flat label."""
     if len(np.unique(values[above])) < 2:
         return False
     from scipy import ndimage
@@ -53,9 +53,9 @@ def _soft(values: np.ndarray, above: np.ndarray) -> bool:
 
 
 def shrink(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A mask at another size by nearest neighbour, except that no region vanishes.
+    """A mask at another size by nearest neighbour, without losing a region.
 
-    A region that falls between the pixels that nearest neighbour looks at keeps one pixel, at its centre.
+    A region that nearest neighbour would lose keeps one pixel, at its centre.
 
     Args:
         mask: (H, W) bool.

@@ -1,7 +1,7 @@
-"""The data sets and the families of backbones by name: the module of each, which is imported when it is used.
+"""The modules of data sets and of families of backbones, by name. A module is imported when it is used.
 
-The schema of params.yaml takes the names of the data sets from here, too. Apart from `adshift.data.datasets` and
-`adshift.features.backbones`, since every stage reads params.yaml and would depend on both otherwise.
+The schema of params.yaml takes the names of the data sets from this module. Every stage reads params.yaml; in
+`adshift.data.datasets` or `adshift.features.backbones`, these names would make every stage depend on both.
 """
 
 DATASETS = {

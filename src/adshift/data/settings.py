@@ -34,7 +34,7 @@ Place = Annotated[str, Field(min_length=1)]
 
 
 class Folder(Section):
-    """Of the data set `folder`: its folders, relative to the root, or to each class's folder without `class_name`."""
+    """Folders of the data set `folder`, relative to the root, or to each class's folder if there is no `class_name`."""
 
     class_name: Annotated[str, Field(min_length=1, max_length=100)] | None
     normal: Several(Place, 100)  # type: ignore[valid-type]
@@ -121,7 +121,7 @@ class Shifting(Shift):
     """The section as the stage `shift` reads it.
 
     Attributes:
-        input: height and width of the network's input in pixels, which images are shrunk to first; None for none.
+        input: height and width of the network's input in pixels, to which images are shrunk first, or None.
     """
 
     input: tuple[Count, Count] | None

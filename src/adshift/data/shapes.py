@@ -1,4 +1,4 @@
-"""Shapes: of images, of the network's input, and of what in it shows an image.
+"""Shapes of images, of the network's input, and of its content, the part that shows the image.
 
 Notation: an image has H x W pixels. A size is a side in pixels, of a square, or a height and a width.
 """
@@ -11,8 +11,8 @@ from statistics import median
 Size = int | Sequence[int]
 
 STEP = 32  # pixels: the stride of the deepest layer of most networks
-MOST = 2048  # pixels a side, as params.yaml allows
-SQUARE = 1.2  # an aspect below this is proposed to be squeezed to a square
+MOST = 2048  # pixels per side that params.yaml allows
+SQUARE = 1.2  # images with an aspect below this get the proposal of a square
 
 
 def sides(size: Size) -> tuple[int, int]:
@@ -22,7 +22,7 @@ def sides(size: Size) -> tuple[int, int]:
 
 
 def compact(size: Size) -> int | tuple[int, int]:
-    """A size as it is recorded: a square as its side, so that records of earlier versions stay the same."""
+    """A size as records hold it: a square as its side, so that records of earlier versions stay the same."""
     height, width = sides(size)
     return height if height == width else (height, width)
 
@@ -30,7 +30,7 @@ def compact(size: Size) -> int | tuple[int, int]:
 def content(height: int, width: int, size: Size) -> tuple[int, int]:
     """Height and width in pixels of an H x W image that was scaled, its aspect kept, to fit into `size`."""
     rows, columns = sides(size)
-    if rows * width <= columns * height:  # the height decides
+    if rows * width <= columns * height:  # the height limits the scale
         return rows, max(1, round(width * rows / height))
     return max(1, round(height * columns / width)), columns
 
@@ -54,8 +54,8 @@ class Proposal:
 
     Attributes:
         resize: for `features.resize`.
-        aspect: the images' median width over height.
-        cost: time of the network and number of feature positions, in units of those of the square.
+        aspect: median of width / height.
+        cost: time of the network and number of feature positions, relative to the square.
     """
 
     resize: int | tuple[int, int]
@@ -63,25 +63,25 @@ class Proposal:
     cost: float
 
     def __str__(self) -> str:
-        """One line for people."""
-        told = f"median aspect {self.aspect:.2f} (width to height)"
+        """The proposal as a line of text."""
+        text = f"median aspect {self.aspect:.2f} (width to height)"
         if isinstance(self.resize, int):
-            return f"{told}: features.resize {self.resize}"
+            return f"{text}: features.resize {self.resize}"
         height, width = self.resize
         return (
-            f"{told}: features.resize [{height}, {width}], which costs {self.cost:.1f} times the time and memory of a "
+            f"{text}: features.resize [{height}, {width}], which costs {self.cost:.1f} times the time and memory of a "
             f"square of {min(self.resize)}"
         )
 
 
 def propose(shapes: Iterable[tuple[int, int]], side: int = 224) -> Proposal:
-    """The input's shape that suits the median aspect of some images: its shorter side is `side`.
+    """The shape of the network's input for the median aspect of some images, with the shorter side `side`.
 
     The longer side is a multiple of STEP pixels. Nearly square images keep the square, which costs least.
 
     Args:
         shapes: (H, W) of each image, at least one.
-        side: of the square that the shape is compared with.
+        side: of the square that `cost` refers to.
     """
     aspect = median(width / height for height, width in shapes)
     longer = min(round(side * max(aspect, 1 / aspect) / STEP) * STEP, MOST // STEP * STEP)

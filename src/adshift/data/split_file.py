@@ -1,6 +1,6 @@
-"""The file of a split, written once and read by every later stage: one CSV a class, with name, role and domain.
+"""The file of a split, read by every later stage: one CSV per class, with name, role and domain.
 
-Apart from `adshift.data.splits`, which decides the roles: what only reads them does not depend on how.
+It is separate from `adshift.data.splits`, which decides the roles: stages that only read them do not depend on it.
 """
 
 import csv
@@ -25,7 +25,7 @@ def write(path: Path, domains: Mapping[str, Mapping[str, str]]) -> None:
 
 
 def read(path: Path, domain: str) -> dict[str, str]:
-    """The role of every image of a domain, by name, sorted. Errors as `read_all`'s."""
+    """The role of every image of a domain, by name, sorted. Errors as for `read_all`."""
     domains = read_all(path)
     return dict(sorted((domains.get(domain, {}) | domains.get(BOTH, {})).items()))
 
@@ -41,8 +41,12 @@ def read_all(path: Path) -> dict[str, dict[str, str]]:
         domains: dict[str, dict[str, str]] = {}
         for name, role, domain in sorted(rows):
             domains.setdefault(domain, {})[name] = role
-        names, roles, found = map(set, zip(*rows, strict=True))
-        if header != list(COLUMNS) or len(names) < len(rows) or not (roles <= set(ROLES) and found <= {*DOMAINS, BOTH}):
+        names, roles, known_domains = map(set, zip(*rows, strict=True))
+        if (
+            header != list(COLUMNS)
+            or len(names) < len(rows)
+            or not (roles <= set(ROLES) and known_domains <= {*DOMAINS, BOTH})
+        ):
             raise ValueError(f"expected columns {', '.join(COLUMNS)}, each name once, roles {', '.join(ROLES)}")
     except (OSError, ValueError, csv.Error) as error:
         raise AdshiftError(f"{path}: not a readable split ({error})", checksums.REMEDY) from None
@@ -50,13 +54,13 @@ def read_all(path: Path) -> dict[str, dict[str, str]]:
 
 
 def images_of(roles: dict[str, str], part: Literal["train", "val", "test"]) -> tuple[str, ...]:
-    """Names of the images that train, validate or test, sorted; where none validates, the test images stand in."""
-    found = names_of(roles, part)
-    return names_of(roles, "test") if part == "val" and not found else found
+    """Names of the images of a part, sorted. Without validation images, the test images replace them."""
+    names = names_of(roles, part)
+    return names_of(roles, "test") if part == "val" and not names else names
 
 
 def calibrated_on(protocol: str) -> Literal["val", "test"]:
-    """On which images a protocol chooses its thresholds."""
+    """The part on which a protocol chooses its thresholds."""
     return "test" if protocol == OFFICIAL else "val"
 
 

@@ -1,30 +1,30 @@
-"""Which image trains, validates and tests. One CSV a class: name, role, domain.
+"""The role of each image: train, val, test or unused. One CSV per class: name, role, domain.
 
 Protocol `study` (the study, 4.1):
 
-train   floor(train_fraction * n) of train/good; all of it where the data set has validation and normal test images
+train   floor(train_fraction * n) of train/good; all of it if the data set has validation and normal test images
 val     the rest of train/good or the data set's own validation images, and floor(val_defect_fraction * n) of the
         defective test images, spread over the defect types in proportion, unless it has defective validation images
-test    all else; without normal test images, the later half of the rest of train/good tests
+test    all other images; without normal test images, also the later half of the rest of train/good
 unused  training images beyond `max_train`; they belong to no part
 
-Images of one group (`split.group`) have one side: train, val or test. A group with a defective image validates or
-tests, normal images and all; one with images of the data set's own validation or test part is where these are. Without
-groups each image is a group of its own.
+All images of a group (`split.group`) are in one part: train, val or test. A group with a defective image is in val or
+test, its normal images too. A group with images of the data set's own validation or test part is in that part. Without
+`split.group`, each image is its own group.
 
-Groups stand in an order (`split.order`): at random, by name, or by a column such as a date. The first train, the next
-validate, the last test. scikit-learn's group splitters know no such order, and draw anew when an image is added.
+Groups have an order (`split.order`): random, by name, or by a column such as a date. The first groups are in train, the
+next in val, the last in test. scikit-learn's group splitters have no such order, and draw anew when an image is added.
 
-The domain is `both` where the shift makes two images of each. Where drift was recorded, an image belongs to one domain,
-`clean` or `shift`, and each domain is split by itself; a group that is in both keeps its side.
+The domain is `both` if drift is synthetic, which makes a second image of each. If drift was recorded, an image belongs
+to one domain, `clean` or `shift`, and each domain is split separately; a group in both domains is in the same part.
 
-Protocol `official`, as most papers have it: train/good trains, the official test images test, all of them, and no image
-validates. What looks for validation images finds the test images instead (`images_of`), so a threshold is chosen on
-them and says so (`calibrated_on`): an upper bound, not a result. Validation images of the data set are `unused`.
+Protocol `official`, as in most papers: train/good is train, all official test images are test, and val is empty. The
+test images replace the validation images (`images_of`), so they set the threshold, and its record says so
+(`calibrated_on`): figures are upper bounds, not results. Validation images of the data set are `unused`.
 
-Under both, `contamination` moves defective images from test to train until they are that share of the training set (the
-largest number that does not exceed it), whole groups at a time and only those that are defective throughout. More
-contamination moves the same images and further ones; validation stays. Images without a label test, always.
+In both protocols, `contamination` moves defective images from test to train, as many as do not exceed that share of the
+training set. It moves whole groups in which all images are defective. More contamination moves the same images and
+further ones; validation does not change. Images without a label are always in test.
 """
 
 import math
@@ -39,17 +39,17 @@ from adshift.data.split_file import BOTH, OFFICIAL
 from adshift.errors import AdshiftError
 from adshift.runtime import seeding
 
-FEW = 20  # training images
+FEW = 20  # fewer training images bring a warning
 
 
 def split(
     items: list[Item], settings: Split, seed: int, name: str, domain: str = BOTH,
     settled: Mapping[str, str] | None = None,
 ) -> dict[str, str]:  # fmt: skip
-    """The role of every image of the class `name` in a domain, which only messages name.
+    """The role of every image of the class `name` in a domain.
 
-    Each group draws its own place in the order, by its name, so one more moves no more than its neighbours. Whatever
-    `max_train` is, val and test stay the same, and fewer training images are a subset of more.
+    Each group draws its rank from its own name, so a further group changes the roles of its neighbours at most.
+    `max_train` does not change val and test, and a smaller training set is a subset of a larger one.
 
     Args:
         items: all images of the class in the domain.
@@ -57,11 +57,11 @@ def split(
         seed: of the draw.
         name: of the class.
         domain: for messages.
-        settled: {group: its side in the other domain}, see `sides`.
+        settled: {group: its part in the other domain}, see `sides`.
 
     Raises:
-        AdshiftError: a part would be without normal images, a group would stand on two sides, there are too few
-            defective images to contaminate with, or two images have one name.
+        AdshiftError: a part would have no normal image, a group would be in two parts, there are too few defective
+            images for the contamination, or two images have the same name.
     """
     _check_parts(items, name)
     official = settings.protocol == OFFICIAL
@@ -80,7 +80,7 @@ def split(
 
 
 def sides(items: list[Item], roles: Mapping[str, str], settings: Split, seed: int, name: str) -> dict[str, str]:
-    """{group: where its images stand} of a split, for the other domain; nothing without `split.group`."""
+    """{group: its part} of a split, for the split of the other domain; empty without `split.group`."""
     if settings.group is None:
         return {}
     return {
@@ -92,9 +92,9 @@ def sides(items: list[Item], roles: Mapping[str, str], settings: Split, seed: in
 
 
 def training_count(settings: Split, normal: Mapping[str, int]) -> int:
-    """How many images of a class train, of its `normal` images a part (see `datasets.check`), defective ones too.
+    """Number of training images of a class, defective ones included, from its `normal` images of each part.
 
-    With groups, about so many.
+    `datasets.check` gives `normal`. With groups, the number is approximate.
     """
     trained = _trainable(settings, normal)
     used = trained if settings.max_train is None else min(trained, settings.max_train)
@@ -107,8 +107,10 @@ def _check_parts(items: list[Item], name: str) -> None:
         raise AdshiftError(f"class {name}: two images are named {twice[0]}", "rename one of them")
     for item in items:
         if item.part not in ("train", "val", "test") or (item.part == "train" and item.defect != GOOD):
-            what = f"class {name}: {item.name} lies in {item.part}/{item.defect}, expected train/good, val/* or test/*"
-            raise AdshiftError(what, "move it to test/, or remove it")
+            message = (
+                f"class {name}: {item.name} lies in {item.part}/{item.defect}, expected train/good, val/* or test/*"
+            )
+            raise AdshiftError(message, "move it to test/, or remove it")
 
 
 def _official(groups: Sequence[Group], settings: Split, name: str) -> dict[str, str]:
@@ -132,7 +134,7 @@ def _official(groups: Sequence[Group], settings: Split, name: str) -> dict[str, 
 
 
 def _study(groups: Sequence[Group], settings: Split, name: str, settled: Mapping[str, str]) -> dict[str, str]:
-    """Roles of all images, contamination apart."""
+    """{image: role} before contamination."""
     side: dict[str, str] = {}
     for group in groups:
         fixed = group.fixed | ({settled[group.name]} if group.name in settled else set())
@@ -153,7 +155,7 @@ def _study(groups: Sequence[Group], settings: Split, name: str, settled: Mapping
         for item in group.items:
             role = side[group.name]
             if role == "train" and item.anomalous:
-                role = "unused"  # its group trains in the other domain
+                role = "unused"  # its group is in train in the other domain
             elif role == "train":
                 trained += 1
                 role = "unused" if settings.max_train is not None and trained > settings.max_train else role
@@ -166,33 +168,33 @@ def _all(groups: Iterable[Group]) -> Iterator[Item]:
 
 
 def _defective_sides(groups: Sequence[Group], settings: Split, validated: bool) -> dict[str, str]:
-    """Groups with defective images. In an order of their own the first ones validate, at random those that still fit
-    into the share of each of their defects.
+    """{group: part} of groups with defective images. If groups are ordered by name or column, the first are in val; at
+    random, those are that fit into the remaining share of each of their defects.
     """
     counts = sum((group.defects for group in groups), Counter[str]())
     total = 0 if validated else _floor(settings.val_defect_fraction, counts.total())
     if settings.order != RANDOM:
         first = _fitting([group.defects.total() for group in groups], total)
-        return {group.name: "val" if place < first else "test" for place, group in enumerate(groups)}
+        return {group.name: "val" if index < first else "test" for index, group in enumerate(groups)}
     left = Counter(apportion(total, dict(counts)))
-    found = {}
+    assigned = {}
     for group in groups:
         fits = all(count <= left[defect] for defect, count in group.defects.items())
-        found[group.name] = "val" if fits else "test"
+        assigned[group.name] = "val" if fits else "test"
         left -= group.defects if fits else Counter()
-    return found
+    return assigned
 
 
 def _normal_sides(
     free: Sequence[Group], groups: Sequence[Group], settings: Split, side: Mapping[str, str]
 ) -> dict[str, str]:
-    """Groups of normal training images alone, which stand in the split's order.
+    """{group: part} of groups that hold only normal training images.
 
     Args:
-        free: these groups.
+        free: these groups, in the split's order.
         groups: all groups.
         settings: the section `split`.
-        side: {group: its side} of all others.
+        side: {group: its part} of all other groups.
     """
     normal = Counter(item.part for item in _all(groups) if not item.anomalous)
     sizes = [len(group.items) for group in free]
@@ -202,7 +204,7 @@ def _normal_sides(
     lacking = [not normal[part] for part in ("val", "test")]
     ends = [len(free), len(free)]
     if any(lacking):
-        spare = sum(not there[part] for part in ("val", "test"))  # groups that other sides cannot do without
+        spare = sum(not there[part] for part in ("val", "test"))  # groups that other parts need
         ends[0] = _cut(sizes, _trainable(settings, normal), spare)
         rest = sizes[ends[0] :]
         wanted = math.ceil((sum(rest) + there["val"] + there["test"]) / 2) - there["val"]
@@ -210,23 +212,23 @@ def _normal_sides(
         ends[1] = ends[0] + (validating if all(lacking) else len(rest) if lacking[0] else 0)
     names = [group.name for group in free]
     return {
-        group: where
-        for where, start, end in zip(("train", "val", "test"), [0, *ends], [*ends, len(free)], strict=True)
+        group: role
+        for role, start, end in zip(("train", "val", "test"), [0, *ends], [*ends, len(free)], strict=True)
         for group in names[start:end]
     }
 
 
 def _cut(sizes: Sequence[int], most: int, spare: int, least: int = 1) -> int:
-    """After how many groups a side ends that is to hold `most` images, if `spare` groups have to be left.
+    """Number of groups, from the first, for a part of at most `most` images, if `spare` groups have to be left.
 
-    It gets `least` groups where there are enough for all.
+    The part gets at least `least` groups if there are enough for all parts.
     """
     count = _fitting(sizes, most)
     return min(max(count, least), len(sizes) - spare) if len(sizes) >= spare + least else count
 
 
 def _fitting(sizes: Sequence[int], most: int) -> int:
-    """How many groups, from the first on, hold no more than `most` images."""
+    """Number of groups, from the first, that hold at most `most` images."""
     count = total = 0
     while count < len(sizes) and total + sizes[count] <= most:
         total += sizes[count]
@@ -235,7 +237,7 @@ def _fitting(sizes: Sequence[int], most: int) -> int:
 
 
 def _trainable(settings: Split, normal: Mapping[str, int]) -> int:
-    """How many normal training images need neither validate nor test."""
+    """Number of normal training images that val and test do not need."""
     needed = (not normal.get("val")) + (not normal.get("test"))
     if settings.protocol == OFFICIAL or not needed:
         return normal.get("train", 0)
@@ -247,7 +249,7 @@ def _trainable(settings: Split, normal: Mapping[str, int]) -> int:
 def _contaminating(
     groups: Sequence[Group], roles: Mapping[str, str], settings: Split, used: int, seed: int, name: str
 ) -> list[str]:
-    """The defective test images that train beside `used` normal ones."""
+    """The defective test images that move to train beside `used` normal ones."""
     moved = _share(settings.contamination, used)
     left = [group for group in groups if all(item.anomalous and roles[item.name] == "test" for item in group.items)]
     count = sum(len(group.items) for group in left)
@@ -263,13 +265,13 @@ def _contaminating(
 
 
 def _share(contamination: float, used: int) -> int:
-    """How many defective images beside `used` normal ones are no more than the wanted share of them all."""
+    """Largest number of defective images that do not exceed the wanted share beside `used` normal ones."""
     share = Fraction(repr(contamination))
     return math.floor(share * used / (1 - share))
 
 
 def apportion(total: int, counts: dict[str, int]) -> dict[str, int]:
-    """`total` spread over `counts` in proportion, by largest remainder; ties go to the first in alphabetical order."""
+    """Divide `total` in proportion to `counts`, by largest remainder; ties go to the first in alphabetical order."""
     quotas = {key: Fraction(total * count, sum(counts.values())) for key, count in counts.items()}
     shares = {key: math.floor(quota) for key, quota in quotas.items()}
     left = total - sum(shares.values())
@@ -279,19 +281,19 @@ def apportion(total: int, counts: dict[str, int]) -> dict[str, int]:
 
 
 def _floor(fraction: float, count: int) -> int:
-    """floor(fraction * count) of the fraction as it is written: 0.29 of 100 is 29, though the product falls below."""
+    """floor(fraction * count) in exact decimals: 0.29 of 100 is 29, although the float product is smaller."""
     return math.floor(Fraction(repr(fraction)) * count)
 
 
-def _check(roles: Mapping[str, str], items: Sequence[Item], where: str, official: bool) -> None:
-    found = Counter((roles[item.name], item.anomalous) for item in items if item.defect != UNLABELLED)
+def _check(roles: Mapping[str, str], items: Sequence[Item], subject: str, official: bool) -> None:
+    counts = Counter((roles[item.name], item.anomalous) for item in items if item.defect != UNLABELLED)
     total = Counter(item.anomalous for item in items if item.defect != UNLABELLED)
     needed = [("train", False), ("test", False), ("test", True)] if official else [(part, False) for part in PARTS]
     for part, defective in needed:
-        if not found[part, defective]:
+        if not counts[part, defective]:
             kind = "defective" if defective else "normal"
             raise AdshiftError(
-                f"{where}: no {kind} image is left for {part} ({total[False]} normal, {total[True]} defective)",
+                f"{subject}: no {kind} image is left for {part} ({total[False]} normal, {total[True]} defective)",
                 f"add {kind} images to {'train/good' if part != 'test' and not defective else 'test/'}, "
                 "or change split.* in params.yaml, or take the class out of `classes`",
             )
@@ -300,35 +302,35 @@ def _check(roles: Mapping[str, str], items: Sequence[Item], where: str, official
 PARTS = ("train", "val", "test")
 
 
-def warnings(items: Sequence[Item], roles: Mapping[str, str], where: str) -> list[str]:
-    """What a split cannot give, in words: nothing that stops a run."""
-    found = Counter((roles[item.name], item.anomalous) for item in items if item.defect != UNLABELLED)
-    told = []
-    if 0 < (count := found["train", False]) < FEW:
-        told.append(few(where, count))
-    if not found["test", True]:
-        told.append(f"{where}: no defective image tests, so figures that need one are empty: AUROC, recall, F1")
-    if not found["val", True] and found["test", True]:
-        told.append(f"{where}: no defective image validates, so thresholds come from normal images alone")
+def warnings(items: Sequence[Item], roles: Mapping[str, str], subject: str) -> list[str]:
+    """Warnings: figures that a split cannot give. None of them stops a run."""
+    counts = Counter((roles[item.name], item.anomalous) for item in items if item.defect != UNLABELLED)
+    lines = []
+    if 0 < (count := counts["train", False]) < FEW:
+        lines.append(few(subject, count))
+    if not counts["test", True]:
+        lines.append(f"{subject}: no defective image tests, so figures that need one are empty: AUROC, recall, F1")
+    if not counts["val", True] and counts["test", True]:
+        lines.append(f"{subject}: no defective image validates, so thresholds come from normal images alone")
     if conflicting := sum(roles[item.name] == "unused" and item.anomalous for item in items):
-        told.append(f"{where}: {conflicting} defective images are not used, since their groups train")
-    return told
+        lines.append(f"{subject}: {conflicting} defective images are not used, since their groups train")
+    return lines
 
 
-def few(where: str, count: int) -> str:
-    """The warning that so few training images bring."""
+def few(subject: str, count: int) -> str:
+    """The warning of too few training images."""
     return (
-        f"{where}: {count} training images, fewer than {FEW}; a model of so few calls much that is normal anomalous, "
+        f"{subject}: {count} training images, fewer than {FEW}; a model of so few calls much that is normal anomalous, "
         "and its thresholds differ much from draw to draw"
     )
 
 
 def check_copies(placed: Iterable[tuple[Item, str]]) -> None:
-    """Refuse images of equal bytes in two parts: a model would be tested on what trained it or set its threshold.
+    """Refuse images of equal bytes in two parts: a test image would have fitted the model or set its threshold.
 
     Args:
-        placed: every image of a run and its role. Of all classes, since the unified model trains on all of them, and of
-            both domains where drift was recorded.
+        placed: every image of a run and its role, of all classes, since the unified model is fitted on all of them, and
+            of both domains if drift was recorded.
 
     Raises:
         AdshiftError: naming two such images.

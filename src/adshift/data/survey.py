@@ -1,4 +1,4 @@
-"""What a data set holds, counted before any work: for people, and for warnings."""
+"""Counts of a data set before any work, for messages and warnings."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,18 +13,18 @@ from adshift.data.manifest import UNLABELLED
 from adshift.data.settings import Folder
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
-MEASURED = 200  # images whose size is looked up, spread evenly
+MEASURED = 200  # images whose size is read, evenly spread
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found.
+    """The counts of a data set.
 
     Attributes:
-        listings: {class: what lies there}; empty for a set that is made here.
+        listings: {class: listing}; empty for a generated data set.
         counts: images of all classes: `train`, `val` and `good` (normal ones for testing), `defective`, `masks`,
             `unlabelled`.
-        classes: how many there are.
+        classes: number of classes.
         sizes: (width, height) of some images, in pixels.
     """
 
@@ -34,7 +34,7 @@ class Survey:
     sizes: tuple[tuple[int, int], ...] = ()
 
     def line(self) -> str:
-        """All of it in a line, such as `1 class: 260 train, 88 good, 52 defective with 52 masks, 1408 x 512`."""
+        """A line of text such as `1 class: 260 train, 88 good, 52 defective with 52 masks, 1408 x 512`."""
         count = self.counts
         parts = [f"{count['train']} train" if count["good"] else f"{count['train']} good to split"]
         parts += [f"{count[kind]} {kind}" for kind in ("val", "good") if count[kind]]
@@ -44,14 +44,14 @@ class Survey:
         return f"{self.classes} class{'es' * (self.classes != 1)}: {', '.join(parts)}"
 
     def passed(self) -> str:
-        """What was passed over, in a line; empty if nothing was."""
-        return listing.told(
+        """A line about the files passed over; empty if there are none."""
+        return listing.summary(
             {path: kind for one in self.listings.values() for path, kind in one.passed.items()}.values()
         )
 
 
 def survey(name: str, root: str, classes: Sequence[str], folder: Folder | None = None) -> Survey:
-    """Look at the classes of a data set. Opens no image, but for the sizes of some.
+    """Count the images of a data set. Opens only some images, to read their sizes.
 
     Raises:
         AdshiftError: as `datasets.check`.
@@ -59,9 +59,9 @@ def survey(name: str, root: str, classes: Sequence[str], folder: Folder | None =
     if made := datasets.made(name, root, classes, folder):
         train, good, bad = (len(classes) * count for count in made)
         return Survey({}, Counter(train=train, good=good, defective=bad, masks=bad), len(classes))
-    found = datasets.listings(name, root, classes, folder)
+    listings = datasets.listings(name, root, classes, folder)
     counts = Counter[str]()
-    for one in found.values():
+    for one in listings.values():
         defective = one.defective()
         counts += Counter(
             train=len(one.of_part("train")), val=len(one.of_part("val")), good=len(one.of_part("test")),
@@ -69,20 +69,20 @@ def survey(name: str, root: str, classes: Sequence[str], folder: Folder | None =
             unlabelled=sum(image.defect == UNLABELLED for image in one.images),
         )  # fmt: skip
     return Survey(
-        found, counts, len(classes), _measured([image.image for one in found.values() for image in one.images])
+        listings, counts, len(classes), _measured([image.image for one in listings.values() for image in one.images])
     )
 
 
 def _measured(paths: Sequence[Path]) -> tuple[tuple[int, int], ...]:
-    """Sizes of some images; what cannot be opened is told when all are."""
-    found = []
+    """Sizes of some images. Images that cannot be opened are left out; the scan of all images reports them."""
+    measured = []
     for path in paths[:: max(1, len(paths) // MEASURED)]:
         try:
             with Image.open(path, formats=FORMATS) as image:
-                found.append(image.size)
+                measured.append(image.size)
         except Exception:
             continue
-    return tuple(found)
+    return tuple(measured)
 
 
 def _sizes(sizes: Sequence[tuple[int, int]]) -> str:

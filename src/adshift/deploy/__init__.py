@@ -1,1 +1,1 @@
-"""Model directories and their use away from the study."""
+"""Model directories and their use without the pipeline."""

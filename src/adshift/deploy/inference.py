@@ -1,13 +1,13 @@
-"""Models in use: load a model directory, look at images.
+"""Load a model directory and predict images.
 
     model = adshift.load("models/sample/patchcore/hazelnut/clean")
-    for found in model.predict(["part-1.png", "part-2.png"]):
-        print(found.name, found.score, found.anomalous)
+    for prediction in model.predict(["part-1.png", "part-2.png"]):
+        print(prediction.name, prediction.score, prediction.anomalous)
 
-Every image goes through the network alone, as the pipeline decodes, resizes, crops and rounds it, so its score depends
-neither on the images beside it nor on the number of threads. Several images share the threads; one has them all, unless
-a bit of the network's maps would then differ, which is tried when a model is loaded. The pipeline's own scores come
-from batches of `features.batch` images: the network's sums then differ in the last bits, scores by about 1e-5 of their
+Every image goes through the network alone. It is decoded, resized, cropped and rounded as in the pipeline, so its score
+depends neither on other images nor on the number of threads. Several images share the threads. A single image uses all
+threads if the network's maps stay identical to the bit, which is tested when a model is loaded. The pipeline scores
+batches of `features.batch` images: the network's sums then differ in the last bits, and scores by about 1e-5 of their
 value.
 
 Notation: N images, V validation images, D channels of all layers.
@@ -56,38 +56,38 @@ def load(
     weights: str | Path | None = None,
     cache: str | Path | None = None,
 ) -> "Model":
-    """A model from its directory, or by reference.
+    """Load a model from its directory, or by reference.
 
     Args:
         model: a model directory, or `REPO#METHOD/CLASS/DOMAIN@REV` (`adshift.deploy.pull`).
         threshold: a score, or a threshold file (of the model directory if it does not exist as a path); the model's
             `threshold.json` if not given.
-        class_name: whose threshold a unified model uses; the one for all classes if not given.
+        class_name: class whose threshold a unified model uses; by default the threshold for all classes.
         weights: file of the backbone's weights, for a model whose backbone got them from a file.
         cache: where models fetched by reference are kept.
 
     Raises:
-        AdshiftError: a file is missing or damaged, the backbone's weights are others than those it was fitted with, or
-            the reference leads nowhere.
+        AdshiftError: a file is missing or damaged, the backbone's weights differ from those that the model was fitted
+            with, or the reference does not exist.
     """
     folder = pull.fetch(str(model), cache) if pull.is_reference(str(model)) else Path(model)
     return Model(folder, threshold=threshold, class_name=class_name, weights=weights)
 
 
 class Model:
-    """A fitted detector with its backbone and threshold. Threads may share one: their calls take turns.
+    """A fitted detector with its backbone and threshold. Threads may share a model: their calls take turns.
 
     Attributes:
         folder: its directory.
         method: its detector's name.
         backbone: the frozen network.
         detector: of `adshift.detectors.registry`.
-        how: settings of the scoring.
-        spec: how features are made.
-        bits: of the camera: how files with more than 8 bits a pixel are read.
+        scoring: settings of the scoring.
+        spec: of the features: network, layers, preprocessing.
+        bits: depth of the camera, for files with more than 8 bits per pixel.
         threshold: score from which on an image is anomalous; may be set.
-        map_ratio: peak of an anomaly map over the image's score, the median over validation images.
-        class_name: whose threshold it is, where a unified model has one a class.
+        map_ratio: peak of an anomaly map divided by the image's score, median over validation images.
+        class_name: class of the threshold, if a unified model has one threshold per class.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class Model:
         class_name: str | None = None,
         weights: str | Path | None = None,
     ) -> None:
-        """Read a model directory; arguments and errors as of `load`."""
-        self.folder = Path(folder).absolute()  # the reference is read later, wherever the caller is then
+        """Read a model directory; arguments and errors as for `load`."""
+        self.folder = Path(folder).absolute()  # `reference` is read later, maybe from another working directory
         about = _record(self.folder / "model.json")
         method, spec = about.get("method"), about.get("features")
         if not isinstance(method, str) or method not in registry.REGISTRY or not isinstance(spec, dict):
@@ -107,7 +107,7 @@ class Model:
         self.method, self.spec, self.bits = method, spec, spec.get("bits", 16)
         self.class_name = class_name
         self.threshold, self.map_ratio = self._threshold(threshold)
-        self.how = registry.settings(self.method, "score", self.folder / "score.json", REMEDY)
+        self.scoring = registry.settings(self.method, "score", self.folder / "score.json", REMEDY)
         self.detector = registry.detector_class(self.method).load(self.folder)
         self.backbone: Backbone = from_spec(self.spec, weights)
         self._lock = threading.Lock()
@@ -115,11 +115,11 @@ class Model:
 
     @property
     def map_threshold(self) -> float:
-        """Value of an anomaly map from which on a place is anomalous.
+        """Value of an anomaly map from which on a pixel is anomalous.
 
-        The threshold of image scores in the scale of maps. Where a score is its map's peak, as in PaDiM, they are the
-        same; PatchCore takes scores before it smooths the map, and maps peak lower by a share that validation images
-        tell (`map_ratio`). So a new threshold for images is one for places too.
+        It is the threshold of image scores times `map_ratio`. The ratio is 1 if a score is its map's peak, as in PaDiM.
+        PatchCore takes scores before it smooths the map, so maps have lower peaks; validation images give the ratio.
+        A new threshold for images therefore moves that of maps too.
         """
         return self.threshold * self.map_ratio
 
@@ -133,11 +133,11 @@ class Model:
         return Reference.load(self.folder / "reference.npz")
 
     def read(self, image: Picture, name: str = "image") -> Input:
-        """An image as the network sees it; `predict` does this itself where it is given no Input.
+        """Decode and resize an image for the network; `predict` does it for everything that is no `Input`.
 
         Args:
             image: a path, a PIL image, or an (H, W, 3) uint8 RGB array.
-            name: of an image that is no path.
+            name: of an image that is not given as a path.
 
         Raises:
             AdshiftError: it cannot be read.
@@ -150,8 +150,8 @@ class Model:
         else:
             pixels = image
             if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-                raise AdshiftError(f"{name}: {found}", "give a path, a PIL image or an (H, W, 3) uint8 RGB array")
+                kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+                raise AdshiftError(f"{name}: {kind}", "give a path, a PIL image or an (H, W, 3) uint8 RGB array")
             if not image.size:
                 raise AdshiftError(f"{name}: has no pixel", "give an image")
         settings = self.backbone.settings
@@ -160,24 +160,24 @@ class Model:
         return Input(name, fitted, geometry, time.perf_counter() - start, note)
 
     def predict(self, images: Iterable[Picture | Input], batch: int = BATCH) -> list[Prediction]:
-        """What the model says of images, in their order.
+        """Predictions of images, in their order.
 
         Args:
-            images: paths, PIL images, (H, W, 3) uint8 RGB arrays, or what `read` made of them, in any mixture.
-            batch: so many are in memory together.
+            images: paths, PIL images, (H, W, 3) uint8 RGB arrays, or results of `read`, in any mixture.
+            batch: images in memory together.
 
         Raises:
-            AdshiftError: an image cannot be read, or its features overflow; none is then predicted.
+            AdshiftError: an image cannot be read, or its features overflow; then no image is predicted.
         """
         return list(self.stream(images, batch))
 
     def stream(self, images: Iterable[Picture | Input], batch: int = BATCH) -> Iterator[Prediction]:
-        """As `predict`, one after the other: for more images than fit in memory."""
+        """As `predict`, but one prediction at a time, for more images than fit in memory."""
         threshold, limit = self.threshold, self.map_threshold
-        for part, seconds, found, _ in self._batches(images, batch):
-            with self._alone():  # it limits the libraries' threads, which two calls at once would not give back
-                maps = found.full_maps()
-            rows = zip(part, found.scores, maps, decide(found.scores, threshold), strict=True)
+        for part, seconds, predictions, _ in self._batches(images, batch):
+            with self._alone():  # it sets thread limits, which two calls at once would not restore
+                maps = predictions.full_maps()
+            rows = zip(part, predictions.scores, maps, decide(predictions.scores, threshold), strict=True)
             for image, score, anomaly_map, anomalous in rows:
                 regions = regions_of(anomaly_map, limit, bool(anomalous), image.geometry)
                 yield Prediction(
@@ -193,15 +193,15 @@ class Model:
         """
         channels = sum(layer["shape"][-1] for layer in self.spec["layers"])
         scores, features = [np.empty(0, np.float32)], [np.empty((0, channels), np.float32)]
-        for _, _, found, maps in self._batches(images, batch):
-            scores.append(found.scores)
+        for _, _, predictions, maps in self._batches(images, batch):
+            scores.append(predictions.scores)
             features.append(package.pooled(maps))
         return np.concatenate(scores), np.concatenate(features)
 
     def _batches(
         self, images: Iterable[Picture | Input], batch: int
     ) -> Iterator[tuple[Sequence[Input], float, Predictions, Features]]:
-        """Per batch: its images, seconds an image once read, what the detector says, their features."""
+        """For each batch: its images, seconds per image without reading, predictions, features."""
         if batch < 1:
             raise AdshiftError(f"batch {batch}", "at least 1")
         if isinstance(images, str | Path | Image.Image | np.ndarray):
@@ -213,8 +213,8 @@ class Model:
                 start = time.perf_counter()
                 _warn_of(part)
                 features = self._features(part)
-                found = self.detector.predict(features, self.how)
-            yield part, (time.perf_counter() - start) / len(part), found, features
+                predictions = self.detector.predict(features, self.scoring)
+            yield part, (time.perf_counter() - start) / len(part), predictions, features
 
     def _input(self, numbered: tuple[int, Picture | Input]) -> Input:
         number, image = numbered
@@ -222,15 +222,15 @@ class Model:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One call at a time, which has all processors; the libraries below use one thread for an image each.
+        """Within: no other call runs, and each library uses one thread per image.
 
-        As the pipeline: sums in another order would be other features.
+        The pipeline does the same: sums in another order would give other features.
         """
         with self._lock, silent(), torch_threads(1):
             yield
 
     def _features(self, images: Sequence[Input]) -> Features:
-        """Feature maps of the stored type, as the pipeline's."""
+        """Feature maps of the stored type, as in the pipeline."""
         if len(images) == 1:
             with torch_threads(self._threads):
                 maps = [self._maps(images[0])]
@@ -249,16 +249,16 @@ class Model:
         return [stored(level[0], self.spec["dtype"], image.name) for level in maps]
 
     def _threads_of_one(self, height: int, width: int) -> int:
-        """All, if the network then makes the same maps of noise, to the bit, as on one; else one."""
+        """All threads, if the network's maps of noise are then the same to the bit as on one thread; else one."""
         noise = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
-        found = []
+        outputs = []
         for threads in (1, thread_count()):
             with torch_threads(threads):
-                found.append(self.backbone(noise))
-        return thread_count() if all(map(np.array_equal, *found)) else 1
+                outputs.append(self.backbone(noise))
+        return thread_count() if all(map(np.array_equal, *outputs)) else 1
 
     def _check_shapes(self) -> None:
-        """One black image through everything: what does not fit together is told now, and the first image is fast."""
+        """Predict a black image: an inconsistent model raises now, and the first real image is fast."""
         settings = self.backbone.settings
         height, width = sides(settings.crop or settings.resize)
         black = np.zeros((height, width, 3), np.uint8)
@@ -272,12 +272,12 @@ class Model:
             self._threads = self._threads_of_one(height, width)
             image = Input("black", black, Geometry(height, width, (height, width), (height, width)))
             try:
-                self.detector.predict(self._features([image]), self.how).full_maps()
+                self.detector.predict(self._features([image]), self.scoring).full_maps()
             except AdshiftError:
                 raise
-            except Exception as error:  # arrays of shapes that do not belong together fail anywhere
-                told = " ".join(str(error).split())
-                raise AdshiftError(f"{self.folder}: arrays do not fit together ({told})", REMEDY) from None
+            except Exception as error:  # arrays of inconsistent shapes raise many kinds of errors
+                message = " ".join(str(error).split())
+                raise AdshiftError(f"{self.folder}: arrays do not fit together ({message})", REMEDY) from None
 
     def _threshold(self, given: float | str | Path | None) -> tuple[float, float]:
         """The threshold and the ratio of maps to scores."""
@@ -297,7 +297,7 @@ class Model:
 
 
 def _warn_of(inputs: Sequence[Input]) -> None:
-    """Warn of images that hardly are from the model's camera, in one line."""
+    """Warn, in one line, of images whose values are unlikely for the model's camera."""
     if odd := [image for image in inputs if image.note]:
         more = f"; {len(odd) - 1} more such images in this batch" if len(odd) > 1 else ""
         warn(f"{odd[0].name}: {odd[0].note}{more}")

@@ -1,7 +1,7 @@
-"""What `adshift recalibrate` and `adshift drift` do: a model, images and files around the statistics beside this.
+"""The verbs `adshift recalibrate` and `adshift drift`: they read models and images, and call the statistics.
 
-A model directory holds threshold.json and reference.npz, the normal validation images as the model sees them. A
-recalibration adds threshold-NAME.json and reference-NAME.npz, the normal images that it was given, and changes neither.
+A model directory holds threshold.json and reference.npz, scores and features of the normal validation images. A
+recalibration adds threshold-NAME.json and reference-NAME.npz, those of its own normal images, and changes neither.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ from adshift.evaluation.threshold_file import Recalibration
 from adshift.runtime.checksums import MODEL_REMEDY
 from adshift.runtime.files import write_json
 
-TARGET_FPR = 0.05  # where normal images alone are given and no rate
+TARGET_FPR = 0.05  # default if only normal images are given
 REMEDIES = {
     "fine": "nothing to do",
     "recalibrate": "set a new threshold: adshift recalibrate MODEL --normal DIR",
@@ -35,7 +35,7 @@ REMEDIES = {
 def recalibrate(
     folder: Path, normal: str, anomalous: str | None, target_fpr: float | None, name: str | None
 ) -> tuple[Path, Recalibration]:
-    """Write a new threshold beside the model in `folder`, and the normal images' reference; the new threshold's path.
+    """Write a new threshold and the normal images' reference into the model's `folder`; returns path and record.
 
     Raises:
         AdshiftError: no model directory, no or too few images, or a name that is taken.
@@ -47,44 +47,44 @@ def recalibrate(
     name = recalibration.checked_name(folder, name) if name is not None else recalibration.next_name(folder)
     if target_fpr is None and (anomalous is None or old.rule not in ("f1_grid", "f1_exact")):
         target_fpr = TARGET_FPR
-    good, bad = (images([place]) if place is not None else [] for place in (normal, anomalous))
+    good, bad = (images([source]) if source is not None else [] for source in (normal, anomalous))
     twins = {sha256(path): path for path in good} if bad else {}
     for path in bad:
         if twin := twins.get(sha256(path)):
             raise AdshiftError(f"{path}: is given as normal too, as {twin}", "take one of the two out")
     if target_fpr is not None:
-        enough(len(good), target_fpr)  # told before the model is loaded
+        enough(len(good), target_fpr)  # raises before the model is loaded
 
     from adshift.deploy import inference
 
     model = inference.load(folder)
     scores, features = model.score(good)
     defective = model.score(bad)[0] if bad else np.empty(0)
-    found = recalibration.recalibrate(scores, defective, old.threshold, target_fpr, old.rule)
+    result = recalibration.recalibrate(scores, defective, old.threshold, target_fpr, old.rule)
     used = {"normal_images": [path.name for path in good], "anomalous_images": [path.name for path in bad]}
     more = {**used, "name": name, "reference": reference_path(folder, name).name}
-    record = Recalibration.of(found.to_dict() | more).to_dict()
+    record = Recalibration.of(result.to_dict() | more).to_dict()
     recalibration.create(reference_path(folder, name), Reference(scores, features).save)
     path = threshold_path(folder, name)
     recalibration.create(path, lambda temporary: write_json(temporary, record, checksum=True))
-    return path, found
+    return path, result
 
 
-def told(found: Recalibration) -> list[str]:
-    """A recalibration for people, a line each."""
+def recalibration_lines(result: Recalibration) -> list[str]:
+    """The lines that describe a recalibration on the command line."""
     percent = round(100 * CONFIDENCE)
-    how = "of normal images to come, expected" if found.rule == CONFORMAL else "of normal images to come"
+    expected_text = "of normal images to come, expected" if result.rule == CONFORMAL else "of normal images to come"
     lines = [
-        f"{found.normal} normal and {found.anomalous} anomalous images, rule {found.rule}",
+        f"{result.normal} normal and {result.anomalous} anomalous images, rule {result.rule}",
         f"{'':<12}{'threshold':>12}{'false alarms':>16}{'recall':>9}   on these images",
     ]
-    for when, effect in (("before", found.before), ("after", found.after)):
+    for when, effect in (("before", result.before), ("after", result.after)):
         alarms = f"{effect.fp}/{effect.fp + effect.tn}"
         recall = "-" if effect.recall is None else f"{effect.recall:.3f}"
         lines.append(f"{when:<12}{effect.threshold:>12.5g}{alarms:>16}{recall:>9}")
     for when, text, rate in (
-        ("before", "of normal images today", found.before_fpr),
-        ("after", how, found.expected_fpr),
+        ("before", "of normal images today", result.before_fpr),
+        ("after", expected_text, result.expected_fpr),
     ):
         interval = f"{percent} % interval {rate.low:.3f} to {rate.high:.3f}"
         lines.append(f"{when}: false-positive rate {text}: {rate.value:.3f} ({interval})")
@@ -92,11 +92,11 @@ def told(found: Recalibration) -> list[str]:
 
 
 def drift(
-    folder: Path, places: Iterable[str], number: int = 1, defects: float = DEFECTS, threshold: str | None = None
+    folder: Path, sources: Iterable[str], number: int = 1, defects: float = DEFECTS, threshold: str | None = None
 ) -> dict[str, Any]:
-    """What a look at recent images found, see `adshift.deploy.drift.Drift`, the share of alarms, and the reasons.
+    """The result of a look at recent images (`adshift.deploy.drift.Drift`), with the share of alarms and the reasons.
 
-    `threshold` is a recalibration's file beside the model, or its NAME: its images are then the reference.
+    `threshold` is the file of a recalibration beside the model, or its NAME; then its images are the reference.
 
     Raises:
         AdshiftError: no model directory, no or too few images, or one that cannot be read.
@@ -107,23 +107,23 @@ def drift(
         name = Path(threshold).name.removeprefix("threshold-").removesuffix(".json")
         files = threshold_path(folder, name), reference_path(folder, name)
     limit, reference = threshold_file.read(files[0]).threshold, Reference.load(files[1])
-    paths = images(places)
+    paths = images(sources)
 
     from adshift.deploy import inference
 
     scores, features = inference.load(folder).score(paths)
-    found = look(reference, scores, features, number, defects)
+    outcome = look(reference, scores, features, number, defects)
     alarms = float(decide(scores, limit).mean())
-    return {**found.to_dict(), "alarms": alarms, "reasons": found.reasons, "remedy": REMEDIES[found.verdict]}
+    return {**outcome.to_dict(), "alarms": alarms, "reasons": outcome.reasons, "remedy": REMEDIES[outcome.verdict]}
 
 
-def verdict(found: Mapping[str, Any]) -> list[str]:
-    """A look for people, a line each."""
+def verdict_lines(result: Mapping[str, Any]) -> list[str]:
+    """The lines that describe a look on the command line."""
     return [
-        f"{found['verdict']}: {found['remedy']}",
-        *(f"  {reason}" for reason in found["reasons"]),
-        f"  look {found['look']}: {found['images']} images beside {found['reference']} reference images; at most "
-        f"{found['set_aside']} taken for defective; {100 * found['alarms']:.0f} % are above the threshold",
+        f"{result['verdict']}: {result['remedy']}",
+        *(f"  {reason}" for reason in result["reasons"]),
+        f"  look {result['look']}: {result['images']} images beside {result['reference']} reference images; at most "
+        f"{result['set_aside']} taken for defective; {100 * result['alarms']:.0f} % are above the threshold",
     ]
 
 

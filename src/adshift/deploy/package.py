@@ -1,17 +1,17 @@
-"""Complete model directories: what `fit` wrote, and all that is needed to use it away from the study.
+"""Complete model directories: the fitted model, and all that its use without the pipeline needs.
 
     model.json, model.safetensors   as fitted
     score.json                      settings of the scoring
-    threshold.json                  the threshold that came with it (`threshold_record`)
+    threshold.json                  the calibrated threshold (`threshold_record`)
     threshold-shift.json            of a clean model: recalibrated on the drifted domain, if there is one
     reference.npz                   validation normals: scores (V,), features (V, D) float32, D channels of all layers
     card.json, README.md            the model card
 
-The JSON files carry a checksum, which whoever reads them with `adshift` checks; directories without one load too.
+The JSON files carry a checksum, which `adshift` checks when it reads them; directories without checksums load too.
 
-Nothing in it changes with the time, the machine or the git revision, so that equal models stay equal bytes. A card says
-by hash which code fitted it; whoever fetches a model by reference records the revision
-beside it (`adshift.deploy.inference`).
+Nothing in a directory depends on the time, the machine or the git revision, so equal models have equal bytes. The card
+holds hashes of the code that fitted the model; fetching a model by reference records the revision beside it
+(`adshift.deploy.pull`).
 """
 
 import hashlib
@@ -52,17 +52,17 @@ from adshift.runtime.files import read_json, write_json
 FITTED = ("model.json", "model.safetensors")
 FILES = (*FITTED, "score.json", "threshold.json", "threshold-shift.json", "reference.npz", "card.json", "README.md")
 
-SAMPLED = 64  # images at most that measure how maps compare with scores
+SAMPLED = 64  # largest number of images that set `map_ratio`
 
 
 def models(classes: Sequence[str], graph: Any) -> list[tuple[str, str]]:
-    """(class or unified, domain) of every model of a method; `graph` of params.yaml says which there are."""
+    """(class or unified, domain) of every model of a method; `graph` of params.yaml lists them."""
     own = [(name, domain) for name in classes for domain in graph.domains]
     return own + [(name, "clean") for name in graph.unified]
 
 
 def pooled(features: Features) -> np.ndarray:
-    """Feature maps averaged over the positions that are no padding, all layers side by side: (N, D) float32."""
+    """Feature maps averaged over positions without padding, all layers concatenated: (N, D) float32."""
     levels = range(1, len(features.spec["layers"]) + 1)
     rows = []
     for index in range(len(features)):
@@ -77,25 +77,26 @@ def pooled(features: Features) -> np.ndarray:
 
 
 def near_duplicates(dataset: str, classes: Sequence[str], drift: str) -> list[str]:
-    """A warning for each class and domain with images in two parts that show nearly the same."""
-    names, told = class_names(dataset, classes), []
+    """A warning for each class and domain that has near duplicates in different parts."""
+    names, lines = class_names(dataset, classes), []
     for name in classes:
-        for domain in DOMAINS if drift == "recorded" else DOMAINS[:1]:  # what is made of one image is no duplicate
+        # A synthetic image is no duplicate of its original.
+        for domain in DOMAINS if drift == "recorded" else DOMAINS[:1]:
             roles = split_file.read(split_path(dataset, name), domain)
             pairs = duplicates.near_duplicates(Features.open(features_path(dataset, name, domain)), roles)
-            told.append(duplicates.warning(pairs, f"{names[name]}, {domain} domain"))
-    return [line for line in told if line]
+            lines.append(duplicates.warning(pairs, f"{names[name]}, {domain} domain"))
+    return [line for line in lines if line]
 
 
 def map_ratio(predictions: Sequence[Predictions]) -> float:
-    """How high the peak of a smoothed anomaly map is, as a share of the image's score: the median over images.
+    """Peak of a smoothed anomaly map divided by the image's score: the median over images.
 
-    1 where the score is the peak, as in PaDiM; less where it is taken before the map is smoothed, as in PatchCore.
+    1 if the score is the peak, as in PaDiM; less if the score is taken before the map is smoothed, as in PatchCore.
     """
     peaks, scores = [], []
-    for found in predictions:
-        every = slice(None, None, max(1, -(-len(found.names) // SAMPLED)))
-        some = Predictions(found.names[every], found.scores[every], found.maps[every], found.size, found.smoothing)
+    for one in predictions:
+        every = slice(None, None, max(1, -(-len(one.names) // SAMPLED)))
+        some = Predictions(one.names[every], one.scores[every], one.maps[every], one.size, one.smoothing)
         peaks.append(some.full_maps().max(axis=(1, 2)))
         scores.append(some.scores)
     peak, score = np.concatenate(peaks), np.concatenate(scores)
@@ -104,7 +105,7 @@ def map_ratio(predictions: Sequence[Predictions]) -> float:
 
 
 def threshold_record(threshold: Threshold, val: str, ratio: float) -> dict[str, Any]:
-    """What a threshold file says (`adshift.evaluation.threshold_file.Record`).
+    """The content of a threshold file (`adshift.evaluation.threshold_file.Record`).
 
     Args:
         threshold: as calibrated.
@@ -128,8 +129,8 @@ def write(folder: Path, method: str, settings: Any) -> None:
     """Write the model directories of a method into `folder`.
 
     Args:
-        folder: CLASS/DOMAIN are made in it.
-        method: its models are fitted, calibrated and evaluated.
+        folder: in which CLASS/DOMAIN are made.
+        method: whose models are fitted, calibrated and evaluated.
         settings: `seed`, `dataset.name`, `classes`, `split`, `shift.kind`, `calibrate`, `graph.domains` and
             `graph.unified` of params.yaml.
 
@@ -147,33 +148,33 @@ def write(folder: Path, method: str, settings: Any) -> None:
     score = read_json(settings_path(method, "score"))
     scenarios = used(settings.graph.domains, bool(settings.graph.unified))
     for model, domain in models(classes, settings.graph):
-        place = folder / model / domain
-        place.mkdir(parents=True)
-        _fitted(model_path(dataset, method, model, domain), models_path(dataset, method) / model / domain, place)
-        write_json(place / "score.json", score, checksum=True)
+        target = folder / model / domain
+        target.mkdir(parents=True)
+        _fitted(model_path(dataset, method, model, domain), models_path(dataset, method) / model / domain, target)
+        write_json(target / "score.json", score, checksum=True)
         names = classes if model == UNIFIED else (model,)
         val = {name: _validation(dataset, method, model, pair(domain, domain), name) for name in names}
         records = _thresholds(dataset, method, model, domain, val, thresholds)
         for file, record in records.items():
-            write_json(place / file, record, checksum=True)
-        _reference(dataset, domain, val).save(place / "reference.npz")
-        about = card.card(settings, method, model, domain, read_json(place / "model.json"), score)
+            write_json(target / file, record, checksum=True)
+        _reference(dataset, domain, val).save(target / "reference.npz")
+        about = card.card(settings, method, model, domain, read_json(target / "model.json"), score)
         about["thresholds"] = records
         about["metrics"] = card.metrics(model, domain, names, image["classes"], pixel, scenarios)
         if normal := image.get("normal"):
             about["false_alarms"] = card.false_alarms(model, domain, names, normal, scenarios)
-        write_json(place / "card.json", about, checksum=True)
-        (place / "README.md").write_text(card.text(about, shown.get(model, "all classes")), encoding="utf-8")
+        write_json(target / "card.json", about, checksum=True)
+        (target / "README.md").write_text(card.text(about, shown.get(model, "all classes")), encoding="utf-8")
 
 
 def _fitted(source: Path, old: Path, target: Path) -> None:
-    """Hard-link the fitted model to `target`: from `old`, the model packaged before, where it is sound and the same.
+    """Hard-link the fitted model to `target`, from the packaged model `old` if its files are the same.
 
-    DVC recognizes a file of the same path, inode and time, and neither hashes nor copies it again. What is linked is
-    read and compared with the hash in the fitted model.json, wherever it comes from: DVC would record damage as sound.
+    DVC recognizes a file of the same path, inode and time, and neither hashes nor copies it again. Every file is first
+    compared with the hash in the fitted model.json: DVC would record a damaged file as sound.
 
     Args:
-        source: what `fit` wrote.
+        source: the model as fitted.
         old: the packaged model; need not exist.
         target: an existing folder.
 
@@ -183,13 +184,13 @@ def _fitted(source: Path, old: Path, target: Path) -> None:
     description, weights = FITTED
     expected = {description: _sha256(source / description), weights: read_json(source / description, REMEDY)["sha256"]}
     for file, sha256_of_it in expected.items():
-        place = next((place for place in (old, source) if _sha256(place / file) == sha256_of_it), None)
-        if place is None:
+        folder = next((folder for folder in (old, source) if _sha256(folder / file) == sha256_of_it), None)
+        if folder is None:
             raise AdshiftError(f"{source / file}: damaged, its content is not what model.json says", REMEDY)
         try:
-            os.link((place / file).resolve(), target / file)  # DVC may have made it a symbolic link to its cache
-        except OSError:  # across file systems, or where there are no links
-            shutil.copy2(place / file, target / file)
+            os.link((folder / file).resolve(), target / file)  # DVC may have made it a symbolic link to its cache
+        except OSError:  # across file systems, or without hard links
+            shutil.copy2(folder / file, target / file)
 
 
 def _sha256(file: Path) -> str | None:
@@ -213,7 +214,7 @@ def _thresholds(
     val: Mapping[str, Predictions],
     thresholds: Mapping[str, Mapping[str, Threshold]],
 ) -> dict[str, dict[str, Any]]:
-    """{file: its content}."""
+    """{file: content} of the threshold files."""
     ratio = map_ratio(list(val.values()))
     if model == UNIFIED:
         any_class = next(iter(val))
@@ -232,9 +233,9 @@ def _thresholds(
 def _reference(dataset: str, domain: str, val: Mapping[str, Predictions]) -> Reference:
     """The validation normals of the model's own domain."""
     scores, features = [], []
-    for name, found in val.items():
-        normal = np.flatnonzero(labelled(found.names) & ~anomalous(found.names))
+    for name, predictions in val.items():
+        normal = np.flatnonzero(labelled(predictions.names) & ~anomalous(predictions.names))
         stored = Features.open(features_path(dataset, name, domain))
-        scores.append(found.scores[normal])
-        features.append(pooled(stored.select(found.names[row] for row in normal)))
+        scores.append(predictions.scores[normal])
+        features.append(pooled(stored.select(predictions.names[row] for row in normal)))
     return Reference(np.concatenate(scores).astype(np.float32), np.concatenate(features))

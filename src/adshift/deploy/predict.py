@@ -1,6 +1,6 @@
-"""`adshift predict`: a model on images, for people and for machines.
+"""`adshift predict`: predict images, and print or write the results.
 
-A file or folder that cannot be read is told on standard error and in the records, and the others go on.
+A file or folder that cannot be read is reported on standard error and in the records; all others are predicted.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from adshift.data.image_files import Closed, Found, Search
+from adshift.data.image_files import Closed, Entry, Search
 from adshift.data.images import SUFFIXES, read_image
 from adshift.deploy.inference import Input, Model, Prediction
 from adshift.errors import AdshiftError, shown
@@ -24,20 +24,20 @@ from adshift.report import pictures
 from adshift.runtime.parallel import map_ordered, progress, silent
 
 RECORDS = "predictions.jsonl"
-SIDE = 1024  # pixels, of an overlay's longer side at most
+SIDE = 1024  # longer side of an overlay, in pixels, at most
 
 NORMAL, ANOMALOUS, FAILED = 0, 1, 2  # exit codes
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to write beside the scores.
+    """The outputs beside the scores.
 
     Attributes:
         out: folder of the records and pictures, None for none.
         overlays, masks: pictures in `out`.
         boxes: boxes of anomalous regions in the records.
-        json: records on standard output in place of lines for people.
+        json: JSON records on standard output in place of text.
     """
 
     out: Path | None = None
@@ -47,22 +47,22 @@ class Wanted:
     json: bool = False
 
 
-def predict(model: Model, places: Iterable[str], wanted: Wanted, batch: int, lines: Iterable[str] = ()) -> int:
-    """Look at images and print, or write, what the model says; the exit code.
+def predict(model: Model, sources: Iterable[str], wanted: Wanted, batch: int, lines: Iterable[str] = ()) -> int:
+    """Predict images and print or write the results; returns the exit code.
 
     Args:
-        model: any.
-        places: files, folders, patterns, `-` for `lines` (`adshift.data.image_files`).
+        model: a loaded model.
+        sources: files, folders, patterns, `-` for `lines` (`adshift.data.image_files`).
         wanted: what to write.
         batch: images in memory together.
-        lines: paths, a line each, read as they come.
+        lines: paths, one per line, read as they arrive.
 
     Raises:
         AdshiftError: the folder `out` cannot be written.
     """
-    places, search = list(places), Search()
-    images: Iterable[Found] = search.at(places, lines)
-    if "-" not in places:
+    sources, search = list(sources), Search()
+    images: Iterable[Entry] = search.at(sources, lines)
+    if "-" not in sources:
         images = list(images)
     total = len(images) if isinstance(images, list) else None
     counts = {NORMAL: 0, ANOMALOUS: 0, FAILED: 0}
@@ -71,8 +71,8 @@ def predict(model: Model, places: Iterable[str], wanted: Wanted, batch: int, lin
         if wanted.out is not None:
             _make(wanted.out, wanted)
             file = stack.enter_context((wanted.out / RECORDS).open("w", encoding="utf-8"))
-        found = progress(_predictions(model, images, batch), what="predicting", total=total)
-        for number, (name, one) in enumerate(found, start=1):
+        predictions = progress(_predictions(model, images, batch), what="predicting", total=total)
+        for number, (name, one) in enumerate(predictions, start=1):
             picture = f"{number:06}-{_safe(Path(name).stem)}.png"
             record = {"image": name} | _described(one, wanted, picture, model.bits)
             if "error" in record:
@@ -87,9 +87,9 @@ def predict(model: Model, places: Iterable[str], wanted: Wanted, batch: int, lin
                 _print(_line(record), sys.stdout)
             if file:
                 file.write(line + "\n")
-                file.flush()  # whoever kills a long run keeps what was found
+                file.flush()  # the results of a killed run are kept
     if search.passed:
-        _print(shown(search.told()), sys.stderr)
+        _print(shown(search.summary()), sys.stderr)
     if not sum(counts.values()):
         raise AdshiftError("no image", f"name files, or folders and patterns with {', '.join(SUFFIXES)}")
     if not wanted.json and sum(counts.values()) > 1:
@@ -97,24 +97,24 @@ def predict(model: Model, places: Iterable[str], wanted: Wanted, batch: int, lin
     return FAILED if counts[FAILED] else ANOMALOUS if counts[ANOMALOUS] else NORMAL
 
 
-def _predictions(model: Model, images: Iterable[Found], batch: int) -> Iterator[tuple[str, Prediction | AdshiftError]]:
-    """(name, what the model says or why it cannot), in order, read and predicted a batch at a time."""
+def _predictions(model: Model, images: Iterable[Entry], batch: int) -> Iterator[tuple[str, Prediction | AdshiftError]]:
+    """(name, prediction or error) of all images in order, read and predicted in batches."""
     waiting = iter(images)
 
-    def read(one: Found) -> Input | AdshiftError:
+    def read(one: Entry) -> Input | AdshiftError:
         return one.error if isinstance(one, Closed) else _attempt(lambda: model.read(one))
 
-    while found := list(islice(waiting, batch)):
+    while entries := list(islice(waiting, batch)):
         with silent():
-            inputs = map_ordered(read, found, what="reading")
+            inputs = map_ordered(read, entries, what="reading")
         sound = [one for one in inputs if isinstance(one, Input)]
         results: Iterator[Prediction | AdshiftError]
         try:
             results = iter(model.predict(sound, batch))
-        except AdshiftError:  # one of them: each alone, then
+        except AdshiftError:  # of one image: predict each alone
             results = iter([_attempt(lambda one=one: model.predict([one])[0]) for one in sound])  # type: ignore[misc]
-        for place, one in zip(found, inputs, strict=True):
-            name = place.path if isinstance(place, Closed) else place
+        for entry, one in zip(entries, inputs, strict=True):
+            name = entry.path if isinstance(entry, Closed) else entry
             yield name, one if isinstance(one, AdshiftError) else next(results)
 
 
@@ -126,7 +126,7 @@ def _attempt(work: Callable[[], Any]) -> Any:
 
 
 def _described(one: Prediction | AdshiftError, wanted: Wanted, picture: str, bits: int) -> dict[str, Any]:
-    """What the record says beside the name; the pictures are written. `bits` are the model's."""
+    """Write the pictures; return the record without the name. `bits` are the model's."""
     try:
         if isinstance(one, AdshiftError):
             raise one
@@ -160,7 +160,7 @@ def _line(record: dict[str, Any]) -> str:
 
 
 def _safe(stem: str) -> str:
-    """What a file's name may keep of another's: nothing that leads elsewhere, is markup, or too long."""
+    """A file's stem for use in another file's name: without separators and markup, and shortened."""
     return re.sub(r"[^\w.-]+", "_", stem, flags=re.ASCII).strip("._-")[:80] or "image"
 
 
@@ -174,7 +174,7 @@ def _make(out: Path, wanted: Wanted) -> None:
 
 
 def _pictures(one: Prediction, wanted: Wanted, name: str, bits: int) -> dict[str, str]:
-    """Write the pictures; {kind: path within `out`}. A name has the image's number, so that none meets another's."""
+    """Write the pictures; {kind: path within `out`}. Names have the image's number, so that they are unique."""
     made: dict[str, str] = {}
     if wanted.out is not None and wanted.masks:
         made["mask"] = f"masks/{name}"
@@ -186,9 +186,9 @@ def _pictures(one: Prediction, wanted: Wanted, name: str, bits: int) -> dict[str
 
 
 def overlay(one: Prediction, bits: int) -> np.ndarray:
-    """(h, w, 3) uint8: the anomaly map over the image, anomalous regions outlined; at most SIDE pixels a side.
+    """(h, w, 3) uint8: the anomaly map over the image, anomalous regions outlined; at most SIDE pixels per side.
 
-    The threshold has the middle of the colours, so that a normal image does not glow. `bits` are the model's.
+    The threshold has the middle colour, so that a normal image stays dark. `bits` are the model's.
     """
     image = Image.fromarray(read_image(one.name, bits))
     image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
@@ -202,7 +202,7 @@ def overlay(one: Prediction, bits: int) -> np.ndarray:
 
 
 def _print(line: str, file: Any) -> None:
-    """A line that leaves the progress bar whole, written at once for whoever reads along."""
+    """Print a line above the progress bar, and flush it."""
     from tqdm import tqdm
 
     with tqdm.external_write_mode(file=file):

@@ -1,4 +1,4 @@
-"""What a model says of an image, and where in the image it lies.
+"""The prediction of an image, and its position in the image.
 
 Notation: H x W pixels of an image, S side of the network's input in pixels, or its height and width.
 """
@@ -14,14 +14,14 @@ from adshift.data.shapes import Size, sides
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where an anomaly map lies in the image: of the image squeezed to `resize`, the centre (`geometry.fit`).
+    """Position of an anomaly map in the image: it covers the centre of the image squeezed to `resize` (`geometry.fit`).
 
-    That holds for padded inputs too, whose maps leave the detector without their padding.
+    This holds for padded inputs too: detectors remove the padding from their maps.
 
     Attributes:
         height, width: of the image, in pixels.
         resize: size that the image was squeezed to.
-        size: S, size of what was cut out; equal to `resize` where nothing was.
+        size: S, size of the crop; equal to `resize` without a crop.
     """
 
     height: int
@@ -31,7 +31,7 @@ class Geometry:
 
     @property
     def start(self) -> tuple[int, int]:
-        """First row and column of the squeezed image that are seen."""
+        """First row and column of the crop in the squeezed image."""
         (high, wide), (rows, columns) = sides(self.resize), sides(self.size)
         return round((high - rows) / 2), round((wide - columns) / 2)
 
@@ -52,7 +52,7 @@ class Geometry:
         )
 
     def enlarge(self, values: np.ndarray, height: int = 0, width: int = 0) -> np.ndarray:
-        """A mask or map of size S laid over the image; what the network did not see is false, or the smallest value.
+        """A mask or map of size S enlarged to the image; outside the crop it is false, or the smallest value.
 
         Args:
             values: bool (nearest) or float32 (bilinear).
@@ -72,11 +72,11 @@ class Input:
     """An image as the network sees it.
 
     Attributes:
-        name: its path, or what stands for it.
+        name: its path, or a name in place of one.
         pixels: (S, S, 3) uint8 RGB.
-        geometry: where its map lies in the image.
-        seconds: it took to read.
-        note: why its values hardly are those of the model's camera; empty where they may be.
+        geometry: position of its map in the image.
+        seconds: for reading.
+        note: why its values are unlikely for the model's camera; empty if they are plausible.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Region:
-    """A connected part of an image that is anomalous.
+    """A connected anomalous part of an image.
 
     Attributes:
         box: (left, top, right, bottom) in the image's pixels, right and bottom excluded.
@@ -103,19 +103,19 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model says of an image.
+    """The prediction of an image.
 
     Attributes:
-        name: the image's path, or `image K` for what came without one.
+        name: the image's path, or `image K` if it has none.
         score: raw, the larger the more anomalous.
         threshold: score from which on an image is anomalous.
         anomalous: the verdict.
         anomaly_map: (S, S) float32, of the whole image or its centre: `geometry`.
-        map_threshold: value of the map from which on a place is anomalous, see `Model.map_threshold`.
-        seconds: to read it, and its share of what network and scoring took for the images looked at together.
+        map_threshold: value of the map from which on a pixel is anomalous, see `Model.map_threshold`.
+        seconds: for reading, and its share of the time of network and scoring for its batch.
         regions: of `mask`, largest peak first; none for a normal image.
-        geometry: where the map lies in the image.
-        note: why the image's values hardly are those of the model's camera; empty where they may be.
+        geometry: position of the map in the image.
+        note: why the image's values are unlikely for the model's camera; empty if they are plausible.
     """
 
     name: str
@@ -130,14 +130,14 @@ class Prediction:
     note: str = ""
 
     def mask(self) -> np.ndarray:
-        """(H, W) bool, true where the image is anomalous; all false for a normal one."""
+        """(H, W) bool, true for anomalous pixels; all false for a normal image."""
         return self.geometry.enlarge(mask_of(self.anomaly_map, self.map_threshold, self.anomalous))
 
 
 def mask_of(anomaly_map: np.ndarray, limit: float, anomalous: bool) -> np.ndarray:
-    """(S, S) bool: where the map reaches `limit`, of an anomalous image at least its peak, of a normal one nothing.
+    """(S, S) bool: where the map reaches `limit`.
 
-    So that what is shown never contradicts the verdict.
+    A normal image has no such pixel, an anomalous one at least its peak: the mask never contradicts the verdict.
     """
     if not anomalous:
         return np.zeros(anomaly_map.shape, dtype=bool)
@@ -145,17 +145,17 @@ def mask_of(anomaly_map: np.ndarray, limit: float, anomalous: bool) -> np.ndarra
 
 
 def regions_of(anomaly_map: np.ndarray, limit: float, anomalous: bool, geometry: Geometry) -> tuple[Region, ...]:
-    """Connected parts, pixels that touch at a corner included, largest peak first."""
+    """Connected regions, largest peak first. Pixels that touch at a corner are connected."""
     if not anomalous:
         return ()
     from scipy import ndimage
 
     labels, _ = ndimage.label(mask_of(anomaly_map, limit, anomalous), np.ones((3, 3)))
     pixel = geometry.width * geometry.height / math.prod(sides(geometry.resize))
-    found = []
+    regions = []
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         inside = labels[rows, columns] == number
         box = geometry.box(rows.start, columns.start, rows.stop, columns.stop)
         peak = anomaly_map[rows, columns][inside].max()
-        found.append(Region(box, float(inside.sum()) * pixel, float(peak)))
-    return tuple(sorted(found, key=lambda region: (-region.peak, region.box)))
+        regions.append(Region(box, float(inside.sum()) * pixel, float(peak)))
+    return tuple(sorted(regions, key=lambda region: (-region.peak, region.box)))

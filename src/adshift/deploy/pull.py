@@ -1,9 +1,10 @@
-"""Models by reference: `REPO#METHOD/CLASS/DOMAIN@REV`, fetched through DVC, the study not cloned by hand.
+"""Models by reference: `REPO#METHOD/CLASS/DOMAIN@REV`, fetched through DVC without cloning the study by hand.
 
 REPO is a git repository, a path or a URL; REV a commit, branch or tag of it, its default branch's head if not given.
-The data set is the one of params.yaml at REV, unless it stands first: `REPO#DATASET/METHOD/CLASS/DOMAIN`. The unified
-model of a method is METHOD/unified/clean. What is fetched is verified and kept, in `$XDG_CACHE_HOME/adshift/models`
-(`~/.cache` where that is not set), a folder a commit and model. It is fetched again only if a file of it has changed.
+The data set is the one of params.yaml at REV, unless it is given: `REPO#DATASET/METHOD/CLASS/DOMAIN`. The unified
+model of a method is METHOD/unified/clean. Fetched models are verified and kept in `$XDG_CACHE_HOME/adshift/models`
+(`~/.cache` if it is not set), one folder per commit and model. A model is fetched again only if one of its files has
+changed.
 """
 
 import hashlib
@@ -18,12 +19,12 @@ from adshift.errors import AdshiftError
 from adshift.runtime.files import output, read_json, write_json
 
 FORM = "REPO#METHOD/CLASS/DOMAIN@REV, REPO#DATASET/METHOD/CLASS/DOMAIN@REV, or either without @REV"
-ORIGIN = "origin.json"  # beside a model: where it was fetched from, and the MD5 of its files
+ORIGIN = "origin.json"  # beside a model: its source, and the MD5 of its files
 
 
 @dataclass(frozen=True)
 class Address:
-    """A reference taken apart.
+    """The parts of a reference.
 
     Attributes:
         repo: path or URL.
@@ -40,12 +41,12 @@ class Address:
         """Parse a reference.
 
         Raises:
-            AdshiftError: it is none.
+            AdshiftError: it is not a reference.
         """
         repo, _, rest = reference.rpartition("#")
         model, _, rev = rest.partition("@")
         parts = tuple(model.split("/"))
-        named = all(re.fullmatch(r"\w+", part) for part in parts)  # nothing that could lead elsewhere
+        named = all(re.fullmatch(r"\w+", part) for part in parts)  # no part can lead out of the folder
         if not repo or len(parts) not in (3, 4) or not named or ("@" in rest and not rev) or rev.startswith("-"):
             raise AdshiftError(f"{reference}: no reference to a model", f"write {FORM}")
         return cls(str(Path(repo).resolve()) if Path(repo).is_dir() else repo, parts, rev or "HEAD")
@@ -57,32 +58,32 @@ def is_reference(model: str) -> bool:
 
 
 def cache_folder(folder: str | Path | None = None) -> Path:
-    """Where fetched models are kept."""
+    """The folder of fetched models."""
     if folder is not None:
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adshift" / "models"
 
 
 def fetch(reference: str, cache: str | Path | None = None) -> Path:
-    """The model directory that a reference stands for, with `origin.json`: repository, commit and path.
+    """Fetch the model directory of a reference, with `origin.json`: repository, commit and path.
 
     Args:
-        reference: see above.
+        reference: see the module.
         cache: folder to keep it in.
 
     Raises:
-        AdshiftError: no such repository, revision or model, or it cannot be had from the remote.
+        AdshiftError: no such repository, revision or model, or the remote cannot deliver it.
     """
     address = Address.of(reference)
     root = cache_folder(cache)
     if re.fullmatch("[0-9a-f]{40}", address.rev) and (kept := _kept(root, address, address.rev)):
-        return kept  # a commit never changes: no need to ask
+        return kept  # a commit never changes: no request is needed
     try:
         return _fetch(address, root)
     except AdshiftError:
         raise
     except Exception as error:  # DVC, git's clients and those of remotes raise many kinds
-        raise _told(address, error) from None
+        raise _as_adshift_error(address, error) from None
 
 
 def _folder(root: Path, address: Address, commit: str) -> Path:
@@ -91,7 +92,7 @@ def _folder(root: Path, address: Address, commit: str) -> Path:
 
 
 def _kept(root: Path, address: Address, commit: str) -> Path | None:
-    """The model as it was fetched before; None if it was not, or if a file has changed since."""
+    """The model if it was fetched before and no file has changed since; else None."""
     folder = _folder(root, address, commit)
     try:
         sound = all(_md5(folder / file) == md5 for file, md5 in read_json(folder / ORIGIN)["md5"].items())
@@ -110,8 +111,8 @@ def _fetch(address: Address, root: Path) -> Path:
     path = "/".join(("models", *(address.parts if len(address.parts) == 4 else (_dataset(files), *address.parts))))
     files_there = {file: f"{path}/{file}" for file in FILES if files.isfile(f"{path}/{file}")}
     if "model.json" not in files_there:
-        what = f"{address.repo}: no model {path} at {address.rev} ({commit[:10]})"
-        raise AdshiftError(what, f"choose from: {_known(files)}")
+        message = f"{address.repo}: no model {path} at {address.rev} ({commit[:10]})"
+        raise AdshiftError(message, f"choose from: {_known(files)}")
     with output(_folder(root, address, commit)) as folder:
         folder.mkdir()
         hashes = {}
@@ -119,8 +120,8 @@ def _fetch(address: Address, root: Path) -> Path:
             files.get_file(source, str(folder / file))
             hashes[file] = _md5(folder / file)
             if hashes[file] != (files.info(source).get("md5") or hashes[file]):  # none for a file in git
-                what = f"{file} of {address.repo} is damaged: its content is not what dvc.lock says"
-                raise AdshiftError(what, "whoever trained it: `dvc push` again from a sound cache")
+                message = f"{file} of {address.repo} is damaged: its content is not what dvc.lock says"
+                raise AdshiftError(message, "whoever trained it: `dvc push` again from a sound cache")
         origin = {"repo": address.repo, "rev": address.rev, "commit": commit, "path": path, "md5": hashes}
         write_json(folder / ORIGIN, origin, checksum=True)
     return _folder(root, address, commit)
@@ -133,8 +134,10 @@ def _dataset(files: Any) -> str:
     try:
         return str(YAML(typ="safe", pure=True).load(files.read_text("params.yaml"))["dataset"]["name"])
     except (FileNotFoundError, KeyError, TypeError, YAMLError) as error:
-        what = f"{files.repo_url or files.repo.root_dir}: no dataset.name in its params.yaml ({type(error).__name__})"
-        raise AdshiftError(what, "name the data set: REPO#DATASET/METHOD/CLASS/DOMAIN") from None
+        message = (
+            f"{files.repo_url or files.repo.root_dir}: no dataset.name in its params.yaml ({type(error).__name__})"
+        )
+        raise AdshiftError(message, "name the data set: REPO#DATASET/METHOD/CLASS/DOMAIN") from None
 
 
 def _known(files: Any) -> str:
@@ -156,7 +159,7 @@ REASONS = {
 }  # fmt: skip
 
 
-def _told(address: Address, error: Exception) -> AdshiftError:
+def _as_adshift_error(address: Address, error: Exception) -> AdshiftError:
     chain: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in chain:
@@ -166,5 +169,7 @@ def _told(address: Address, error: Exception) -> AdshiftError:
     for kind, (what, remedy) in REASONS.items():
         if kind in kinds:
             return AdshiftError(f"{address.repo} at {address.rev}: {what}", remedy)
-    told = " ".join(f"{type(error).__name__}: {error}".split())
-    return AdshiftError(f"{address.repo} at {address.rev}: cannot be read ({told})", "check the network and the remote")
+    message = " ".join(f"{type(error).__name__}: {error}".split())
+    return AdshiftError(
+        f"{address.repo} at {address.rev}: cannot be read ({message})", "check the network and the remote"
+    )

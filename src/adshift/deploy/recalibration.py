@@ -1,7 +1,7 @@
-"""A new threshold for a model that stays as it is, from images of today: threshold-only adaptation, and its evidence.
+"""A new threshold for an unchanged model, from recent images, with its evidence.
 
-From normal images alone the threshold is an order statistic of their scores (`adshift.evaluation.conformal`). From
-normal and anomalous images it is what a rule of `adshift.evaluation.calibration` finds.
+Normal images alone give an order statistic of their scores (`adshift.evaluation.conformal`). Normal and anomalous
+images give the threshold of a rule of `adshift.evaluation.calibration`.
 """
 
 import os
@@ -18,11 +18,11 @@ from adshift.evaluation.metrics.counts import FALSE_POSITIVE_RATE, RECALL, Count
 from adshift.evaluation.settings import Calibrate
 from adshift.evaluation.threshold_file import Effect, Recalibration
 
-STEPS = 1000  # of f1_grid, as the study has
+STEPS = 1000  # of f1_grid, as in the study
 
 
 def effect(threshold: float, normal: np.ndarray, anomalous: np.ndarray) -> Effect:
-    """What a threshold does on these scores."""
+    """Counts and rates of a threshold on these scores."""
     labels = np.arange(len(normal) + len(anomalous)) >= len(normal)
     counts = Counts.of(np.concatenate([normal, anomalous]), labels, threshold)
     return Effect(
@@ -38,9 +38,9 @@ def recalibrate(
 
     Args:
         normal, anomalous: raw scores of the model.
-        old: the threshold in force.
-        target_fpr: the false-positive rate wanted; the normal images then set the threshold and the anomalous ones are
-            evidence alone. None leaves it to `rule`.
+        old: the current threshold.
+        target_fpr: the false-positive rate wanted; normal images alone then set the threshold, and anomalous images
+            only measure its recall. None to use `rule`.
         rule: `f1_grid` or `f1_exact`.
 
     Raises:
@@ -52,8 +52,8 @@ def recalibrate(
         threshold, expected = conformal(normal, target_fpr)
     else:
         if not len(normal) or not len(anomalous):
-            what = f"{len(normal)} normal and {len(anomalous)} anomalous images: {rule} needs both"
-            raise AdshiftError(what, "give both, or a target false-positive rate for normal images alone")
+            message = f"{len(normal)} normal and {len(anomalous)} anomalous images: {rule} needs both"
+            raise AdshiftError(message, "give both, or a target false-positive rate for normal images alone")
         scores = np.concatenate([normal, anomalous])
         labels = np.arange(len(scores)) >= len(normal)
         settings = Calibrate(rule=rule, min_normal=1, min_defective=1, steps=STEPS, target_fpr=0.0)  # type: ignore[arg-type]
@@ -77,7 +77,7 @@ def _checked(scores: np.ndarray, kind: str) -> np.ndarray:
 
 
 def next_name(folder: Path) -> str:
-    """The smallest number that no threshold file beside the model has."""
+    """The smallest number that is no name of a threshold file beside the model."""
     number = 1
     while threshold_path(folder, str(number)).exists() or reference_path(folder, str(number)).exists():
         number += 1
@@ -85,17 +85,17 @@ def next_name(folder: Path) -> str:
 
 
 def threshold_path(folder: Path, name: str) -> Path:
-    """Where a recalibrated threshold lies, beside the model."""
+    """Path of a recalibrated threshold, beside the model."""
     return folder / f"threshold-{name}.json"
 
 
 def reference_path(folder: Path, name: str) -> Path:
-    """Where the normal images that a recalibration saw lie, scores and pooled features: what drift is then held to."""
+    """Path of a recalibration's reference: scores and pooled features of its normal images, for `adshift drift`."""
     return folder / f"reference-{name}.npz"
 
 
 def checked_name(folder: Path, name: str) -> str:
-    """A name that may become a file's.
+    """Check that a name can be part of a file's name, and return it.
 
     Raises:
         AdshiftError: it is taken, or could lead out of the folder.
@@ -109,10 +109,10 @@ def checked_name(folder: Path, name: str) -> str:
 
 
 def create(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file that is not there yet, whole or not at all; never over another, even one that appears meanwhile.
+    """Write a new file, whole or not at all; never over another, even one that appears meanwhile.
 
     Raises:
-        AdshiftError: it is there, or the folder cannot be written to.
+        AdshiftError: the file exists, or the folder cannot be written to.
     """
     temporary = path.with_name(f".{path.stem}.tmp-{os.getpid()}{path.suffix}")
     try:

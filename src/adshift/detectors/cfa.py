@@ -151,11 +151,11 @@ class Cfa(Detector):
 
     def _distances(self, image: Features) -> np.ndarray:
         """(1, H, W) float32: the nearest distance times its share in the softmin of the K nearest."""
-        found = patches(image, self.settings.layers)
-        points = found.reshape(-1, found.shape[-1]) @ self.weight.T + self.bias
+        patch_maps = patches(image, self.settings.layers)
+        points = patch_maps.reshape(-1, patch_maps.shape[-1]) @ self.weight.T + self.bias
         distances, _ = self.neighbors.search(points, self.settings.neighbours)
         scores = distances[:, 0] / np.exp(distances[:, :1] - distances).sum(1)
-        return scores.reshape(found.shape[:3])
+        return scores.reshape(patch_maps.shape[:3])
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The descriptor's weight and bias, and the bank."""

@@ -83,10 +83,10 @@ class PadimDiagonal(Gaussians):
             for level, _, channels in self._drawn():
                 moments[level].add(part.maps(level).take(channels, axis=-1))
         self.mean, self.inverse_deviation = {}, {}
-        for level, found in moments.items():
-            deviation = np.sqrt(found.variance() + self.settings.regularisation)
+        for level, of_level in moments.items():
+            deviation = np.sqrt(of_level.variance() + self.settings.regularisation)
             self.mean[level], self.inverse_deviation[level] = (
-                found.mean.astype(np.float32),
+                of_level.mean.astype(np.float32),
                 (1 / deviation).astype(np.float32),
             )
 

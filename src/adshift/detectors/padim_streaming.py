@@ -80,10 +80,10 @@ class Comoments:
 
 def comoments(batches: Iterable[np.ndarray], positions: int, channels: int) -> Comoments:
     """Those of all batches (P, n, D)."""
-    found = Comoments(positions, channels)
+    total = Comoments(positions, channels)
     for batch in batches:
-        found.add(batch)
-    return found
+        total.add(batch)
+    return total
 
 
 class PadimStreaming(FullGaussians):
@@ -112,13 +112,13 @@ class PadimStreaming(FullGaussians):
         """The Gaussians of a block of positions."""
         batches = (features[start : start + BATCH] for start in range(0, len(features), BATCH))
         parts = (self.embed(part)[block] for part in batches)
-        found = comoments(parts, block.stop - block.start, self.settings.n_features)
-        self.mean[block] = found.mean
+        moments = comoments(parts, block.stop - block.start, self.settings.n_features)
+        self.mean[block] = moments.mean
         into = self.triangles[block]
         ridge = self.settings.regularisation * np.eye(self.settings.n_features)
 
         def invert(tile: slice) -> None:
-            inverse = np.linalg.inv(found.covariance(tile) + ridge)
+            inverse = np.linalg.inv(moments.covariance(tile) + ridge)
             into[tile] = upper_triangles((inverse + inverse.transpose(0, 2, 1)) / 2)
 
-        map_ordered(invert, found.tiles(), what="inverses", unit="tile")
+        map_ordered(invert, moments.tiles(), what="inverses", unit="tile")

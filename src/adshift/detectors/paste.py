@@ -58,12 +58,12 @@ def stages_behind(backbone: str, shared: str, wanted: Sequence[str]) -> Any:
 
     class Stages(nn.ModuleDict):
         def forward(self, maps: Any) -> list[Any]:
-            found = []
+            outputs = []
             for name, stage in self.items():
                 maps = stage(maps)
                 if name in names:
-                    found.append(maps)
-            return found
+                    outputs.append(maps)
+            return outputs
 
     last = max(behind.index(name) for name in names)
     return Stages({name: stages[name] for name in behind[: last + 1]})

@@ -89,8 +89,8 @@ def load(folder: Path, kind: str) -> tuple[Any, dict[str, Any], dict[str, np.nda
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise AdshiftError(f"{folder / 'model.json'}: no {kind} model of adshift ({error!r})", REMEDY) from None
     if not claimed <= _size(file) <= min(claimed + MOST_JSON, MOST_BYTES):
-        what = f"{file}: {_size(file)} bytes, but model.json speaks of arrays of {claimed} (at most {MOST_BYTES})"
-        raise AdshiftError(what, REMEDY)
+        message = f"{file}: {_size(file)} bytes, but model.json speaks of arrays of {claimed} (at most {MOST_BYTES})"
+        raise AdshiftError(message, REMEDY)
     try:
         content = file.read_bytes()
         arrays = from_bytes(content)
@@ -117,11 +117,13 @@ def demand(folder: Path, arrays: Mapping[str, np.ndarray], wanted: Mapping[str, 
     for name, (dtype, shape) in wanted.items():
         array = arrays[name]
         fits = array.ndim == len(shape) and all(
-            found >= 1 if side is None else found == side for found, side in zip(array.shape, shape, strict=True)
+            length >= 1 if side is None else length == side for length, side in zip(array.shape, shape, strict=True)
         )
         if not fits or dtype not in (array.dtype.name, array.dtype.kind):
-            told = ", ".join("any" if side is None else str(side) for side in shape)
-            raise AdshiftError(f"{folder}: {name} is {array.dtype} {array.shape}, expected {dtype} ({told})", REMEDY)
+            expected = ", ".join("any" if side is None else str(side) for side in shape)
+            raise AdshiftError(
+                f"{folder}: {name} is {array.dtype} {array.shape}, expected {dtype} ({expected})", REMEDY
+            )
 
 
 def demand_that(sound: Any, folder: Path, what: str) -> None:

@@ -1,4 +1,4 @@
-"""Decision thresholds from validation scores (the study, 4.2), or from test scores where a protocol has no others.
+"""Decision thresholds from validation scores (the study, 4.2), or from test scores if the protocol has no validation.
 
 NumPy only.
 
@@ -18,22 +18,22 @@ from adshift.evaluation.settings import Calibrate
 
 AUTO = "auto"
 F1_RULES = ("f1_grid", "f1_exact")
-OPTIONAL = {"reason", "expected_fpr"}  # keys of a record
+OPTIONAL = {"reason", "expected_fpr"}  # keys that a record may lack
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold, and what it does on the images that set it (not an estimate for others).
+    """A threshold, with its counts and rates on the images that set it. They do not estimate those on other images.
 
     Attributes:
         threshold: score from which on an image is anomalous.
-        on: which images set it, `val` or `test`. What it does on `test` is then an upper bound, not a result.
-        rule: how it was found, `f1_grid`, `f1_exact`, `target_fpr` or `conformal`.
-        f1, precision, recall, specificity: of the counts; precision is 0 where nothing is predicted anomalous. All but
-            specificity are None where no image is anomalous.
+        on: images that set it, `val` or `test`. If `test`, metrics on test images are upper bounds, not results.
+        rule: that chose it, `f1_grid`, `f1_exact`, `target_fpr` or `conformal`.
+        f1, precision, recall, specificity: of the counts; precision is 0 if no image is predicted anomalous. All but
+            specificity are None if no image is anomalous.
         tp, fp, tn, fn: counts of images; positive means anomalous.
-        reason: why this rule, where the settings leave it to the images.
-        expected_fpr: of normal images to come, with its interval, under `conformal`.
+        reason: why this rule was chosen, if the settings are `auto`.
+        expected_fpr: of future normal images, with its interval, under `conformal`.
     """
 
     threshold: float
@@ -66,18 +66,18 @@ class Threshold:
     def of(
         cls, threshold: float, on: Literal["val", "test"], rule: str, scores: np.ndarray, anomalous: np.ndarray
     ) -> "Threshold":
-        """What `threshold` does on these images."""
+        """The record of `threshold` on these images."""
         counts = Counts.of(scores, anomalous, threshold)
         return cls(float(threshold), on, rule, *_rates(counts), **counts._asdict())
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON, which keeps every bit of a float; without a reason that was not needed."""
+        """Plain values for JSON, which keeps every bit of a float; optional values that are None are left out."""
         values = {key: value for key, value in vars(self).items() if key not in OPTIONAL or value is not None}
         return {**values, **({"expected_fpr": self.expected_fpr.model_dump()} if self.expected_fpr else {})}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Threshold":
-        """What `to_dict` gave, checked.
+        """Check and read the result of `to_dict`.
 
         Raises:
             AdshiftError: a key is missing or unknown, or the values contradict each other.
@@ -105,26 +105,26 @@ def calibrate(
     on: Literal["val", "test"] = "val",
     source: str = "validation scores",
 ) -> Threshold:
-    """The threshold that a rule finds on validation images, or on what stands in for them.
+    """The threshold that a rule chooses on validation images, or on test images that replace them.
 
     Args:
         scores: (N,) raw scores.
         anomalous: (N,) bool, the truth.
         settings: the rule and its parameters.
-        on: which images these are, for the record.
+        on: part of these images, for the record.
         source: whose scores these are, for the error message.
 
     Rules:
         f1_grid: best F1 of `steps` evenly spaced thresholds from the smallest to the largest score, both included.
-        f1_exact: best F1 of all thresholds, one for each gap between neighbouring scores. Anywhere in the gap decides
-            the same; its middle is taken, which leaves both neighbours the same margin on images not seen yet.
-        target_fpr: the smallest threshold (in float64, so the next number above a normal score) at which at most the
-            share `target_fpr` of the normal images is predicted anomalous.
-        auto: `f1_grid` where there are at least `min_normal` normal and `min_defective` anomalous images. Else
-            `conformal`: the normal images alone decide, the expected rate of false alarms is at most `target_fpr`, or
-            the lowest that so few images can promise. The record says which and why.
-    A tie in F1 goes to the highest specificity. What is tied then decides alike on every validation image, since F1
-    and false positives together fix the true positives; the middle of these thresholds is taken, again for its margin.
+        f1_exact: best F1 of all thresholds, one for each gap between neighbouring scores. All thresholds in a gap
+            decide alike on these images; its middle has the same margin to both neighbours on other images.
+        target_fpr: the smallest threshold at which at most the share `target_fpr` of the normal images is predicted
+            anomalous: the next float64 above a normal score.
+        auto: `f1_grid` if there are at least `min_normal` normal and `min_defective` anomalous images. Else
+            `conformal`: normal images alone set the threshold, and the expected false-alarm rate is at most
+            `target_fpr`, or the lowest that so few images can promise. The record holds the rule and the reason.
+    Of equal F1, the highest specificity wins. Thresholds that are still tied decide alike on every validation image,
+    since F1 and false positives determine the true positives; the middle one is taken, for its margin.
 
     Raises:
         AdshiftError: no scores, a score that is not finite, or no image of a kind that the rule needs.
@@ -154,30 +154,30 @@ def calibrate(
     else:
         distinct = np.unique(scores)
         between = (distinct[:-1] + distinct[1:]) / 2
-        # Between two adjacent floats there is no number: the upper one then decides as the middle would.
+        # Two adjacent floats have no number between them; the upper one decides as their middle would.
         between = np.where(between > distinct[:-1], between, distinct[1:])
         threshold = _best_f1(np.append(distinct[0], between), scores, anomalous)
     return Threshold.of(threshold, on, settings.rule, scores, anomalous)
 
 
 def _automatic(scores: np.ndarray, anomalous: np.ndarray, settings: Calibrate, on: Literal["val", "test"]) -> Threshold:
-    """What `auto` finds."""
+    """The threshold of the rule `auto`."""
     normal, defective = int((~anomalous).sum()), int(anomalous.sum())
     held = f"{normal} normal and {defective} defective images"
     wanted = f"calibrate.min_normal {settings.min_normal} and calibrate.min_defective {settings.min_defective}"
     if normal >= settings.min_normal and defective >= settings.min_defective:
-        found = calibrate(scores, anomalous, settings.model_copy(update={"rule": "f1_grid"}), on)
-        return replace(found, reason=f"F1-optimal: {held} reach {wanted}")
+        record = calibrate(scores, anomalous, settings.model_copy(update={"rule": "f1_grid"}), on)
+        return replace(record, reason=f"F1-optimal: {held} reach {wanted}")
     threshold, expected = attainable(scores[~anomalous], settings.target_fpr)
     reason = f"from normal images alone: {held} do not reach {wanted}"
     if expected.value > settings.target_fpr:
         reason += f"; so few promise a false-alarm rate of {expected.value:.3g}, not {settings.target_fpr:g}"
-    found = Threshold.of(threshold, on, CONFORMAL, scores, anomalous)
-    return replace(found, reason=reason, expected_fpr=expected)
+    record = Threshold.of(threshold, on, CONFORMAL, scores, anomalous)
+    return replace(record, reason=reason, expected_fpr=expected)
 
 
 def _best_f1(thresholds: np.ndarray, scores: np.ndarray, anomalous: np.ndarray) -> float:
-    """The F1-optimal one of (T,) ascending thresholds, ties as `calibrate` says. O((N + T) log N)."""
+    """The F1-optimal of (T,) ascending thresholds; `calibrate` describes ties. O((N + T) log N)."""
     positives = np.sort(scores[anomalous])
     negatives = np.sort(scores[~anomalous])
     tp = len(positives) - np.searchsorted(positives, thresholds)
@@ -189,6 +189,6 @@ def _best_f1(thresholds: np.ndarray, scores: np.ndarray, anomalous: np.ndarray) 
 
 
 def _above_normal(normal: np.ndarray, target: float) -> float:
-    """The smallest threshold that at most `target` of these scores reach."""
+    """The smallest threshold that at most the share `target` of these scores reaches."""
     allowed = int(np.searchsorted(np.arange(len(normal) + 1) / len(normal), target, side="right")) - 1
     return float(np.nextafter(np.sort(normal)[::-1][allowed], np.inf))

@@ -1,13 +1,13 @@
-"""What normal images alone say about a threshold: the false-positive rate that it leads to, and its interval.
+"""Thresholds from normal images alone: the false-positive rate to expect, and its interval.
 
-A threshold from normal images is an order statistic of their scores, as in split conformal prediction (Vovk,
-"Conditional validity of inductive conformal predictors", 2012): it lies just above the J-th largest of N scores. The
-next normal image is as likely to fall into each of the N + 1 gaps between the scores, so its chance to be called
-anomalous is J / (N + 1) at most, whatever the scores' distribution. Given these N images, the false-positive rate that
-they lead to is a Beta(J, N + 1 - J): that is its interval. Both hold if the images that come are like the normal ones
-given here; both are upper bounds where scores are tied.
+Such a threshold is an order statistic of the scores, as in split conformal prediction (Vovk, "Conditional validity of
+inductive conformal predictors", 2012): it lies just above the J-th largest of N scores. The score of the next normal
+image falls into each of the N + 1 gaps between the scores with the same probability, so the image is called anomalous
+with a probability of at most J / (N + 1), for any distribution of scores. The false-positive rate has the distribution
+Beta(J, N + 1 - J) over draws of the N images, which gives the interval. Both hold if future normal images are like the
+given ones; both are upper bounds if scores are tied.
 
-Notation: N normal images, J allowed places among N + 1.
+Notation: N normal images, J of the N + 1 gaps lie above the threshold.
 """
 
 from fractions import Fraction
@@ -18,8 +18,8 @@ import numpy as np
 from adshift.errors import AdshiftError
 from adshift.runtime.settings import Probability, Section
 
-CONFIDENCE = 0.95  # of every interval
-CONFORMAL = "conformal"  # the rule's name where normal images alone set the threshold
+CONFIDENCE = 0.95  # confidence level of every interval
+CONFORMAL = "conformal"  # name of the rule by which normal images alone set the threshold
 
 
 class Rate(Section):
@@ -31,12 +31,12 @@ class Rate(Section):
 
 
 def needed(target_fpr: float) -> int:
-    """How many normal images a false-positive rate takes: below 1 / rate - 1 no order statistic promises it."""
+    """Least number of normal images that can promise a false-positive rate: 1 / rate - 1, rounded up."""
     return max(1, ceil(1 / _exact(target_fpr)) - 1)
 
 
 def enough(count: int, target_fpr: float) -> None:
-    """Whether so many normal images can promise the rate.
+    """Check that `count` normal images can promise the rate.
 
     Raises:
         AdshiftError: they cannot, or the rate lies outside (0, 1).
@@ -51,7 +51,7 @@ def enough(count: int, target_fpr: float) -> None:
 
 
 def conformal(normal: np.ndarray, target_fpr: float) -> tuple[float, Rate]:
-    """The smallest threshold whose expected false-positive rate is at most the target, and what is expected.
+    """The smallest threshold whose expected false-positive rate is at most the target, and that rate.
 
     Args:
         normal: (N,) raw scores of normal images.
@@ -65,23 +65,23 @@ def conformal(normal: np.ndarray, target_fpr: float) -> tuple[float, Rate]:
 
 
 def attainable(normal: np.ndarray, target_fpr: float) -> tuple[float, Rate]:
-    """What `conformal` gives, or the lowest rate that so few images can promise: just above the highest score.
+    """As `conformal`; if there are too few images, the threshold just above the highest score and its rate.
 
     Args:
         normal: (N,) raw scores of normal images, N at least 1.
         target_fpr: in [0, 1).
     """
     count = len(normal)
-    places = max(1, floor(_exact(target_fpr) * (count + 1)))
-    limit = np.sort(np.asarray(normal, np.float64))[count - places]
-    low, high = _beta(places, count + 1 - places, 1 - CONFIDENCE)
-    return float(np.nextafter(limit, np.inf)), Rate(value=places / (count + 1), low=low, high=high)
+    allowed = max(1, floor(_exact(target_fpr) * (count + 1)))
+    limit = np.sort(np.asarray(normal, np.float64))[count - allowed]
+    low, high = _beta(allowed, count + 1 - allowed, 1 - CONFIDENCE)
+    return float(np.nextafter(limit, np.inf)), Rate(value=allowed / (count + 1), low=low, high=high)
 
 
 def clopper_pearson(hits: int, count: int, miss: float = 1 - CONFIDENCE) -> Rate:
-    """A share of images and its exact interval, which misses with at most the chance `miss` (Clopper, Pearson 1934).
+    """A share of images and its exact interval (Clopper, Pearson 1934). A threshold's images must not have chosen it.
 
-    Of a threshold that these images did not choose.
+    The interval misses the true share with a probability of at most `miss`.
     """
     low = _beta(hits, count - hits + 1, miss)[0] if hits else 0.0
     high = _beta(hits + 1, count - hits, miss)[1] if hits < count else 1.0
@@ -89,11 +89,11 @@ def clopper_pearson(hits: int, count: int, miss: float = 1 - CONFIDENCE) -> Rate
 
 
 def chosen_rate(fp: int, count: int) -> Rate:
-    """The false-positive rate of a threshold that these normal images helped to choose, in whatever way.
+    """The false-positive rate of a threshold that was chosen, by any rule, with these normal images.
 
-    The interval covers every threshold at once: each of the N order statistics is granted a N-th of the chance to miss
-    (Bonferroni), and a threshold lies between two of them. The value, (fp + 1) / (N + 1), is what is expected just
-    above the lower one, if its place had been fixed beforehand.
+    The interval covers all thresholds at once: each of the N order statistics gets 1 / N of the probability to miss
+    (Bonferroni), and a threshold lies between two of them. The value, (fp + 1) / (N + 1), is the expected rate just
+    above the lower one, if its rank had been fixed beforehand.
     """
     interval = clopper_pearson(fp, count, (1 - CONFIDENCE) / count)
     return Rate(value=(fp + 1) / (count + 1), low=interval.low, high=interval.high)
@@ -107,5 +107,5 @@ def _beta(a: float, b: float, miss: float) -> tuple[float, float]:
 
 
 def _exact(rate: float) -> Fraction:
-    """A rate as it was written: 0.1 is a tenth, so that 9 images are enough for it."""
+    """A rate as a decimal fraction: 0.1 is exactly 1/10, so that 9 images are enough for it."""
     return Fraction(repr(float(rate)))

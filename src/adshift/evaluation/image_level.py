@@ -1,4 +1,4 @@
-"""From scores and thresholds to image metrics, scenario by scenario; the same of the coreset ablation."""
+"""Image metrics of each scenario, and of the coreset ablation, from scores and thresholds."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -35,9 +35,9 @@ def image_level(
 ) -> dict[str, Any]:
     """Image metrics of every class and scenario, the cross-class matrix, and the rows of the three curve tables.
 
-    The report's `on` says on which images the thresholds were chosen, `val` or `test`; `normal` is what `normals` says
-    of the normal images; `unlabelled` counts images without a label and the alarms among them. No metric counts those.
-    Beside the report, the bootstrap's replicates of the image metrics, {(class, scenario): (metrics, resamples)}.
+    In the report, `on` is the part that set the thresholds, `val` or `test`; `normal` is the record of `normals`;
+    `unlabelled` counts images without a label and the alarms among them, which enter no metric. `replicates` holds the
+    bootstrap's replicates of the image metrics, {(class, scenario): (metrics, resamples)}.
     """
     records = {name: {key: Threshold.from_dict(value) for key, value in chosen[name].items()} for name in classes}
     [on] = {record.on for by_scenario in records.values() for record in by_scenario.values()}
@@ -49,20 +49,20 @@ def image_level(
         for part in ("classes", "normal", "unlabelled"):
             report[part][name] = {}
         for scenario in scenarios:
-            found, record = predictions("test", dataset, method, scenario, name), records[name][scenario.name]
-            threshold, known = record.threshold, labelled(found.names)
-            scores, labels = _labelled(found)
+            stored, record = predictions("test", dataset, method, scenario, name), records[name][scenario.name]
+            threshold, known = record.threshold, labelled(stored.names)
+            scores, labels = _labelled(stored)
             good = [
-                image for image, label in zip(np.array(found.names)[known].tolist(), labels, strict=True) if not label
+                image for image, label in zip(np.array(stored.names)[known].tolist(), labels, strict=True) if not label
             ]
             report["classes"][name][scenario.name] = image_metrics(scores, labels, threshold).to_dict()
             report["normal"][name][scenario.name] = normals(tuple(good), scores[~labels], record)
-            report["unlabelled"][name][scenario.name] = unlabelled(found, threshold)
+            report["unlabelled"][name][scenario.name] = unlabelled(stored, threshold)
             drawn = intervals.Resamples.draw(int((~labels).sum()), int(labels.sum()), resamples, seed, name)
             replicates[name, scenario.name] = intervals.replicates(scores, labels, threshold, drawn)
             if scenario is POOLED:
                 normal[name] = scores[~labels]
-            for table, rows in curves(found, threshold).items():
+            for table, rows in curves(stored, threshold).items():
                 tables[table] += [{"class": name, "scenario": scenario.name, **row} for row in rows]
     for owner in normal:
         limit = records[owner][POOLED.name].threshold
@@ -70,30 +70,32 @@ def image_level(
     return {"report": report, "tables": tables, "replicates": replicates}
 
 
-def unlabelled(found: Predictions, threshold: float) -> dict[str, Any]:
-    """Of images without a label: {images, alarms, scores: [name, score] of each, the highest first}."""
-    rows = np.flatnonzero(~labelled(found.names))
-    ordered = sorted(rows, key=lambda row: (-float(found.scores[row]), found.names[row]))
+def unlabelled(predictions: Predictions, threshold: float) -> dict[str, Any]:
+    """Images without a label: {images, alarms, scores: [name, score] of each, the highest first}."""
+    rows = np.flatnonzero(~labelled(predictions.names))
+    ordered = sorted(rows, key=lambda row: (-float(predictions.scores[row]), predictions.names[row]))
     return {
         "images": len(rows),
-        "alarms": int(decide(found.scores[rows], threshold).sum()),
-        "scores": [[found.names[row], float(found.scores[row])] for row in ordered],
+        "alarms": int(decide(predictions.scores[rows], threshold).sum()),
+        "scores": [[predictions.names[row], float(predictions.scores[row])] for row in ordered],
     }
 
 
-def curves(found: Predictions, threshold: float) -> dict[str, list[dict[str, Any]]]:
+def curves(predictions: Predictions, threshold: float) -> dict[str, list[dict[str, Any]]]:
     """Rows of the ROC, precision-recall and score tables of one set of predictions."""
     from adshift.evaluation.metrics.ranking import pr_points, roc_points
 
-    labels, known, ranked = anomalous(found.names), labelled(found.names), _labelled(found)
-    scores = zip(found.names, known, labels, found.scores, decide(found.scores, threshold), strict=True)
+    labels, known, ranked = anomalous(predictions.names), labelled(predictions.names), _labelled(predictions)
+    scores = zip(
+        predictions.names, known, labels, predictions.scores, decide(predictions.scores, threshold), strict=True
+    )
     return {
         "roc": [{"fpr": x, "tpr": y} for x, y in zip(*roc_points(*ranked), strict=True)],
         "pr": [{"recall": x, "precision": y} for x, y in zip(*pr_points(*ranked), strict=True)],
         "scores": [
-            {"name": name, "defect": name.split("/")[1], "anomalous": int(label) if told else "",
+            {"name": name, "defect": name.split("/")[1], "anomalous": int(label) if is_known else "",
              "score": float(score), "threshold": threshold, "predicted": int(predicted)}
-            for name, told, label, score, predicted in scores
+            for name, is_known, label, score, predicted in scores
         ],
     }  # fmt: skip
 
@@ -105,7 +107,7 @@ def ablation(
     settings: Calibrate,
     on: Literal["val", "test"],
 ) -> dict[str, Any]:
-    """{class: {ratio: metrics}} of the coreset ablation, thresholds from its own validation scores."""
+    """{class: {ratio: metrics}} of the coreset ablation; each ratio's validation scores set its threshold."""
     from adshift.runtime.files import read_json
 
     result: dict[str, Any] = {}
@@ -122,7 +124,7 @@ def ablation(
     return {"classes": result}
 
 
-def _labelled(found: Predictions) -> tuple[np.ndarray, np.ndarray]:
+def _labelled(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
     """Scores of the labelled images and whether each is defective."""
-    known = labelled(found.names)
-    return found.scores[known], anomalous(found.names)[known]
+    known = labelled(predictions.names)
+    return predictions.scores[known], anomalous(predictions.names)[known]

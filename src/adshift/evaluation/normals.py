@@ -1,4 +1,4 @@
-"""What normal images alone tell: how often a threshold calls them anomalous, how their scores spread, which stand out.
+"""Figures of normal images alone: false alarms, distribution of scores, and the images with the highest scores.
 
 A good image with a high score is often a defect that nobody marked.
 """
@@ -24,11 +24,11 @@ def normals(names: tuple[str, ...], scores: np.ndarray, threshold: Threshold) ->
 
     Returns:
         images, alarms: counts.
-        expected_fpr: {value, low, high}, of normal images to come, from the images that set the threshold; None if
-            those were these.
-        observed_fpr: the same from these images, with a Clopper-Pearson interval; None where there are none.
-        scores: median, spread (mean absolute deviation from it), low and high (5th and 95th percentile); None where
-            there are none.
+        expected_fpr: {value, low, high}, of future normal images, from the images that set the threshold; None if
+            these images set it.
+        observed_fpr: {value, low, high} from these images, with a Clopper-Pearson interval; None if there are none.
+        scores: median, spread (mean absolute deviation from it), low and high (5th and 95th percentile); None if there
+            are none.
         most_anomalous: [name, score] of at most `SHOWN`, the highest score first.
     """
     alarms = int(decide(scores, threshold.threshold).sum())

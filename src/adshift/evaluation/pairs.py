@@ -1,15 +1,15 @@
-"""Pairs of domains: which model scores which images. Apart from the scenarios, several of which share one."""
+"""Pairs of domains: which model scores which images. Several scenarios can share a pair."""
 
 from collections.abc import Iterable
 
 
 def pair(model: str, images: str) -> str:
-    """Name of the scores of a model of one domain on images of another."""
+    """Name of the scores of the model of one domain on the images of another."""
     return f"{model}-on-{images}"
 
 
 def pairs(domains: Iterable[str]) -> tuple[str, ...]:
-    """Those of `PAIRS` whose model and images are of these domains."""
+    """The pairs of `PAIRS` whose model and images are of these domains."""
     there = set(domains)
     return tuple(one for one in PAIRS if set(one.split("-on-")) <= there)
 

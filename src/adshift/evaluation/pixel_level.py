@@ -1,4 +1,4 @@
-"""From anomaly maps to pixel metrics. They need no threshold."""
+"""Pixel metrics from anomaly maps. They need no threshold."""
 
 from collections.abc import Iterable, Sequence
 from math import prod
@@ -29,33 +29,33 @@ def pixel_level(
     masks: Literal["input", "image"] = "input",
     scenarios: Sequence[Scenario] = SCENARIOS,
 ) -> dict[str, Any]:
-    """{class: {pair: pixel metrics}}, one entry for each set of anomaly maps that some scenario looks at.
+    """{class: {pair: pixel metrics}}, one entry for each set of anomaly maps that a scenario uses.
 
-    Over the images whose masks are known, `images` of them. Left out are those without a label, and defective ones
-    whose masks are unknown, `unknown_masks` of them. Beside the metrics stand `regions`, how many connected defects the
-    masks mark, and `small_regions`, how many of them are smaller than a pixel of the network's input.
+    Images count if their masks are known. Images without a label and defective images with unknown masks are left out.
+    Beside the metrics, an entry holds `images`, the number of images that count; `unknown_masks`, the number of
+    defective images left out; `regions`, the number of connected defects in the masks; and `small_regions`, the number
+    of regions smaller than a pixel of the network's input.
 
     Args:
-        masks: `input` brings masks to the size of the network's input, where no region vanishes; `image` brings maps
-            to the size of each image.
-        scenarios: those that are run.
+        masks: `input` resizes masks to the network's input, keeping every region; `image` resizes maps to each image.
+        scenarios: that are run.
     """
 
     def measure(work: tuple[str, Scenario]) -> dict[str, Any]:
         name, scenario = work
-        found = predictions("test", dataset, method, scenario, name)
+        stored = predictions("test", dataset, method, scenario, name)
         items = {item.name: item for item in read(path_of(dataset, name, scenario.test))}
-        rows = [row for row, image in enumerate(found.names) if items[image].mask_known]
-        chosen = [items[found.names[row]] for row in rows]
+        rows = [row for row, image in enumerate(stored.names) if items[image].mask_known]
+        chosen = [items[stored.names[row]] for row in rows]
         truth: Any = [load_mask(item) for item in chosen]
-        unknown = sum(items[image].anomalous and not items[image].mask_known for image in found.names)
+        unknown = sum(items[image].anomalous and not items[image].mask_known for image in stored.names)
         counts = {"images": len(rows), "unknown_masks": unknown, **_regions(chosen, truth, resize)}
         if masks == "input":
             truth = [fit(mask, resize, crop) for mask in truth]
-        if not any(mask.any() for mask in truth):  # no ranking without both kinds of pixels: spare the enlarging
+        if not any(mask.any() for mask in truth):  # without defective pixels no metric is defined: skip the enlargement
             return PixelMetrics.undefined(limit).to_dict() | counts
         names = tuple(item.name for item in chosen)
-        known = Predictions(names, found.scores[rows], found.maps[rows], found.size, found.smoothing)
+        known = Predictions(names, stored.scores[rows], stored.maps[rows], stored.size, stored.smoothing)
         maps: Any = known.full_maps()
         if masks == "image":
             maps = [unfit(one, resize, item.height, item.width) for one, item in zip(maps, chosen, strict=True)]
@@ -76,7 +76,7 @@ def pixel_level(
 
 
 def _regions(items: Sequence[Item], truth: Sequence[np.ndarray], resize: Size) -> dict[str, int]:
-    """How many regions the masks have, and how many of them a pixel of the resized image would cover."""
+    """Number of regions in the masks, and number of those that are smaller than a pixel of the resized image."""
     pixels = prod(sides(resize))
     sizes = [areas(mask) * pixels / (item.height * item.width) for item, mask in zip(items, truth, strict=True)]
     return {"regions": sum(map(len, sizes)), "small_regions": sum(int((size < 1).sum()) for size in sizes)}

@@ -1,4 +1,4 @@
-"""The study's scenarios: which model, which validation images set its threshold, which test images it meets."""
+"""The study's scenarios: which model is tested, which validation images set its threshold, which images test it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,20 +12,19 @@ Role = Literal["baseline", "drift", "unified", "after"]
 
 @dataclass(frozen=True)
 class Scenario:
-    """One row of the study's tables. A new scenario is one more of these in `SCENARIOS`.
+    """A scenario, one row of the study's tables. `SCENARIOS` lists all.
 
     Attributes:
-        name: as the study calls it.
-        label: what a reader sees.
-        model, val, test: domains of the training images, of the validation images, of the test images.
-        role: which tables it is in and what the page says of it: the baseline; what drift costs, and what an adaptation
-            buys back; one model for all classes; what the adaptation costs once the drift has gone.
-        description: what it is, for the page.
+        name: in the study and in files.
+        label: in tables, charts and on the page.
+        model, val, test: domains of the training, validation and test images.
+        role: selects its tables and its section of the page: the baseline; loss under drift and gain from adaptation;
+            one model for all classes; loss from an adaptation after the drift has ended.
+        description: for the page.
         unified: whether one model serves all classes.
-        absolute: whether one threshold serves all classes, from their pooled validation scores; else each has its own.
-        adaptation: of a scenario under drift, what was changed; empty for nothing.
-        caption: over its anomaly maps in pictures of examples; None where it has none there, since its maps are another
-            scenario's.
+        absolute: whether pooled validation scores set one threshold for all classes; else each class has its own.
+        adaptation: under drift, what was adapted; empty for nothing.
+        caption: over its anomaly maps in pictures of examples; None if another scenario with the same maps shows them.
     """
 
     name: str
@@ -41,20 +40,20 @@ class Scenario:
     caption: str | None = None
 
     def pair(self, part: str) -> str:
-        """Which scores it needs of a part (`val` or `test`), such as `clean-on-shift`."""
+        """Name of the scores that it needs of a part (`val` or `test`), such as `clean-on-shift`."""
         return pair(self.model, self.val if part == "val" else self.test)
 
     @property
     def pixels(self) -> str:
-        """Under which key its pixel metrics are found: they need no threshold, so scenarios share them."""
+        """Key of its pixel metrics. They need no threshold, so scenarios with the same maps share them."""
         return UNIFIED if self.unified else self.pair("test")
 
     def model_of(self, name: str) -> str:
-        """Which model scores the class `name`."""
+        """Name of the model that scores the class `name`."""
         return UNIFIED if self.unified else name
 
 
-# In the order of tables and charts; of the scenarios under drift, the cheapest adaptation first.
+# In the order of tables and charts; scenarios under drift from the cheapest adaptation to the most expensive.
 SCENARIOS = (
     Scenario("clean", "Clean", "clean", "clean", "clean", "baseline",
              "model, threshold and images of the clean domain", caption=""),
@@ -84,10 +83,11 @@ def of_role(*roles: Role) -> tuple[Scenario, ...]:
 [BASELINE] = of_role("baseline")
 DRIFT = of_role("drift")
 UNADAPTED = next(scenario for scenario in DRIFT if not scenario.adaptation)
-POOLED = next(scenario for scenario in of_role("unified") if not scenario.absolute)  # one model, a threshold a class
+# One model for all classes, one threshold per class.
+POOLED = next(scenario for scenario in of_role("unified") if not scenario.absolute)
 
 
 def used(domains: Iterable[str], unified: bool) -> tuple[Scenario, ...]:
-    """Those that need no other domain than these, and no unified model where there is none."""
+    """The scenarios that need only these domains, and no unified model unless `unified`."""
     there = set(domains)
     return tuple(one for one in SCENARIOS if {one.model, one.val, one.test} <= there and unified >= one.unified)

@@ -6,5 +6,5 @@ from adshift.project.paths import scores_path
 
 
 def predictions(part: str, dataset: str, method: str, scenario: Scenario, name: str) -> Predictions:
-    """Stored predictions that a scenario needs for the class `name`; `part` is val or test."""
+    """Predictions that a scenario needs of the part `val` or `test` of the class `name`."""
     return Predictions.load(scores_path(part, dataset, method, scenario.model_of(name), scenario.pair(part), name))

@@ -1,4 +1,4 @@
-"""What a threshold file of a model directory says: declared once, checked wherever one is written or read.
+"""The records of threshold files in a model directory, checked whenever one is written or read.
 
 `threshold.json` and `threshold-shift.json` come with a model, `threshold-NAME.json` from a recalibration.
 """
@@ -15,9 +15,9 @@ from adshift.runtime.checksums import MODEL_REMEDY
 from adshift.runtime.files import read_json
 from adshift.runtime.settings import Number, Probability, Section
 
-LARGEST = 1e30  # of a score, far from the end of float32's range
-RATIOS = 1e-9, 1e9  # of `map_ratio`; PatchCore's lie between 0.2 and 1
-MOST = 10**9  # images
+LARGEST = 1e30  # largest score, far below the largest float32
+RATIOS = 1e-9, 1e9  # bounds of `map_ratio`; PatchCore's ratios lie between 0.2 and 1
+MOST = 10**9  # largest number of images
 
 ScoreValue = Annotated[Number, Field(ge=-LARGEST, le=LARGEST)]
 Ratio = Annotated[Number, Field(ge=RATIOS[0], le=RATIOS[1])]
@@ -26,13 +26,13 @@ Text = Annotated[str, Field(max_length=1000)]
 
 
 class Effect(Section):
-    """What a threshold does on the images of a recalibration.
+    """Counts and rates of a threshold on the images of a recalibration.
 
     Attributes:
         threshold: score from which on an image is anomalous.
         fp, tn, tp, fn: counts of images.
-        fpr: false positives' share of the normal images.
-        recall: true positives' share of the anomalous images, or None where there are none.
+        fpr: share of the normal images that are false positives.
+        recall: share of the anomalous images that are true positives; None if there are none.
     """
 
     threshold: ScoreValue
@@ -45,17 +45,17 @@ class Effect(Section):
 
 
 class Record(Section):
-    """A threshold, and what came with it. Whoever writes a file by hand needs the threshold alone.
+    """A threshold and its origin. A file written by hand needs only the threshold.
 
     Attributes:
         threshold: score from which on an image is anomalous.
-        rule: how it was found: one of `adshift.evaluation.calibration`, or `conformal`.
-        reason: why this rule, where it was not asked for by name.
+        rule: that chose it: one of `adshift.evaluation.calibration`, or `conformal`.
+        reason: why this rule was chosen, if it was not asked for by name.
         val, on: domain and part of the images that set it; `test` under the official protocol.
-        normal, anomalous: how many images set it.
-        expected_fpr: of normal images to come, under `conformal`.
-        map_ratio: times the threshold: where on a map a defect begins.
-        classes: of a unified model, each class's own.
+        normal, anomalous: number of images that set it.
+        expected_fpr: of future normal images, under `conformal`.
+        map_ratio: factor from the threshold of image scores to that of map values.
+        classes: of a unified model, the threshold of each class.
     """
 
     threshold: ScoreValue
@@ -70,7 +70,7 @@ class Record(Section):
     classes: dict[str, "Record"] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON: those that were given."""
+        """The values that were given, as plain values for JSON."""
         return self.model_dump(mode="json", exclude_unset=True)
 
     def of_class(self, name: str, path: Path) -> "Record":
@@ -80,8 +80,8 @@ class Record(Section):
             AdshiftError: there is none.
         """
         if self.classes is None:
-            what = f"{path}: has no thresholds a class"
-            raise AdshiftError(what, "leave the class out: only unified models have them")
+            message = f"{path}: has no thresholds a class"
+            raise AdshiftError(message, "leave the class out: only unified models have them")
         if name not in self.classes:
             raise AdshiftError(f"{path}: no threshold of {name}", f"choose from {', '.join(self.classes)}")
         return self.classes[name]
@@ -92,18 +92,18 @@ class Recalibration(Record):
 
     Attributes:
         target_fpr: the rate that was asked for; None under an F1 rule.
-        expected_fpr: of normal images to come, see `evaluation.conformal`.
-        before, after: what the old and the new threshold do on these images. `before` is an estimate of what the old
-            one does today, its interval in `before_fpr`; `after` is no estimate, as these images set the threshold.
+        expected_fpr: of future normal images, see `evaluation.conformal`.
+        before, after: effects of the old and the new threshold on these images. `before` estimates the effect of the
+            old one today, with its interval in `before_fpr`; `after` is no estimate, since these images set it.
         before_fpr: the old threshold's false-positive rate today, with its Clopper-Pearson interval.
         confidence: of every interval.
-        normal_images, anomalous_images: their files' names.
+        normal_images, anomalous_images: names of the files.
         name: of the recalibration.
-        reference: file of the normal images as the model sees them.
+        reference: file with the normal images' scores and features.
     """
 
     target_fpr: Probability | None
-    expected_fpr: Rate  # here always given
+    expected_fpr: Rate  # required here
     before_fpr: Rate
     before: Effect
     after: Effect
@@ -115,10 +115,10 @@ class Recalibration(Record):
 
 
 def given(value: Any) -> Record:
-    """A threshold that someone gives as a number.
+    """A threshold given as a number.
 
     Raises:
-        AdshiftError: it is none, or out of range.
+        AdshiftError: it is no number, or out of range.
     """
     try:
         return Record(threshold=value)
@@ -127,7 +127,7 @@ def given(value: Any) -> Record:
 
 
 def read(path: Path) -> Record:
-    """A threshold file.
+    """Read a threshold file.
 
     Raises:
         AdshiftError: it is missing or damaged, or a value is of another type or out of range.

@@ -1,4 +1,4 @@
-"""From validation scores to thresholds, scenario by scenario."""
+"""Thresholds of each scenario from validation scores."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
@@ -20,17 +20,17 @@ def thresholds(
     on: Literal["val", "test"],
     scenarios: Sequence[Scenario] = SCENARIOS,
 ) -> dict[str, dict[str, Any]]:
-    """{class: {scenario: threshold}} from validation scores alone; `on` says which images these are.
+    """{class: {scenario: threshold}} from validation scores alone; `on` is the part of these images.
 
-    A scenario with an absolute threshold has the same for every class, and what it does on all of them together.
+    With an absolute threshold, every class has the same record, with the counts of all classes together.
     """
     classes = tuple(classes)
     result: dict[str, dict[str, Any]] = {name: {} for name in classes}
     for scenario in scenarios:
         for group in [classes] if scenario.absolute else [(name,) for name in classes]:
             sets = [predictions("val", dataset, method, scenario, name) for name in group]
-            scores = np.concatenate([found.scores for found in sets])
-            names = [image for found in sets for image in found.names]
+            scores = np.concatenate([stored.scores for stored in sets])
+            names = [image for stored in sets for image in stored.names]
             known = labelled(names)
             threshold = calibrate(scores[known], anomalous(names)[known], settings, on)
             for name in group:

@@ -61,15 +61,15 @@ def near_duplicates(features: Features, roles: Mapping[str, str]) -> list[Pair]:
         least = distances.argmin(1)
         close += [(start + row, int(column), float(distances[row, column])) for row, column in enumerate(least)]
     scale = float(np.median(nearest))
-    found = [
+    pairs = [
         Pair(names[one], names[other], (roles[names[one]], roles[names[other]]), distance / scale if scale else 0.0)
         for one, other, distance in close
         if np.isfinite(distance) and distance < CLOSE * scale
     ]
-    return sorted(found, key=lambda pair: (pair.ratio, pair.first, pair.second))
+    return sorted(pairs, key=lambda pair: (pair.ratio, pair.first, pair.second))
 
 
-def warning(pairs: list[Pair], where: str) -> str:
+def warning(pairs: list[Pair], subject: str) -> str:
     """The pairs in words, the nearest ones by name; empty if there are none."""
     if not pairs:
         return ""
@@ -77,8 +77,8 @@ def warning(pairs: list[Pair], where: str) -> str:
     if more := len(pairs) - len(shown):
         shown.append(f"  and {more} more")
     many = "1 pair of images" if len(pairs) == 1 else f"{len(pairs)} pairs of images"
-    told = f"{where}: {many} in different parts show nearly the same; split.group keeps such images together:"
-    return "\n".join([told, *shown])
+    headline = f"{subject}: {many} in different parts show nearly the same; split.group keeps such images together:"
+    return "\n".join([headline, *shown])
 
 
 def _rows(features: Features) -> np.ndarray:
@@ -89,6 +89,6 @@ def _rows(features: Features) -> np.ndarray:
         bands = np.array_split(maps, min(GRID, len(maps)))
         fields = [field for band in bands for field in np.array_split(band, min(GRID, band.shape[1]), axis=1)]
         rows.append(np.concatenate([field.mean((0, 1)) for field in fields]))
-    found = np.array(rows, np.float32)
-    centred: np.ndarray = found - found.mean(0)
+    vectors = np.array(rows, np.float32)
+    centred: np.ndarray = vectors - vectors.mean(0)
     return centred

@@ -57,26 +57,26 @@ def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str, kep
         for writer in writers:
             stack.callback(writer.close)
 
-        def copy(place: int) -> bool:
+        def copy(index: int) -> bool:
             levels = [*range(1, len(spec["layers"]) + 1), *([IMAGES] if settings.images else [])]
             try:
-                rows = [earlier[place].read(level) for level in levels]
+                rows = [earlier[index].read(level) for level in levels]
             except AdshiftError:  # damaged
                 return False
             for writer, row in zip(writers, rows, strict=True):
-                writer.write(place, row[None])
+                writer.write(index, row[None])
             return True
 
-        def work(places: list[int]) -> None:
-            images = np.stack([_input(items[place], settings) for place in places])
-            maps = [stored(level, settings.dtype, f"{items[places[0]].name}...") for level in backbone(images)]
+        def work(indices: list[int]) -> None:
+            images = np.stack([_input(items[index], settings) for index in indices])
+            maps = [stored(level, settings.dtype, f"{items[indices[0]].name}...") for level in backbone(images)]
             for writer, rows in zip(writers, [*maps, *([images] if settings.images else [])], strict=True):
-                for place, row in zip(places, rows, strict=True):
-                    writer.write(place, row[None])
+                for index, row in zip(indices, rows, strict=True):
+                    writer.write(index, row[None])
 
         copied = map_ordered(copy, list(earlier), what="kept rows")
-        done = {place for place, sound in zip(earlier, copied, strict=True) if sound}
-        new = [place for place in range(len(items)) if place not in done]
+        done = {index for index, sound in zip(earlier, copied, strict=True) if sound}
+        new = [index for index in range(len(items)) if index not in done]
         batches = [new[start : start + settings.batch] for start in range(0, len(new), settings.batch)]
         map_ordered(work, batches, what=what, unit="batch")
     record = spec | {"checksums": {writer.path.name: writer.checksums for writer in writers}}
@@ -169,10 +169,10 @@ class RowWriter:
         """
         values = np.ascontiguousarray(values, self.dtype)
         self.checksums[start : start + len(values)] = [checksums.of(row) for row in values]
-        data, place = values.data.cast("B"), self._start + start * self._step
+        data, offset = values.data.cast("B"), self._start + start * self._step
         while data:
-            written = os.pwrite(self._file, data, place)
-            data, place = data[written:], place + written
+            written = os.pwrite(self._file, data, offset)
+            data, offset = data[written:], offset + written
 
     def close(self) -> None:
         """Close the file."""

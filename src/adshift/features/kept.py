@@ -36,7 +36,7 @@ class Kept:
     key: Mapping[str, str]
 
     def find(self, items: Sequence[Item], spec: Mapping[str, Any]) -> dict[int, "Row"]:
-        """Rows of some of the items, by the item's place: none where nothing is kept, or of other features."""
+        """Rows of some of the items, by the index of the item: none where nothing is kept, or of other features."""
         try:
             record = read_json(self.folder / RECORD)
             features = Features.open(self.folder)
@@ -46,8 +46,8 @@ class Kept:
         same = record.get("key") == dict(self.key) and features.spec == json.loads(json.dumps(spec))
         if not same or len(hashes) != len(features):
             return {}
-        rows = {sha256: Row(*features.rows[place]) for place, sha256 in enumerate(hashes)}
-        return {place: rows[item.sha256] for place, item in enumerate(items) if item.sha256 in rows}
+        rows = {sha256: Row(*features.rows[index]) for index, sha256 in enumerate(hashes)}
+        return {index: rows[item.sha256] for index, item in enumerate(items) if item.sha256 in rows}
 
     def keep(self, made: Path, items: Sequence[Item]) -> None:
         """Keep the rows of a finished output; none where the file system has no hard links."""
@@ -66,7 +66,7 @@ class Row:
     """One image's row in kept arrays {level: (M, ...)}."""
 
     arrays: Mapping[int, np.ndarray | Rows]
-    place: int
+    index: int
 
     def read(self, level: int) -> np.ndarray:
         """The row of a level.
@@ -77,4 +77,4 @@ class Row:
         array = self.arrays[level]
         if not isinstance(array, Rows) or array.expected is None:
             raise AdshiftError("a kept row without a checksum", "run `dvc repro`")
-        return array[self.place]
+        return array[self.index]

@@ -99,8 +99,8 @@ class Features:
             if any(len(sums) != len(names) for sums in expected.values()):
                 raise ValueError("checksums of other images")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            what = f"{folder / 'features.json'}: not how features were made ({error!r})"
-            raise AdshiftError(what, checksums.REMEDY) from None
+            message = f"{folder / 'features.json'}: not how features were made ({error!r})"
+            raise AdshiftError(message, checksums.REMEDY) from None
         arrays: dict[int, np.ndarray | Rows] = {} if content is None else {CONTENT: content}
         for level, (file, shape) in files.items():
             try:
@@ -120,10 +120,10 @@ class Features:
     def __getitem__(self, part: slice) -> "Features":
         return Features(self.names[part], self.spec, self.rows[part])
 
-    def take(self, places: Iterable[int]) -> "Features":
-        """The images at these places, in this order."""
-        places = tuple(places)
-        return Features(tuple(self.names[i] for i in places), self.spec, tuple(self.rows[i] for i in places))
+    def take(self, indices: Iterable[int]) -> "Features":
+        """The images at these indices, in this order."""
+        indices = tuple(indices)
+        return Features(tuple(self.names[i] for i in indices), self.spec, tuple(self.rows[i] for i in indices))
 
     def __add__(self, other: "Features") -> "Features":
         """Both sets of images in one, for a unified model."""
@@ -137,12 +137,12 @@ class Features:
         Raises:
             AdshiftError: a name is not among them.
         """
-        place = {name: index for index, name in enumerate(self.names)}
+        index_of = {name: index for index, name in enumerate(self.names)}
         names = tuple(names)
-        missing = [name for name in names if name not in place]
+        missing = [name for name in names if name not in index_of]
         if missing:
             raise AdshiftError(f"no features of {missing[0]} ({len(missing)} images)", "run `dvc repro`")
-        return Features(names, self.spec, tuple(self.rows[place[name]] for name in names))
+        return Features(names, self.spec, tuple(self.rows[index_of[name]] for name in names))
 
     def maps(self, level: int) -> np.ndarray:
         """Feature maps of one layer: (N, H, W, C) float32, in memory.

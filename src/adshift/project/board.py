@@ -66,7 +66,7 @@ class Board:
         self.total = total
         self.ran = False
         self._lock = threading.Lock()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._running: dict[str, float] = {}
         self._spoke = time.monotonic()
         self._ended = threading.Event()
@@ -134,11 +134,11 @@ class Board:
 
     def _report(self, address: str, outcome: str) -> None:
         with self._lock:
-            if address in self._told:
+            if address in self._reported:
                 return
-            self._told.add(address)
+            self._reported.add(address)
             self.ran |= outcome != UNCHANGED
-            number = len(self._told)
+            number = len(self._reported)
             self._bar.update()
         self.write(f"{number:>{len(str(self.total))}}/{self.total}  {bare(address)}  {outcome}")
 

@@ -67,9 +67,9 @@ def _check_shape(features: Features) -> None:
     if features.fit == "tile":
         height, width = sides(features.resize)
         if height == width:
-            what = f"params.yaml: features.fit: tile, but features.resize {height} is a square, and so a single tile"
+            message = f"params.yaml: features.fit: tile, but features.resize {height} is a square, and so a single tile"
             raise AdshiftError(
-                what, "set features.resize: [HEIGHT, WIDTH], as `adshift preset` proposes, or fit: squeeze"
+                message, "set features.resize: [HEIGHT, WIDTH], as `adshift preset` proposes, or fit: squeeze"
             )
         Tiling.of(features.resize)
 

@@ -29,7 +29,11 @@ class Checked:
     def lines(self) -> list[str]:
         """All of it for people."""
         passed = self.survey.passed()
-        return [self.survey.line(), *([passed] if passed else []), *(f"warning: {told}" for told in self.warnings)]
+        return [
+            self.survey.line(),
+            *([passed] if passed else []),
+            *(f"warning: {warning}" for warning in self.warnings),
+        ]
 
 
 def look(settings: Any) -> Checked:
@@ -39,34 +43,34 @@ def look(settings: Any) -> Checked:
         AdshiftError: as `datasets.check` and `datasets.domains`, or a column that the parameters name is not there.
     """
     source = settings.dataset.name, settings.dataset.root, settings.classes
-    found = survey(*source, settings.dataset.folder)
+    surveyed = survey(*source, settings.dataset.folder)
     normal = datasets.check(*source, settings.dataset.folder)
     if settings.shift.kind == "recorded":
         normal = datasets.domains(*source, settings.shift.recorded, settings.dataset.folder)
-    _check_columns(settings, found)
-    return Checked(settings, found, normal, tuple(_warnings(settings, found, normal)))
+    _check_columns(settings, surveyed)
+    return Checked(settings, surveyed, normal, tuple(_warnings(settings, surveyed, normal)))
 
 
-def _check_columns(settings: Any, found: Survey) -> None:
+def _check_columns(settings: Any, surveyed: Survey) -> None:
     split = settings.split
     named = {"split.group": split.group, "split.order": None if split.order in (RANDOM, BY_NAME) else split.order}
     for key, value in named.items():
         if value is not None and "(" not in value:
-            for one in found.listings.values() or [None]:
+            for one in surveyed.listings.values() or [None]:
                 facts.column(one.images if one else [], value, key)
 
 
-def _warnings(settings: Any, found: Survey, normal: Mapping[str, Mapping[str, int]]) -> list[str]:
-    told = []
+def _warnings(settings: Any, surveyed: Survey, normal: Mapping[str, Mapping[str, int]]) -> list[str]:
+    lines = []
     for name, counts in normal.items():
         if 0 < (count := splits.training_count(settings.split, counts)) < splits.FEW:
-            told.append(splits.few(f"class {name}", count))
-    counts = found.counts
+            lines.append(splits.few(f"class {name}", count))
+    counts = surveyed.counts
     if not counts["defective"]:
-        told.append("no defective image: figures that need one stay empty, thresholds come from normal images alone")
+        lines.append("no defective image: figures that need one stay empty, thresholds come from normal images alone")
     elif not counts["masks"]:
-        told.append("no mask: how well defects are localized cannot be measured")
+        lines.append("no mask: how well defects are localized cannot be measured")
     elif counts["masks"] < counts["defective"]:
         missing = counts["defective"] - counts["masks"]
-        told.append(f"{missing} of {counts['defective']} defective images have no mask: pixel figures leave them out")
-    return told
+        lines.append(f"{missing} of {counts['defective']} defective images have no mask: pixel figures leave them out")
+    return lines

@@ -143,8 +143,8 @@ def columns(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     if values["dataset.name"] != "list":
         return {}
-    found = datasets.listings("list", values["dataset.root"], values["classes"])
-    rows = [image.listed for listing in found.values() for image in listing.images]
+    listings = datasets.listings("list", values["dataset.root"], values["classes"])
+    rows = [image.listed for listing in listings.values() for image in listing.images]
     wanted: dict[str, Any] = {"split.group": "group"} if any(row.get("group") for row in rows) else {}
     domains = list(dict.fromkeys(row["domain"] for row in rows if row.get("domain")))
     clean = CLEAN if CLEAN in domains else domains[0] if domains else ""

@@ -113,8 +113,8 @@ def read(path: Path = FILE) -> dict[str, Any]:
     try:
         values = YAML(typ="safe", pure=True).load(_text(path))
     except Exception as error:  # ruamel.yaml trips in many ways over what its grammar lets pass, such as the month 13
-        told = "nested too deep" if isinstance(error, RecursionError) else error
-        raise AdshiftError(f"{path}: cannot be read: {told}", "correct it, or `git checkout params.yaml`") from None
+        reason = "nested too deep" if isinstance(error, RecursionError) else error
+        raise AdshiftError(f"{path}: cannot be read: {reason}", "correct it, or `git checkout params.yaml`") from None
     if not isinstance(values, dict):
         raise AdshiftError(f"{path}: expected sections, found {type(values).__name__}", "`git checkout params.yaml`")
     _check_plain(values, path)
@@ -147,7 +147,7 @@ def _check_plain(values: dict[Any, Any], path: Path) -> None:
         elif isinstance(value, dict):
             pending += [(f"{key}.{name}", inner, depth + 1) for name, inner in value.items()]
         elif isinstance(value, list):
-            pending += [(f"{key}.{place}", inner, depth + 1) for place, inner in enumerate(value)]
+            pending += [(f"{key}.{index}", inner, depth + 1) for index, inner in enumerate(value)]
         elif type(value) not in PLAIN:
             problem = (
                 f"a {type(value).__name__} ({_brief.repr(value)}) is no number, text, truth value, list or mapping"
@@ -168,8 +168,8 @@ def _validate(section: str, value: Any, path: Path, schema: Any = None) -> Any:
         problems = []
         for problem in error.errors():
             key = ".".join([section, *(str(part) for part in problem["loc"])])
-            found = "" if problem["type"] == "missing" else f" (found {_brief.repr(problem['input'])})"
-            problems.append(f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}{found}")
+            actual = "" if problem["type"] == "missing" else f" (found {_brief.repr(problem['input'])})"
+            problems.append(f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}{actual}")
         if len(problems) > SHOWN:
             problems[SHOWN:] = [f"and {len(problems) - SHOWN} more"]
         raise AdshiftError(
@@ -199,14 +199,14 @@ def _pick(values: Mapping[str, Any], keys: Iterable[str], path: Path) -> Any:
         section, *leaf = key.split(".")
         if section not in values:
             raise AdshiftError(f"{path}: the key {section} is missing", f"compare with `git show HEAD:{path}`")
-        value, place = _validate(section, values[section], path), result
+        value, node = _validate(section, values[section], path), result
         for name in [section, *leaf][:-1]:
-            if not hasattr(place, name):
-                setattr(place, name, SimpleNamespace())
-            place = getattr(place, name)
+            if not hasattr(node, name):
+                setattr(node, name, SimpleNamespace())
+            node = getattr(node, name)
         for name in leaf:
             value = getattr(value, name)
-        setattr(place, [section, *leaf][-1], value)
+        setattr(node, [section, *leaf][-1], value)
     return result
 
 

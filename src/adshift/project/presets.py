@@ -145,8 +145,8 @@ def resolved(
     elif name == "folder":
         values |= (folders or Folders(under=data_root)).values()
     elif data_root is None:
-        what = "FILE.csv" if name == "list" else "DIR"
-        raise AdshiftError(f"preset {name}: which images?", f"adshift preset {name} --data-root {what}")
+        root_argument = "FILE.csv" if name == "list" else "DIR"
+        raise AdshiftError(f"preset {name}: which images?", f"adshift preset {name} --data-root {root_argument}")
     else:
         values["dataset.root"] = own_images.absolute(data_root)
     own_images.check_root(values["dataset.root"])

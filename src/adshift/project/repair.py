@@ -29,14 +29,14 @@ def locks() -> list[str]:
         AdshiftError: another DVC is at work.
     """
     kinds = (*((lock, _is_lock) for lock in LOCKS), (Path(".dvc/tmp/rwlock"), _is_json))
-    told = []
+    lines = []
     if any(path.is_file() and not readable(path) for path, readable in kinds):
         with _nobody_else():
             for path, readable in kinds:
                 if path.is_file() and not readable(path):
                     path.replace(path.with_name(f"{path.name}.damaged"))
-                    told.append(f"{path}: half-written, set aside as {path.name}.damaged")
-    return told
+                    lines.append(f"{path}: half-written, set aside as {path.name}.damaged")
+    return lines
 
 
 @contextmanager
@@ -62,20 +62,20 @@ def repair() -> list[str]:
     """
     if not Path(".dvc").is_dir():
         raise AdshiftError(f"{Path.cwd()}: no DVC project", "go to the folder of params.yaml")
-    told, cache = locks(), _cache()
+    lines, cache = locks(), _cache()
     for path, md5 in _outputs():
-        _remove_damaged(_object(cache, md5), md5.removesuffix(".dir"), told)
+        _remove_damaged(_object(cache, md5), md5.removesuffix(".dir"), lines)
         for file, expected in _files(cache, path, md5):
-            _remove_damaged(file, expected, told)
+            _remove_damaged(file, expected, lines)
             if file != path:
-                _remove_damaged(_object(cache, expected), expected, told)
-    return told
+                _remove_damaged(_object(cache, expected), expected, lines)
+    return lines
 
 
-def _remove_damaged(file: Path, expected: str, told: list[str]) -> None:
+def _remove_damaged(file: Path, expected: str, lines: list[str]) -> None:
     if file.is_file() and _md5(file) != expected:
         file.unlink()
-        told.append(f"{file}: damaged, removed")
+        lines.append(f"{file}: damaged, removed")
 
 
 def _outputs() -> list[tuple[Path, str]]:

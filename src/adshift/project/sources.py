@@ -142,8 +142,8 @@ def _dump(node: object) -> str:
     fields = {name: value for name, value in ast.iter_fields(node) if name not in ("kind", "type_comment")}
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _has_docstring(node):
         fields["body"] = node.body[1:]
-    told = [f"{name}={_dump(fields[name])}" for name in sorted(fields) if fields[name] not in (None, [])]
-    return f"{type(node).__name__}({','.join(told)})"
+    parts = [f"{name}={_dump(fields[name])}" for name in sorted(fields) if fields[name] not in (None, [])]
+    return f"{type(node).__name__}({','.join(parts)})"
 
 
 def _has_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
@@ -176,8 +176,8 @@ def _files(name: str) -> Iterator[Path]:
     if first != PACKAGE.name:
         return
     for depth in range(1, len(parts) + 1):
-        place = PACKAGE.joinpath(*parts[:depth])
-        for path in (place.with_suffix(".py"), place / "__init__.py"):
+        module = PACKAGE.joinpath(*parts[:depth])
+        for path in (module.with_suffix(".py"), module / "__init__.py"):
             if path.is_file():
                 yield path
 

@@ -1,4 +1,4 @@
-"""Tables of what results say without defects or labels: false alarms on good images, and images without a label."""
+"""Tables that need no defect and no label: false alarms on good images, and images without a label."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,21 +11,21 @@ from adshift.report.table import HIGH, LOW, Table
 
 
 def tables(results: Results) -> list[Table]:
-    """What normal images alone say, and what was called anomalous of the unlabelled ones."""
-    found = [false_alarms(results), good_images(results)] if any(results.normal.values()) else []
+    """The tables of normal images, and of unlabelled images if there are any."""
+    measured = [false_alarms(results), good_images(results)] if any(results.normal.values()) else []
     some_unlabelled = any(cell["images"] for *_, cell in _each(results, results.unlabelled))
-    return found + ([unlabelled(results)] if some_unlabelled else [])
+    return measured + ([unlabelled(results)] if some_unlabelled else [])
 
 
 def false_alarms(results: Results) -> Table:
-    """Expected and observed false alarms, and how the scores of good test images spread."""
+    """Expected and observed false-alarm rates, and the distribution of the scores of good test images."""
     rows = []
-    for method, name, scenario, found in _each(results, results.normal):
-        spread = found["scores"] or {}
+    for method, name, scenario, cell in _each(results, results.normal):
+        spread = cell["scores"] or {}
         rows.append({
             "method": method, "scenario": scenario, "class": name,
-            "good_images": found["images"], "false_alarms": found["alarms"],
-            **_estimate("expected_rate", found["expected_fpr"]), **_estimate("observed_rate", found["observed_fpr"]),
+            "good_images": cell["images"], "false_alarms": cell["alarms"],
+            **_estimate("expected_rate", cell["expected_fpr"]), **_estimate("observed_rate", cell["observed_fpr"]),
             "median_score": spread.get("median"), "spread": spread.get("spread"),
             "95th_percentile": spread.get("high"), "threshold": results.value(method, scenario, name, "threshold"),
         })  # fmt: skip
@@ -40,9 +40,9 @@ def good_images(results: Results) -> Table:
     """The good test images with the highest scores, of the clean scenario."""
     rows = [
         (method, name, image, score, _verdict(results, method, scenario, name, score))
-        for method, name, scenario, found in _each(results, results.normal)
+        for method, name, scenario, cell in _each(results, results.normal)
         if scenario == BASELINE.name
-        for image, score in found["most_anomalous"]
+        for image, score in cell["most_anomalous"]
     ]
     note = "Look at them: what stands out among good images is often a defect that nobody marked."
     title = "The most anomalous good images"
@@ -54,8 +54,8 @@ def unlabelled(results: Results) -> Table:
     """Every image without a label, the highest score first."""
     rows = [
         (method, scenario, name, image, score, _verdict(results, method, scenario, name, score))
-        for method, name, scenario, found in _each(results, results.unlabelled)
-        for image, score in found["scores"]
+        for method, name, scenario, cell in _each(results, results.unlabelled)
+        for image, score in cell["scores"]
     ]
     columns = ["method", "scenario", "class", "image", "score", "verdict"]
     note = "They are scored and listed, and counted by no metric."
@@ -63,7 +63,7 @@ def unlabelled(results: Results) -> Table:
 
 
 def _estimate(column: str, rate: Mapping[str, float] | None) -> dict[str, float | None]:
-    """A rate's columns: its value and the ends of its interval."""
+    """Columns of a rate: its value and the ends of its interval."""
     rate = rate or {}
     return {column: rate.get("value"), column + LOW: rate.get("low"), column + HIGH: rate.get("high")}
 
@@ -74,9 +74,9 @@ def _verdict(results: Results, method: str, scenario: str, name: str, score: flo
 
 
 def _each(results: Results, kept: Mapping[str, Any]) -> Iterable[tuple[str, str, str, dict[str, Any]]]:
-    """(method, class, scenario, what is kept of it)."""
+    """(method, class, scenario, record) of every record in `kept`."""
     for method in results.methods:
         for name in results.classes:
             for scenario in results.scenarios:
-                if found := kept.get(method, {}).get(name, {}).get(scenario.name):
-                    yield method, name, scenario.name, found
+                if cell := kept.get(method, {}).get(name, {}).get(scenario.name):
+                    yield method, name, scenario.name, cell

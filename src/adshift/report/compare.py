@@ -1,4 +1,4 @@
-"""Several runs beside each other, across data sets, and beside published figures: one table and one radar chart."""
+"""Compare runs, also of different data sets, with each other and with published figures: a table and a radar chart."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from adshift.report.published import read_csv, with_means
 from adshift.report.table import HIGH, LOW, Estimate, Table
 
 METRICS = tuple(metric.name for metric in shown_in("runs"))
-PLACES = (Path("results.csv"), RESULTS)  # in a folder of results, or in a project
+RESULT_PATHS = (Path("results.csv"), RESULTS)  # relative to a folder of results, or to a project
 PUBLISHED = "published_mvtec_ad.csv"
 CHOSEN_ON_TEST = " (thresholds chosen on test)"
 COLOURS = ("#3b8fd9", "#e8862e", "#12a37f", "#9b6bd3", "#c4487f", "#7a8699")
@@ -29,9 +29,9 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Run:
-    """What a run measured in one scenario: {method: {metric: its mean over classes}}; a metric may be missing.
+    """What a run measured in one scenario: {method: {metric: mean over classes}}; a metric may be missing.
 
-    Its name says so where thresholds were chosen on the test images.
+    The name ends with `CHOSEN_ON_TEST` if thresholds were chosen on the test images.
     """
 
     name: str
@@ -44,10 +44,10 @@ def read(folder: Path, scenario: str) -> Run:
     Raises:
         AdshiftError: there is none, or it has no such scenario.
     """
-    path = next((folder / place for place in PLACES if (folder / place).is_file()), None)
+    path = next((folder / relative for relative in RESULT_PATHS if (folder / relative).is_file()), None)
     if path is None:
         raise AdshiftError(
-            f"{folder}: no {' or '.join(map(str, PLACES))}", "name folders that hold results of `dvc repro`"
+            f"{folder}: no {' or '.join(map(str, RESULT_PATHS))}", "name folders that hold results of `dvc repro`"
         )
     methods: dict[str, dict[str, Estimate]] = {}
     name = folder.resolve().name
@@ -71,7 +71,7 @@ def _number(text: str) -> float | None:
 
 
 def table(runs: Sequence[Run], reference: Path) -> Table:
-    """A row a run and method, then the published ones."""
+    """One row per run and method, then one per published result."""
     missing = Estimate(None, None, None)
     rows = [
         (run.name, method, *(end for metric in METRICS for end in measured.get(metric, missing)))
@@ -87,13 +87,13 @@ def table(runs: Sequence[Run], reference: Path) -> Table:
 
 
 def radar(runs: Sequence[Run]) -> dict[str, Any]:
-    """A Vega-Lite specification: a chart a method, a spoke a metric that all runs have, a line a run.
+    """A Vega-Lite specification: one chart per method, one spoke per metric that all runs have, one line per run.
 
     Raises:
         AdshiftError: the runs have fewer than three metrics in common.
     """
-    everywhere = [found for run in runs for found in run.methods.values()]
-    metrics = [name for name in METRICS if all(found.get(name, (None,))[0] is not None for found in everywhere)]
+    everywhere = [estimates for run in runs for estimates in run.methods.values()]
+    metrics = [name for name in METRICS if all(estimates.get(name, (None,))[0] is not None for estimates in everywhere)]
     if len(metrics) < 3:
         raise AdshiftError(
             f"the runs have {len(metrics)} metrics in common, a radar chart needs 3", "compare other runs"
@@ -102,10 +102,10 @@ def radar(runs: Sequence[Run]) -> dict[str, Any]:
     charts = []
     for method in dict.fromkeys(method for run in runs for method in run.methods):
         lines = [
-            {**point, "run": run.name, "value": found[metrics[place % len(metrics)]].value}
+            {**point, "run": run.name, "value": estimates[metrics[spoke % len(metrics)]].value}
             for run in runs
-            if (found := run.methods.get(method))
-            for place, point in enumerate(_ring([found[metric].value or 0.0 for metric in metrics]))
+            if (estimates := run.methods.get(method))
+            for spoke, point in enumerate(_ring([estimates[metric].value or 0.0 for metric in metrics]))
         ]
         charts.append({"title": label(method), "width": 260, "height": 260,
                        "layer": [*_web(metrics), *_lines(lines, names)]})  # fmt: skip
@@ -117,13 +117,13 @@ def radar(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _ring(radii: Sequence[float]) -> list[dict[str, float]]:
-    """Points at these distances on spokes that start upwards and go round clockwise, closed."""
+    """A closed line: points at these distances on spokes, the first one upwards, the others clockwise."""
     count = len(radii)
-    angles = [2 * math.pi * place / count for place in range(count + 1)]
+    angles = [2 * math.pi * spoke / count for spoke in range(count + 1)]
     return [
-        {"x": round(radii[place % count] * math.sin(angle), 6), "y": round(radii[place % count] * math.cos(angle), 6),
-         "order": place}
-        for place, angle in enumerate(angles)
+        {"x": round(radii[spoke % count] * math.sin(angle), 6), "y": round(radii[spoke % count] * math.cos(angle), 6),
+         "order": spoke}
+        for spoke, angle in enumerate(angles)
     ]  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def _position(field: str) -> dict[str, Any]:
 
 
 def _web(metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """Rings at quarters, spokes and their names."""
+    """The grid of a radar chart: rings at every quarter, the spokes and their names."""
     count = len(metrics)
     rings = [{**point, "ring": level} for level in (0.25, 0.5, 0.75, 1.0) for point in _ring([level] * count)]
     spokes = [
@@ -141,14 +141,14 @@ def _web(metrics: Sequence[str]) -> list[dict[str, Any]]:
         for end in ({"x": 0, "y": 0, "order": 0}, point)
     ]
     names = [{**point, "text": label(metric)} for metric, point in zip(metrics, _ring([1.3] * count), strict=False)]
-    place = {"x": _position("x"), "y": _position("y")}
+    position = {"x": _position("x"), "y": _position("y")}
     grid = {"mark": {"type": "line", "color": "#8886", "strokeWidth": 1},
-            "encoding": {**place, "order": {"field": "order"}, "detail": {"field": "ring"}}}  # fmt: skip
+            "encoding": {**position, "order": {"field": "order"}, "detail": {"field": "ring"}}}  # fmt: skip
     return [
         {"data": {"values": rings}, **grid},
         {"data": {"values": spokes}, **grid},
         {"data": {"values": names}, "mark": {"type": "text", "fontSize": 10},
-         "encoding": {**place, "text": {"field": "text"}}},
+         "encoding": {**position, "text": {"field": "text"}}},
     ]  # fmt: skip
 
 
@@ -161,9 +161,9 @@ def _lines(rows: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, A
 
 def write(folder: Path, runs: Sequence[Run], reference: Path) -> Table:
     """Write comparison.csv, comparison.md and radar.png; returns the table."""
-    found, chart = table(runs, reference), plots.png(radar(runs))
+    comparison, chart = table(runs, reference), plots.png(radar(runs))
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "comparison.csv").write_text(found.csv(), encoding="utf-8")
-    (folder / "comparison.md").write_text(found.markdown(), encoding="utf-8")
+    (folder / "comparison.csv").write_text(comparison.csv(), encoding="utf-8")
+    (folder / "comparison.md").write_text(comparison.markdown(), encoding="utf-8")
     (folder / "radar.png").write_bytes(chart)
-    return found
+    return comparison

@@ -10,22 +10,22 @@ from adshift.report.results import Results
 def headline(dataset: str, results: Results) -> dict[str, Any]:
     """{data: name of the data set, method: figures}.
 
-    Figures are means over classes, to 4 decimals, None where no class has them: AUROC on clean images, recall and
-    false-alarm rate at the calibrated threshold, and the same after drift with nothing adapted, if there is drift.
+    Figures are means over classes, to 4 decimals, None if no class has them: AUROC, recall and false-alarm rate at the
+    calibrated threshold, on clean images and, if there is drift, after drift without adaptation.
     """
-    on = results.named("recall").removeprefix("recall")  # says so where a threshold saw the test images
-    found: dict[str, Any] = {"data": dataset}
+    on = results.named("recall").removeprefix("recall")  # not empty if a threshold was chosen on test images
+    figures: dict[str, Any] = {"data": dataset}
     for method in results.methods:
-        found[method] = {}
+        figures[method] = {}
         for scenario, suffix in ((BASELINE, ""), (UNADAPTED, "_drift")):
             if scenario in results.scenarios:
                 specificity = _shown(results, method, scenario.name, "specificity")
-                found[method] |= {
+                figures[method] |= {
                     f"auroc{suffix}": _shown(results, method, scenario.name, "image_auroc"),
                     f"recall{on}{suffix}": _shown(results, method, scenario.name, "recall"),
                     f"fpr{on}{suffix}": None if specificity is None else round(1 - specificity, 4),
                 }
-    return found
+    return figures
 
 
 def _shown(results: Results, method: str, scenario: str, metric: str) -> float | None:

@@ -1,4 +1,4 @@
-"""What a reader sees for the keys of tables; a metric, scenario or method says it in its own record."""
+"""Labels of the keys in tables. Metrics, scenarios and methods have their labels in their own records."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ from adshift.detectors.registry import REGISTRY, detector_class
 from adshift.evaluation import scenarios
 from adshift.evaluation.metrics import registry
 
-MACRO = "(mean)"  # stands for a class in tables: the mean of all. No class can be called so (`params.Name`).
-ON_TEST = "_on_test"  # ends the name of a metric whose threshold was chosen on the test images themselves
+MACRO = "(mean)"  # the mean of all classes, in the column `class`. `params.Name` forbids it as a class.
+ON_TEST = "_on_test"  # suffix of a metric whose threshold was chosen on the test images
 
 LABELS = {
     MACRO: "mean of classes",
     "fpr": "false-positive rate",
-    # Methods that others published figures of.
+    # Methods with published figures only.
     "anogan": "AnoGAN",
     "ae_ssim": "AE-SSIM",
     "cutpaste": "CutPaste",
@@ -21,7 +21,7 @@ LABELS = {
 
 
 def label(key: Any) -> str:
-    """How a method, scenario, metric or column is called in tables and on the page."""
+    """The label of a method, scenario, metric or column in tables and on the page."""
     key = str(key)
     metric = registry.BY_NAME.get(key.removesuffix(ON_TEST))
     if metric:

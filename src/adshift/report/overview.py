@@ -1,4 +1,4 @@
-"""What the page says first: how good the models are on clean test images, and what they miss."""
+"""The first section of the page: how good the models are on clean test images, and which defects they miss."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from adshift.report.labels import MACRO, label
 from adshift.report.results import Results
 from adshift.report.table import Estimate
 
-IN_USE = BASELINE.name  # the scenario of a model with the threshold that comes with it
+IN_USE = BASELINE.name  # clean images, with the threshold that is packaged with the model
 KINDS = 5  # kinds of defects that a sentence names
 
 
@@ -34,20 +34,20 @@ def _totals(results: Results, method: str) -> Counts:
 
 
 def _good(results: Results, method: str) -> str:
-    """Ranking and localization, as far as there are defects and masks."""
+    """AUROC if there are defective images, PRO if there are masks."""
     parts = []
     for metric in ("image_auroc", "pro"):
-        if (found := results.estimate(method, IN_USE, MACRO, metric)).value is not None:
+        if (estimate := results.estimate(method, IN_USE, MACRO, metric)).value is not None:
             of = results.having(method, IN_USE, metric)
             means = f", mean of {of} of {len(results.classes)} classes" if of < len(results.classes) else ""
-            parts.append(f"{label(metric)} {_number(found)}{means}")
+            parts.append(f"{label(metric)} {_number(estimate)}{means}")
     if parts:
         return f"{label(method)}: {'; '.join(parts)}."
     return f"{label(method)}: no defective test image, so no ranking can be told; false alarms can."
 
 
 def _missed(results: Results, method: str, scores: Sequence[Mapping[str, Any]]) -> str:
-    """Missed defects by kind, the most missed first."""
+    """Missed defects by kind, the most frequent first."""
     counts = _totals(results, method)
     defective = counts.fn + counts.tp
     if not defective:
@@ -60,12 +60,12 @@ def _missed(results: Results, method: str, scores: Sequence[Mapping[str, Any]]) 
     several = len(results.classes) > 1
     kinds = [f"{count} {f'{name}, ' if several else ''}{defect}" for (name, defect), count in missed.most_common(KINDS)]
     more = f" and {len(missed) - KINDS} more kinds" if len(missed) > KINDS else ""
-    told = f" ({'; '.join(kinds)}{more})" if kinds else ""
-    return f"{label(method)}: {counts.fn} of {defective} defective images{told}."
+    details = f" ({'; '.join(kinds)}{more})" if kinds else ""
+    return f"{label(method)}: {counts.fn} of {defective} defective images{details}."
 
 
 def _alarms(results: Results, method: str) -> str:
-    """False alarms on good test images, and what the validation images made one expect."""
+    """False alarms on good test images, and the rate expected from the validation images."""
     counts = _totals(results, method)
     good = counts.tn + counts.fp
     if not good:
@@ -73,10 +73,10 @@ def _alarms(results: Results, method: str) -> str:
     normal = results.normal.get(method, {})
     expected = [rate["value"] for name in results.classes
                 if (rate := normal.get(name, {}).get(IN_USE, {}).get("expected_fpr"))]  # fmt: skip
-    told = f"; expected of images to come: {sum(expected) / len(expected):.1%}" if expected else ""
-    return f"{label(method)}: {counts.fp} of {good} good images ({counts.fp / good:.1%}){told}."
+    expectation = f"; expected of images to come: {sum(expected) / len(expected):.1%}" if expected else ""
+    return f"{label(method)}: {counts.fp} of {good} good images ({counts.fp / good:.1%}){expectation}."
 
 
-def _number(found: Estimate) -> str:
-    ends = "" if found.low is None else f" ({found.low:.2f} to {found.high:.2f})"
-    return f"{found.value:.3f}{ends}"
+def _number(estimate: Estimate) -> str:
+    ends = "" if estimate.low is None else f" ({estimate.low:.2f} to {estimate.high:.2f})"
+    return f"{estimate.value:.3f}{ends}"

@@ -1,9 +1,9 @@
-"""The report page: one HTML file with everything in it, readable without a network.
+"""The report page: one HTML file that needs no network.
 
-How good the models are and what they miss first, then drift, if there is one (which method, which class, safe or not),
-each class, a threshold to move, the gallery of errors, the unified models, the coreset, all tables. Names from data go
-through Jinja's escaping, also in the JSON that the page's script reads. A Content-Security-Policy lets that one script
-run, by its hash, and nothing be fetched.
+Its sections, in order: how good the models are and what they miss; drift, if there is any (which method, which class,
+safe or not); each class; a movable threshold; the gallery of errors; the unified models; the coreset; all tables. Jinja
+escapes names from data, also in the JSON that the page's script reads. A Content-Security-Policy allows this script by
+its hash and forbids every request.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from adshift.runtime.parallel import map_ordered
 TEMPLATE, STYLE, SCRIPT = (Path(__file__).with_name(f"page.{kind}") for kind in ("html", "css", "js"))
 
 CHARTS = ("scenarios", "coreset", "cross_class", "unified_gap")
-DEMANDED = ("image_f1", "specificity")  # what a safe inspection keeps up
+DEMANDED = ("image_f1", "specificity")  # metrics that a safe inspection must reach
 ADAPTATIONS = tuple(scenario.name for scenario in DRIFT)
 MOMENTS = {BASELINE.name: "Before drift"} | {
     scenario.name: f"After drift, {scenario.adaptation or 'nothing changed'}" for scenario in DRIFT
@@ -45,11 +45,11 @@ ADVICE = {
 
 @dataclass(frozen=True)
 class Judgement:
-    """Whether a method is safe on a class in a scenario, and the figures that say so.
+    """Whether a method is safe on a class in a scenario, and the figures that decide it.
 
-    Attributes:
-        state: key of `STATES`.
-        figures: those of `DEMANDED`, with their intervals.
+        Attributes:
+            state: key of `STATES`.
+    figures: of the metrics in `DEMANDED`, with intervals.
     """
 
     state: str
@@ -57,12 +57,12 @@ class Judgement:
 
 
 def judge(figures: Sequence[Estimate], images: int, required: float) -> str:
-    """Key of `STATES`: `safe` if no figure's interval reaches below `required`, `unsafe` if one lies wholly below it.
+    """Key of `STATES`: `unsafe` if an interval lies below `required`, `safe` if none reaches below it, else `unsure`.
 
     Args:
-        figures: those of `DEMANDED`.
-        images: test images of the kind (normal, defective) that has fewer.
-        required: the least that every figure must be.
+        figures: of the metrics in `DEMANDED`.
+        images: number of normal or of defective test images, whichever is smaller.
+        required: lower bound that every figure must reach.
     """
     if any(figure.high is not None and figure.high < required for figure in figures):
         return "unsafe"
@@ -72,16 +72,16 @@ def judge(figures: Sequence[Estimate], images: int, required: float) -> str:
 
 
 def enough(required: float) -> int:
-    """Images of a kind below which even a perfect record would not show that a rate is at least `required`.
+    """Least number of images of a kind (normal, defective) that can show a rate of at least `required`.
 
-    Where no image fails, every resample looks the same and a bootstrap interval has no width, however few the images
-    are. The exact binomial interval has: its lower end at n successes in n is ((1 - LEVEL) / 2) ** (1 / n).
+    If no image fails, all resamples are equal and the bootstrap interval has no width, even for very few images. The
+    exact binomial interval has a width: with n successes in n, its lower end is ((1 - LEVEL) / 2) ** (1 / n).
     """
     return math.ceil(math.log((1 - LEVEL) / 2) / math.log(required))
 
 
 def judged_scenarios(results: Results) -> tuple[str, ...]:
-    """Those of `JUDGED` that were run."""
+    """The scenarios of `JUDGED` that were run."""
     there = {scenario.name for scenario in results.scenarios}
     return tuple(name for name in JUDGED if name in there)
 
@@ -89,7 +89,7 @@ def judged_scenarios(results: Results) -> tuple[str, ...]:
 def judgements(results: Results, required: float) -> dict[str, dict[str, dict[str, Judgement]]]:
     """{method: {class or `MACRO`: {scenario of `JUDGED`: judgement}}}.
 
-    Thresholds that were chosen on the test images show nothing: then every state is `unsure`.
+    Thresholds that were chosen on the test images prove nothing: every state is then `unsure`.
     """
 
     def of(method: str, name: str, scenario: str) -> Judgement:
@@ -119,7 +119,7 @@ def advice(judged: dict[str, Judgement]) -> str:
 
 
 def leaders(results: Results, scenario: str, name: str) -> tuple[str, ...]:
-    """The method with the highest F1, and those that are not shown to be behind it (paired differences)."""
+    """The method with the highest F1, and all methods that paired differences do not show to be worse."""
     values = {method: results.value(method, scenario, name, "image_f1") for method in results.methods}
     known = {method: value for method, value in values.items() if value is not None}
     if not known:
@@ -138,9 +138,9 @@ def answers(
     for scenario, moment in moments.items():
         states = {(method, name): judged[method][name][scenario].state
                   for method in results.methods for name in results.classes}  # fmt: skip
-        found = {method: [titles[name] for name in results.classes if states[method, name] == "safe"]
+        safe_classes = {method: [titles[name] for name in results.classes if states[method, name] == "safe"]
                  for method in results.methods}  # fmt: skip
-        shown = "; ".join(f"{label(method)} on {', '.join(names)}" for method, names in found.items() if names)
+        shown = "; ".join(f"{label(method)} on {', '.join(names)}" for method, names in safe_classes.items() if names)
         unsure = list(states.values()).count("unsure")
         rest = f"; {unsure} of {len(states)} cases cannot be told" if unsure else ""
         safe.append(f"{moment}: {f'safe are {shown}' if shown else 'nothing is shown to be safe'}{rest}.")
@@ -153,7 +153,7 @@ def answers(
 
 
 def costs(results: Results, method: str) -> list[str]:
-    """What drift costs a method and what buys it back, in sentences; only about metrics that are defined."""
+    """Sentences: a method's loss under drift and its gain from each adaptation, for metrics that are defined."""
     if judged_scenarios(results) != JUDGED:
         return []
     lines = []
@@ -163,7 +163,8 @@ def costs(results: Results, method: str) -> list[str]:
             adapted = ", ".join(f"{values[one.name]:.0%} with {one.adaptation}" for one in DRIFT if one.adaptation)
             lines.append(f"{values[BASELINE.name]:.0%} {what} on clean images, "
                          f"{values[UNADAPTED.name]:.0%} after drift; {adapted}.")  # fmt: skip
-    by_maps = {scenario.pixels: scenario for scenario in reversed(DRIFT)}  # ranking depends on model and images alone
+    # Ranking metrics depend on model and images, not on the threshold: one scenario for each set of maps.
+    by_maps = {scenario.pixels: scenario for scenario in reversed(DRIFT)}
     auroc = {scenario: results.value(method, scenario.name, MACRO, "image_auroc")
              for scenario in (BASELINE, *reversed(by_maps.values()))}  # fmt: skip
     if None not in auroc.values():
@@ -191,12 +192,12 @@ def build(
     Args:
         dataset: its name.
         results: everything measured.
-        album: where pictures come from.
+        album: source of the pictures.
         backbone: its name.
         drift: `none`, `synthetic` or `recorded`.
-        shown: test images that stand as examples.
-        count: images to picture, a class and domain.
-        required: F1 and specificity of a safe inspection.
+        shown: test images that are shown as examples.
+        count: images to picture, per class and domain.
+        required: lower bound of F1 and specificity of a safe inspection.
         reference: folder of published figures.
         ignored: {package: how its installed version differs from the recorded one}.
     """
@@ -234,7 +235,7 @@ def build(
 
 
 def _judged(results: Results, required: float, titles: Mapping[str, str]) -> dict[str, Any]:
-    """What the page says of whether a method is safe enough, and which is best."""
+    """Template values that say which methods are safe enough, and which is best."""
     judged, scenarios = judgements(results, required), judged_scenarios(results)
     return {
         "answers": answers(results, judged, titles),
@@ -248,7 +249,7 @@ def _judged(results: Results, required: float, titles: Mapping[str, str]) -> dic
 
 
 def _environment(results: Results) -> Any:
-    """What the template may use on any page: filters, the records, words, style and script."""
+    """The Jinja environment: filters, metric and scenario records, texts, style and script."""
     from jinja2 import Environment
     from markupsafe import Markup
 
@@ -274,7 +275,7 @@ def _environment(results: Results) -> Any:
 
 
 def _charts(rows: Mapping[str, plots.Rows]) -> dict[str, str]:
-    """Those of `CHARTS` that have rows, as SVG."""
+    """The charts of `CHARTS` that have rows, as SVG."""
     drawn = {}
     for name in filter(rows.get, CHARTS):
         spec = plots.fill(plots.CHARTS[name], rows[name])

@@ -1,8 +1,8 @@
-"""What the page's script works on: the test scores, pictures and anomaly maps of a run as plain values for JSON.
+"""The input of the page's script: test scores, pictures and anomaly maps of a run, as plain values for JSON.
 
-A map is kept as the detector made it, a byte a value; the page enlarges, smooths and colours it as `pictures` does,
-with the same matrices. So every test image may have the maps of all methods at a few kB each, and no time is spent on
-drawing what nobody opens.
+A map has the size that the detector made, one byte per value; the page enlarges, smooths and colours it as `pictures`
+does, with the same matrices. So every test image can have the maps of all methods at a few kB each, and only those that
+are opened are drawn.
 
 Notation: N test images of a class and domain, P of them pictured; h x w anomaly map, S side of the network's input.
 """
@@ -25,7 +25,7 @@ from adshift.report.labels import label
 from adshift.report.pictures import Album, Shown
 from adshift.report.results import Results
 
-SIDE = 256  # pixels at most, of a stored picture
+SIDE = 256  # longer side of a stored picture, in pixels, at most
 # Metrics that the page's script computes at any threshold.
 RATES = {metric.name: metric.measure for metric in registry.METRICS if isinstance(metric.measure, Rate)}
 
@@ -35,17 +35,17 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
 
     Args:
         results: everything measured.
-        album: where pictures and maps come from.
+        album: source of pictures and maps.
         shown: images that are pictured in any case.
-        count: images to picture, a class and domain.
+        count: images to picture, per class and domain.
 
     Returns:
         titles: {class: what its folder is called}.
         methods, classes, scenarios: what there is, as in params.yaml; `test` is the domain of a scenario's images.
         rates: metrics that follow from counts; `part` and `whole` are the weights of the counts in a `counts.Rate`;
-            without the kinds of images in `needs` (normal, defects) the value is null.
+            the value is null if a kind of image in `needs` (normal, defects) is missing.
         images: {class: {domain: {names (N), pictured (P rows of names), pictures and masks (P data URIs, "" for no
-            mask), shown (rows of names)}}}. A name `part//key` is of an image without a label.
+            mask), shown (rows of names)}}}. An image without a label has a name `part//key`.
         cells: {method: {scenario: {class: {scores (N), threshold, sigma, scale, intervals, maps}}}}; sigma is the
             standard deviation of the scores, scale is `pictures.Scale`, maps a key of `maps`.
         maps: {key: {height, width, size (height and width of the enlarged map), rows and columns (keys of `matrices`),
@@ -66,8 +66,8 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
         }
         for name in results.classes:
             for scenario in {maps_key(method, one, name): one for one in results.scenarios}.values():
-                found = album.predictions(method, name, scenario, scenario.test)
-                stored, used = _maps(found, images[name][scenario.test]["pictured"])
+                predictions = album.predictions(method, name, scenario, scenario.test)
+                stored, used = _maps(predictions, images[name][scenario.test]["pictured"])
                 maps[maps_key(method, scenario, name)] = stored
                 matrices.update(used)
     return {
@@ -95,15 +95,15 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
 
 
 def maps_key(method: str, scenario: Scenario, name: str) -> str:
-    """Scenarios with the same model and images share their maps."""
+    """The key of a scenario's maps; scenarios with the same model and images share their maps."""
     return f"{method}/{scenario.pixels}/{name}"
 
 
 def errors(scores: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarray:
-    """How far each image lies on the wrong side of the threshold, in standard deviations of the scores: (N,) float64.
+    """Distance of each image from the threshold, positive on the wrong side: (N,) float64.
 
-    Negative for an image on the right side. Classes and methods score on different scales, hence the unit. An image
-    without a label counts as a normal one: an alarm is to be looked at.
+    The unit is the standard deviation of the scores, since classes and methods score on different scales. An image
+    without a label counts as normal, so that an alarm on it is shown.
     """
     scores = np.asarray(scores, np.float64)
     beyond = np.where(labels, threshold - scores, scores - threshold)
@@ -111,16 +111,16 @@ def errors(scores: np.ndarray, labels: np.ndarray, threshold: float) -> np.ndarr
 
 
 def sigma(scores: np.ndarray) -> float:
-    """Standard deviation of scores, 1 if all are alike."""
+    """Standard deviation of scores, 1 if all are equal."""
     return float(np.asarray(scores, np.float64).std()) or 1.0
 
 
 def pictured(names: list[str], worst: np.ndarray, shown: Iterable[str], count: int) -> list[int]:
-    """Rows of the images to picture, ascending: those shown anyway, then those with the largest error of any method.
+    """Rows of the images to picture, ascending: all of `shown`, then the images with the largest errors.
 
     Args:
         names: N images.
-        worst: (N,) each image's largest error.
+        worst: (N,) largest error of each image.
         shown: images among them.
         count: how many to picture; more if more are shown.
     """
@@ -132,7 +132,8 @@ def pictured(names: list[str], worst: np.ndarray, shown: Iterable[str], count: i
 def _images(results: Results, album: Album, name: str, domain: str, shown: list[str], count: int) -> dict[str, Any]:
     names, worst = _worst(results, album, name, domain)
     rows = pictured(names, worst, shown, count)
-    items = [album.item(name, domain, names[row]) for row in rows]  # read here and not kept: they may be many
+    # Read here, not through the album's cache: they may be many.
+    items = [album.item(name, domain, names[row]) for row in rows]
     return {
         "names": names,
         "pictured": rows,
@@ -146,29 +147,29 @@ def _images(results: Results, album: Album, name: str, domain: str, shown: list[
 
 def _worst(results: Results, album: Album, name: str, domain: str) -> tuple[list[str], np.ndarray]:
     """Names of the test images of a domain, and each one's largest error over methods and scenarios."""
-    found = [
+    tested = [
         (album.predictions(method, name, scenario, domain), album.thresholds[method, name, scenario.name])
         for method in results.methods
         for scenario in results.scenarios
         if scenario.test == domain
     ]
-    names = list(found[0][0].names)
+    names = list(tested[0][0].names)
     labels = anomalous(names)
-    return names, np.max([errors(one.scores, labels, threshold) for one, threshold in found], axis=0)
+    return names, np.max([errors(one.scores, labels, threshold) for one, threshold in tested], axis=0)
 
 
 def _cell(results: Results, album: Album, method: str, scenario: Scenario, name: str) -> dict[str, Any]:
-    found = album.predictions(method, name, scenario, scenario.test)
+    predictions = album.predictions(method, name, scenario, scenario.test)
     scale = album.scale(method, name, scenario)
     threshold = album.thresholds[method, name, scenario.name]
     counts = results.counts(method, scenario.name, name)
-    if int(decide(found.scores[labelled(found.names)], threshold).sum()) != counts.tp + counts.fp:
-        what = f"scores of {method} on {name} ({scenario.name}) are others than those that were evaluated"
-        raise AdshiftError(what, "run `dvc repro evaluate report`")
+    if int(decide(predictions.scores[labelled(predictions.names)], threshold).sum()) != counts.tp + counts.fp:
+        message = f"scores of {method} on {name} ({scenario.name}) are others than those that were evaluated"
+        raise AdshiftError(message, "run `dvc repro evaluate report`")
     return {
-        "scores": [float(score) for score in found.scores],
+        "scores": [float(score) for score in predictions.scores],
         "threshold": threshold,
-        "sigma": sigma(found.scores),
+        "sigma": sigma(predictions.scores),
         "scale": [scale.low, scale.threshold, scale.high],
         "intervals": {
             metric: [low, high]
@@ -179,16 +180,16 @@ def _cell(results: Results, album: Album, method: str, scenario: Scenario, name:
     }
 
 
-def _maps(found: Any, rows: list[int]) -> tuple[dict[str, Any], dict[str, str]]:
+def _maps(predictions: Any, rows: list[int]) -> tuple[dict[str, Any], dict[str, str]]:
     """Maps of the pictured images, and the matrices that enlarge them."""
-    maps = found.maps[rows].astype(np.float32)
+    maps = predictions.maps[rows].astype(np.float32)
     low = maps.min(axis=(1, 2))
     step = (maps.max(axis=(1, 2)) - low) / 255
     values = np.rint((maps - low[:, None, None]) / np.where(step > 0, step, 1)[:, None, None]).astype(np.uint8)
-    full = sides(found.size)
-    keys = [f"{side}-{pixels}-{found.smoothing:g}" for side, pixels in zip(maps.shape[1:], full, strict=True)]
+    full = sides(predictions.size)
+    keys = [f"{side}-{pixels}-{predictions.smoothing:g}" for side, pixels in zip(maps.shape[1:], full, strict=True)]
     matrices = {
-        key: _base64(matrix.astype("<f4")) for key, matrix in zip(keys, pictures.enlargements(found), strict=True)
+        key: _base64(matrix.astype("<f4")) for key, matrix in zip(keys, pictures.enlargements(predictions), strict=True)
     }
     stored = {
         "height": maps.shape[1], "width": maps.shape[2], "size": full, "rows": keys[0], "columns": keys[1],

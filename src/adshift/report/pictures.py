@@ -1,4 +1,4 @@
-"""Pictures of test images, their defects, and where a detector looks. Pillow and NumPy only.
+"""Pictures of test images, their defects and their anomaly maps. Pillow and NumPy only.
 
 Notation: S side of the network's input in pixels, or its height and width.
 """
@@ -29,13 +29,13 @@ from adshift.report.labels import label
 
 Shown = dict[tuple[str, str], list[str]]  # {(class, domain): names of test images}
 TILE, GAP, MARGIN = 144, 6, 118  # pixels, of the composed pictures
-COMPRESSION = 2  # of PNG: a tenth larger than the usual 6, in a third of the time
-SAMPLED = 64  # images at most that fix a colour scale
-STEP = 4  # every STEP-th pixel each way tells the median of normal maps: smoothed, they have no more to say
+COMPRESSION = 2  # level of PNG: files are 10 % larger than at the default 6, written in a third of the time
+SAMPLED = 64  # largest number of images that set a colour scale
+STEP = 4  # the median of normal maps comes from every STEP-th row and column: smoothed maps hold no finer detail
 
 
 TRUTH, FOUND = (0, 255, 128), (255, 255, 255)  # outlines of the defect and of what lies above the threshold
-ALPHA = 0.45  # of jet's colours over the image, as the XAI study has it
+ALPHA = 0.45  # opacity of jet's colours over the image, as in the XAI study
 
 
 @cache
@@ -43,7 +43,7 @@ def colours(palette: str) -> np.ndarray:
     """(256, 3) uint8, from normal to anomalous.
 
     cubehelix: dark blue over red to pale yellow, brightness rising evenly (Green 2011), so that no level stands out.
-    jet: blue over green to red, as the XAI study and most papers have it; its bright middle draws the eye to nothing.
+    jet: blue over green to red, as in the XAI study and most papers; its bright middle draws the eye without a reason.
     """
     level = np.linspace(0, 1, 256)
     if palette == "jet":
@@ -57,9 +57,9 @@ def colours(palette: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Scale:
-    """Colours of anomaly maps, common to all images of a class, method and scenario.
+    """The colour scale of anomaly maps, one for all images of a class, method and scenario.
 
-    The threshold lies in the middle: what is darker passes as normal, so a normal image does not glow.
+    The threshold lies in the middle: darker pixels are below it, so a normal image stays dark.
 
     Attributes:
         low: map value that is black, the median on normal images.
@@ -80,8 +80,8 @@ def scale_of(normal: np.ndarray, defective: np.ndarray, ratio: float, threshold:
     """Scale from (N, S, S) maps of normal and of defective images; either may be empty.
 
     Args:
-        normal, defective: smoothed maps, or of the defective ones the peaks alone.
-        ratio: a map's peak over its image score: smoothing lowers the one, reweighting the other.
+        normal, defective: smoothed maps; for the defective images, their peaks are enough.
+        ratio: peak of a map divided by its image score; smoothing lowers the peak, reweighting lowers the score.
         threshold: of image scores.
     """
     middle = threshold * ratio
@@ -104,7 +104,7 @@ class Album:
     crop: Size | None
     thresholds: dict[tuple[str, str, str], float]  # (method, class, scenario)
     palette: str = "cubehelix"
-    scaled: str = "class"  # a colour scale common to a class, method and scenario; or `image`, each map its own
+    scaled: str = "class"  # `class`: one colour scale per class, method and scenario; `image`: one per map
     _kept: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
     def _once(self, key: tuple[str, ...], make: Callable[[], Any]) -> Any:
@@ -140,21 +140,23 @@ class Album:
         return self._once(("scale", method, name, scenario.name), lambda: self._scale(method, name, scenario))
 
     def _scale(self, method: str, name: str, scenario: Scenario) -> Scale:
-        found = self.predictions(method, name, scenario, scenario.val)
-        every = slice(None, None, max(1, -(-len(found.names) // SAMPLED)))
-        rows, columns = enlargements(found)
-        maps = [rows @ one.astype(np.float32) @ columns.T for one in found.maps[every]]
-        peaks, labels = np.array([one.max() for one in maps]), anomalous(found.names[every])
+        predictions = self.predictions(method, name, scenario, scenario.val)
+        every = slice(None, None, max(1, -(-len(predictions.names) // SAMPLED)))
+        rows, columns = enlargements(predictions)
+        maps = [rows @ one.astype(np.float32) @ columns.T for one in predictions.maps[every]]
+        peaks, labels = np.array([one.max() for one in maps]), anomalous(predictions.names[every])
         normal = np.array([one[::STEP, ::STEP] for one, defective in zip(maps, labels, strict=True) if not defective])
-        scores = np.where(np.abs(found.scores[every]) > 1e-9, found.scores[every], 1.0)
+        scores = np.where(np.abs(predictions.scores[every]) > 1e-9, predictions.scores[every], 1.0)
         ratio = float(np.median(peaks / scores)) if len(scores) else 1.0
         return scale_of(normal, peaks[labels], ratio, self.thresholds[method, name, scenario.name])
 
     def overlay(self, method: str, name: str, scenario: Scenario, image: str) -> np.ndarray:
         """(S, S, 3) uint8: the anomaly map over its image, the defect and what lies above the threshold outlined."""
-        found = self.predictions(method, name, scenario, scenario.test)
-        row = found.names.index(image)
-        one = Predictions((image,), found.scores[[row]], found.maps[[row]], found.size, found.smoothing)
+        predictions = self.predictions(method, name, scenario, scenario.test)
+        row = predictions.names.index(image)
+        one = Predictions(
+            (image,), predictions.scores[[row]], predictions.maps[[row]], predictions.size, predictions.smoothing
+        )
         values, scale = one.full_maps()[0], self.scale(method, name, scenario)
         positions = scale.positions(values) if self.scaled == "class" else stretched(values)
         mixed = blend(self.image(name, scenario.test, image), positions, self.palette)
@@ -163,21 +165,21 @@ class Album:
         return mixed
 
 
-def enlargements(found: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """By which the rows and the columns of maps are enlarged and smoothed: (height, h) and (width, w) float32."""
-    both = zip(found.maps.shape[1:], sides(found.size), strict=True)
-    rows, columns = (enlargement(positions, side, found.smoothing) for positions, side in both)
+def enlargements(predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices that enlarge and smooth the rows and columns of maps: (height, h) and (width, w) float32."""
+    both = zip(predictions.maps.shape[1:], sides(predictions.size), strict=True)
+    rows, columns = (enlargement(positions, side, predictions.smoothing) for positions, side in both)
     return rows, columns
 
 
 def stretched(values: np.ndarray) -> np.ndarray:
-    """A map from its lowest value at 0 to its highest at 1, whatever they are: a normal image glows too."""
+    """A map scaled to its own range, lowest value 0, highest 1; so the map of a normal image has bright pixels too."""
     low, high = float(values.min()), float(values.max())
     return (values - low) / ((high - low) or 1.0)
 
 
 def blend(image: np.ndarray, positions: np.ndarray, palette: str) -> np.ndarray:
-    """A map over its image: jet at `ALPHA` over the colours, cubehelix over the grey image, the stronger the higher.
+    """A map over its image: jet at `ALPHA` over the colours; cubehelix over the grey image, high values more opaque.
 
     Args:
         image: (S, S, 3) uint8.
@@ -190,7 +192,7 @@ def blend(image: np.ndarray, positions: np.ndarray, palette: str) -> np.ndarray:
     heat = colours(palette)[np.rint(255 * positions).astype(int)]
     if palette == "jet":
         return np.rint((1 - ALPHA) * image + ALPHA * heat).astype(np.uint8)
-    weight = 0.4 + 0.4 * positions[..., None]  # the calm parts stay recognizable
+    weight = 0.4 + 0.4 * positions[..., None]  # at low values the image stays recognizable
     return np.rint((1 - weight) * image.mean(axis=2, keepdims=True) + weight * heat).astype(np.uint8)
 
 
@@ -213,7 +215,7 @@ def choose(dataset: str, classes: Sequence[str], count: int, domains: Sequence[s
 def spread(names: Sequence[str], count: int) -> list[str]:
     """`count` test images to show: defective ones, the defect types in turn, then one normal image.
 
-    Where these are fewer, further normal images follow; one without a label comes where nothing else is left.
+    If there are fewer defective ones, further normal images follow, and images without a label last.
     """
     by_defect: dict[str, list[str]] = {}
     for name in sorted(names):
@@ -283,7 +285,7 @@ def _within(picture: np.ndarray, side: int) -> tuple[int, int]:
 
 
 def samples(album: Album, shown: Shown) -> Image.Image:
-    """Clean images above shifted ones, their own selves where drift is synthetic; two rows a class."""
+    """Two rows per class: clean images above shifted ones, the same images if drift is synthetic."""
     return contact_sheet([
         (f"{name}, {'clean' if domain == 'clean' else 'shifted'}",
          [album.image(name, domain, image) for image in images])
@@ -301,12 +303,12 @@ def columns_of(domain: str, methods: Sequence[str]) -> list[tuple[str, str, Scen
 
 
 def pictured(domain: str) -> list[Scenario]:
-    """The scenarios whose anomaly maps of this domain stand as examples."""
+    """The scenarios whose anomaly maps of this domain are shown as examples."""
     return [scenario for scenario in SCENARIOS if scenario.test == domain and scenario.caption is not None]
 
 
 def qualitative(album: Album, name: str, domain: str, images: Sequence[str], methods: Sequence[str]) -> Image.Image:
-    """Image, ground truth and one anomaly map per method (and, under drift, per adaptation), a row an image."""
+    """One row per image: the image, its ground truth, one anomaly map per method (under drift also per adaptation)."""
     columns = columns_of(domain, methods)
     rows = [
         (image.split("/")[1].replace("_", " ") or "unlabelled",
@@ -318,10 +320,10 @@ def qualitative(album: Album, name: str, domain: str, images: Sequence[str], met
 
 
 def write(folder: Path, album: Album, shown: Shown, methods: Sequence[str]) -> None:
-    """Write samples.png and, a class, qualitative_CLASS.png and qualitative_CLASS-shift.png."""
+    """Write samples.png and, per class, qualitative_CLASS.png and qualitative_CLASS-shift.png."""
     folder.mkdir(parents=True, exist_ok=True)
     samples(album, shown).save(folder / "samples.png", compress_level=COMPRESSION)
     for (name, domain), images in shown.items():
-        ending = "" if domain == "clean" else f"-{domain}"  # no class has a - in its name
+        ending = "" if domain == "clean" else f"-{domain}"  # class names hold no `-`
         sheet = qualitative(album, name, domain, images, methods)
         sheet.save(folder / f"qualitative_{name}{ending}.png", compress_level=COMPRESSION)

@@ -66,7 +66,7 @@ CHARTS = {
 
 
 def rows(dataset: str, results: Results) -> dict[str, Rows]:
-    """{chart: its rows} of all classes and methods.
+    """{chart: rows} of all classes and methods.
 
     Raises:
         AdshiftError: a curve table is missing.
@@ -91,7 +91,7 @@ def rows(dataset: str, results: Results) -> dict[str, Rows]:
 
 
 def _curve(path: Path, method: str, classes: Sequence[str]) -> Rows:
-    """Rows of one method's curve table, each numbered within its curve so that a line keeps its order."""
+    """Rows of one method's curve table, numbered within each curve so that a line keeps its order."""
     result: Rows = []
     point: dict[tuple[str, str], int] = {}
     for row in read_csv(path):
@@ -103,7 +103,7 @@ def _curve(path: Path, method: str, classes: Sequence[str]) -> Rows:
 
 
 def _records(frame: pd.DataFrame) -> Rows:
-    """Rows of a frame; None for what is undefined."""
+    """Rows of a frame; None for undefined values."""
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
@@ -135,7 +135,7 @@ def _coreset(results: Results) -> Rows:
 
 
 def write(folder: Path, tables: Mapping[str, Rows]) -> None:
-    """Write each chart's rows as NAME.csv, as tables are; without a row the header alone, since dvc.yaml names it."""
+    """Write each chart's rows as NAME.csv. One without rows has a header alone, since dvc.yaml declares it."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
@@ -159,20 +159,20 @@ def fill(chart: Chart, table: Iterable[Mapping[str, Any]], folder: Path = TEMPLA
     return _replaced(template, {f"<DVC_METRIC_{name}>": value for name, value in anchors.items()})
 
 
-def _replaced(place: Any, anchors: Mapping[str, Any]) -> Any:
-    if isinstance(place, dict):
-        return {key: _replaced(value, anchors) for key, value in place.items()}
-    if isinstance(place, list):
-        return [_replaced(value, anchors) for value in place]
-    return anchors.get(place, place) if isinstance(place, str) else place
+def _replaced(node: Any, anchors: Mapping[str, Any]) -> Any:
+    if isinstance(node, dict):
+        return {key: _replaced(value, anchors) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_replaced(value, anchors) for value in node]
+    return anchors.get(node, node) if isinstance(node, str) else node
 
 
 def svg(spec: Mapping[str, Any], prefix: str = "") -> str:
-    """A specification as an SVG element that takes its colours of text and lines from the page.
+    """A specification as an SVG element whose text and lines have the page's colours.
 
     Args:
         spec: a Vega-Lite specification.
-        prefix: of every id within, since Vega numbers ids as it likes and a page holds many charts.
+        prefix: of every id, so that ids of several charts on one page differ.
     """
     config = {"background": spec.get("background", "transparent"), "aria": False, "font": "sans-serif"}
     drawn = vega.svg({**spec, "config": {**spec.get("config", {}), **config}})
@@ -189,6 +189,6 @@ def png(spec: Mapping[str, Any], scale: float = 1.5) -> bytes:
 
 
 def draw(folder: Path, tables: Mapping[str, Rows], names: Iterable[str]) -> None:
-    """Write these charts as NAME.png; none without a row."""
+    """Write these charts as NAME.png, except those without rows."""
     for name in filter(tables.get, names):
         (folder / f"{name}.png").write_bytes(png(fill(CHARTS[name], tables[name])))

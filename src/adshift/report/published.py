@@ -1,4 +1,4 @@
-"""Figures that others published, and tables of results that runs wrote."""
+"""Read published figures, and tables of results that runs wrote."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from adshift.errors import AdshiftError
 from adshift.report.labels import MACRO
 from adshift.runtime import checksums
 
-PRINTED_MACRO = "macro"  # what published tables have for `MACRO`, and ours had
+PRINTED_MACRO = "macro"  # `MACRO` in published tables and in results of older versions
 STUDY_CLASSES = {"hazelnut", "carpet", "zipper"}
 
 Key = tuple[str, str, str, str]  # scenario, method, class, metric
@@ -17,7 +17,7 @@ Key = tuple[str, str, str, str]  # scenario, method, class, metric
 def read_published(
     dataset: str, classes: Sequence[str], backbone: str, folder: Path, on: str = "val"
 ) -> dict[Key, float]:
-    """The study's figures {(scenario, method, class, metric): value}, none unless data, backbone and split are its own.
+    """The study's figures {(scenario, method, class, metric): value}; none for other data, backbones or splits.
 
     The official protocol (`on` is `test`) tests on other images than the study.
     """
@@ -41,6 +41,6 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def with_means(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """Rows with a class each, in which `MACRO` is the mean, also where it is still `PRINTED_MACRO`."""
+    """The same rows; if none has the class `MACRO`, `PRINTED_MACRO` is renamed to it."""
     ours = any(row["class"] == MACRO for row in rows)
     return [{**row, "class": MACRO} if not ours and row["class"] == PRINTED_MACRO else {**row} for row in rows]

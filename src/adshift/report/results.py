@@ -1,7 +1,7 @@
-"""Everything that was measured, as one tidy table: a row a method, scenario, class and metric.
+"""Everything that was measured, as one tidy table: one row per method, scenario, class and metric.
 
-Everything iterates over the classes and methods of params.yaml, never over what lies on disk. An undefined metric (no
-normal or no defective image) is NaN; a macro average is the mean of the classes where the metric is defined.
+Aggregation iterates over the classes and methods of params.yaml, never over files on disk. An undefined metric (no
+normal or no defective image) is NaN; a macro average is the mean over the classes where the metric is defined.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ from adshift.runtime.files import read_json
 
 METRICS = tuple(metric.name for metric in registry.METRICS)
 THRESHOLDED = tuple(metric.name for metric in registry.METRICS if metric.thresholded)
-ROWS = {metric.name: row for row, metric in enumerate(BOOTSTRAPPED)}  # of replicates
+ROWS = {metric.name: row for row, metric in enumerate(BOOTSTRAPPED)}  # {metric: its row in an array of replicates}
 ABLATED = tuple(metric.name for metric in registry.shown_in("ablation"))
 KEYS = ["method", "scenario", "class"]
 AGAIN = "run `dvc repro evaluate`"
@@ -45,14 +45,14 @@ class Results:
 
     Attributes:
         figures: method, scenario, class or `MACRO`, metric, value, low, high; low and high are the ends of the 95 %
-            interval over test images. Metrics, and of a class its threshold and counts.
+            interval over test images. A class also has rows for its threshold and counts.
         cross_class: method, threshold_of, applied_to, fpr (false-positive rate).
-        ablation: class or `MACRO`, ratio, rows (of the memory bank), and a column a metric.
-        on: on which images thresholds were chosen, `val` or `test`.
+        ablation: class or `MACRO`, ratio, rows (of the memory bank), and one column per metric.
+        on: images that thresholds were chosen on, `val` or `test`.
         replicates: {(method, scenario, class or `MACRO`): (metrics, B)}, rows as in `intervals.METRICS`; a resample of
             a class's test images is the same for every method.
         scenarios: those that were run, in the order of tables.
-        normal: {method: {class: {scenario: what `evaluation.normals` says}}}.
+        normal: {method: {class: {scenario: record of `evaluation.normals`}}}.
         unlabelled: {method: {class: {scenario: {images, alarms, scores}}}}.
         unknown_masks: {(method, scenario, class): test images whose masks are unknown, left out of pixel metrics}.
     """
@@ -71,19 +71,19 @@ class Results:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The classes, and what stands for their mean."""
+        """The classes, and `MACRO` for their mean."""
         return (*self.classes, MACRO)
 
     def named(self, metric: str) -> str:
-        """How a metric is called where it is written down: one whose threshold saw the test images says so."""
+        """The name of a metric in files; it ends with `ON_TEST` if the threshold was chosen on test images."""
         return metric + ON_TEST if self.on == "test" and metric in THRESHOLDED else metric
 
     def note(self, metrics: Iterable[str]) -> str:
-        """What is to be said under these metrics."""
+        """The note under a table of these metrics."""
         return UPPER_BOUND if any(self.named(metric) != metric for metric in metrics) else ""
 
     def partial_means(self, scenarios: Iterable[Scenario], metrics: Iterable[str]) -> str:
-        """Of which metrics the mean is not of all classes, such as PRO where a class has no masks."""
+        """A note on metrics whose mean leaves classes out, such as PRO if a class has no masks."""
         metrics, pairs = list(metrics), list(product(self.methods, (scenario.name for scenario in scenarios)))
         fewest = {metric: min(self.having(*pair, metric) for pair in pairs) for metric in metrics} if pairs else {}
         partial = [f"{label(metric)} of {few}" for metric, few in fewest.items() if few < len(self.classes)]
@@ -94,7 +94,7 @@ class Results:
         return f"{lacking if partial else ''} {masks}".strip()
 
     def having(self, method: str, scenario: str, metric: str) -> int:
-        """How many classes have the figure."""
+        """Number of classes in which the metric is defined."""
         return sum(self.value(method, scenario, name, metric) is not None for name in self.classes)
 
     @cached_property
@@ -120,7 +120,7 @@ class Results:
         return {(row.method, row[2], row.scenario): row.value for row in rows}
 
     def difference(self, one: tuple[str, str], other: tuple[str, str], name: str, metric: str) -> Estimate:
-        """What a (method, scenario) is ahead of another on the same test images, resampled alike for both."""
+        """Difference of two (method, scenario) pairs on the same test images, with the same resamples for both."""
         values = [self.value(*pair, name, metric) for pair in (one, other)]
         if None in values:
             return Estimate(None, None, None)
@@ -177,7 +177,7 @@ def collect(
 
 
 def mean(values: pd.Series) -> float:
-    """Mean of the defined values, NaN if there is none; summed in their order, so that it is the same everywhere."""
+    """Mean of the defined values, NaN if there is none. Added in order, so that every machine gives the same."""
     defined = values.dropna()
     return sum(defined) / len(defined) if len(defined) else np.nan
 
@@ -204,7 +204,7 @@ def _with_means(rows: list[tuple[Any, ...]], classes: Sequence[str], methods: Se
 
 
 def _with_intervals(figures: pd.DataFrame, replicates: Replicates) -> pd.DataFrame:
-    """The tidy table with the ends of intervals; none where the metric is undefined or has no replicates."""
+    """The tidy table with the ends of intervals; NaN if the metric is undefined or has no replicates."""
     low, high = intervals.interval(np.stack(list(replicates.values())))
     index = pd.MultiIndex.from_tuples(replicates, names=KEYS)
     ends = [

@@ -9,9 +9,10 @@ import pandas as pd
 
 from adshift.report.labels import MACRO, label
 
-STYLES = {"rows": ".0f", "ratio": "g", "seconds": ".1f", "defective_pixels": ".4f"}  # of numbers; else 3 decimals
+# Format of numbers by column; all others have 3 decimals.
+STYLES = {"rows": ".0f", "ratio": "g", "seconds": ".1f", "defective_pixels": ".4f"}
 PUBLISHED, DIFFERENCE, SPREAD = "_published", "_difference", "_spread"
-LOW, HIGH = "_low", "_high"  # end the columns that hold the ends of a column's 95 % intervals
+LOW, HIGH = "_low", "_high"  # suffixes of the columns with the ends of 95 % intervals
 SIGNED = (DIFFERENCE, "gap", "difference")
 HEADINGS = {PUBLISHED: "published", DIFFERENCE: "difference", SPREAD: "standard deviation"}
 LABELLED = ("method", "than", "better", "scenario", "metric")  # columns whose cells are keys
@@ -19,7 +20,7 @@ LONG = 200  # rows; a longer table has no Markdown
 
 
 class Estimate(NamedTuple):
-    """A value and the ends of its 95 % interval over test images, None where there is none."""
+    """A value and the ends of its 95 % interval over test images; None if undefined."""
 
     value: float | None
     low: float | None
@@ -32,7 +33,7 @@ class Table:
 
     Attributes:
         name: of its files.
-        frame: keys and numbers; what is undefined is None or NaN. The columns NAME_low and NAME_high hold the intervals
+        frame: keys and numbers; undefined values are None or NaN. The columns NAME_low and NAME_high hold the intervals
             of the column NAME.
         note: a sentence under it.
     """
@@ -44,12 +45,12 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        """The columns that a reader sees: those of intervals stand in the cells of their values."""
+        """The columns that a reader sees; intervals are shown in the cells of their values."""
         names = list(self.frame)
         return [name for name in names if not (name.endswith((LOW, HIGH)) and name.rpartition("_")[0] in names)]
 
     def csv(self) -> str:
-        """As the text of a CSV file."""
+        """The table as the text of a CSV file."""
         names = list(self.frame) if len(self.frame) else self.columns
         columns = {name: pd.Series([plain(cell) for cell in self.frame[name]], dtype=object) for name in names}
         return pd.DataFrame(columns, columns=names).to_csv(index=False, lineterminator="\n")
@@ -70,7 +71,7 @@ class Table:
         ]
 
     def markdown(self) -> str:
-        """As the text of a Markdown file; columns of numbers are aligned to the right."""
+        """The table as the text of a Markdown file; columns of numbers are aligned to the right."""
         header, *rows = ([cell.replace("|", "\\|") for cell in row] for row in self.cells())
         first = self.frame[self.columns].iloc[0] if rows else self.columns
         rule = ["---" if isinstance(cell, str) else "---:" for cell in first]
@@ -79,7 +80,7 @@ class Table:
 
 
 def plain(cell: Any) -> Any:
-    """A cell as a CSV file holds it: numbers to 6 digits, nothing for an undefined one."""
+    """A cell of a CSV file: numbers to 6 digits, empty if undefined."""
     return "" if pd.isna(cell) else float(f"{cell:.6g}") if isinstance(cell, float) else cell
 
 
@@ -96,7 +97,7 @@ def _text(cell: Any, column: str) -> str:
 
 
 def write(folder: Path, tables: Iterable[Table]) -> None:
-    """Write each table as NAME.csv and, unless nobody would read it, NAME.md."""
+    """Write each table as NAME.csv and, up to `LONG` rows, NAME.md."""
     folder.mkdir(parents=True, exist_ok=True)
     for table in tables:
         (folder / f"{table.name}.csv").write_text(table.csv(), encoding="utf-8")

@@ -22,12 +22,12 @@ from adshift.report.table import DIFFERENCE, HIGH, LOW, PUBLISHED, Estimate, Tab
 COMPARED = tuple(metric.name for metric in registry.shown_in("differences"))
 SUMMARY = tuple(metric.name for metric in registry.shown_in("summary"))
 TIE = "tie"
-CLASSES = "_classes"  # ends the name of a metric where a row says how many classes its mean is of, if not of all
+CLASSES = "_classes"  # suffix of a metric's name: number of classes in its mean, where not all classes have it
 INTERVALS = "In brackets: 95 % intervals over test images, for models and thresholds as they are (bootstrap)."
 
 
 def summary(results: Results) -> dict[str, dict[str, dict[str, float | None]]]:
-    """{method: {scenario: {metric: macro average to 4 decimals}}}: what `dvc metrics diff` compares."""
+    """{method: {scenario: {metric: macro average to 4 decimals}}}, compared by `dvc metrics diff`."""
 
     def of(method: str, scenario: Scenario, metric: str) -> float | None:
         value = results.value(method, scenario.name, MACRO, metric)
@@ -68,7 +68,7 @@ def splits(dataset: str, classes: Sequence[str], backbone: str, folder: Path, on
 
 
 def study_tables(results: Results, published: dict[Key, float]) -> list[Table]:
-    """Tables 2 to 6 of the study, and one that it does not have; none of scenarios that were not run."""
+    """Tables 2 to 6 of the study and one more, for the scenarios that were run."""
 
     def table(
         name: str, title: str, scenarios: Sequence[Scenario], classes: Sequence[str], *metrics: str
@@ -101,7 +101,7 @@ def study_tables(results: Results, published: dict[Key, float]) -> list[Table]:
 def _measured(
     results: Results, published: dict[Key, float], rows: Sequence[tuple[str, str, str]], metrics: Sequence[str]
 ) -> pd.DataFrame:
-    """A row for each (method, class, scenario); beside each metric that was published its published value."""
+    """One row per (method, class, scenario); published values stand beside the metrics that have them."""
     printed = {metric for *_, metric in published}
     columns: dict[str, pd.Series] = {}
     order = pd.MultiIndex.from_tuples(rows, names=["method", "class", "scenario"])
@@ -123,7 +123,7 @@ def _note(results: Results, metrics: Iterable[str], scenarios: Iterable[Scenario
 
 
 def unified_gap(results: Results) -> Table:
-    """What one model for all classes costs: per-class minus unified."""
+    """The loss from one model for all classes: metric of the per-class models minus that of the unified model."""
     rows = []
     for method, name, metric in product(results.methods, results.names, SUMMARY):
         own, pooled = (results.value(method, scenario.name, name, metric) for scenario in (BASELINE, POOLED))
@@ -135,9 +135,9 @@ def unified_gap(results: Results) -> Table:
 
 
 def differences(results: Results) -> list[Table]:
-    """Each method against each: for a reader the means of classes, and every class and metric for a program.
+    """Differences of every two methods: a table of means over classes to read, and one of all classes and metrics.
 
-    A difference whose interval holds 0 is a tie.
+    A difference whose interval contains 0 is a tie.
     """
     columns = ["method", "than", *KEYS[1:], "metric", "difference", "difference" + LOW, "difference" + HIGH, "better"]
 
@@ -182,7 +182,7 @@ def cross_class(results: Results) -> Table:
 
 
 def long(results: Results) -> Table:
-    """Every metric of every method, scenario and class, one a row."""
+    """Every metric of every method, scenario and class, one per row."""
     frame = results.figures.rename(columns={"low": "value" + LOW, "high": "value" + HIGH}).astype(object)
     whole = frame["metric"].isin(Counts._fields)
     frame.loc[whole, "value"] = frame.loc[whole, "value"].map(int).astype(object)
@@ -198,7 +198,7 @@ def long(results: Results) -> Table:
 
 
 def all_tables(dataset: str, results: Results, backbone: str, folder: Path) -> list[Table]:
-    """Every table that a reader sees, as the aggregate stage writes them and the page shows them."""
+    """All tables that the stage `aggregate` writes and the page shows."""
     published = read_published(dataset, results.classes, backbone, folder, results.on)
     return [
         splits(dataset, results.classes, backbone, folder, results.on),

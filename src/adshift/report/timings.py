@@ -1,4 +1,4 @@
-"""How long each fit took."""
+"""Times of the fits."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -15,7 +15,7 @@ NOTE = "Wall time: the only table that differs between runs."
 
 
 def timings(dataset: str, classes: Sequence[str], methods: Sequence[str], graph: Any) -> Table:
-    """Seconds of every fit, and of the coreset ablation's; `graph` of params.yaml says which there are."""
+    """Seconds of every fit, the coreset ablation's included. `graph` of params.yaml lists which fits there are."""
     fits = [(name, domain) for name in classes for domain in graph.domains]
     fits += [(name, "clean") for name in graph.unified]
     rows = [

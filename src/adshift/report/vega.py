@@ -1,7 +1,7 @@
-"""Vega-Lite specifications drawn by vl-convert, in a process of its own: it holds the interpreter's lock meanwhile.
+"""Draw Vega-Lite specifications with vl-convert, in a child process that runs this file.
 
-So threads that call it work side by side with those that make pictures. This file is that process's program, too.
-It uses the fonts inside vl-convert and none of the machine's, whose widths and shapes would change a chart's bytes.
+vl-convert holds the interpreter's lock while it draws; in a child process it does not stop threads that make pictures.
+Only the fonts inside vl-convert are used: the machine's fonts have other widths and shapes and would change the bytes.
 """
 
 import base64
@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-FONTS = {"FONTCONFIG_FILE": str(Path(__file__).with_name("fonts.conf"))}  # part of the environment
+FONTS = {"FONTCONFIG_FILE": str(Path(__file__).with_name("fonts.conf"))}  # variables added to the environment
 
 _lock = Lock()
 
@@ -27,12 +27,12 @@ def svg(spec: Mapping[str, Any]) -> str:
 
 
 def png(spec: Mapping[str, Any], scale: float) -> bytes:
-    """A PNG file, `scale` pixels for each of the specification's."""
+    """A PNG file with `scale` pixels per pixel of the specification."""
     return _asked({"call": "vegalite_to_png", "spec": spec, "options": {"scale": scale}})
 
 
 def _asked(request: Mapping[str, Any]) -> bytes:
-    """What vl-convert makes of a request.
+    """The file that vl-convert makes for a request.
 
     Raises:
         ValueError: it refuses the specification.
@@ -49,7 +49,7 @@ def _asked(request: Mapping[str, Any]) -> bytes:
 
 @cache
 def _process() -> Any:
-    """Started once, since its JavaScript takes half a second to start; it ends with the pipe, so with this process."""
+    """The child process. It starts once, which takes half a second, and ends when this process closes the pipe."""
     command, environment = [sys.executable, "-I", __file__], {**os.environ, **FONTS}
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
@@ -57,13 +57,13 @@ def _process() -> Any:
 def _serve() -> None:
     import vl_convert
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that asks, whose end closes the pipe
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C; its end closes the pipe
     for line in sys.stdin.buffer:
         request = json.loads(line)
         try:
             made = getattr(vl_convert, request["call"])(request["spec"], **request.get("options", {}))
             answer = {"made": base64.b64encode(made.encode() if isinstance(made, str) else made).decode()}
-        except Exception as error:  # whatever it is, the other side tells it
+        except Exception as error:  # the parent raises it
             answer = {"error": str(error)}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()

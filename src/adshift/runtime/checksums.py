@@ -36,10 +36,10 @@ def open_json(value: Any) -> Any:
     """
     if not isinstance(value, dict):
         return value
-    for key, found in value.items():
-        if key == KEY or (isinstance(found, str) and len(found) == 8):
+    for key, checksum in value.items():
+        if key == KEY or (isinstance(checksum, str) and len(checksum) == 8):
             rest = {name: entry for name, entry in value.items() if name != key}
-            matches = found == of_json(rest)
+            matches = checksum == of_json(rest)
             if matches != (key == KEY):
                 raise ValueError("damaged: its checksum is of other content")
             if matches:

@@ -28,11 +28,12 @@ def provenance(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
     }
 
 
-def sentence(found: dict[str, Any]) -> str:
+def sentence(record: dict[str, Any]) -> str:
     """The same as one line of a page."""
-    hardware, versions = found["hardware"], ", ".join(f"{name} {number}" for name, number in found["versions"].items())
+    hardware = record["hardware"]
+    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     return (
-        f"{found['date'][:10]}, revision {found['revision']}; {hardware['processor']}, {hardware['cores']} cores, "
+        f"{record['date'][:10]}, revision {record['revision']}; {hardware['processor']}, {hardware['cores']} cores, "
         f"{hardware['memory_gib']} GiB; {versions}"
     )
 

@@ -69,7 +69,10 @@ def changes() -> list[str]:
     lines = [f"{package}: recorded {before[package]}, installed {version}; what computes with it runs again"
              for package, version in recorded.items() if version != before[package]]  # fmt: skip
     if ignored != _read(IGNORED):
-        lines += [f"{package}: {told}; ignored, as ADSHIFT_IGNORE_VERSIONS=1 asks" for package, told in ignored.items()]
+        lines += [
+            f"{package}: {versions}; ignored, as ADSHIFT_IGNORE_VERSIONS=1 asks"
+            for package, versions in ignored.items()
+        ]
         lines += [f"{package}: no longer ignored" for package in _read(IGNORED).keys() - ignored]
     return lines
 
@@ -82,9 +85,9 @@ def check(root: str) -> None:
     """
     different = _differences(_read(SOURCES / f"{root}.json").get("packages", {}))
     if different and different.items() - _read(IGNORED).items():
-        told = "; ".join(f"{package}: {versions}" for package, versions in different.items())
+        differences = "; ".join(f"{package}: {versions}" for package, versions in different.items())
         raise AdshiftError(
-            f"{told}: nothing is computed with other versions than data/sources/{root}.json records",
+            f"{differences}: nothing is computed with other versions than data/sources/{root}.json records",
             "`adshift repro` records the installed ones and re-runs the stages that import them; "
             "`ADSHIFT_IGNORE_VERSIONS=1 adshift repro` keeps the results and notes the difference in the model cards",
         )

@@ -121,11 +121,11 @@ def greedy_in_chunks(chunks: Iterable[np.ndarray], total: int, count: int, start
         share = count if len(chunk) == total else -(-SPARE * count * len(chunk) // total)
         inside = low <= start < low + len(chunk)
         # In the chunk that holds it, this is the start; in another one any point will do.
-        found = greedy(chunk, min(share, len(chunk)), start - low if inside else start % size % len(chunk))
+        selected = greedy(chunk, min(share, len(chunk)), start - low if inside else start % size % len(chunk))
         if len(chunk) == total:
-            return found
-        radius = max(radius, found.radii[-1])
-        picks = np.sort(found.indices)  # so that ties go to the lowest index among all points
+            return selected
+        radius = max(radius, selected.radii[-1])
+        picks = np.sort(selected.indices)  # so that ties go to the lowest index among all points
         rows.append(picks + low)
         candidates.append(chunk[picks])
         low += len(chunk)
@@ -135,8 +135,8 @@ def greedy_in_chunks(chunks: Iterable[np.ndarray], total: int, count: int, start
     spent = time.perf_counter() - begin
     points = np.concatenate(candidates)
     del chunk, candidates  # one copy of the candidates is enough
-    found = greedy(points, count, int(np.searchsorted(indices, start)))
-    return Coreset(indices[found.indices], found.radii + radius, found.seconds + spent)
+    selected = greedy(points, count, int(np.searchsorted(indices, start)))
+    return Coreset(indices[selected.indices], selected.radii + radius, selected.seconds + spent)
 
 
 def _rounds(state: "_State", slack: float) -> Iterator[int]:

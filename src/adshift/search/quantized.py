@@ -64,7 +64,7 @@ class Codes:
     def decompress(self, indices: np.ndarray) -> np.ndarray:
         """Rows of the bank as the codes have them: (N, D) float32."""
         rows = self.parts_of(self.codebooks, indices).reshape(len(indices), -1)
-        return rows[:, _places(self.dimensions, len(self.codebooks))]
+        return rows[:, _columns(self.dimensions, len(self.codebooks))]
 
     def parts_of(self, table: np.ndarray, indices: np.ndarray | slice) -> np.ndarray:
         """What a table (M, 16, ...) holds for the parts of rows: (N, M, ...)."""
@@ -73,7 +73,7 @@ class Codes:
         return table[np.arange(len(table)), chosen]
 
 
-def _places(dimensions: int, parts: int) -> np.ndarray:
+def _columns(dimensions: int, parts: int) -> np.ndarray:
     """Columns of the parts that the dimensions are dealt out to, as evenly as they go: (D,)."""
     width = -(-dimensions // parts)
     dealt = np.array_split(np.arange(dimensions), parts)
@@ -82,7 +82,7 @@ def _places(dimensions: int, parts: int) -> np.ndarray:
 
 def _dealt(rows: np.ndarray, parts: int) -> np.ndarray:
     dealt = np.zeros((len(rows), parts * -(-rows.shape[1] // parts)), np.float32)
-    dealt[:, _places(rows.shape[1], parts)] = rows
+    dealt[:, _columns(rows.shape[1], parts)] = rows
     return dealt
 
 
@@ -164,9 +164,9 @@ class QuantizedNeighbors:
             from adshift.search.exact import refine  # compiled code, which reading params.yaml spares
 
             faiss.omp_set_num_threads(1)  # holds for the calling thread
-            _, found = self.index.search(split[part], candidates)
+            _, nearest = self.index.search(split[part], candidates)
             near = squared[part], indices[part]
-            refine(split[part], self.bank.codes, self.centroids, self.norms, found, *near)
+            refine(split[part], self.bank.codes, self.centroids, self.norms, nearest, *near)
 
         with one_thread_below():
             in_slices(work, len(queries), threads)

@@ -62,16 +62,16 @@ def roots_of(name: str, declared: declare.Study, given: Sequence[str]) -> dict[s
         for preset in [declared.preset, *(point.preset for point in declared.points)]
         if preset
     }
-    found = {}
+    roots = {}
     for text in given:
         dataset, equals, folder = text.partition("=")
         if not equals:
             if len(used) != 1:
                 several = ", ".join(sorted(used)) or "params.yaml's"
-                what = f"--data-root {text}: of which data set? study {name} uses {several}"
-                raise AdshiftError(what, "--data-root DATASET=DIR")
+                message = f"--data-root {text}: of which data set? study {name} uses {several}"
+                raise AdshiftError(message, "--data-root DATASET=DIR")
             dataset, folder = *used, text
         if dataset not in DATASETS:
             raise AdshiftError(f"--data-root {text}: no data set {dataset}", f"one of {', '.join(DATASETS)}")
-        found[dataset] = folder
-    return found
+        roots[dataset] = folder
+    return roots

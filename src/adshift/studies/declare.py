@@ -142,7 +142,7 @@ class Study(Section):
     @classmethod
     def _values(cls, grid: dict[str, list[Any]]) -> dict[str, list[Any]]:
         for key, values in grid.items():
-            if not values or any(value in values[:place] for place, value in enumerate(values)):
+            if not values or any(value in values[:index] for index, value in enumerate(values)):
                 raise ValueError(f"{key}: at least one value, none of them twice")
         return grid
 
@@ -158,9 +158,9 @@ class Study(Section):
         if clash := RESERVED & {*self.settings_columns()}:
             raise ValueError(f"columns: {', '.join(sorted(clash))}: reserved")
         known = {*self.id_columns(), "experiment"}
-        for place, names in self._named():
+        for section, names in self._named():
             if unknown := [name for name in names if name not in known]:
-                raise ValueError(f"{place}: no column {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+                raise ValueError(f"{section}: no column {', '.join(unknown)}; there are {', '.join(sorted(known))}")
         return self
 
     def settings_columns(self) -> dict[str, str]:
@@ -216,11 +216,11 @@ def read(name: str) -> Study:
     try:
         return Study.model_validate(params.read(path))
     except ValidationError as error:
-        said = "; ".join(
+        problems = "; ".join(
             f"{'.'.join(map(str, one['loc'])) or 'study'}: {str(one['msg']).removeprefix('Value error, ')}"
             for one in error.errors()
         )
-        raise AdshiftError(f"{path}: {said}", "docs/studies.md says what a study can declare") from None
+        raise AdshiftError(f"{path}: {problems}", "docs/studies.md says what a study can declare") from None
 
 
 def changed(name: str, study: Study, changes: Sequence[str]) -> Study:
@@ -231,18 +231,18 @@ def changed(name: str, study: Study, changes: Sequence[str]) -> Study:
     """
     from ruamel.yaml import YAML, YAMLError
 
-    found = dict(study.set)
+    settings = dict(study.set)
     for text in changes:
         key, equals, value = text.partition("=")
         try:
-            found[key] = YAML(typ="safe").load(value)
+            settings[key] = YAML(typ="safe").load(value)
         except YAMLError:
             equals = ""
         if not equals:
             raise AdshiftError(f"-S {text}: no KEY=VALUE", "such as -S split.max_train=100")
         if key in study.grid or any(key in point.set for point in study.points):
             raise AdshiftError(f"-S {text}: studies/{name}.yaml varies {key} itself", "change it there")
-    return study.model_copy(update={"set": found})
+    return study.model_copy(update={"set": settings})
 
 
 def expand(name: str, study: Study, roots: Mapping[str, str], code: str) -> list[Experiment]:
@@ -270,8 +270,8 @@ def expand(name: str, study: Study, roots: Mapping[str, str], code: str) -> list
             _anchor(values)
             params.validate(values, path)
             values["graph"] = graph.lists(values)
-            told = {column: _told(_get(values, key, path)) for column, key in study.settings_columns().items() if key}
-            columns = {"dataset": values["dataset"]["name"], **point.labels, **told}
+            cells = {column: _cell(_get(values, key, path)) for column, key in study.settings_columns().items() if key}
+            columns = {"dataset": values["dataset"]["name"], **point.labels, **cells}
             changes = dict(_differences(values, base))
             experiments.append(Experiment(_name(name, values, code), changes, columns))
     return experiments
@@ -287,14 +287,14 @@ def code_identity() -> str:
     def git(*command: str) -> str:
         done = subprocess.run(["git", *command], check=False, capture_output=True, text=True)
         if done.returncode:
-            told = f"git {command[0]}: {done.stderr.strip()}"
-            raise AdshiftError(told, "studies need a git repository with a commit")
+            message = f"git {command[0]}: {done.stderr.strip()}"
+            raise AdshiftError(message, "studies need a git repository with a commit")
         return done.stdout
 
     changed = [line[3:] for line in git("status", "--porcelain", "--", *CODE).splitlines()]
     if changed:
         raise AdshiftError(f"not committed: {', '.join(changed)}", "commit: an experiment runs what is committed")
-    return git("rev-parse", *(f"HEAD:{place}" for place in CODE))
+    return git("rev-parse", *(f"HEAD:{path}" for path in CODE))
 
 
 def _preset(name: str, root: str | None) -> tuple[tuple[str, Any], ...]:
@@ -323,19 +323,19 @@ def _set_all(values: dict[str, Any], changes: Mapping[str, Any], path: Path) -> 
 
 def _get(values: dict[str, Any], key: str, path: Path, up: int = 0) -> Any:
     """The leaf `key`, or what holds it."""
-    place: Any = values
+    node: Any = values
     holders = []
     for part in key.split("."):
-        holders.append(place)
-        if not isinstance(place, dict) or part not in place:
+        holders.append(node)
+        if not isinstance(node, dict) or part not in node:
             raise AdshiftError(f"{path}: params.yaml has no parameter {key}", "its leaves are named with dots")
-        place = place[part]
-    if isinstance(place, dict):
+        node = node[part]
+    if isinstance(node, dict):
         raise AdshiftError(f"{path}: {key} is a section of params.yaml, not a parameter", "name its leaves with dots")
-    return holders[-1] if up else place
+    return holders[-1] if up else node
 
 
-def _told(value: Any) -> Label:
+def _cell(value: Any) -> Label:
     """A parameter's value as a cell."""
     if isinstance(value, list):
         return " ".join(map(str, value))

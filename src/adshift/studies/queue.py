@@ -40,9 +40,9 @@ class DvcQueue:
     def finished(self) -> dict[str, str]:
         """{experiment: its commit} of all that came to an end, from whichever commit they started."""
         lines = _run("git", "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps").splitlines()
-        found = [line.split(" ", 1) for line in lines]
+        pairs = [line.split(" ", 1) for line in lines]
         # refs/exps/AB/CDEF.../NAME; DVC's own stand at refs/exps/WORD...
-        refs = [(commit, ref.split("/")) for commit, ref in found]
+        refs = [(commit, ref.split("/")) for commit, ref in pairs]
         return {ref[-1]: commit for commit, ref in refs if len(ref) == 5 and len(ref[2]) == 2}
 
     def states(self) -> dict[str, str]:
@@ -107,10 +107,10 @@ def _run(*command: str, check: bool = True, environment: dict[str, str] | None =
         done = subprocess.run(command, check=False, stdout=out, stderr=err, env=environment, start_new_session=True)
         out.seek(0)
         err.seek(0)
-        printed, told = out.read(), err.read()
+        printed, complaints = out.read(), err.read()
     if check and done.returncode:
-        said = (told or printed).strip().splitlines()[-5:]
-        raise AdshiftError(" ".join([*command[:3], "failed:", *said]), "run it yourself to see more")
+        last_lines = (complaints or printed).strip().splitlines()[-5:]
+        raise AdshiftError(" ".join([*command[:3], "failed:", *last_lines]), "run it yourself to see more")
     return printed
 
 
@@ -170,16 +170,16 @@ def _wait(
             state = states.get(name)
             unseen[name] = 0 if state in (QUEUED, RUNNING) else unseen[name] + 1
             if name in finished:
-                said = "done"
+                outcome = "done"
             elif state == FAILED or unseen[name] > LOST:
                 failures[name] = "\n".join(queue.log(name).strip().splitlines()[-12:])
-                said = "failed"
+                outcome = "failed"
             else:
                 continue
             del left[name]
-            log = "\n    ".join(["", *failures[name].splitlines()]) if said == "failed" else ""
+            log = "\n    ".join(["", *failures[name].splitlines()]) if outcome == "failed" else ""
             ended = total - len(left)
-            tell(f"[{ended}/{total}] {said}: {experiment} ({name}){log}", ended)
+            tell(f"[{ended}/{total}] {outcome}: {experiment} ({name}){log}", ended)
         waiting = any(states.get(name) in (QUEUED, RUNNING) for name in left)
         silent = 0 if not waiting or queue.working() else silent + 1
         if silent:  # a worker ends when its queue is empty, or was killed

@@ -74,30 +74,32 @@ def tidy(
     return rows
 
 
-def look_up(where: Published | None, published: Sequence[Mapping[str, str]], row: Mapping[str, Any]) -> float | None:
+def look_up(source: Published | None, published: Sequence[Mapping[str, str]], row: Mapping[str, Any]) -> float | None:
     """The published figure that belongs to a row, if there is one.
 
     Raises:
         AdshiftError: several different ones belong to it.
     """
-    if where is None or not _kept(row, where.when):
+    if source is None or not _kept(row, source.when):
         return None
-    column = where.value if isinstance(where.value, str) else where.value.get(row["metric"])
+    column = source.value if isinstance(source.value, str) else source.value.get(row["metric"])
     if column is None:
         return None
     asked = {}
-    for theirs, ours in where.match.items():
-        renamed = where.rename.get(ours, {})
+    for theirs, ours in source.match.items():
+        renamed = source.rename.get(ours, {})
         asked[theirs] = renamed.get(str(row[ours]), row[ours])
         if str(row[ours]) not in renamed and row[ours] in renamed.values():
             return None  # their word for another of ours
-    found = {
+    figures = {
         line[column] for line in published if all(_same(line[theirs], value) for theirs, value in asked.items())
     } - {""}
-    if len(found) > 1:
-        told = ", ".join(f"{theirs} {value}" for theirs, value in asked.items())
-        raise AdshiftError(f"{where.file}: {' and '.join(sorted(found))} for {told}", "match more of its columns")
-    return float(found.pop()) if found else None
+    if len(figures) > 1:
+        conditions = ", ".join(f"{theirs} {value}" for theirs, value in asked.items())
+        raise AdshiftError(
+            f"{source.file}: {' and '.join(sorted(figures))} for {conditions}", "match more of its columns"
+        )
+    return float(figures.pop()) if figures else None
 
 
 def markdown(study: Study, rows: Rows, note: str) -> str:
@@ -116,10 +118,10 @@ def markdown(study: Study, rows: Rows, note: str) -> str:
     for row in shown:
         groups.setdefault(tuple(row[key] for key in keys), {}).setdefault(row["metric"], []).append(row)
     body = []
-    for key, found in groups.items():
+    for key, figures in groups.items():
         line = [_named(value) for value in key]
         for metric in metrics:
-            line += _cells(found.get(metric, []), spread, beside[metric])
+            line += _cells(figures.get(metric, []), spread, beside[metric])
         body.append(tuple(line))
     columns = [*keys]
     for metric in metrics:
@@ -141,13 +143,15 @@ def _text(column: str, value: Cell) -> str:
     return str(value) if column == "class" and value != MACRO else label(_named(value))
 
 
-def _cells(found: Rows, spread: bool, beside: bool) -> list[Cell]:
+def _cells(figures: Rows, spread: bool, beside: bool) -> list[Cell]:
     """Value, standard deviation, published figure and difference of one metric of one row of the table."""
-    values = [row["value"] for row in found if row["value"] is not None]
+    values = [row["value"] for row in figures if row["value"] is not None]
     value = sum(values) / len(values) if values else None
-    if not spread and len(found) > 1:
-        raise AdshiftError(f"table: {len(found)} figures for one cell: {found[0]}", "add to table.where, or to columns")
-    theirs = next((row["published"] for row in found if row["published"] is not None), None)
+    if not spread and len(figures) > 1:
+        raise AdshiftError(
+            f"table: {len(figures)} figures for one cell: {figures[0]}", "add to table.where, or to columns"
+        )
+    theirs = next((row["published"] for row in figures if row["published"] is not None), None)
     cells: list[Cell] = [value]
     cells += [statistics.stdev(values) if len(values) > 1 else None] if spread else []
     return [*cells, theirs, None if theirs is None or value is None else value - theirs] if beside else cells
@@ -201,10 +205,10 @@ def write(name: str, study: Study, experiments: Sequence[Experiment], rows: Rows
     finished, every = {row["experiment"] for row in rows}, {experiment.name for experiment in experiments}
     if not rows:
         raise AdshiftError(f"study {name}: none of {len(every)} experiments is finished", f"adshift study run {name}")
-    for part, place in ((study.table, "table"), (study.plot, "plot")):
+    for part, section in ((study.table, "table"), (study.plot, "plot")):
         if not any(row["metric"] in part.metrics and _kept(row, part.where) for row in rows):
             raise AdshiftError(
-                f"studies/{name}.yaml: {place}: no row is left to show", f"correct {place}.where or .metrics"
+                f"studies/{name}.yaml: {section}: no row is left to show", f"correct {section}.where or .metrics"
             )
     note = f"{len(finished)} experiments; every figure: [{name}.csv]({name}.csv); plot: [{name}.svg]({name}.svg)."
     note += f"\n\n`{' '.join(['adshift', *sys.argv[1:]])}`: {provenance.sentence(provenance.provenance())}."
@@ -244,22 +248,22 @@ def _outputs(
         path = paths.contamination_path(str(experiment.columns["dataset"]))
         return measured, checksums.open_json(json.loads(files.read_text(str(path), encoding="utf-8")))
     except (OSError, DvcException, ValueError) as error:
-        what = f"experiment {experiment.name}: its results cannot be read ({error})"
-        raise AdshiftError(what, f"`dvc exp remove {experiment.name}` and run the study again") from None
+        message = f"experiment {experiment.name}: its results cannot be read ({error})"
+        raise AdshiftError(message, f"`dvc exp remove {experiment.name}` and run the study again") from None
 
 
-def _published(where: Published | None) -> list[dict[str, str]]:
-    if where is None:
+def _published(source: Published | None) -> list[dict[str, str]]:
+    if source is None:
         return []
-    rows = read_csv(Path(where.file))
-    columns = [*where.match, *([where.value] if isinstance(where.value, str) else where.value.values())]
+    rows = read_csv(Path(source.file))
+    columns = [*source.match, *([source.value] if isinstance(source.value, str) else source.value.values())]
     if missing := [column for column in columns if not rows or column not in rows[0]]:
-        raise AdshiftError(f"{where.file}: no column {', '.join(missing)}", "correct `published` in the study")
+        raise AdshiftError(f"{source.file}: no column {', '.join(missing)}", "correct `published` in the study")
     return rows
 
 
-def _kept(row: Mapping[str, Any], where: Mapping[str, Sequence[Label]]) -> bool:
-    return all(any(_same(row[column], value) for value in values) for column, values in where.items())
+def _kept(row: Mapping[str, Any], conditions: Mapping[str, Sequence[Label]]) -> bool:
+    return all(any(_same(row[column], value) for value in values) for column, values in conditions.items())
 
 
 def _same(one: Any, other: Any) -> bool:

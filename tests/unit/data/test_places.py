@@ -84,8 +84,8 @@ def test_what_is_no_image_by_name_is_counted(tmp_path: Path) -> None:
     assert passed == {".jfif": 2, ".txt": 1, "without suffix": 1, "hidden": 2}
     search = Search()
     list(search.at([str(tmp_path)]))
-    assert search.told().startswith("passed over, no images by name: 6 (2 ")
-    assert "2 .jfif" in search.told()
+    assert search.summary().startswith("passed over, no images by name: 6 (2 ")
+    assert "2 .jfif" in search.summary()
     assert found(f"{tmp_path}/*")[2] == {".jfif": 2, ".txt": 1, "without suffix": 1}
 
 

@@ -31,8 +31,8 @@ def files(folder):
 def test_the_set_is_as_large_as_promised():
     assert list(sample.CLASSES) == ["hazelnut", "carpet", "zipper"]
     for name, (_, defects) in sample.CLASSES.items():
-        counts = Counter((part, defect) for part, defect, _ in sample._places(name))
-        assert len(sample._places(name)) == len(set(sample._places(name))) == 110
+        counts = Counter((part, defect) for part, defect, _ in sample._images(name))
+        assert len(sample._images(name)) == len(set(sample._images(name))) == 110
         assert (counts["train", "good"], counts["test", "good"]) == (60, 20)
         assert len(defects) >= 4 and all(counts["test", defect] == 30 // len(defects) for defect in defects)
 

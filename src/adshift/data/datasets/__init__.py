@@ -63,10 +63,10 @@ def _classes(name: str, root: str, folder: Folder | None) -> dict[str, list[str]
     adapter = _adapter(name, folder)
     if not os.path.exists(root):  # noqa: PTH110  (false for a name that is too long, where Path's own raises)
         raise AdshiftError(f"dataset.root: {root} does not exist", "set it to the folder that holds the data set")
-    found = adapter.classes_under(Path(root))
-    if not found:
+    names = adapter.classes_under(Path(root))
+    if not names:
         raise AdshiftError(f"dataset.root: {root} is no {name} data set", f"it is to hold {adapter.LAYOUT}")
-    return by_slug(found)
+    return by_slug(names)
 
 
 def layout(name: str) -> str:
@@ -86,7 +86,7 @@ def check(name: str, root: str, classes: Sequence[str], folder: Folder | None = 
     if counted := made(name, root, classes, folder):
         train, good, _ = counted
         return {one: Counter(train=train, test=good) for one in classes}
-    return {one: _normal(found.images) for one, found in listings(name, root, classes, folder).items()}
+    return {one: _normal(listing.images) for one, listing in listings(name, root, classes, folder).items()}
 
 
 def made(name: str, root: str, classes: Sequence[str], folder: Folder | None = None) -> tuple[int, int, int] | None:
@@ -113,8 +113,8 @@ def domains(
     if hasattr(_adapter(name, folder), "generate"):
         raise AdshiftError(f"params.yaml: shift.kind: recorded, but {name} is made here", "set shift.kind: synthetic")
     counted = {}
-    for chosen, found in listings(name, root, classes, folder).items():
-        for domain, part in zip(DOMAINS, assign(found.images, settings, chosen), strict=True):
+    for chosen, listing in listings(name, root, classes, folder).items():
+        for domain, part in zip(DOMAINS, assign(listing.images, settings, chosen), strict=True):
             counted[f"{chosen}, {domain} domain"] = _normal(part)
     return counted
 
@@ -123,8 +123,8 @@ def counts(name: str, root: str) -> dict[str, tuple[int, int, int]]:
     """{class: (training, normal test, defective test images)} of all classes under `root`. Errors as `check`'s."""
     listed = listings(name, root, classes_under(name, root))
     return {
-        chosen: (len(found.of_part("train")), len(found.of_part("test")), len(found.defective()))
-        for chosen, found in listed.items()
+        chosen: (len(listing.of_part("train")), len(listing.of_part("test")), len(listing.defective()))
+        for chosen, listing in listed.items()
     }
 
 
@@ -150,9 +150,9 @@ def incomplete(name: str, root: str) -> list[str]:
     Raises:
         AdshiftError: as `check` does.
     """
-    published, found = getattr(_adapter(name), "PUBLISHED", {}), counts(name, root)
-    problems = [f"{root}: class {chosen} is missing" for chosen in published if chosen not in found]
-    for chosen, row in found.items():
+    published, counted = getattr(_adapter(name), "PUBLISHED", {}), counts(name, root)
+    problems = [f"{root}: class {chosen} is missing" for chosen in published if chosen not in counted]
+    for chosen, row in counted.items():
         if row != (expected := published.get(chosen, row)):
             problems.append(f"{root}: class {chosen} has {in_words(row)}, published are {in_words(expected)}")
     return problems
@@ -197,16 +197,16 @@ def build(
     if hasattr(adapter, "generate"):
         adapter.generate(classes, out)
         moved = out, home or out
-        found = _listed(adapter, out, {chosen: chosen for chosen in classes})
+        listed = _listed(adapter, out, {chosen: chosen for chosen in classes})
     else:
-        found = listings(name, root, classes, folder)
-    listed = [(chosen, candidate) for chosen in classes for candidate in found[chosen].images]
+        listed = listings(name, root, classes, folder)
+    candidates = [(chosen, candidate) for chosen in classes for candidate in listed[chosen].images]
 
     scan = partial(_scan, moved=moved, empty_masks=adapter.EMPTY_MASKS)
-    results = parallel.map_ordered(scan, [candidate for _, candidate in listed], what=f"check {name}")
+    results = parallel.map_ordered(scan, [candidate for _, candidate in candidates], what=f"check {name}")
     _report([problem for result in results if isinstance(result, list) for problem in result], adapter.LAYOUT)
     scanned: dict[str, list[tuple[Item, Facts]]] = {chosen: [] for chosen in classes}
-    for (chosen, _), result in zip(listed, results, strict=True):
+    for (chosen, _), result in zip(candidates, results, strict=True):
         if isinstance(result, tuple):
             scanned[chosen].append(result)
     depth = findings.camera_bits(scanned) if bits == "auto" else bits
@@ -241,24 +241,24 @@ def chosen(name: str, root: str, classes: Sequence[str], folder: Folder | None =
     available = _classes(name, root, folder)
     by_name = {same(one): one for names in available.values() for one in names}
     if missing := [wanted for wanted in classes if wanted not in available and same(wanted) not in by_name]:
-        what = f"classes: {', '.join(missing)} not found under {root}"
-        raise AdshiftError(what, f"choose from {', '.join(available)}")
-    found = {wanted: available.get(wanted) or [by_name[same(wanted)]] for wanted in classes}
-    for wanted, names in found.items():
+        message = f"classes: {', '.join(missing)} not found under {root}"
+        raise AdshiftError(message, f"choose from {', '.join(available)}")
+    folders = {wanted: available.get(wanted) or [by_name[same(wanted)]] for wanted in classes}
+    for wanted, names in folders.items():
         if len(names) > 1:
-            what = f"classes: {' and '.join(names)} under {root} are both called {wanted} in paths"
-            raise AdshiftError(what, f"rename the folder {names[-1]}")
-    return {wanted: names[0] for wanted, names in found.items()}
+            message = f"classes: {' and '.join(names)} under {root} are both called {wanted} in paths"
+            raise AdshiftError(message, f"rename the folder {names[-1]}")
+    return {wanted: names[0] for wanted, names in folders.items()}
 
 
 def _listed(adapter: Any, root: Path, classes: Mapping[str, str]) -> dict[str, Listing]:
-    found = {chosen: adapter.candidates(root, real) for chosen, real in classes.items()}
+    listed = {chosen: adapter.candidates(root, real) for chosen, real in classes.items()}
     problems = []
-    for chosen, listing in found.items():
+    for chosen, listing in listed.items():
         listing.problems += [f"{root}: class {classes[chosen]} has no {kind}" for kind in _lacking(adapter, listing)]
         problems += listing.problems + _odd(root, classes[chosen], listing.images)
     _report(problems, adapter.LAYOUT)
-    return found
+    return listed
 
 
 def _odd(root: Path, name: str, candidates: Sequence[Candidate]) -> list[str]:
@@ -346,5 +346,5 @@ def _report(problems: list[str], layout: str) -> None:
     shown = problems[:PROBLEMS_SHOWN]
     if more := len(problems) - len(shown):
         shown.append(f"... and {more} more")
-    what = shown[0] if len(shown) == 1 else f"{len(problems)} problems with the data set:\n  " + "\n  ".join(shown)
-    raise AdshiftError(what, f"fix the files listed above and run again, nothing was written; expected is {layout}")
+    message = shown[0] if len(shown) == 1 else f"{len(problems)} problems with the data set:\n  " + "\n  ".join(shown)
+    raise AdshiftError(message, f"fix the files listed above and run again, nothing was written; expected is {layout}")

@@ -120,7 +120,7 @@ def _rows(root: Path) -> Iterator[tuple[int, dict[str, str]]]:
             columns = [column.strip() for column in next(table, [])]
             if "image" not in columns or len(set(columns)) < len(columns) or "" in columns:
                 raise ValueError(f"its columns are {', '.join(columns)}; expected each once, image among them")
-            found = []
+            rows = []
             for values in table:
                 if not any(value.strip() for value in values):
                     continue
@@ -129,7 +129,7 @@ def _rows(root: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 row = {column: value.strip() for column, value in zip(columns, values, strict=True)}
                 if not row["image"]:
                     raise ValueError(f"line {table.line_num} names no image")
-                found.append((table.line_num, row))
+                rows.append((table.line_num, row))
     except (OSError, ValueError, csv.Error) as error:
         raise AdshiftError(f"{root}: not a readable list ({error})", f"expected is {LAYOUT}") from None
-    return iter(found)
+    return iter(rows)

@@ -44,14 +44,14 @@ class Adapter:
         truth = [] if self.settings.masks is None else [base / self.settings.masks]
         masks = listing.files_below(truth[0]) if truth else {}
         known: set[str] = set()
-        for folder, place, image, key in self._images(listing, base, self.settings.normal, [*defective, *truth]):
-            known |= {*_mask_names(folder, place)}  # black masks of normal images say nothing
+        for folder, relative, image, key in self._images(listing, base, self.settings.normal, [*defective, *truth]):
+            known |= {*_mask_names(folder, relative)}  # black masks of normal images say nothing
             listing.images.append(Candidate("train", GOOD, image, key=key))
-        for folder, place, image, key in self._images(listing, base, self.settings.defective, truth):
-            kind = place.parts[0] if len(place.parts) > 1 else folder.resolve().name
-            mask = listing.mask_of(image, masks, _mask_names(folder, place))
+        for folder, relative, image, key in self._images(listing, base, self.settings.defective, truth):
+            kind = relative.parts[0] if len(relative.parts) > 1 else folder.resolve().name
+            mask = listing.mask_of(image, masks, _mask_names(folder, relative))
             listing.images.append(Candidate("test", "defective" if kind == GOOD else kind, image, mask, key))
-        lone = [mask for place, mask in masks.items() if place not in known and mask not in listing.marked]
+        lone = [mask for relative, mask in masks.items() if relative not in known and mask not in listing.marked]
         listing.problems += [f"{mask}: is a mask without its image" for mask in lone]
         return listing
 
@@ -60,11 +60,11 @@ class Adapter:
     ) -> Iterator[tuple[Path, PurePosixPath, Path, str]]:
         """(folder, path below it without suffix, image, key) of all images in some of the class's folders."""
         for folder in (base / one for one in folders):
-            for place, image in listing.files_below(folder, [one for one in without if one != folder]).items():
-                # The place in one folder tells images apart, and that in the class's where there are several.
-                parts = PurePosixPath(place).parts
+            for relative, image in listing.files_below(folder, [one for one in without if one != folder]).items():
+                # The path in the folder tells images apart; with several folders, the path in the class's folder does.
+                parts = PurePosixPath(relative).parts
                 key = "_".join(parts if len(folders) == 1 else (*folder.relative_to(base).parts, *parts))
-                yield folder, PurePosixPath(place), image, key
+                yield folder, PurePosixPath(relative), image, key
 
 
 def adapter(settings: Folder) -> Adapter:
@@ -72,7 +72,7 @@ def adapter(settings: Folder) -> Adapter:
     return Adapter(settings)
 
 
-def _mask_names(folder: Path, place: PurePosixPath) -> list[str]:
+def _mask_names(folder: Path, relative: PurePosixPath) -> list[str]:
     """What the mask of an image may be called in the folder of the masks, without its suffix, the likeliest first."""
-    places = (PurePosixPath(folder.name) / place, place, PurePosixPath(place.name))
-    return [f"{one}{end}" for one in places for end in ("_mask", "")]
+    candidates = (PurePosixPath(folder.name) / relative, relative, PurePosixPath(relative.name))
+    return [f"{one}{end}" for one in candidates for end in ("_mask", "")]

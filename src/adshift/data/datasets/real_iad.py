@@ -38,8 +38,8 @@ def candidates(root: Path, name: str) -> Listing:
     """Images of a class, each defective one with its mask."""
     sizes = [size for size in SIZES if (root / size / name).is_dir()]
     if len(sizes) > 1:
-        what = f"{root}: holds {name} in {' and '.join(sizes)}; keep one, or name another root with links to one"
-        return Listing(problems=[what])
+        message = f"{root}: holds {name} in {' and '.join(sizes)}; keep one, or name another root with links to one"
+        return Listing(problems=[message])
     path = _jsons(root) / f"{name}.json"
     listing = Listing()
     try:
@@ -52,8 +52,8 @@ def candidates(root: Path, name: str) -> Listing:
                 except ValueError as error:
                     listing.problems.append(f"{path}: {error}")
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        what = f"{path}: not a readable split ({type(error).__name__}: {error})"
-        raise AdshiftError(what, f"restore it; expected is {LAYOUT}") from None
+        message = f"{path}: not a readable split ({type(error).__name__}: {error})"
+        raise AdshiftError(message, f"restore it; expected is {LAYOUT}") from None
     listing.problems += not_there((file for one in listing.images for file in (one.image, one.mask)), path)
     return listing
 

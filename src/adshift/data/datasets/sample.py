@@ -43,7 +43,7 @@ def candidates(root: Path, name: str) -> Listing:
 
 def generate(classes: Sequence[str], out: Path) -> None:
     """Write the images and masks of `classes` to `out/CLASS`, in MVTec AD's layout."""
-    work = [(name, *place) for name in classes for place in _places(name)]
+    work = [(name, *entry) for name in classes for entry in _images(name)]
     parallel.map_ordered(lambda image: _make(out, *image), work, what="draw the sample set")
 
 
@@ -56,7 +56,7 @@ def render(name: str, part: str, defect: str, stem: str) -> tuple[np.ndarray, np
     return photographed(image, rng), mask
 
 
-def _places(name: str) -> list[tuple[str, str, str]]:
+def _images(name: str) -> list[tuple[str, str, str]]:
     _, defects = CLASSES[name]
     normal = [("train", GOOD, i) for i in range(TRAIN)] + [("test", GOOD, i) for i in range(TEST_GOOD)]
     defective = [("test", defects[i % len(defects)], i // len(defects)) for i in range(TEST_DEFECTIVE)]

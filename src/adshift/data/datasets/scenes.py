@@ -113,8 +113,8 @@ def hazelnut(rng: np.random.Generator, defect: str) -> Picture:
     body = cover((radius - 1) * wide, 1.5)
 
     longitude = u / np.sqrt(np.clip(1 - 0.8 * v**2, 0.1, 1))
-    place = rng.uniform(0, 500, 2)
-    fibres = sample(photograph("grass"), place[0] + 14 * v, place[1] + 70 * longitude)
+    origin = rng.uniform(0, 500, 2)
+    fibres = sample(photograph("grass"), origin[0] + 14 * v, origin[1] + 70 * longitude)
     shell = plain(rng.normal((0.53, 0.34, 0.19), 0.012), 1 + 0.11 * fibres + 0.05 * texture("gravel", rng, 0.6))
     base = cover((0.62 - v + 0.05 * clouds(rng, 24)) * 40, 8)
     shell = paint(shell, plain((0.66, 0.52, 0.36), 1 + 0.16 * texture("gravel", rng, 0.5)), 0.8 * base)

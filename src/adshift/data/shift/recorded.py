@@ -30,21 +30,21 @@ def assign(items: Sequence[T], settings: Recorded, name: str) -> tuple[list[T], 
         values = [(item, facts.in_name(item, settings.pattern)) for item in items]
     else:
         texts = facts.column(items, settings.column, "shift.recorded.column")
-        told = list(zip(items, texts, strict=True))
-        values = [(item, facts.matched(text, settings.pattern)) for item, text in told if text]
-        if empty := [item for item, text in told if not text]:
-            what = f"{len(empty)} images without a value of {settings.column} are in neither domain"
-            warn(f"class {name}: {what} (first: {empty[0].image})")
+        listed = list(zip(items, texts, strict=True))
+        values = [(item, facts.matched(text, settings.pattern)) for item, text in listed if text]
+        if empty := [item for item, text in listed if not text]:
+            message = f"{len(empty)} images without a value of {settings.column} are in neither domain"
+            warn(f"class {name}: {message} (first: {empty[0].image})")
     for item, value in values:
         if value is None:
-            where = f"its value of {settings.column}" if settings.column else "its name"
-            what = f"class {name}: {item.image} does not say how it was taken: no '{settings.pattern}' in {where}"
-            raise AdshiftError(what, "change shift.recorded.pattern in params.yaml, or set shift.kind: synthetic")
+            searched = f"its value of {settings.column}" if settings.column else "its name"
+            message = f"class {name}: {item.image} does not say how it was taken: no '{settings.pattern}' in {searched}"
+            raise AdshiftError(message, "change shift.recorded.pattern in params.yaml, or set shift.kind: synthetic")
         seen.add(value)
         domains[value in settings.shifted].append(item)
     if missing := [value for value in settings.shifted if value not in seen]:
-        what = f"class {name}: no image was taken under shift.recorded.shifted: {', '.join(missing)}"
-        raise AdshiftError(what, f"choose from {', '.join(sorted(seen))}")
+        message = f"class {name}: no image was taken under shift.recorded.shifted: {', '.join(missing)}"
+        raise AdshiftError(message, f"choose from {', '.join(sorted(seen))}")
     if not domains[0]:
         raise AdshiftError(f"class {name}: shift.recorded.shifted names every condition", "leave one for clean")
     return domains

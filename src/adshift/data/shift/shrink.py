@@ -30,10 +30,10 @@ def _shrunk_mask(mask: np.ndarray, new: tuple[int, int]) -> np.ndarray:
     def coverage(part: np.ndarray) -> np.ndarray:
         return np.asarray(Image.fromarray(part.astype(np.float32)).resize(new, Image.Resampling.BOX))
 
-    found = coverage(mask) >= 0.5
+    shrunk = coverage(mask) >= 0.5
     regions, count = label(mask, np.ones((3, 3), bool))
     for number in range(1, count + 1):
         share = coverage(regions == number)
-        if not found[share > 0].any():
-            found[np.unravel_index(share.argmax(), share.shape)] = True
-    return found
+        if not shrunk[share > 0].any():
+            shrunk[np.unravel_index(share.argmax(), share.shape)] = True
+    return shrunk

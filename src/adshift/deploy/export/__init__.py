@@ -1,8 +1,8 @@
-"""A fitted detector as one ONNX graph: image in, score and anomaly map out, without Python where it runs.
+"""Export a fitted detector as one ONNX graph, from image to score and anomaly map, which runs without Python.
 
-The graph holds preprocessing, backbone, search and map. Resizing and cropping come before it: Pillow's bilinear filter
-rounds to bytes between its two passes, which no operator of ONNX does, so an image resized in the graph would not be
-the one that the model learned from. The file's metadata say what has to come before.
+The graph holds normalization, backbone, search and map. Resizing and cropping come before it: Pillow's bilinear filter
+rounds to bytes between its two passes, which no operator of ONNX does, so an image resized in the graph would differ
+from the images that the model was fitted on. The file's metadata describe the steps before the graph.
 """
 
 import hashlib
@@ -24,34 +24,34 @@ DTYPES: tuple[str, ...] = get_args(Dtype)
 OPSETS = range(18, 24)
 INPUTS = ("uint8", "float32")
 LAYOUTS = ("NHWC", "NCHW")
-BATCH = 2  # of the traced example: 1 would be taken for a constant
+BATCH = 2  # of the traced example; the exporter takes 1 for a constant
 
 
-def _patchcore(detector: Any, how: Any) -> Any:
+def _patchcore(detector: Any, scoring: Any) -> Any:
     from adshift.deploy.export import banks
 
-    return banks.patchcore(detector, how)
+    return banks.patchcore(detector, scoring)
 
 
-def _patchcore_pq(detector: Any, how: Any) -> Any:
+def _patchcore_pq(detector: Any, scoring: Any) -> Any:
     from adshift.deploy.export import banks
 
-    return banks.patchcore_pq(detector, how)
+    return banks.patchcore_pq(detector, scoring)
 
 
-def _full(detector: Any, how: Any) -> Any:
+def _full(detector: Any, scoring: Any) -> Any:
     from adshift.deploy.export import gaussians
 
-    return gaussians.FullHead(detector, how)
+    return gaussians.FullHead(detector, scoring)
 
 
-def _diagonal(detector: Any, how: Any) -> Any:
+def _diagonal(detector: Any, scoring: Any) -> Any:
     from adshift.deploy.export import gaussians
 
-    return gaussians.DiagonalHead(detector, how)
+    return gaussians.DiagonalHead(detector, scoring)
 
 
-# Method: what makes its head, a torch module, of the fitted detector and its settings of scoring.
+# {method: function from a fitted detector and its settings of scoring to its head, a torch module}.
 HEADS: dict[str, Callable[[Any, Any], Any]] = {
     "patchcore": _patchcore,
     "patchcore_pq": _patchcore_pq,
@@ -63,7 +63,7 @@ HEADS: dict[str, Callable[[Any, Any], Any]] = {
 
 def export(
     folder: Path,
-    how: Any,
+    settings: Any,
     to: Path,
     *,
     opset: int = 18,
@@ -77,39 +77,39 @@ def export(
 
     Args:
         folder: the model directory.
-        how: settings of scoring, the method's `Score`.
+        settings: of scoring, the method's `Score`.
         to: the file.
         opset: of ONNX's operators, one of OPSETS.
-        dtype: float32; float16, large constants kept in half the bytes and computed with in float32; int8, half of the
-            backbone's layers in 8 bits, the search in float32.
+        dtype: float32; float16: large constants are stored in 16 bits, computation is in float32; int8: half of the
+            backbone's layers are in 8 bits, the search is in float32.
         pixels: of the input, 0 to 255 or 0 to 1.
         layout: of the input.
-        calibrate: for int8, a folder of normal images that show which values are usual.
-        weights: the backbone's file, if it came from one.
+        calibrate: for int8, a folder of normal images that set the ranges of activations.
+        weights: the file of the backbone's weights, if they came from one.
 
     Returns:
         The metadata written into the file.
 
     Raises:
-        AdshiftError: no sound model, a method without a graph, other weights than recorded, no image to calibrate
-            with, or a package that is missing.
+        AdshiftError: a damaged model, a method without a graph, other weights than recorded, no image to calibrate
+            with, or a missing package.
     """
     _check(opset, dtype, pixels, layout, calibrate)
     method = method_of(folder)
     detector = _detector(folder, method)
     from adshift.features.backbones import from_spec
 
-    backbone = from_spec(detector.spec, weights)  # which checks what follows reads
-    metadata = {**_metadata(folder, detector, how), "dtype": dtype, "input": f"{pixels} {layout} RGB"}
+    backbone = from_spec(detector.spec, weights)  # it checks the values that follow
+    metadata = {**_metadata(folder, detector, settings), "dtype": dtype, "input": f"{pixels} {layout} RGB"}
     from adshift.deploy.export import files, graph
 
-    head = HEADS[method](detector, how)
+    head = HEADS[method](detector, settings)
     network = graph.Graph(backbone, head, detector.spec, pixels, layout, adjusted=dtype == "int8").eval()
     model = files.traced(network, _example(detector.spec["size"], pixels, layout), opset)
     if dtype == "int8":
         from adshift.deploy.export import int8
 
-        assert calibrate  # `_check` saw to it
+        assert calibrate  # ensured by `_check`
         normal = int8.images(calibrate, detector.spec)
         model, metadata["calibration_images"] = int8.quantized(model, normal, pixels, layout), str(len(normal))
     if dtype == "float16":
@@ -141,10 +141,10 @@ def _detector(folder: Path, method: str) -> Any:
 
 
 def method_of(folder: Path) -> str:
-    """Which method's model a directory holds.
+    """The method of the model in a directory.
 
     Raises:
-        AdshiftError: none, or one that has no graph.
+        AdshiftError: there is no model, or its method has no graph.
     """
     if not (folder / "model.json").is_file():
         raise AdshiftError(f"{folder}: no model directory, model.json is not there", "name one, or `dvc pull` it")
@@ -159,9 +159,9 @@ def method_of(folder: Path) -> str:
 
 
 def fitted_on(folder: Path) -> dict[str, str]:
-    """`class` and `domain` that a model was fitted on, as its card says.
+    """`class` and `domain` that a model was fitted on, from its card.
 
-    A model as `fit` leaves it has no card; it lies in a folder CLASS/DOMAIN.
+    A model that `fit` wrote has no card; its folder is CLASS/DOMAIN.
 
     Raises:
         AdshiftError: the card is damaged.
@@ -177,7 +177,7 @@ def fitted_on(folder: Path) -> dict[str, str]:
 
 
 def scoring(method: str, folder: Path, params: Path) -> Any:
-    """The method's settings of scoring: the model directory's, or of one as `fit` leaves it, those of a params.yaml.
+    """The method's settings of scoring: from the model directory, or from params.yaml for a model that `fit` wrote.
 
     Raises:
         AdshiftError: the file is missing, or has no such section or a mistake in it.
@@ -209,14 +209,14 @@ def _example(size: Size, pixels: str, layout: str) -> Any:
     return torch.zeros(shape, dtype=getattr(torch, pixels))
 
 
-def _metadata(folder: Path, detector: Any, how: Any) -> dict[str, str]:
-    """What whoever runs the graph has to know, and where it came from; values are text, JSON where they have parts."""
+def _metadata(folder: Path, detector: Any, settings: Any) -> dict[str, str]:
+    """Metadata: how to use the graph, and its origin. Values are text; structured ones are JSON."""
     spec = detector.spec
     crop = spec["preprocessing"]["crop"]
     bits = spec.get("bits", 16)
     before = f"scale gray values of {bits} bits to 0 to 255, then " if bits > 8 and "bits" in spec else ""
     before += f"resize to {_shown(spec['preprocessing']['resize'])} pixels (Pillow, bilinear, antialiased)"
-    found = {
+    metadata = {
         "adshift_version": __version__,
         "method": method_of(folder),
         **fitted_on(folder),
@@ -224,12 +224,12 @@ def _metadata(folder: Path, detector: Any, how: Any) -> dict[str, str]:
         "before": before + (f", then cut the centre of {_shown(crop)} pixels out" if crop else ""),
         "preprocessing": _json(spec["preprocessing"]),
         "settings": _json(dict(detector.settings)),
-        "scoring": _json(dict(how)),
+        "scoring": _json(dict(settings)),
         "backbone": spec["backbone"],
         "weights_sha256": spec["weights"]["sha256"],
         "model_sha256": hashlib.sha256((folder / "model.json").read_bytes()).hexdigest(),
     }
-    return found | dict(_threshold(folder / "threshold.json"))
+    return metadata | dict(_threshold(folder / "threshold.json"))
 
 
 def _shown(size: Size) -> str:

@@ -1,7 +1,7 @@
-"""PatchCore's heads, over a bank of rows or of codes: what `adshift.detectors.patchcore` computes, as a graph.
+"""PatchCore's heads, with a bank of rows or of codes: the computation of `adshift.detectors.patchcore` as a graph.
 
-The bank's mean is subtracted from rows and queries: no distance changes, and |x|^2 - 2 q'x of the shorter vectors loses
-few digits. It selects the K nearest rows. Their distances are then computed from differences, as in Python.
+The bank's mean is subtracted from rows and queries. This changes no distance, and |x|^2 - 2 q'x of the shorter vectors
+loses few digits. It selects the K nearest rows; their distances are then computed from differences, as in Python.
 
 Notation: N images, P = H x W positions of the first layer used, D dimensions, B rows of the bank, K neighbors.
 """
@@ -90,7 +90,7 @@ class Bank(nn.Module, ABC):
 
 
 class Rows(Bank):
-    """The bank as it is."""
+    """A bank of rows."""
 
     def __init__(self, bank: np.ndarray, metric: Any) -> None:
         super().__init__(metric)
@@ -115,7 +115,7 @@ class Decompressed(Bank):
         self.codebooks = Constant(codes.codebooks.reshape(parts * CENTROIDS, width))
         self.first = Constant(np.arange(parts) * CENTROIDS)
         self.halves = Constant(np.stack([np.arange(256) % CENTROIDS, np.arange(256) // CENTROIDS], axis=1))  # of a byte
-        # From which column each column of the parts comes, 0 for a column of zeros.
+        # For each column of the parts, the column it comes from; 0 for a column of zeros.
         numbered = np.arange(1, codes.dimensions + 1, dtype=np.float32)[None]
         self.dealt = Constant(codes.split(numbered)[0].astype(np.int64))
         self.mean = Constant(np.zeros(parts * width, np.float32))
@@ -133,7 +133,7 @@ class Decompressed(Bank):
 
 
 class BankHead(nn.Module):
-    """Scores and maps by distances to a bank: `MemoryBank.predict`."""
+    """Scores and maps from distances to a bank: `MemoryBank.predict`."""
 
     def __init__(self, detector: MemoryBank, bank: Bank, scoring: Scoring, most: int) -> None:
         """`most`: upper bound of the neighbors of a patch."""
@@ -172,11 +172,11 @@ class BankHead(nn.Module):
 
 
 def patchcore(detector: PatchCore, scoring: PatchCoreScore) -> nn.Module:
-    """PatchCore's head. Without the graph of `hnsw`: the exported bank is always searched exactly."""
+    """PatchCore's head. The exported bank is always searched exactly, also under `hnsw`."""
     return BankHead(detector, Rows(detector.bank, detector.settings.metric), scoring, len(detector.bank))
 
 
 def patchcore_pq(detector: PatchCorePQ, scoring: PatchCorePQScore) -> nn.Module:
-    """PatchCore-PQ's head. All rows are candidates: its first phase, FAISS's tables, has no operator in ONNX."""
+    """PatchCore-PQ's head. All rows are candidates: ONNX has no operator for the first phase, FAISS's tables."""
     most = min(scoring.refined, len(detector.codes.codes))
     return BankHead(detector, Decompressed(detector.codes, detector.settings.metric), scoring, most)

@@ -1,4 +1,4 @@
-"""ONNX models as they are written: traced by torch, shrunk, described."""
+"""ONNX files: traced by torch, reduced in size, with metadata."""
 
 import logging
 import warnings
@@ -12,15 +12,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from adshift.errors import AdshiftError
 
-LARGE = 1024  # numbers in a constant that is worth shrinking
+LARGE = 1024  # numbers in a constant from which on it is stored as float16
 LIMIT = 2**31 - 2**20  # bytes: a protobuf message, and so the one file, is at most 2 GiB
 
 
 def traced(network: Any, example: Any, opset: int) -> onnx.ModelProto:
-    """A module with one input and the outputs score and map as ONNX, its first axis of any length.
+    """A module with one input and the outputs score and map as ONNX; its first axis has any length.
 
     Raises:
-        AdshiftError: it is too large for one file.
+        AdshiftError: the model is too large for one file.
     """
     size = sum(tensor.nbytes for tensor in network.state_dict().values())
     if size > LIMIT:
@@ -31,7 +31,7 @@ def traced(network: Any, example: Any, opset: int) -> onnx.ModelProto:
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of torch's own making
+            warnings.simplefilter("ignore")  # raised inside torch
             program = torch.onnx.export(
                 network, (example,), dynamo=True, opset_version=opset, verbose=False,
                 input_names=["image"], output_names=["score", "map"],
@@ -44,7 +44,7 @@ def traced(network: Any, example: Any, opset: int) -> onnx.ModelProto:
 
 
 def halve(model: onnx.ModelProto) -> None:
-    """Keep large float32 constants as float16, cast where they are used; those that overflow stay.
+    """Store large float32 constants as float16, with a cast before each use; constants that would overflow stay.
 
     A runtime casts them once, when it loads the graph.
     """
@@ -65,7 +65,7 @@ def halve(model: onnx.ModelProto) -> None:
 
 
 def describe(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
-    """Leave `metadata` alone beside the graph: the exporter's own traces name this machine's files."""
+    """Replace all metadata by `metadata`: the exporter's own name files of this machine."""
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""

@@ -1,4 +1,4 @@
-"""Heads of PaDiM's family: what `adshift.detectors.components.gaussian` and `padim_diagonal` compute, as graphs.
+"""Heads of PaDiM's family: `adshift.detectors.components.gaussian` and `padim_diagonal` as graphs.
 
 Notation: N images, P = H x W positions of the first layer used, D drawn channels.
 """
@@ -31,7 +31,7 @@ class Repeat(nn.Module):
 
 
 class GaussianHead(nn.Module, ABC):
-    """Distances as maps; the score is the largest of the enlarged map: `Gaussians.predict`."""
+    """Distances as maps; the score is the largest value of the enlarged map: `Gaussians.predict`."""
 
     def __init__(self, detector: Gaussians, scoring: Score) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class GaussianHead(nn.Module, ABC):
 
     @abstractmethod
     def squared(self, chosen: list[torch.Tensor]) -> torch.Tensor:
-        """Squared distances (N, H, W) of the drawn channels of each layer that has some."""
+        """Squared distances (N, H, W), from the drawn channels of each layer that has some."""
 
 
 class FullHead(GaussianHead):
@@ -60,7 +60,7 @@ class FullHead(GaussianHead):
 
     def __init__(self, detector: FullGaussians, scoring: Score) -> None:
         super().__init__(detector, scoring)
-        # Layers come one after another here: means and covariances are put in that order.
+        # The graph concatenates layers: means and covariances are put in the same order.
         order = np.concatenate([np.flatnonzero(own) for _, own, _ in detector._drawn()])
         count = len(order)
         upper = np.triu_indices(count)
@@ -68,7 +68,7 @@ class FullHead(GaussianHead):
         index[upper] = index[upper[::-1]] = np.arange(len(upper[0]))
         inverse = detector.inverse_covariance[:, order][:, :, order]
         self.mean = Constant(detector.mean[:, order])
-        # Of the symmetric matrices the graph carries the upper triangles, and makes them whole.
+        # The graph stores the upper triangles of the symmetric matrices and fills in the lower ones.
         self.inverse, self.index, self.count = Constant(inverse[:, *upper]), Constant(index.ravel()), count
 
     def squared(self, chosen: list[torch.Tensor]) -> torch.Tensor:

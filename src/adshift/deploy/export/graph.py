@@ -1,4 +1,4 @@
-"""From an image to score and anomaly map: what every exported graph shares.
+"""The graph from an image to score and anomaly map: the part that all methods share.
 
 Notation: N images, S side of the network's input, or its height and width, H x W positions and C channels of a layer.
 """
@@ -19,7 +19,7 @@ Layout = Literal["NHWC", "NCHW"]
 
 
 class Constant(nn.Module):
-    """An array that the graph carries along."""
+    """An array stored in the graph."""
 
     value: torch.Tensor
 
@@ -49,11 +49,11 @@ class Graph(nn.Module):
 
     Args:
         backbone: gives the network, mean and standard deviation.
-        head: a list of maps (N, C, H, W), one a layer, to scores (N,) and anomaly maps (N, S, S), float32.
-        spec: how the features were made.
+        head: from a list of maps (N, C, H, W), one per layer, to scores (N,) and anomaly maps (N, S, S), float32.
+        spec: of the features: network, layers, preprocessing.
         pixels: uint8 in 0 to 255, or float32 in 0 to 1.
         layout: of the images.
-        adjusted: put a linear map of its channels, the identity, behind each layer.
+        adjusted: add a linear map of the channels, initially the identity, after each layer.
     """
 
     def __init__(
@@ -76,17 +76,17 @@ class Graph(nn.Module):
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if self.layout == "NHWC":
             image = image.permute(0, 3, 1, 2)
-        found = self._maps((image.float() / self.scale - self.mean()) / self.std())
-        found = [adjust(maps) for adjust, maps in zip(self.adjust, found, strict=True)] if self.adjust else found
-        # The model learned from features as they are stored, so they are rounded here too.
-        scores, maps = self.head([maps.half().float() if self.rounded else maps for maps in found])
+        levels = self._maps((image.float() / self.scale - self.mean()) / self.std())
+        levels = [adjust(maps) for adjust, maps in zip(self.adjust, levels, strict=True)] if self.adjust else levels
+        # The model was fitted on stored features, which are rounded, so they are rounded here too.
+        scores, maps = self.head([maps.half().float() if self.rounded else maps for maps in levels])
         return scores, maps
 
     def _maps(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """As `Backbone.__call__`, of a normalized image (N, 3, h, w)."""
+        """As `Backbone.__call__`, for a normalized image (N, 3, h, w)."""
         if self.tiling is None:
-            found: list[torch.Tensor] = self.network(image)
-            return found
+            maps: list[torch.Tensor] = self.network(image)
+            return maps
         tiles = [self.network(image[:, :, rows, columns]) for rows, columns in self.tiling.pixels()]
         whole = []
         for level in zip(*tiles, strict=True):

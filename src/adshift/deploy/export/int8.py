@@ -1,10 +1,10 @@
-"""The backbone's convolutions on bytes: static quantization by onnxruntime, calibrated with normal images.
+"""The backbone's convolutions in 8 bits: static quantization by onnxruntime, calibrated with normal images.
 
-Distances to a bank, or in standard deviations, feel small changes of the features. So the search stays in float32, and
-the first half of the convolutions: they hold few of the weights, and every later layer inherits their rounding. The
-others' 8 bits are made the best of: pointwise convolutions, which hold nearly all weights, are rounded with a view to
-their inputs; features are read as they come, not as the next convolution reads them; and a linear map of each layer's
-channels brings the quantized features of the calibration images as near to the exact ones as it can.
+Distances to a bank, or in standard deviations, react to small changes of the features. So the search stays in float32,
+and so does the first half of the convolutions: they hold few of the weights, and every later layer inherits their
+rounding. Three steps reduce the error of the other convolutions. Pointwise convolutions, which hold nearly all weights,
+are rounded with regard to their inputs. Features are read before the rounding for the next convolution. A linear map of
+each layer's channels brings the quantized features of the calibration images as near to the exact ones as possible.
 """
 
 import logging
@@ -20,19 +20,19 @@ from onnx import helper, numpy_helper
 
 from adshift.errors import AdshiftError
 
-SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter says which module a node came from
-MOST = 64  # images; ranges hardly change after some dozens
-EXACT = 0.46  # share of the convolutions, the first ones, that stay in float32: EfficientNet-Lite0's up to its layer 2
+SCOPES = "pkg.torch.onnx.name_scopes"  # in which torch's exporter records the module of a node
+MOST = 64  # images for calibration; ranges hardly change after some dozens
+EXACT = 0.46  # share of the convolutions, from the first, that stay in float32: in EfficientNet-Lite0 up to layer 2
 # Weights are whole numbers up to +-STEPS. x86 processors without VNNI add products of bytes in pairs, in 16 bits that
 # saturate: 2 * 255 * 64 fits, 2 * 255 * 127 does not. Unsigned weights do not saturate either, but take ONNX Runtime
-# twice float32's time there.
+# twice the time of float32 on these processors.
 STEPS = 64
-DAMPING = 0.01  # of the inputs' mean square, added to each channel's: none makes up for others at any price
-RIDGE = 1e-3  # of each channel's variance: keeps the linear map near the identity
+DAMPING = 0.01  # share of the inputs' mean square that is added to each channel's: limits corrections by other channels
+RIDGE = 1e-3  # share of each channel's variance that is added: keeps the linear map near the identity
 
 
 def images(folder: Path, spec: Mapping[str, Any]) -> np.ndarray:
-    """At most MOST images of a folder, evenly spread over their names, as `spec` brings them to the network.
+    """At most MOST images of a folder, evenly spread over their names, resized and cropped as in `spec`.
 
     Returns:
         (N, S, S, 3) uint8.
@@ -87,15 +87,15 @@ def quantized(model: onnx.ModelProto, normal: np.ndarray, pixels: str, layout: s
             nodes_to_quantize=_later_nodes(model), activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8, reduce_range=True,
         )  # fmt: skip
-        found = onnx.load(result)
-    _round(found, model, _batches(normal, pixels, layout))
-    _read_exactly(found)
-    _adjust(found, model, _batches(normal, pixels, layout))
-    return found
+        network = onnx.load(result)
+    _round(network, model, _batches(normal, pixels, layout))
+    _read_exactly(network)
+    _adjust(network, model, _batches(normal, pixels, layout))
+    return network
 
 
 def _later_nodes(model: onnx.ModelProto) -> list[str]:
-    """Names of the backbone's nodes behind its first EXACT convolutions."""
+    """Names of the backbone's nodes after the first convolutions, the share EXACT of all."""
     nodes = [
         node
         for node in model.graph.node
@@ -122,9 +122,9 @@ def _round(model: onnx.ModelProto, exact: onnx.ModelProto, batches: Iterator[dic
                 inputs[node.input[1]], moments[node.input[1]] = node.input[0], np.zeros((channels, channels))
     if not inputs:
         return
-    found = _features(exact, list(inputs.values()))
+    inputs_of = _features(exact, list(inputs.values()))
     for batch in batches:
-        for name, maps in zip(inputs, found(batch), strict=True):
+        for name, maps in zip(inputs, inputs_of(batch), strict=True):
             rows = np.moveaxis(maps, 1, -1).reshape(-1, maps.shape[1]).astype(np.float64)
             moments[name] += rows.T @ rows
     for name, square in moments.items():
@@ -137,7 +137,7 @@ def _round(model: onnx.ModelProto, exact: onnx.ModelProto, batches: Iterator[dic
 def _rounded(weight: np.ndarray, square: np.ndarray) -> np.ndarray:
     """Weights (O, I), in steps, as int8: GPTQ (Frantar et al., ICLR 2023, algorithm 1, without its blocks).
 
-    Input channels are rounded one after another, and those that follow make up for the error as well as they can.
+    Input channels are rounded one after another; those that follow are changed to compensate for the error.
 
     Args:
         weight: (O, I) float, in steps of the output channel's scale.
@@ -145,16 +145,16 @@ def _rounded(weight: np.ndarray, square: np.ndarray) -> np.ndarray:
     """
     damped = square + (DAMPING * np.trace(square) / len(square) + 1e-12) * np.eye(len(square))
     factor = np.linalg.cholesky(np.linalg.inv(damped)).T
-    left, found = weight.astype(np.float64), np.zeros(weight.shape, np.int8)
+    left, steps = weight.astype(np.float64), np.zeros(weight.shape, np.int8)
     for channel in range(len(square)):
-        found[:, channel] = np.clip(np.round(left[:, channel]), -STEPS, STEPS)
-        error = (left[:, channel] - found[:, channel]) / factor[channel, channel]
+        steps[:, channel] = np.clip(np.round(left[:, channel]), -STEPS, STEPS)
+        error = (left[:, channel] - steps[:, channel]) / factor[channel, channel]
         left[:, channel:] -= np.outer(error, factor[channel, channel:])
-    return found
+    return steps
 
 
 def _read_exactly(model: onnx.ModelProto) -> None:
-    """Let the linear maps read the features in front of the rounding that the next convolution needs."""
+    """Let the linear maps read the features before they are rounded for the next convolution."""
     made = {name: node for node in model.graph.node for name in node.output}
     for node in _linear_maps(model).values():
         rounded = made[node.input[0]]
@@ -189,7 +189,7 @@ def _least_squares(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     centred = moments - np.outer(mean, mean) * moments[-1, -1]
     square = centred[ours, ours]
     ridge = np.diag(RIDGE * np.diag(square) + 1e-9 * np.trace(square) / channels + 1e-12)
-    # What is left to explain is what quantization changed: with no data at all the map is the identity.
+    # Fit the difference to the identity: without data the map is the identity.
     weight = np.eye(channels) + np.linalg.solve(square + ridge, centred[ours, goal] - square).T
     return weight, mean[goal] - weight @ mean[ours]
 
@@ -224,7 +224,7 @@ def _batches(normal: np.ndarray, pixels: str, layout: str) -> Iterator[dict[str,
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without onnxruntime's advice to fold batch normalization first, which is done."""
+    """Within: onnxruntime does not log its advice to fold batch normalization, which is folded already."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -112,11 +112,11 @@ class MemoryBank(Detector):
 
         self.bank = np.empty((count, channels), dtype=np.float32)
         owner = np.searchsorted(first, self.picks, side="right") - 1
-        place = self.picks - first[owner]
+        position = self.picks - first[owner]
 
         def keep(image: int) -> None:
             rows = np.flatnonzero(owner == image)
-            self.bank[rows] = self.rows_of(features[image : image + 1])[place[rows]]
+            self.bank[rows] = self.rows_of(features[image : image + 1])[position[rows]]
 
         map_ordered(keep, np.unique(owner).tolist(), what="memory bank")
         self._link()

@@ -109,8 +109,8 @@ class Student(Detector):
             )
 
             def loss(part: Features) -> Any:
-                found = distances(self.teacher_maps(part), student(self.student_input(part)))
-                return sum(layer.mean() for layer in found)
+                layer_distances = distances(self.teacher_maps(part), student(self.student_input(part)))
+                return sum(layer.mean() for layer in layer_distances)
 
             settings = self.settings
             self.history = training.descend(
@@ -179,5 +179,7 @@ class Student(Detector):
         try:
             _ = self.student
         except (AdshiftError, KeyError, IndexError, ValueError, RuntimeError) as error:
-            what = f"{folder}: no student of {self.spec.get('backbone')!r} ({str(getattr(error, 'what', error))[:300]})"
-            raise AdshiftError(what, storage.REMEDY) from None
+            message = (
+                f"{folder}: no student of {self.spec.get('backbone')!r} ({str(getattr(error, 'what', error))[:300]})"
+            )
+            raise AdshiftError(message, storage.REMEDY) from None

@@ -1,4 +1,4 @@
-"""Confusion counts and the rates that follow from them. NumPy only; the one place that computes them."""
+"""Confusion counts and their rates. NumPy only. No other module computes them."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -7,9 +7,9 @@ import numpy as np
 
 
 def decide(scores: np.ndarray, threshold: float) -> np.ndarray:
-    """Whether each image is predicted anomalous, which is score >= threshold: bool, the shape of `scores`.
+    """Whether each image is predicted anomalous, score >= threshold: bool of the shape of `scores`.
 
-    Compared in float64: NumPy would round the threshold to the scores' float32.
+    The comparison is in float64: NumPy would round the threshold to the scores' float32.
     """
     return np.asarray(scores, np.float64) >= threshold
 
@@ -24,7 +24,7 @@ class Counts(NamedTuple):
 
     @classmethod
     def of(cls, scores: np.ndarray, anomalous: np.ndarray, threshold: float) -> "Counts":
-        """What a threshold does on (N,) raw scores with (N,) bool labels."""
+        """Counts of a threshold on (N,) raw scores with (N,) bool labels."""
         predicted, anomalous = decide(scores, threshold), np.asarray(anomalous)
         tp, fp = int((predicted & anomalous).sum()), int((predicted & ~anomalous).sum())
         return cls(tn=int((~anomalous).sum()) - fp, fp=fp, fn=int(anomalous.sum()) - tp, tp=tp)

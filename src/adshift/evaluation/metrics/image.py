@@ -1,4 +1,4 @@
-"""Image-level metrics: how well scores rank the images, and what a threshold chosen beforehand makes of them.
+"""Image-level metrics: of the ranking of images by score, and of the decisions by a threshold chosen beforehand.
 
 A new metric is one more record in `METRICS`, beside its function.
 """
@@ -56,13 +56,12 @@ BOOTSTRAPPED = tuple(metric for metric in METRICS if metric.bootstrapped)
 class ImageMetrics(Measured):
     """The values of `METRICS`, and what they were computed from. Positive means anomalous.
 
-    A metric whose normal or defective images are missing is None, as its record's `needs` says.
+    A metric is None if the normal or defective images in its record's `needs` are missing.
 
     Attributes:
         threshold: score from which on an image is predicted anomalous.
         counts: of images.
-        best_threshold: the highest threshold that reaches `best_f1_upper_bound`; None where a kind of image is
-            missing.
+        best_threshold: the highest threshold that reaches `best_f1_upper_bound`; None if a kind of image is missing.
     """
 
     threshold: float
@@ -98,7 +97,7 @@ class ImageMetrics(Measured):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_dict` gave, checked.
+        """Check and read the result of `to_dict`.
 
         Raises:
             ValueError: a key is missing or unknown, or the values contradict each other.
@@ -133,5 +132,5 @@ def image_metrics(scores: np.ndarray, anomalous: np.ndarray, threshold: float) -
 
 
 def false_positive_rate(normal: np.ndarray, threshold: float) -> float | None:
-    """Share of (N,) normal scores predicted anomalous; None where there are none. For the cross-class matrix."""
+    """Share of (N,) normal scores predicted anomalous; None if N is 0. For the cross-class matrix."""
     return FALSE_POSITIVE_RATE(Counts.of(normal, np.zeros(len(normal), bool), threshold)) if len(normal) else None

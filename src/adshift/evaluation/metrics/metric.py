@@ -1,4 +1,4 @@
-"""What a metric is: one record, beside the function that computes it, which tables, charts, page and docs read."""
+"""The record of a metric. It stands beside the function that computes it; tables, charts, page and docs read it."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -17,22 +17,21 @@ class Metric:
 
     Attributes:
         name: in tables, on the page and in studies.
-        label: what a reader sees.
-        level: of images or of pixels.
-        measure: the value, or None where the data cannot give it. Gets `Counts` where the metric needs a threshold,
-            else `Ranked` (level image) or `pixel.Pixels` (level pixel).
-        needs: without which the value is None: a threshold, normal or defective images (of pixel metrics: pixels or
-            images), masks.
-        higher_is_better: which of two methods is the better one.
+        label: in tables and on the page.
+        level: `image` or `pixel`.
+        measure: computes the value, or None if the data cannot give it, from `Counts` if the metric needs a threshold,
+            else from `Ranked` (level image) or `pixel.Pixels` (level pixel).
+        needs: a threshold, normal or defective images (for pixel metrics: pixels or images), masks. The value is None
+            if one is missing.
+        higher_is_better: whether the method with the higher value is the better one.
         bounds: least and greatest value.
-        resampled: the values of B resamples, (B,) float64, from `ResampledRanks`. A metric that needs a threshold has
-            none: `measure` takes counts of resamples too.
-        places: where readers see it beside the table of all results: figures of the page, metrics/summary.json, the
-            chart of scenarios (and the model card), the table of differences, the coreset ablation, the comparison of
-            runs.
-        short: label where the level is clear; empty for `label`.
-        on_test: said of it where the threshold was chosen on the test images.
-        description: what it is, a sentence, for the page and docs/metrics.md.
+        resampled: computes the values of B resamples, (B,) float64, from `ResampledRanks`. None if the metric needs a
+            threshold: its `measure` takes counts of resamples too.
+        places: where it is shown beside the table of all results: figures of the page, metrics/summary.json, the chart
+            of scenarios (and the model card), the table of differences, the coreset ablation, the comparison of runs.
+        short: label without the level; empty for `label`.
+        on_test: note under the metric if the threshold was chosen on the test images.
+        description: a sentence for the page and docs/metrics.md.
     """
 
     name: str
@@ -50,7 +49,7 @@ class Metric:
 
     @property
     def key(self) -> str:
-        """Its name in the files of evaluations, which are of one level."""
+        """Its name in the files of evaluations, each of which holds one level."""
         return self.name.removeprefix(f"{self.level}_")
 
     @property
@@ -64,17 +63,17 @@ class Metric:
         return self.thresholded or self.resampled is not None
 
     def undefined(self, lacking: Collection[Need]) -> bool:
-        """Whether data that lack this cannot give it."""
+        """Whether the metric is undefined for data that lack `lacking`."""
         return bool(set(self.needs) & set(lacking))
 
     @property
     def short_label(self) -> str:
-        """Label where the level is clear."""
+        """Label without the level."""
         return self.short or self.label
 
 
 def lacking_of(normal: int, defective: int) -> tuple[Need, ...]:
-    """What data with so many normal and defective images lack."""
+    """The needs that data with these numbers of normal and defective images do not meet."""
     return (*(() if normal else ("normal",)), *(() if defective else ("defects",)))
 
 
@@ -92,15 +91,15 @@ class Measured:
 
 
 def check(metrics: Iterable[Metric], values: Mapping[str, Any], lacking: Collection[Need] | None = None) -> None:
-    """Whether there is a value of each metric, within its bounds, or None where the data cannot give it.
+    """Check that each metric has a value within its bounds, or None if the data cannot give it.
 
     Args:
-        metrics: of a level.
+        metrics: of one level.
         values: {key: value}.
-        lacking: what the data lack; if not given, any metric that needs something may be None.
+        lacking: needs that the data do not meet; if not given, any metric with needs may be None.
 
     Raises:
-        ValueError: there is not.
+        ValueError: a value is missing or out of bounds.
     """
     metrics = tuple(metrics)
     if values.keys() != {metric.key for metric in metrics}:

@@ -1,9 +1,9 @@
 """Area under the per-image overlap curve, AUPIMO (Bertoldo, Ameln, Vaidya, Akcay: "AUPIMO", BMVC 2024, section 3).
 
-An image's PIMO curve is the share of its defect that is found, against the false-positive rate over the pixels of the
-normal images alone; AUPIMO is its mean over log FPR from 1e-5 to 1e-4, where a detector hardly ever raises a false
-alarm. As in `pro`, no curve is built: a pixel of score s is found from FPR(s) on, so its area is what log FPR leaves of
-the range above that, and a mean of pixels is an image's.
+An image's PIMO curve is the share of its defect that is found, over the false-positive rate on the pixels of normal
+images only; AUPIMO is its mean over log FPR from 1e-5 to 1e-4, where a detector hardly ever raises a false alarm. As in
+`pro`, no curve is built: a pixel of score s is found at every rate from FPR(s) on, so its area is the part of the range
+of log FPR above FPR(s). The mean over its defective pixels is the image's value.
 """
 
 from collections.abc import Iterable
@@ -21,8 +21,8 @@ def pimo(
 ) -> float | None:
     """Mean AUPIMO of the images with a defect: 0 to 1.
 
-    With fewer than 1 / lower bound normal pixels (two images of 224 x 224), the lower end of the range is coarse: one
-    normal pixel is a larger share than that.
+    With fewer than 1 / (lower bound) normal pixels (two images of 224 x 224), the lower end of the range is coarse: a
+    single normal pixel is then a larger share than the lower bound.
 
     Args:
         maps: N raw scores (H, W).
@@ -31,7 +31,7 @@ def pimo(
         bounds: of the false-positive rate, in (0, 1).
 
     Returns:
-        None where there is no normal image or no defective pixel.
+        None if there is no normal image or no defective pixel.
     """
     lower, upper = bounds
     defective = [(scores, mask) for scores, mask in zip(maps, masks, strict=True) if mask.any()]
@@ -39,7 +39,7 @@ def pimo(
     total = sum(map(len, clean))
     if not total or not defective:
         return None
-    # Only as many of the highest normal scores count as the upper bound lets pass, and one that ends the range.
+    # The upper bound selects the highest normal scores; one more score ends the range.
     kept = min(int(upper * total) + 1, total)
     highest = np.sort(np.partition(np.concatenate(clean), total - kept)[total - kept :])
     areas = []

@@ -18,10 +18,10 @@ from adshift.evaluation.metrics.ranking import Ranked
 
 
 class Pixels(NamedTuple):
-    """What pixel metrics are computed from.
+    """The input of pixel metrics.
 
     Attributes:
-        maps: (N, H, W) float32 raw scores, the larger the more anomalous; a list where sizes differ.
+        maps: (N, H, W) float32 raw scores, the larger the more anomalous; a list if sizes differ.
         masks: (N, H, W) bool, the truth.
         normal: (N,) bool, the normal images.
         ranked: all pixels.
@@ -54,14 +54,14 @@ METRICS = (
                        "between 0.00001 and 0.0001 (log scale) on normal images: what a map shows before it ever "
                        "raises a false alarm."),
 )  # fmt: skip
-RANKED = ("auroc", "auprc", "best_f1_upper_bound", "pro")  # None together: where pixels are of one kind only
+RANKED = ("auroc", "auprc", "best_f1_upper_bound", "pro")  # all None if all pixels are of one kind
 
 
 @dataclass(frozen=True)
 class PixelMetrics(Measured):
     """The values of `METRICS`, and the false-positive rate that PRO is integrated to, in (0, 1].
 
-    What needs normal and defective pixels is None where one kind is missing; AUPIMO also where no image is normal.
+    Metrics that need normal and defective pixels are None if one kind is missing; AUPIMO also if no image is normal.
     """
 
     pro_limit: float
@@ -75,7 +75,7 @@ class PixelMetrics(Measured):
 
     @classmethod
     def undefined(cls, pro_limit: float) -> Self:
-        """Those of maps without a mask that marks a defect."""
+        """The metrics of maps without a defective pixel."""
         return cls({metric.key: None for metric in METRICS}, pro_limit=pro_limit)
 
     def to_dict(self) -> dict[str, float | None]:
@@ -84,7 +84,7 @@ class PixelMetrics(Measured):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_dict` gave, checked.
+        """Check and read the result of `to_dict`.
 
         Raises:
             ValueError: a key is missing or unknown, or the values contradict each other.
@@ -104,11 +104,11 @@ def pixel_metrics(
     """All metrics of pixels.
 
     Args:
-        maps: (N, H, W) float32 raw scores, the larger the more anomalous; a list where images have sizes of their own.
-        masks: (N, H, W) bool, the truth, or a list of masks as large as the maps.
+        maps: (N, H, W) float32 raw scores, the larger the more anomalous; a list if images differ in size.
+        masks: (N, H, W) bool, the truth, or a list of masks of the same sizes as the maps.
         pro_limit: false-positive rate to integrate PRO to, in (0, 1].
-        anomalous: (N,) bool, the images that are not normal, a defect without a pixel among them; those with a mask
-            if not given.
+        anomalous: (N,) bool, the images that are not normal, also those with an empty mask; by default the images whose
+            mask has a pixel.
 
     Raises:
         ValueError: other shapes or types, a score that is not finite, or a limit out of range.
@@ -128,5 +128,5 @@ def pixel_metrics(
 
 
 def _flat(images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
-    """All pixels; a list's copied."""
+    """All pixels as one vector; a list is copied."""
     return images if isinstance(images, np.ndarray) else np.concatenate([one.ravel() for one in images])

@@ -1,9 +1,9 @@
 """Area under the per-region overlap curve (Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021, section 5).
 
-The PRO curve is the mean over the true regions of the share of a region found, against the false-positive rate over all
-normal pixels. Mean and area are both linear, so no curve is built: a pixel of score s is missed up to FP>(s), found
-from FP(s) on and, where normal pixels tie with it, on the straight line between them. Its area up to the limit,
-averaged over a region's pixels and then over the regions, is the metric.
+The PRO curve is the share of a region that is found, averaged over the true regions, over the false-positive rate on
+all normal pixels. Mean and area are both linear, so no curve is built: a pixel of score s is missed up to FP>(s), found
+from FP(s) on and, if normal pixels tie with it, on the straight line between them. Its area up to the limit, averaged
+over a region's pixels and then over the regions, is the metric.
 """
 
 from collections.abc import Iterable
@@ -19,14 +19,14 @@ def pro(ranked: Ranked, maps: Iterable[np.ndarray], masks: Iterable[np.ndarray],
     """Area under the PRO curve up to a false-positive rate, divided by that rate: 0 to 1.
 
     Args:
-        ranked: the ranking of these very pixels.
+        ranked: the ranking of the same pixels.
         maps: N raw scores (H, W).
         masks: N masks (H, W) bool.
         limit: false-positive rate to integrate to, in (0, 1].
 
     Returns:
-        None where there is no normal or no anomalous pixel: anomalib's AUPRO has 0 there. Unlike there, an image that
-        is anomalous all over is a region; anomalib 2.7 takes it for background.
+        None if there is no normal or no anomalous pixel; anomalib's AUPRO gives 0. An image in which all pixels are
+        anomalous is a region; anomalib 2.7 takes it for background.
     """
     if not len(ranked.scores) or not ranked.normal:
         return None

@@ -17,12 +17,12 @@ import numpy as np
 
 from adshift.evaluation.metrics.counts import F1, Counts
 
-BLOCK = 1 << 16  # anomalous scores looked at together: their temporaries stay in the processor's cache
+BLOCK = 1 << 16  # anomalous scores per block: temporary arrays fit into the processor's cache
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """Anomalous scores and how the normal ones lie among them.
+    """Anomalous scores, and for each the number of normal scores above it.
 
     Attributes:
         scores: (P,) anomalous scores, ascending.
@@ -50,7 +50,7 @@ class Ranked:
             raise ValueError(f"scores {scores.shape}, labels {anomalous.shape} {anomalous.dtype}: expected bool, alike")
         normal, positive = scores[~anomalous], scores[anomalous]
         for part in (normal, positive):
-            part.sort()  # puts NaN last
+            part.sort()  # NaN is last
             if part.size and not np.isfinite(part[[0, -1]]).all():
                 raise ValueError("a score is not finite")
         count = np.uint32 if normal.size < 2**32 else np.uint64
@@ -61,7 +61,7 @@ class Ranked:
         return cls(positive, fp, fp_above, normal.size)
 
     def auroc(self) -> float | None:
-        """Area under the ROC curve; None where one kind of score is missing."""
+        """Area under the ROC curve; None if one kind of score is missing."""
         positive = len(self.scores)
         if not positive or not self.normal:
             return None
@@ -69,14 +69,14 @@ class Ranked:
         return below / (2 * positive * self.normal)
 
     def auprc(self) -> float | None:
-        """Average precision; None where one kind of score is missing."""
+        """Average precision; None if one kind of score is missing."""
         if not len(self.scores) or not self.normal:
             return None
         total = sum(float((tp / (tp + fp)).sum()) for _, tp, fp in self._counts())
         return min(total / len(self.scores), 1.0)
 
     def best_f1(self) -> tuple[float | None, float | None]:
-        """Best F1 of all thresholds and the highest threshold that has it; None where one kind of score is missing."""
+        """Best F1 of all thresholds and the highest threshold that has it; None if one kind of score is missing."""
         if not len(self.scores) or not self.normal:
             return None, None
         best, threshold = 0.0, 0.0
@@ -95,17 +95,17 @@ class Ranked:
 
 
 def auroc(scores: np.ndarray, anomalous: np.ndarray) -> float | None:
-    """Area under the ROC curve of scores and bool labels of one shape; None where one kind is missing."""
+    """Area under the ROC curve of scores and bool labels of one shape; None if one kind is missing."""
     return Ranked.of(scores, anomalous).auroc()
 
 
 def auprc(scores: np.ndarray, anomalous: np.ndarray) -> float | None:
-    """Average precision of scores and bool labels of one shape; None where one kind is missing."""
+    """Average precision of scores and bool labels of one shape; None if one kind is missing."""
     return Ranked.of(scores, anomalous).auprc()
 
 
 def best_f1(scores: np.ndarray, anomalous: np.ndarray) -> tuple[float | None, float | None]:
-    """Best F1 of all thresholds, and the highest threshold (score >= threshold) that has it; None as of `auprc`."""
+    """Best F1 of all thresholds, and the highest threshold (score >= threshold) that has it; None as for `auprc`."""
     return Ranked.of(scores, anomalous).best_f1()
 
 
@@ -113,7 +113,7 @@ def roc_points(scores: np.ndarray, anomalous: np.ndarray, most: int = 200) -> tu
     """Corners of the ROC curve from (0, 0) to (1, 1), thinned to `most` along its length, for a plot.
 
     Returns:
-        (K,) float64 false-positive rates and true-positive rates; both empty where one kind of score is missing.
+        (K,) float64 false-positive rates and true-positive rates; both empty if one kind of score is missing.
     """
     ranked = Ranked.of(scores, anomalous)
     if not len(ranked.scores) or not ranked.normal:
@@ -126,7 +126,7 @@ def pr_points(scores: np.ndarray, anomalous: np.ndarray, most: int = 200) -> tup
     """Corners of the precision-recall curve from recall 0 (precision 1, by convention) to 1, thinned like `roc_points`.
 
     Returns:
-        (K,) float64 recalls and precisions; both empty where nothing is anomalous.
+        (K,) float64 recalls and precisions; both empty if nothing is anomalous.
     """
     ranked = Ranked.of(scores, anomalous)
     if not len(ranked.scores):
@@ -136,12 +136,13 @@ def pr_points(scores: np.ndarray, anomalous: np.ndarray, most: int = 200) -> tup
 
 
 def _corners(ranked: Ranked) -> tuple[np.ndarray, np.ndarray]:
-    """(TP, FP) just before and at each distinct anomalous score, from the highest down; none predicted first, all last.
+    """(TP, FP) just before and at each distinct anomalous score, from the highest to the lowest.
 
-    Where normal scores lie between two anomalous ones the curve runs straight along FP, so these corners are all of it.
+    The first point predicts no image anomalous, the last all. Between two anomalous scores the curve is a straight line
+    along FP, so there are no other corners.
     """
     fresh = np.concatenate([[True], ranked.scores[1:] != ranked.scores[:-1]])
-    first = np.flatnonzero(fresh)[::-1]  # of each distinct score
+    first = np.flatnonzero(fresh)[::-1]  # the first of each distinct score
     positive = len(ranked.scores)
     tp = np.stack([np.append(0, positive - first[:-1]), positive - first], axis=1)
     fp = np.stack([ranked.fp_above[first], ranked.fp[first]], axis=1).astype(np.int64)

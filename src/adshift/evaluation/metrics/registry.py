@@ -7,6 +7,6 @@ METRICS = (*image.METRICS, *pixel.METRICS)
 BY_NAME = {metric.name: metric for metric in METRICS}
 
 
-def shown_in(place: Place) -> tuple[Metric, ...]:
-    """The metrics that readers see there."""
-    return tuple(metric for metric in METRICS if place in metric.places)
+def shown_in(view: Place) -> tuple[Metric, ...]:
+    """The metrics whose `places` hold `view`."""
+    return tuple(metric for metric in METRICS if view in metric.places)

@@ -1,4 +1,4 @@
-"""Ranking metrics of B resamples of images: those of `ranking`, every image counted as often as it was drawn.
+"""Ranking metrics of B resamples: as in `ranking`, with every image counted as often as it was drawn.
 
 Notation: B resamples, N normal and P defective images.
 """
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class ResampledRanks:
-    """How resampled normal images lie among resampled defective ones.
+    """Resampled defective images, and for each the number of resampled normal images above it.
 
     Attributes:
         weights: (B, P) int64, how often each defective image was drawn, the highest score first.
@@ -29,7 +29,7 @@ class ResampledRanks:
     def of(
         cls, normal: np.ndarray, defective: np.ndarray, drawn_normal: np.ndarray, drawn_defective: np.ndarray
     ) -> "ResampledRanks":
-        """Rank (N,) and (P,) scores, which were drawn so often: (B, N) and (B, P) counts."""
+        """Rank (N,) normal and (P,) defective scores, drawn as often as the (B, N) and (B, P) counts."""
         down_normal, down = np.argsort(-normal, kind="stable"), np.argsort(-defective, kind="stable")
         fp_upto, tp_upto = _cumulated(drawn_normal[:, down_normal]), _cumulated(drawn_defective[:, down])
         ordered, ordered_normal = -defective[down], -normal[down_normal]
@@ -42,7 +42,7 @@ class ResampledRanks:
         )
 
     def auroc(self) -> np.ndarray:
-        """Area under the ROC curve: (B,) float64, NaN where one kind of image is missing."""
+        """Area under the ROC curve: (B,) float64, NaN if one kind of image is missing."""
         pairs = 2 * self.normal * self.weights.shape[1]
         if not pairs:
             return np.full(len(self.weights), np.nan)
@@ -55,5 +55,5 @@ class ResampledRanks:
 
 
 def _cumulated(drawn: np.ndarray) -> np.ndarray:
-    """(B, n + 1) int64: how many were drawn among the first 0, 1, ... n images."""
+    """(B, n + 1) int64: number of draws among the first 0, 1, ... n images."""
     return np.pad(np.cumsum(drawn, axis=1, dtype=np.int64), ((0, 0), (1, 0)))

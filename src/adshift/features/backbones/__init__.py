@@ -261,8 +261,8 @@ class Backbone:
         with torch.inference_mode():
             # The NHWC bytes seen as NCHW are channels-last already.
             batch = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255).sub_(self.mean).div_(self.std)
-            found = self.fused(batch.to(self.dtype))
-            return [maps.float().permute(0, 2, 3, 1).contiguous().numpy() for maps in found]
+            levels = self.fused(batch.to(self.dtype))
+            return [maps.float().permute(0, 2, 3, 1).contiguous().numpy() for maps in levels]
 
 
 def from_spec(spec: Mapping[str, Any], weights: Path | str | None = None) -> Backbone:
@@ -282,16 +282,16 @@ def from_spec(spec: Mapping[str, Any], weights: Path | str | None = None) -> Bac
         chosen = {"weights": str(weights) if weights else None, "images": "images" in spec, "batch": 1}
         settings = Settings.of({**kept, "layers": names, **chosen})
     except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
-        told = " ".join(str(error).split())
-        raise AdshiftError(f"what the model says of its features is damaged ({told})", "fetch it again") from None
+        reason = " ".join(str(error).split())
+        raise AdshiftError(f"what the model says of its features is damaged ({reason})", "fetch it again") from None
     if weights is None and source.startswith("file "):
-        what = f"weights of {settings.backbone}: the model's came from a {source}, which is not kept with it"
-        raise AdshiftError(what, "name that file: weights=PATH, or --weights PATH")
+        message = f"weights of {settings.backbone}: the model's came from a {source}, which is not kept with it"
+        raise AdshiftError(message, "name that file: weights=PATH, or --weights PATH")
     backbone = Backbone(settings)
-    found = backbone.record["weights"]
-    if found["sha256"] != expected:
+    record = backbone.record["weights"]
+    if record["sha256"] != expected:
         raise AdshiftError(
-            f"weights of {settings.backbone}: those of {found['source']} have sha256 {found['sha256'][:12]}..., the "
+            f"weights of {settings.backbone}: those of {record['source']} have sha256 {record['sha256'][:12]}..., the "
             f"model was fitted with {source}, {str(expected)[:12]}...",
             "install or name the weights that it was fitted with",
         )

@@ -38,9 +38,11 @@ class Tiling:
         """
         height, width = sides(size)
         if height % STEP or width % STEP:
-            what = f"features.resize: [{height}, {width}] cannot be tiled: features.fit: tile needs multiples of {STEP}"
+            message = (
+                f"features.resize: [{height}, {width}] cannot be tiled: features.fit: tile needs multiples of {STEP}"
+            )
             near = [max(1, round(side / STEP)) * STEP for side in (height, width)]
-            raise AdshiftError(what, f"set {near}")
+            raise AdshiftError(message, f"set {near}")
         side = min(height, width)
         return cls(side, _starts(height, side), _starts(width, side))
 
@@ -81,8 +83,8 @@ def _starts(length: int, side: int) -> tuple[int, ...]:
 
 def _kept(starts: Sequence[int], side: int, positions: int) -> list[tuple[slice, slice]]:
     if any(start * positions % side for start in starts):
-        what = f"features.fit: tile: a layer of {positions} positions in {side} pixels has no whole one every {STEP}"
-        raise AdshiftError(what, "choose other features.layers, or features.fit: squeeze")
+        message = f"features.fit: tile: a layer of {positions} positions in {side} pixels has no whole one every {STEP}"
+        raise AdshiftError(message, "choose other features.layers, or features.fit: squeeze")
     firsts = [start * positions // side for start in starts]
     cuts = [0, *((one + other + positions) // 2 for one, other in pairwise(firsts)), firsts[-1] + positions]
     return [

@@ -125,10 +125,10 @@ def named(
     )
     if not fits:
         first = differing[0]
-        found = f"is {tuple(state[first].shape)} there" if first in state else "is not there"
+        actual = f"is {tuple(state[first].shape)} there" if first in state else "is not there"
         raise AdshiftError(
             f"{path}: {len(state)} tensors that are not those of the backbone ({len(expected)} tensors): "
-            f"{first} {tuple(expected[first].shape)} {found}",
+            f"{first} {tuple(expected[first].shape)} {actual}",
             "check features.backbone and features.weights",
         )
     return dict(zip(expected, state.values(), strict=True))
