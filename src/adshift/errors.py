@@ -1,4 +1,4 @@
-"""The one error that a user sees: what is wrong, and what to do. And the warning: what may be wrong."""
+"""The error that users see, with its cause and remedy; and the warning of a possible mistake."""
 
 import sys
 import warnings
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class AdshiftError(Exception):
-    """Bad input, told in two sentences.
+    """Bad input: a message and a remedy.
 
     Args:
         what: the file or key at fault, what was found there and what was expected.
@@ -20,7 +20,7 @@ class AdshiftError(Exception):
 
 
 class AdshiftWarning(UserWarning):
-    """What may be wrong but is not surely so."""
+    """A possible mistake."""
 
 
 def warn(text: str) -> None:
@@ -30,7 +30,7 @@ def warn(text: str) -> None:
 
 @contextmanager
 def warnings_shown() -> Iterator[None]:
-    """Within: every `AdshiftWarning` is a line `warning: ...` on standard error, without the place in the code."""
+    """Within: every `AdshiftWarning` is a line `warning: ...` on standard error, without the line of code."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", AdshiftWarning)
         usual = warnings.showwarning
@@ -46,12 +46,12 @@ def warnings_shown() -> Iterator[None]:
 
 
 def shown(text: str) -> str:
-    """A text for a terminal, such as a file's name: control characters, line ends, bytes that are no text escaped."""
+    """A text for a terminal, such as a file's name, with escapes for control characters, line ends, invalid bytes."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def in_line(error: Exception) -> str:
-    """An exception in one line; of what pydantic refuses, each key and what is wrong with it."""
+    """An exception in one line; for an error of pydantic, each key and its problem."""
     if hasattr(error, "errors"):
         parts = [(".".join(map(str, one["loc"])), one["msg"]) for one in error.errors()]
         lines = [f"{key}: {text[0].lower()}{text[1:]}" if key else text for key, text in parts]

@@ -1,4 +1,4 @@
-"""The `adshift` command: what DVC has no word for. One file a group of verbs."""
+"""The `adshift` command, with the verbs that DVC does not have. One file per group of verbs."""
 
 import argparse
 import io
@@ -12,7 +12,7 @@ from adshift import __version__
 from adshift.errors import shown
 from adshift.project.stage import run
 
-UNFORESEEN = 2  # exit code: 1 is an answer of some commands, and bad input of the others
+UNFORESEEN = 2  # exit code; 1 is a result of some verbs, and bad input of the others
 
 
 class _Parser(argparse.ArgumentParser):
@@ -27,14 +27,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main() -> None:
-    """Entry point. An error that nobody foresaw ends with `UNFORESEEN`, never with what could be an answer."""
+    """Entry point. An unforeseen error ends with `UNFORESEEN`, never with the exit code of a result."""
     _escape_unwritable()
     try:
         try:
             run(_main, watched=False)
         finally:
-            sys.stdout.flush()  # now, when it can still be told that it does not arrive
-    except BrokenPipeError:  # whoever read along has left
+            sys.stdout.flush()  # now, when a failure can still be reported
+    except BrokenPipeError:  # the reader of the pipe has exited
         _drop_output()
         sys.exit(UNFORESEEN)
     except Exception as error:
@@ -48,14 +48,14 @@ def main() -> None:
 
 
 def _escape_unwritable() -> None:
-    """Let a terminal or pipe show escapes of the characters that its encoding lacks, such as cp1252's, not fail."""
+    """Print escapes for characters that the encoding of the terminal or pipe lacks, such as cp1252."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _drop_output() -> None:
-    """Send what was not written yet nowhere, if it cannot arrive: Python would try again, and end with 120."""
+    """Discard unwritten output that cannot be delivered: Python would try again, and end with code 120."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,1 +1,1 @@
-"""The detectors, one file a method, and what they share."""
+"""The detectors, one file per method, and their shared components."""

@@ -1,10 +1,10 @@
-"""The contract of a detector: what the stages, the model directory and the export rely on.
+"""The contract of a detector, which the stages, the model directory and the export rely on.
 
-A method is one module of this package, named as the method is called in params.yaml. It holds
+A method is one module of this package. The module has the method's name in params.yaml and holds
 
 - `Fit` and `Score`, the two halves of its section of params.yaml: a change of a `Score` parameter re-fits nothing;
 - one subclass of `Detector`;
-- `warm_up()`, which imports and compiles what `fit` needs, so that a fit's time is the fit's alone.
+- `warm_up()`, which imports and compiles what `fit` needs, so that the time of a fit excludes it.
 
 Heavy packages (torch, timm, anomalib, faiss) are imported inside the functions that need them, because reading
 params.yaml imports the modules of all methods.
@@ -28,12 +28,12 @@ class Detector(ABC):
 
     Attributes:
         name: of the method, as in params.yaml.
-        label: what a reader sees.
-        artifact: what the models are, as `artifacts` of dvc.yaml says.
-        licence: SPDX name of the licence of the code that fits and scores, a library's if that does the work.
-        least_images: how many training images a fit needs.
+        label: in tables and on the page.
+        artifact: description of the models, as in `artifacts` of dvc.yaml.
+        licence: SPDX name of the licence of the code that fits and scores; the library's licence if a library does.
+        least_images: number of training images that a fit needs.
         settings: `Fit` of its module.
-        spec: how the features that it was fitted on were made; set by `fit`.
+        spec: of the features that it was fitted on (network, layers, preprocessing); set by `fit`.
     """
 
     name: ClassVar[str]
@@ -51,7 +51,7 @@ class Detector(ABC):
         """Fit normal images and set `spec`. Everything random comes from `generator`.
 
         Raises:
-            AdshiftError: too few images, or settings that these features cannot serve.
+            AdshiftError: too few images, or settings that do not suit these features.
         """
 
     def predict(self, features: Features, scoring: Any) -> Predictions:
@@ -62,7 +62,7 @@ class Detector(ABC):
             scoring: `Score` of the method's module.
 
         Raises:
-            AdshiftError: the features were made in another way than those that the model was fitted on.
+            AdshiftError: the features have another spec than those that the model was fitted on.
         """
         if dict(features.spec) != self.spec:
             raise AdshiftError("the features were made by another network than the model's", "run `dvc repro`")
@@ -70,7 +70,7 @@ class Detector(ABC):
 
     @abstractmethod
     def _predict(self, features: Features, scoring: Any) -> Predictions:
-        """As `predict`, for features that fit the model."""
+        """As `predict`, for features whose spec is the model's."""
 
     @abstractmethod
     def to_arrays(self) -> Mapping[str, np.ndarray]:
@@ -78,14 +78,14 @@ class Detector(ABC):
 
     @abstractmethod
     def from_arrays(self, folder: Path, arrays: dict[str, np.ndarray]) -> None:
-        """Take what `to_arrays` gave. `settings` and `spec` are set.
+        """Check and take the arrays of `to_arrays`. `settings` and `spec` are set before.
 
         Args:
             folder: of the model, for error messages.
-            arrays: read from anywhere: their names, types, shapes and values are to be checked.
+            arrays: from an untrusted file: their names, types, shapes and values must be checked.
 
         Raises:
-            AdshiftError: they are no sound model of this method.
+            AdshiftError: they are no valid model of this method.
         """
 
     def save(self, folder: Path) -> None:
@@ -94,10 +94,10 @@ class Detector(ABC):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote.
+        """Read a model that `save` wrote.
 
         Raises:
-            AdshiftError: the folder holds no sound model of this method.
+            AdshiftError: the folder holds no valid model of this method.
         """
         settings, spec, arrays = storage.load(folder, cls.name)
         model = cls(settings)

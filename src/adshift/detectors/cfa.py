@@ -1,7 +1,7 @@
-"""CFA (Lee et al., 2022): patch features moved by a small trained layer towards a memory bank of mean normal ones.
+"""CFA (Lee et al., 2022): a small trained layer moves patch features towards a memory bank of mean normal features.
 
-Only that layer, the descriptor, is trained, on stored feature maps; scoring is NumPy and a nearest-neighbour search.
-Its tests hold both against anomalib's CfaModel, whose gamma_c and gamma_d, which shrink the bank, are 1 here.
+Only this layer, the descriptor, is trained, on stored feature maps; scoring is NumPy and a nearest-neighbour search.
+Tests compare both with anomalib's CfaModel. Its gamma_c and gamma_d, which shrink the bank, are 1 here.
 
 Notation: N images, P = H x W positions of the first layer used, D channels of all layers used, K neighbours.
 """
@@ -28,21 +28,21 @@ from adshift.search.neighbors import Neighbors
 
 warm_up = training.warm_up
 
-CHUNK = 8  # images at once: bounds memory
+CHUNK = 8  # images in memory at a time
 MARGIN = 0.1  # the paper's alpha
 SCALE, DECAY = 1000, 5e-4  # of the loss and of the weights, as in the authors' code
 
 
 class Fit(Section):
-    """What the descriptor and the bank depend on.
+    """Parameters of the descriptor and the bank.
 
     Attributes:
         layers: levels of the features; the first one gives the grid. A step costs P^2.
-        neighbours: K nearest rows of the bank that attract a patch, and that score it.
-        hard_negatives: rows beyond them that repel it.
-        radius: of the hyperspheres round the rows: what lies within is attracted no more.
+        neighbours: K nearest rows of the bank, which attract a patch in training and give its score.
+        hard_negatives: number of the next nearest rows, which repel it.
+        radius: of the hyperspheres around the rows; a patch inside is not attracted.
         epochs: passes over the training images.
-        batch: images a step.
+        batch: images per step.
         learning_rate: of AdamW.
     """
 
@@ -56,7 +56,7 @@ class Fit(Section):
 
 
 class Score(Section):
-    """What the scores depend on beyond the model.
+    """Parameters of scoring.
 
     Attributes:
         smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged map.
@@ -83,11 +83,11 @@ def soft_boundary(squares: Any, settings: Fit) -> Any:
 
 
 class Cfa(Detector):
-    """Distance of a patch, as the descriptor sees it, to the memory bank.
+    """The distance of a patch, after the descriptor, from the memory bank.
 
     Attributes:
         weight, bias: of the descriptor, (D, D + 2) and (D,) float32.
-        bank: (P, D) float32, the mean of the training images as the untrained descriptor sees them.
+        bank: (P, D) float32, mean of the training images' patches after the untrained descriptor.
         history: mean loss in each epoch of the fit.
     """
 
@@ -100,7 +100,7 @@ class Cfa(Detector):
         """Make the bank and train the descriptor.
 
         Raises:
-            AdshiftError: no image, a level that is not there, or fewer positions than neighbours are asked for.
+            AdshiftError: no image, a missing level, or fewer positions than neighbours.
         """
         import torch
 
@@ -113,14 +113,14 @@ class Cfa(Detector):
             if len(mean) < wanted:
                 raise AdshiftError(f"cfa: {wanted} neighbours of {len(mean)} positions", "lower cfa.neighbours")
             descriptor = torch.nn.Linear(mean.shape[1], mean.shape[1] - 2)
-            bank = descriptor(mean).detach()  # the mean of what a linear map gives is what it gives of the mean
+            bank = descriptor(mean).detach()  # a linear map of the mean is the mean of its outputs
             optimizer = torch.optim.AdamW(
                 descriptor.parameters(), settings.learning_rate, weight_decay=DECAY, amsgrad=True
             )
 
             def loss(part: Features) -> Any:
                 points = descriptor(torch.from_numpy(patches(part, settings.layers)).flatten(0, 2))
-                with torch.no_grad():  # which rows are near decides the gradient, how they were found does not
+                with torch.no_grad():  # the search itself has no gradient, only the distances to its results
                     nearest = torch.cdist(points, bank).topk(wanted, largest=False).indices
                 return soft_boundary((points[:, None] - bank[nearest]).square().sum(-1), settings)
 
@@ -139,13 +139,13 @@ class Cfa(Detector):
 
     @cached_property
     def neighbors(self) -> Neighbors:
-        """The index of the bank, built when something is searched."""
+        """The index of the bank, built at the first search."""
         return Neighbors(self.bank, "euclidean")
 
     def _predict(self, features: Features, scoring: Score) -> Predictions:
         """Weighted distance of every patch to its nearest row; the image score is the smoothed map's maximum."""
         images = [features[image : image + 1] for image in range(len(features))]
-        _ = self.neighbors  # built once, not by each thread
+        _ = self.neighbors  # built here, once, and not in each thread
         maps = np.concatenate(map_ordered(self._distances, images, what="scoring with CFA"))
         return predictions_of(features, maps, scoring.smoothing)
 
@@ -162,7 +162,7 @@ class Cfa(Detector):
         return {"weight": self.weight, "bias": self.bias, "bank": self.bank}
 
     def from_arrays(self, folder: Path, arrays: dict[str, np.ndarray]) -> None:
-        """Take what `to_arrays` gave, checked."""
+        """Check and take the arrays of `to_arrays`."""
         layers = self.settings.layers
         width = sum(self.spec["layers"][level - 1]["shape"][-1] for level in layers)
         height, wide, _ = self.spec["layers"][layers[0] - 1]["shape"]

@@ -1,7 +1,7 @@
-"""PaDiM (Defard et al., 2021), its modelling by anomalib's PadimModel, fed from cached feature maps.
+"""PaDiM (Defard et al., 2021), fitted by anomalib's PadimModel on cached feature maps.
 
 anomalib fits the Gaussians; scoring evaluates the same formulas in NumPy, so that it starts without torch.
-tests/unit/detectors/test_padim.py holds both against anomalib's own forward pass.
+tests/unit/detectors/test_padim.py compares both with anomalib's own forward pass.
 """
 
 import warnings
@@ -19,18 +19,18 @@ Fit, Score = gaussian.Fit, gaussian.Score
 
 def _anomalibs_model() -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of anomalib's own imports
+        warnings.simplefilter("ignore", FutureWarning)  # raised by anomalib's own imports
         from anomalib.models.image.padim.torch_model import PadimModel
     return PadimModel
 
 
 def warm_up() -> None:
-    """Import what `fit` needs, which takes longer than fitting, so that it can be left out of a fit's time."""
+    """Import what `fit` needs. This takes longer than a fit, whose time excludes it."""
     _anomalibs_model()
 
 
 class Padim(FullGaussians):
-    """A Gaussian a position over randomly chosen channels; the score is the Mahalanobis distance."""
+    """One Gaussian per position over randomly chosen channels; the score is the Mahalanobis distance."""
 
     name = "padim"
     label = "PaDiM"
@@ -41,7 +41,7 @@ class Padim(FullGaussians):
         """Draw the channels and fit mean and inverse covariance of each position (PaDiM, section III-B).
 
         Raises:
-            AdshiftError: fewer than two images, or more channels asked for than there are.
+            AdshiftError: fewer than two images, or `n_features` above the number of channels.
         """
         import torch
 
@@ -49,7 +49,7 @@ class Padim(FullGaussians):
 
         self._draw(features, generator)
         names = [self.spec["layers"][level - 1]["name"] for level in self.settings.layers]
-        # It never sees an image: its own network may be any of timm's, which need not have the one of the features.
+        # The model gets no image, so its own network can be any of timm's; timm may not have that of the features.
         model = PadimModel("resnet18", ["layer1"], pre_trained=False, n_features=1)
         model.layers = names
         model.idx = torch.from_numpy(self.channels)
@@ -61,6 +61,6 @@ class Padim(FullGaussians):
             model.memory_bank.append(model.generate_embedding({name: torch.from_numpy(m) for name, m in maps.items()}))
         model.fit()
         self.mean = model.gaussian.mean.numpy().T.copy()
-        # A quadratic form sees the symmetric part alone; rounding leaves the rest.
+        # A quadratic form depends on the symmetric part alone; the rest is from rounding.
         inverse = model.gaussian.inv_covariance.numpy()
         self.triangles = upper_triangles((inverse + inverse.transpose(0, 2, 1)) / 2)

@@ -1,7 +1,7 @@
-"""PaDiM with a diagonal covariance: mean and variance of every channel at every position, in one pass, NumPy alone.
+"""PaDiM with a diagonal covariance: mean and variance of every channel at every position, in one pass, in NumPy.
 
-Without covariances the layers no longer meet until their squared distances are added. So each is kept at its own
-resolution, where PaDiM repeats the deeper ones to the first one's grid: the same distances from a smaller model.
+Without covariances, layers are only combined when their squared distances are added. So each layer keeps its own
+resolution, while PaDiM repeats the deeper ones to the first one's grid: a smaller model with the same distances.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ Score = gaussian.Score
 
 
 class Fit(gaussian.Fit):
-    """What the Gaussians depend on.
+    """Parameters of the Gaussians.
 
     Attributes:
         layers: levels of the features, shallow to deep.
@@ -31,7 +31,7 @@ class Fit(gaussian.Fit):
 
 
 def warm_up() -> None:
-    """Nothing: `fit` needs no more than what is loaded."""
+    """Nothing: `fit` needs no further import."""
 
 
 class Moments:
@@ -47,7 +47,7 @@ class Moments:
         self.mean = self.squares = np.zeros(())
 
     def add(self, batch: np.ndarray) -> None:
-        """Take in (n, ...) more rows."""
+        """Add (n, ...) rows."""
         batch = batch.astype(np.float64)
         mean, total = batch.mean(0), self.count + len(batch)
         delta = mean - self.mean
@@ -56,12 +56,12 @@ class Moments:
         self.count = total
 
     def variance(self) -> np.ndarray:
-        """Unbiased, as that of PaDiM's covariance."""
+        """The unbiased variance, as in PaDiM's covariance."""
         return self.squares / (self.count - 1)
 
 
 class PadimDiagonal(Gaussians):
-    """A Gaussian a position and channel; the score is the distance in standard deviations.
+    """One Gaussian per position and channel; the score is the distance in standard deviations.
 
     Attributes:
         mean, inverse_deviation: per level (height, width, its drawn channels) float32.
@@ -72,10 +72,10 @@ class PadimDiagonal(Gaussians):
     artifact = "PaDiM with a diagonal covariance"
 
     def fit(self, features: Features, generator: np.random.Generator) -> None:
-        """Draw the channels as PaDiM does and take in the images in one pass.
+        """Draw the channels as PaDiM does and add the images in one pass.
 
         Raises:
-            AdshiftError: fewer than two images, or more channels asked for than there are.
+            AdshiftError: fewer than two images, or `n_features` above the number of channels.
         """
         self._draw(features, generator)
         moments = {level: Moments() for level in self.settings.layers}
@@ -101,14 +101,14 @@ class PadimDiagonal(Gaussians):
         return np.sqrt(squared)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Channels drawn; a level's means and inverse deviations."""
+        """The drawn channels, and each level's means and inverse deviations."""
         arrays = {"channels": self.channels}
         for level in self.settings.layers:
             arrays |= {f"mean{level}": self.mean[level], f"inverse_deviation{level}": self.inverse_deviation[level]}
         return arrays
 
     def from_arrays(self, folder: Path, arrays: dict[str, np.ndarray]) -> None:
-        """Take what `to_arrays` gave, checked."""
+        """Check and take the arrays of `to_arrays`."""
         settings = self.settings
         self.channels = arrays.get("channels", np.empty(0, np.int64))
         wanted: dict[str, tuple[str, storage.Shape]] = {"channels": ("int64", (settings.n_features,))}

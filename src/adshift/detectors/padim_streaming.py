@@ -1,8 +1,8 @@
-"""PaDiM with its full covariance in one pass over the images, NumPy alone; model and scores are PaDiM's.
+"""PaDiM with its full covariance in one pass over the images, in NumPy; model and scores are PaDiM's.
 
-Images are taken in batch by batch (Chan et al., 1983), so that memory does not grow with their number. The sums over
-all P positions, 8 P D^2 bytes, are the largest thing held: where they would exceed LIMIT, the positions are worked off
-in blocks, with one pass over the stored features for each.
+Images are added batch by batch (Chan et al., 1983), so that memory does not grow with their number. The sums over all P
+positions, 8 P D^2 bytes, need the most memory: if they would exceed LIMIT, the positions are divided into blocks, with
+one pass over the stored features for each.
 """
 
 from collections.abc import Iterable
@@ -15,27 +15,27 @@ from adshift.detectors.components.settings import Regularisation
 from adshift.features.store import Features
 from adshift.runtime.parallel import map_ordered
 
-LIMIT = 256 * 2**20  # bytes: 3136 positions of 100 channels fit in
-BATCH = 32  # images merged at once: every batch reads and writes all sums
-TILE = 64  # positions worked on together, so that what is made of them stays in the processor's cache
+LIMIT = 256 * 2**20  # bytes, enough for 3136 positions of 100 channels
+BATCH = 32  # images merged at a time: every batch reads and writes all sums
+TILE = 64  # positions per tile: temporary arrays fit into the processor's cache
 
 Score = gaussian.Score
 
 
 class Fit(gaussian.Fit):
-    """What the Gaussians depend on.
+    """Parameters of the Gaussians.
 
     Attributes:
         layers: levels of the features, shallow to deep.
         n_features: D, channels drawn at random from all of them.
-        regularisation: added to the covariance's diagonal; PaDiM's is 0.01.
+        regularisation: added to the covariance's diagonal; PaDiM adds 0.01.
     """
 
     regularisation: Regularisation
 
 
 def warm_up() -> None:
-    """Nothing: `fit` needs no more than what is loaded."""
+    """Nothing: `fit` needs no further import."""
 
 
 class Comoments:
@@ -56,7 +56,7 @@ class Comoments:
         return [slice(start, start + TILE) for start in range(0, len(self.mean), TILE)]
 
     def add(self, batch: np.ndarray) -> None:
-        """Take in n more images: (P, n, D)."""
+        """Add n images: (P, n, D)."""
         more = batch.shape[1]
         total = self.count + more
 
@@ -79,7 +79,7 @@ class Comoments:
 
 
 def comoments(batches: Iterable[np.ndarray], positions: int, channels: int) -> Comoments:
-    """Those of all batches (P, n, D)."""
+    """The `Comoments` of all batches (P, n, D)."""
     total = Comoments(positions, channels)
     for batch in batches:
         total.add(batch)
@@ -87,17 +87,17 @@ def comoments(batches: Iterable[np.ndarray], positions: int, channels: int) -> C
 
 
 class PadimStreaming(FullGaussians):
-    """A Gaussian a position over randomly chosen channels; the score is the Mahalanobis distance."""
+    """One Gaussian per position over randomly chosen channels; the score is the Mahalanobis distance."""
 
     name = "padim_streaming"
     label = "PaDiM, streaming"
     artifact = "PaDiM in one pass"
 
     def fit(self, features: Features, generator: np.random.Generator) -> None:
-        """Draw the channels as PaDiM does and take in the images batch by batch (PaDiM, section III-B).
+        """Draw the channels as PaDiM does and add the images batch by batch (PaDiM, section III-B).
 
         Raises:
-            AdshiftError: fewer than two images, a level that is not there, or more channels asked for than there are.
+            AdshiftError: fewer than two images, a missing level, or `n_features` above the number of channels.
         """
         self._draw(features, generator)
         height, width, _ = self._shape(self.settings.layers[0])
@@ -109,7 +109,7 @@ class PadimStreaming(FullGaussians):
             self._fit(features, slice(start, min(start + size, positions)))
 
     def _fit(self, features: Features, block: slice) -> None:
-        """The Gaussians of a block of positions."""
+        """Fit the Gaussians of a block of positions."""
         batches = (features[start : start + BATCH] for start in range(0, len(features), BATCH))
         parts = (self.embed(part)[block] for part in batches)
         moments = comoments(parts, block.stop - block.start, self.settings.n_features)

@@ -1,7 +1,7 @@
-"""PaSTe (Barusco et al., 2024): STFPM whose student shares the teacher's first layers and trains the later ones alone.
+"""PaSTe (Barusco et al., 2024): STFPM whose student shares the teacher's first layers and trains only the later ones.
 
-The shared layers' maps are the stored features of a level: what the rest of the student starts from. The maps of the
-deeper levels are what it learns. So no image is looked at and no shared layer runs, in training or in scoring.
+The rest of the student has two kinds of stored features: its input, the maps of the last shared layer, and its targets,
+the maps of the deeper levels. So neither training nor scoring reads an image or runs a shared layer.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ warm_up = students.warm_up
 
 
 class Fit(students.Fit):
-    """What the student depends on.
+    """Parameters of the student.
 
     Attributes:
-        shared: level of the features up to which student and teacher are one.
-        layers: deeper levels that it is to match, shallow to deep.
+        shared: level of the features up to which student and teacher share all layers.
+        layers: deeper levels that the student learns to match, shallow to deep.
         epochs, batch, learning_rate: of the training.
     """
 
@@ -37,7 +37,7 @@ class Fit(students.Fit):
 
 
 def stages_behind(backbone: str, shared: str, wanted: Sequence[str]) -> Any:
-    """The stages of an untrained backbone behind one layer: a network from that layer's map to those of `wanted`.
+    """The stages of an untrained backbone after a layer: a network from that layer's map to those of `wanted`.
 
     Raises:
         AdshiftError: the layers are not stages that follow one another.

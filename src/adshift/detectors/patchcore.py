@@ -19,7 +19,7 @@ from adshift.search.neighbors import Neighbors
 
 
 class Fit(Bank):
-    """What PatchCore's model depends on.
+    """Parameters of PatchCore's fit.
 
     Attributes:
         index: `exact` search, or `hnsw`, a graph that finds most of the nearest rows in much less time.
@@ -29,24 +29,24 @@ class Fit(Bank):
 
 
 class Score(Scoring):
-    """What PatchCore's scores depend on beyond its model.
+    """Parameters of PatchCore's scoring.
 
     Attributes:
-        search_width: candidates that a search in the graph of `hnsw` keeps: more are slower and miss less.
+        search_width: candidates that a search in the graph of `hnsw` keeps; more are slower and more exact.
     """
 
     search_width: Neighbours
 
 
 def warm_up() -> None:
-    """Compile or load the kernels that `fit` needs, so that it can be left out of a fit's time."""
+    """Compile or load the kernels that `fit` needs, so that the time of a fit excludes it."""
     from adshift.search.coreset import greedy
 
     greedy(np.eye(4, dtype=np.float32), 2, 0)
 
 
 class PatchCore(MemoryBank):
-    """The bank as it is."""
+    """A memory bank of float32 rows."""
 
     name = "patchcore"
     label = "PatchCore"
@@ -72,16 +72,16 @@ class PatchCore(MemoryBank):
 
     @cached_property
     def neighbors(self) -> Neighbors:
-        """The index of the bank, built when something is searched."""
+        """The index of the bank, built at the first search."""
         return Neighbors(self.bank, self.settings.metric, self.graph)
 
     def reduced(self, ratio: float) -> "PatchCore":
         """The detector of a smaller coreset ratio: greedy picks are nested, so its bank is the first rows of this one.
 
-        Selected in chunks, these rows are not quite what a fit of the smaller ratio selects: its chunks give less.
+        If the coreset was selected in chunks, a fit with the smaller ratio would select slightly other rows.
 
         Raises:
-            AdshiftError: the ratio selects nothing, or more than there is.
+            AdshiftError: the ratio selects no row, or more rows than this bank has.
         """
         from adshift.search.coreset import size_of
 
@@ -96,14 +96,14 @@ class PatchCore(MemoryBank):
         return smaller
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Bank, picks, radii, number of patches; the projection and the graph where there are any."""
+        """Bank, picks, radii, number of patches; the projection and the graph if there are any."""
         arrays = {"bank": self.bank, "picks": self.picks, "radii": self.radii, "total": np.array(self.total)}
         if self.matrix is not None:
             arrays["projection"] = self.matrix
         return arrays | {f"graph.{name}": array for name, array in self.graph.items()}
 
     def from_arrays(self, folder: Path, arrays: dict[str, np.ndarray]) -> None:
-        """Take what `to_arrays` gave, checked."""
+        """Check and take the arrays of `to_arrays`."""
         settings = self.settings
         width, rows = channels_of(self.spec, settings.layers), len(np.atleast_1d(arrays.get("bank", 0)))
         graph = {"levels": "int32", "offsets": "uint64", "neighbors": "int32", "entry": "int64"}

@@ -1,7 +1,7 @@
 """PatchCore over a quantized memory bank ("PatchCore-Lite"): rows of a few bytes, searched in two phases.
 
-Of the bank, K candidates are found by the distances that FAISS reads from tables; these are decompressed, and the c
-nearest of them take the place of the exact neighbours. `adshift.search.quantized` says scoring.
+FAISS finds K candidates of the bank by distances from tables. These are decompressed, and the c nearest of them replace
+the exact neighbours. `adshift.search.quantized` describes the search.
 """
 
 from collections.abc import Mapping
@@ -22,25 +22,24 @@ from adshift.search.quantized import Codes, QuantizedNeighbors, quantize
 
 
 class Fit(Bank):
-    """What the model depends on: PatchCore's selection, and the codes.
+    """Parameters of the model: of PatchCore's selection, and of the codes.
 
     Attributes:
-        bytes: of a row's code, each for two parts of its dimensions.
+        bytes: of a row's code, each for two parts of the dimensions.
     """
 
-    # Models of earlier versions say it; rotated codes are refused.
+    # A key in models of earlier versions; rotated codes are refused.
     retired: ClassVar[Mapping[str, Any]] = {"opq": False}
 
     bytes: Annotated[Count, Field(le=2048)]
 
 
 class Score(Scoring):
-    """What the scores depend on beyond the model.
+    """Parameters of scoring.
 
     Attributes:
-        candidates: K, rows found by quantized distance, all of which are decompressed.
-        refined: c, rows kept of them. The score's neighbours are taken among these, so that beyond `neighbours` it
-            changes nothing.
+        candidates: K, nearest rows by quantized distance, which are decompressed.
+        refined: c, rows kept of them. The score uses `neighbours` of these, so a larger number changes nothing.
     """
 
     candidates: Neighbours
@@ -54,14 +53,14 @@ class Score(Scoring):
 
 
 def warm_up() -> None:
-    """Load and compile what `fit` needs, so that it can be left out of a fit's time."""
+    """Load and compile what `fit` needs, so that the time of a fit excludes it."""
     import faiss  # noqa: F401
 
     warm_up_selection()
 
 
 class PatchCorePQ(MemoryBank):
-    """The bank as codes. Of the selection only they are kept: picks and radii alone would take as much room."""
+    """A memory bank of codes. Picks and radii of the selection are not kept: they would need as much space."""
 
     name = "patchcore_pq"
     label = "PatchCore, quantized"
@@ -77,7 +76,7 @@ class PatchCorePQ(MemoryBank):
 
     @cached_property
     def neighbors(self) -> QuantizedNeighbors:
-        """The index of the codes, built when something is searched."""
+        """The index of the codes, built at the first search."""
         return QuantizedNeighbors(self.codes, self.settings.metric)
 
     def _search(self, patches: np.ndarray, k: int, scoring: Score, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -92,7 +91,7 @@ class PatchCorePQ(MemoryBank):
         return {"codes": codes.codes, "codebooks": codes.codebooks, "dimensions": np.array(codes.dimensions)}
 
     def from_arrays(self, folder: Path, arrays: dict[str, np.ndarray]) -> None:
-        """Take what `to_arrays` gave, checked."""
+        """Check and take the arrays of `to_arrays`."""
         try:
             self.codes = Codes(arrays["codes"], arrays["codebooks"], int(arrays["dimensions"]))
             self.codes.check(self.settings.bytes)

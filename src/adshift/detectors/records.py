@@ -1,4 +1,4 @@
-"""What a detector says of some images: the records of predictions and of what they are held against.
+"""Records of predictions, and of the reference images that drift is compared with.
 
 Notation: N images, h x w anomaly map, S side of the network's input in pixels, V reference images.
 """
@@ -19,8 +19,9 @@ from adshift.runtime.checksums import MODEL_REMEDY, REMEDY
 
 Record = TypeVar("Record")
 
-CHUNK = 8  # maps enlarged at once: bounds memory
-MOST_REFERENCE = 2**30  # bytes of an array of reference images; a hundred thousand of ResNet-50's take 700 MB
+CHUNK = 8  # maps enlarged at a time
+# Largest size of an array of reference images, in bytes; 100,000 images of ResNet-50 need 700 MB.
+MOST_REFERENCE = 2**30
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Predictions:
 
     @classmethod
     def load(cls, path: Path) -> "Predictions":
-        """Read what `save` wrote.
+        """Read predictions that `save` wrote.
 
         Raises:
             AdshiftError: the file is missing or damaged.
@@ -74,11 +75,11 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Reference:
-    """Normal images that a model was not fitted on, as it sees them: kept with it, to tell drift by.
+    """Scores and features of normal images that a model was not fitted on, kept with it to detect drift.
 
     Attributes:
         scores: (V,) float32 raw scores.
-        features: (V, D) float32, feature maps averaged over positions, all layers side by side.
+        features: (V, D) float32, feature maps averaged over positions, all layers concatenated.
     """
 
     scores: np.ndarray
@@ -92,7 +93,7 @@ class Reference:
 
     @classmethod
     def load(cls, path: Path) -> "Reference":
-        """Read what `save`, or the pipeline, wrote.
+        """Read a reference that `save` or the pipeline wrote.
 
         Raises:
             AdshiftError: the file is missing or damaged.
@@ -109,16 +110,16 @@ class Reference:
 
 
 def _check_headers(path: Path, dimensions: Mapping[str, int]) -> None:
-    """Refuse arrays that are not float32 of so many dimensions and at most MOST_REFERENCE bytes, before one is made.
+    """Refuse arrays that are not float32 of `dimensions` and at most MOST_REFERENCE bytes, before memory is allocated.
 
     Raises:
-        KeyError, ValueError: what is wrong.
+        KeyError, ValueError: an array is missing, or is refused.
     """
     with zipfile.ZipFile(path) as archive:
         for name, expected in dimensions.items():
             with archive.open(f"{name}.npy") as file:
                 version = np.lib.format.read_magic(file)
-                if version != (1, 0):  # what NumPy writes of a plain array
+                if version != (1, 0):  # the version that NumPy writes for plain arrays
                     raise ValueError(f"{name} has a header of version {version}")
                 shape, _, dtype = np.lib.format.read_array_header_1_0(file)
             if dtype != np.float32 or len(shape) != expected or min(shape) < 0:
@@ -128,9 +129,9 @@ def _check_headers(path: Path, dimensions: Mapping[str, int]) -> None:
 
 
 def _read(path: Path, of: Callable[[Mapping[str, np.ndarray]], Record], what: str, remedy: str) -> Record:
-    """A record of the arrays in a file; whatever is wrong with it is told as an error."""
+    """A record of the arrays in a file; every failure becomes an `AdshiftError`."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return of(file)
-    except Exception as error:  # a damaged archive makes its readers trip in many ways; its parts have checksums
+    except Exception as error:  # readers of a damaged archive raise many kinds of errors; its parts have checksums
         raise AdshiftError(f"{path}: not {what} ({error})", remedy) from None

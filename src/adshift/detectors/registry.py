@@ -1,6 +1,6 @@
-"""The detectors by name: every module of this package is a method, but for those of `SHARED`.
+"""The detectors by name: every module of this package is a method, except those of `SHARED`.
 
-`adshift.detectors.base` says what such a module holds. A module is imported when its method is used.
+`adshift.detectors.base` describes such a module. A module is imported when its method is used.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ REGISTRY = {
     if name not in SHARED
 }
 
-UNIFIED = "unified"  # stands for a class in paths: the model of all classes pooled
+UNIFIED = "unified"  # in place of a class in paths: the model of all classes
 
 Part = Literal["fit", "score"]
 
@@ -34,7 +34,7 @@ def _module(method: str) -> Any:
 
 
 def detector_class(method: str) -> Any:
-    """The class of a method, its module imported only now: the one that its module defines under the method's name."""
+    """The class of a method: the one of its module that has the method's name. The module is imported only now."""
     module = _module(method)
     defined = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == module.__name__]
     [detector] = [one for one in defined if getattr(one, "name", None) == method]
@@ -58,12 +58,12 @@ def schema(method: str) -> Any:
 
 
 def halves(method: str, section: Mapping[str, Any]) -> dict[Part, dict[str, Any]]:
-    """A method's section in params.yaml, taken apart."""
+    """A method's section in params.yaml, divided into its two halves."""
     return {part: {name: section[name] for name in half.model_fields} for part, half in schemas(method).items()}
 
 
 def settings(method: str, part: Part, path: Path | None = None, remedy: str = REMEDY) -> Any:
-    """Half of a method's settings, as the pipeline stored it, or from another file.
+    """One half of a method's settings, as the pipeline stored it, or from another file.
 
     Raises:
         AdshiftError: the file is missing or damaged, or a value is of another type or out of range.

@@ -1,8 +1,8 @@
 """Bilinear enlargement, average pooling and Gaussian smoothing as small matrices.
 
-Each of them is linear and separable, so on an H x W map it is `A @ map @ B.T`, and a chain of them is one product of
-matrices. It agrees with torch's interpolate(bilinear, align_corners=False), avg_pool2d and anomalib's GaussianBlur2d to
-float32 rounding (tests/unit/detectors/test_resample.py).
+Each operation is linear and separable, so on an H x W map it is `A @ map @ B.T`, and a chain of operations is one
+product of matrices. It agrees with torch's interpolate(bilinear, align_corners=False), avg_pool2d and anomalib's
+GaussianBlur2d to float32 rounding (tests/unit/detectors/test_resample.py).
 """
 
 from functools import cache
@@ -21,18 +21,18 @@ def bilinear(size_in: int, size_out: int) -> np.ndarray:
 
 @cache
 def cropped(grid: int, kept: int, content: float) -> np.ndarray:
-    """(grid, kept) float32: of `grid` positions the first `content` spread over all of them.
+    """(grid, kept) float32: stretches the first `content` of `grid` positions over all of them.
 
     Args:
         grid: positions of a map along one side.
-        kept: of them are no padding; no other is read.
-        content: how much of the side shows the image, in positions.
+        kept: number of positions without padding; no others are read.
+        content: part of the side that shows the image, in positions.
     """
     return _linear((np.arange(grid) + 0.5) * content / grid - 0.5, kept)
 
 
 def _linear(centre: np.ndarray, size_in: int) -> np.ndarray:
-    """Linear interpolation at places of a row of values, edges repeated: (len(centre), size_in) float32."""
+    """Linear interpolation at the positions `centre` of a row, edges repeated: (len(centre), size_in) float32."""
     centre = np.clip(centre, 0, size_in - 1)
     low = np.minimum(centre.astype(int), max(size_in - 2, 0))
     weight = centre - low
@@ -68,8 +68,8 @@ def gaussian(size: int, sigma: float) -> np.ndarray:
 def enlarge(maps: np.ndarray, size: Size, smoothing: float) -> np.ndarray:
     """Anomaly maps (N, h, w) at the network's input size, smoothed: (N, height, width) float32.
 
-    On one thread: such small products gain little from two, and where NumPy was loaded before this package, OpenBLAS's
-    threads would then keep the cores from the next image's network for 25 ms.
+    It runs on one thread: such small products gain little from two, and if NumPy was loaded before this package,
+    OpenBLAS's threads would block the cores for the next image's network for 25 ms.
     """
     with one_thread_below():
         rows, columns = (enlargement(*both, smoothing) for both in zip(maps.shape[1:], sides(size), strict=True))
@@ -78,6 +78,6 @@ def enlarge(maps: np.ndarray, size: Size, smoothing: float) -> np.ndarray:
 
 @cache
 def enlargement(positions: int, side: int, smoothing: float) -> np.ndarray:
-    """(side, positions) float32: by which the rows of a map, or its columns, are enlarged and smoothed."""
+    """(side, positions) float32: the matrix that enlarges and smooths the rows of a map, or its columns."""
     with one_thread_below():
         return gaussian(side, float(smoothing)) @ bilinear(positions, side)

@@ -1,6 +1,6 @@
-"""STFPM (Wang et al., 2021): a whole student network that sees the images, untrained at first, beside its teacher.
+"""STFPM (Wang et al., 2021): a complete student network learns, from images, the feature maps of its teacher.
 
-The one detector that needs images and not only features of them: `features.images` keeps them beside those.
+It is the only detector that needs images as well as features: `features.images` stores them.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ warm_up = students.warm_up
 
 
 class Stfpm(students.Student):
-    """A student of the backbone's architecture, cut at the layers that it is to match."""
+    """A student of the backbone's architecture, cut after the layers that it learns to match."""
 
     name = "stfpm"
     label = "STFPM"

@@ -1,8 +1,8 @@
-"""A model directory: `model.json` says what it is, `model.safetensors` holds its arrays. Equal models, equal bytes.
+"""Model directories: `model.json` describes a model, `model.safetensors` holds its arrays. Equal models, equal bytes.
 
-The JSON holds the settings, how the features were made (backbone, weights' hash, preprocessing, layers), the versions
-that made it, and each array's shape and type, so that a damaged or foreign file is refused before it is used. Nothing
-in it is a path, and nothing of it is executed. What each detector's arrays must be like, it says itself (`demand`).
+The JSON holds the settings, the spec of the features (backbone, weights' hash, preprocessing, layers), the versions
+that made it, and each array's shape and type, so that a damaged or foreign file is refused before it is used. It holds
+no path, and nothing of it is executed. Each detector checks its own arrays with `demand`.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ PACKAGES = ("adshift", "numpy")
 REMEDY = "remove it (`adshift repair`), then fit it again with `dvc repro`, or fetch it with `dvc pull`"
 MOST_JSON = 10 * 2**20  # bytes of a model.json
 MOST_BYTES = 16 * 2**30  # of all arrays; a bank of the whole MVTec AD has 1 GiB
-DTYPES = ("uint8", "int32", "uint32", "int64", "uint64", "float32", "float64")  # of what detectors keep
+DTYPES = ("uint8", "int32", "uint32", "int64", "uint64", "float32", "float64")  # of detectors' arrays
 
 Shape = tuple[int | None, ...]  # None: any length, but not 0
 
@@ -38,7 +38,7 @@ def save(
         folder: made if missing.
         kind: name of the method.
         settings: of its fit.
-        spec: of the features that it was fitted on, with which it alone can score.
+        spec: of the features that it was fitted on; it can score no others.
         arrays: all finite.
 
     Raises:
@@ -94,7 +94,13 @@ def load(folder: Path, kind: str) -> tuple[Any, dict[str, Any], dict[str, np.nda
     try:
         content = file.read_bytes()
         arrays = from_bytes(content)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:  # the latter: types NumPy has not
+    except (
+        OSError,
+        SafetensorError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ) as error:  # ValueError: types that NumPy does not have
         raise AdshiftError(f"{file}: not readable ({error})", REMEDY) from None
     if {name: (array.shape, str(array.dtype)) for name, array in arrays.items()} != expected:
         raise AdshiftError(f"{file}: other arrays than model.json says", REMEDY)
@@ -106,7 +112,7 @@ def load(folder: Path, kind: str) -> tuple[Any, dict[str, Any], dict[str, np.nda
 
 
 def demand(folder: Path, arrays: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[str, Shape]]) -> None:
-    """Refuse arrays that are not those wanted: {name: (dtype's name or kind, shape)}, no more and no fewer.
+    """Refuse arrays that differ from `wanted`, {name: (dtype's name or kind, shape)}, also further ones.
 
     Raises:
         AdshiftError: naming one that is missing, unknown, or of another type or shape.
@@ -127,7 +133,7 @@ def demand(folder: Path, arrays: Mapping[str, np.ndarray], wanted: Mapping[str, 
 
 
 def demand_that(sound: Any, folder: Path, what: str) -> None:
-    """Refuse a model whose arrays do not say what they should.
+    """Refuse a model whose arrays have wrong values.
 
     Raises:
         AdshiftError: `what`, if it is not `sound`.
@@ -137,7 +143,7 @@ def demand_that(sound: Any, folder: Path, what: str) -> None:
 
 
 def distinct(numbers: np.ndarray, below: int) -> bool:
-    """Whether these are different indices of what has `below` entries."""
+    """Whether these are distinct indices of an array with `below` entries."""
     return bool(numbers.min() >= 0 and numbers.max() < below and len(np.unique(numbers)) == len(numbers))
 
 
@@ -149,7 +155,7 @@ def _size(path: Path) -> int:
 
 
 def _bytes(shape: tuple[Any, ...], dtype: Any) -> int:
-    """Of an array; ValueError for what no detector keeps."""
+    """Bytes of an array; ValueError for shapes and types that no detector has."""
     if dtype not in DTYPES or not all(type(side) is int and side >= 0 for side in shape):
         raise ValueError(f"an array of type {dtype} and shape {shape}")
     return math.prod(shape) * np.dtype(dtype).itemsize

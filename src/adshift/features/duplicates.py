@@ -1,11 +1,12 @@
-"""Images in two parts of a split that show nearly the same thing: the model is tested on what it knows.
+"""Near duplicates in different parts of a split: with them, a model is tested on images that it was fitted on.
 
 Two images are compared by the deepest layer's maps, averaged in `GRID` x `GRID` fields. They are near duplicates if
-they are closer than `CLOSE` of the median distance from an image to its nearest neighbour. Measured on three classes of
-MVTec AD, ball screws over a month and the sample: different photographs of one kind are never closer than 0.61 of it;
-copies saved as JPEG (quality 90), scaled, moved by 2 pixels or 5 % brighter lie at 0.13 to 0.71, most below 0.5.
+their distance is below `CLOSE` times the median distance of an image from its nearest neighbour. Measured in units of
+this median on three classes of MVTec AD, ball screws over a month and the sample: the distance of different photographs
+of one kind is at least 0.61; that of copies saved as JPEG (quality 90), scaled, moved by 2 pixels or 5 % brighter is
+0.13 to 0.71, mostly below 0.5.
 
-Notation: N images, D values an image.
+Notation: N images, D values per image.
 """
 
 from collections.abc import Mapping
@@ -26,9 +27,9 @@ class Pair:
     """Two images of different parts.
 
     Attributes:
-        first, second: their names, that of the training part first.
+        first, second: their names, in the order train, val, test of their parts.
         parts: train, val or test of each.
-        ratio: their distance over the median distance of nearest neighbours, in [0, CLOSE).
+        ratio: their distance divided by the median distance of nearest neighbours, in [0, CLOSE).
     """
 
     first: str
@@ -70,7 +71,7 @@ def near_duplicates(features: Features, roles: Mapping[str, str]) -> list[Pair]:
 
 
 def warning(pairs: list[Pair], subject: str) -> str:
-    """The pairs in words, the nearest ones by name; empty if there are none."""
+    """The warning of these pairs, with the names of the nearest; empty if there are none."""
     if not pairs:
         return ""
     shown = [f"  {pair.first} ({pair.parts[0]}) and {pair.second} ({pair.parts[1]})" for pair in pairs[:SHOWN]]
@@ -82,7 +83,7 @@ def warning(pairs: list[Pair], subject: str) -> str:
 
 
 def _rows(features: Features) -> np.ndarray:
-    """Maps of the deepest layer in GRID x GRID fields, their mean over the images taken off: (N, D) float32."""
+    """Maps of the deepest layer in GRID x GRID fields, minus their mean over the images: (N, D) float32."""
     level, rows = len(features.spec["layers"]), []
     for index in range(len(features)):
         maps = features[index : index + 1].maps(level)[0]

@@ -1,4 +1,4 @@
-"""Images through a frozen network into a store of feature maps (`adshift.features.store.Features.open` reads it)."""
+"""Run a frozen network on images and store the feature maps, for `adshift.features.store.Features.open`."""
 
 import os
 from collections.abc import Mapping
@@ -21,26 +21,26 @@ from adshift.runtime import checksums
 from adshift.runtime.files import write_json
 from adshift.runtime.parallel import map_ordered, torch_threads
 
-IMAGES_FILE = "images.npy"  # the network's input, where features.images keeps it
+IMAGES_FILE = "images.npy"  # the network's inputs, if `features.images` is true
 
 
 @torch_threads(1)
 def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str, kept: Kept | None = None) -> int:
-    """Write the feature maps of `items` as one array (N, H, W, C) a layer, and features.json; the images if asked for.
+    """Write the feature maps of `items`, one array (N, H, W, C) per layer, and features.json; images if set.
 
-    Batches are fixed by their position, each runs on one thread and writes its own rows: the bytes do not depend on the
-    number of threads, and memory does not grow with the number of images. Rows that an earlier run kept are copied, if
-    the network's maps of an image do not depend on the other images of its batch, which is tried.
+    Batches are fixed by the order of the images. Each runs on one thread and writes its own rows, so the bytes do not
+    depend on the number of threads, and memory does not grow with the number of images. Rows of an earlier run are
+    copied if a test shows that the network's maps of an image do not depend on the other images of its batch.
 
     Args:
         items: N images.
         backbone: the network.
-        folder: to write to; made here.
+        folder: to write to; it must not exist.
         what: for the progress bar.
         kept: rows of an earlier run.
 
     Returns:
-        How many rows were copied.
+        Number of rows copied.
 
     Raises:
         AdshiftError: an image changed or cannot be read, or values overflow the stored type.
@@ -93,7 +93,7 @@ def _shapes(folder: Path, spec: Mapping[str, Any], settings: Settings) -> dict[P
 
 
 def spec_of(backbone: Backbone, bits: int = 16) -> dict[str, Any]:
-    """How a backbone makes features of a camera of so many bits, as features.json says it: all but the images."""
+    """The spec of a backbone's features for a camera of `bits`, as in features.json, without `images`."""
     settings = backbone.settings
     size = settings.crop or settings.resize
     shapes = [maps.shape[1:] for maps in backbone(np.zeros((1, *sides(size), 3), np.uint8))]
@@ -113,7 +113,7 @@ def spec_of(backbone: Backbone, bits: int = 16) -> dict[str, Any]:
 
 
 def independent(backbone: Backbone, size: Size) -> bool:
-    """Whether an image's maps are the same, to the bit, whatever batch it is in and where: tried with noise."""
+    """Whether maps are identical to the bit for every position of an image in every batch: tested with noise."""
     count = backbone.settings.batch
     noise = np.random.default_rng(0).integers(0, 256, (count, *sides(size), 3), dtype=np.uint8)
     together = backbone(noise)
@@ -129,7 +129,7 @@ def _input(item: Item, settings: Settings) -> np.ndarray:
 
 
 def stored(maps: np.ndarray, dtype: str, name: str) -> np.ndarray:
-    """Feature maps in the type that they are kept in.
+    """Feature maps in the type in which they are stored.
 
     Args:
         maps: float32.
@@ -142,7 +142,7 @@ def stored(maps: np.ndarray, dtype: str, name: str) -> np.ndarray:
     import torch
 
     with np.errstate(over="ignore"):
-        largest = np.abs(maps).max().astype(dtype)  # rounding keeps the order, so the others are finite if this is
+        largest = np.abs(maps).max().astype(dtype)  # rounding keeps the order: if this value is finite, all are
     if not np.isfinite(largest):
         raise AdshiftError(f"{name}: features overflow {dtype}", "set features.dtype: float32 and fit anew")
     values: np.ndarray = torch.from_numpy(maps).to(getattr(torch, dtype)).numpy()  # ten times as fast as NumPy's
@@ -152,7 +152,7 @@ def stored(maps: np.ndarray, dtype: str, name: str) -> np.ndarray:
 class RowWriter:
     """An array file (N, ...) that threads fill row by row, with a checksum of each.
 
-    Written and not memory-mapped: on a full disk a write fails, where touching a mapped page kills the process.
+    It is written, not memory-mapped: on a full disk a write raises, but access to a mapped page kills the process.
     """
 
     def __init__(self, path: Path, dtype: str, shape: tuple[int, ...]) -> None:

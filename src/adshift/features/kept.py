@@ -1,9 +1,9 @@
-"""Rows of feature maps that an earlier run of `embed` made, for the images that are still there.
+"""Rows of feature maps from an earlier run of `embed`, for images that have not changed.
 
-DVC removes the output of a stage before it runs the stage again. So `keep` puts hard links to the files of a finished
-output into a folder of their own, which take no room while the output is there, beside the hashes of the images. `Kept`
-finds the rows again. A row is used if the image's bytes, the features' spec and the code that made it are the same and
-its own checksum is right. The folder may be removed at any time.
+DVC removes the output of a stage before it runs the stage again. So `keep` makes hard links to the files of a finished
+output in another folder, with the hashes of the images; the links need no space while the output exists. `Kept` finds
+the rows again. A row is used if the image's bytes, the features' spec and the code are the same and the row's
+checksum is correct. The folder may be removed at any time.
 """
 
 import json
@@ -25,18 +25,18 @@ RECORD = "rows.json"
 
 @dataclass(frozen=True)
 class Kept:
-    """Where rows are kept.
+    """The folder of rows of an earlier run.
 
     Attributes:
-        folder: of an earlier output's files; need not exist.
-        key: hashes of what made features beside the spec: code, packages, weights.
+        folder: of the files; need not exist.
+        key: hashes of everything beside the spec that determines features: code, packages, weights.
     """
 
     folder: Path
     key: Mapping[str, str]
 
     def find(self, items: Sequence[Item], spec: Mapping[str, Any]) -> dict[int, "Row"]:
-        """Rows of some of the items, by the index of the item: none where nothing is kept, or of other features."""
+        """Rows of some of the items, by the index of the item; none without a folder, or if its features differ."""
         try:
             record = read_json(self.folder / RECORD)
             features = Features.open(self.folder)
@@ -50,7 +50,7 @@ class Kept:
         return {index: rows[item.sha256] for index, item in enumerate(items) if item.sha256 in rows}
 
     def keep(self, made: Path, items: Sequence[Item]) -> None:
-        """Keep the rows of a finished output; none where the file system has no hard links."""
+        """Keep the rows of a finished output; nothing is kept if the file system has no hard links."""
         try:
             with output(self.folder) as folder:
                 folder.mkdir()
@@ -72,7 +72,7 @@ class Row:
         """The row of a level.
 
         Raises:
-            AdshiftError: it is damaged, or there is no checksum to tell that it is not.
+            AdshiftError: it is damaged, or has no checksum.
         """
         array = self.arrays[level]
         if not isinstance(array, Rows) or array.expected is None:

@@ -6,9 +6,9 @@ from pydantic import Field
 
 from adshift.runtime.settings import Batch, Number, Section, Several
 
-Mean = Annotated[Number, Field(ge=-10, le=10)]  # of images on [0, 1]
+Mean = Annotated[Number, Field(ge=-10, le=10)]  # of images in [0, 1]
 Side = Annotated[int, Field(ge=32, le=2048)]
-Size = Side | tuple[Side, Side]  # pixels: a square's side, or height and width
+Size = Side | tuple[Side, Side]  # in pixels: the side of a square, or height and width
 Deviation = Annotated[Number, Field(ge=0.001, le=10)]
 
 

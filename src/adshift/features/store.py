@@ -1,7 +1,7 @@
-"""Feature maps of a frozen backbone: on disk one memory-mapped array a layer, in hand a lazy selection of images.
+"""Stored feature maps of a frozen backbone: one memory-mapped array per layer, and lazy selections of images.
 
-Every image of every layer has a checksum in features.json, looked at when its rows are first read: nothing is read for
-the check alone.
+Every image of every layer has a checksum in features.json. It is checked when a row is first read, so that no file is
+read only for the check.
 
 Notation: N images, H x W positions, C channels of a layer; level 1 is the shallowest layer kept.
 """
@@ -19,17 +19,18 @@ from adshift.errors import AdshiftError
 from adshift.runtime import checksums
 from adshift.runtime.files import read_json
 
-IMAGES, CONTENT = 0, -1  # in the places of levels: the network's inputs, and how much of each shows the image
-LARGEST, MOST_CHANNELS, MOST_LAYERS = 2048, 65536, 100  # pixels a side, as params.yaml allows; no network has more
+IMAGES, CONTENT = 0, -1  # keys beside the levels: the network's inputs, and the size of their content
+# Pixels per side that params.yaml allows, and numbers of channels and layers that no network exceeds.
+LARGEST, MOST_CHANNELS, MOST_LAYERS = 2048, 65536, 100
 
 
 class Rows:
-    """A memory-mapped array whose rows are checked when they are first read.
+    """A memory-mapped array. Each row is checked when it is first read.
 
     Attributes:
-        file: where it lies.
+        file: of the array.
         array: (N, ...).
-        expected: checksum of each row; none where they were not stored.
+        expected: checksum of each row; None if none were stored.
     """
 
     def __init__(self, file: Path, array: np.ndarray, expected: Sequence[int] | None) -> None:
@@ -43,7 +44,7 @@ class Rows:
         """A row.
 
         Raises:
-            AdshiftError: its bytes are not those that were written.
+            AdshiftError: its bytes differ from those that were written.
         """
         values: np.ndarray = self.array[row]
         if self.expected is not None and not self._seen[row]:
@@ -55,14 +56,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class Features:
-    """Feature maps of some images, read when asked for.
+    """Feature maps of some images, read on demand.
 
     Attributes:
         names: N image names, in order.
-        spec: how the maps were made: backbone, weights, preprocessing, layers, network input `size`.
-        rows: per image, the arrays or `Rows` {level: (M, H, W, C)} it lies in and its row there; IMAGES are the
-            network's inputs, (M, h, w, 3) uint8, where they are kept; CONTENT is the height and width in pixels of what
-            in the input shows the image, (M, 2), where the rest is padding.
+        spec: of the maps: backbone, weights, preprocessing, layers, network input `size`.
+        rows: per image, its arrays or `Rows` {level: (M, H, W, C)} and its row in them. The key IMAGES has the
+            network's inputs, (M, h, w, 3) uint8, if they are stored; CONTENT has height and width in pixels of the part
+            of the input that shows the image, (M, 2), if the rest is padding.
     """
 
     names: tuple[str, ...]
@@ -79,7 +80,7 @@ class Features:
 
     @classmethod
     def open(cls, folder: Path) -> "Features":
-        """A stored set, memory-mapped.
+        """Open a stored set, memory-mapped.
 
         Raises:
             AdshiftError: a file is missing, damaged or of another shape than recorded.
@@ -105,7 +106,7 @@ class Features:
         for level, (file, shape) in files.items():
             try:
                 array = np.load(folder / file, mmap_mode="r", allow_pickle=False)
-            except Exception as error:  # NumPy reads the header as a Python literal, which trips in many ways
+            except Exception as error:  # NumPy parses the header as a Python literal, which raises many kinds of errors
                 raise AdshiftError(f"{folder / file}: not readable ({error})", checksums.REMEDY) from None
             expected_type = spec.get("dtype", array.dtype) if level else np.uint8
             known = array.dtype in (np.uint8, np.float16, np.float32)
@@ -126,7 +127,7 @@ class Features:
         return Features(tuple(self.names[i] for i in indices), self.spec, tuple(self.rows[i] for i in indices))
 
     def __add__(self, other: "Features") -> "Features":
-        """Both sets of images in one, for a unified model."""
+        """Both sets of images as one, for a unified model."""
         if self.spec != other.spec:
             raise AdshiftError("features of two classes were made by different networks", "run `dvc repro`")
         return Features(self.names + other.names, self.spec, self.rows + other.rows)
@@ -148,7 +149,7 @@ class Features:
         """Feature maps of one layer: (N, H, W, C) float32, in memory.
 
         Raises:
-            AdshiftError: there is no such level.
+            AdshiftError: the level does not exist.
         """
         if level < 1 or level not in self.rows[0][0]:
             count = len(self.rows[0][0].keys() - {IMAGES, CONTENT})
@@ -159,7 +160,7 @@ class Features:
         """The network's inputs: (N, h, w, 3) uint8 RGB, in memory.
 
         Raises:
-            AdshiftError: they were not kept.
+            AdshiftError: they were not stored.
         """
         if IMAGES not in self.rows[0][0]:
             raise AdshiftError("the features were stored without the images", "set features.images: true")
@@ -171,27 +172,27 @@ class Features:
         return bool(self.rows) and CONTENT in self.rows[0][0]
 
     def content(self) -> np.ndarray:
-        """Height and width in pixels of what in each input shows the image, at its top left: (N, 2) int64."""
+        """Height and width in pixels of the part, at the top left, of each input that shows the image: (N, 2) int64."""
         whole = np.array(sides(self.spec["size"]))
         return np.array([arrays[CONTENT][row] if CONTENT in arrays else whole for arrays, row in self.rows])
 
     def shown(self, grid: Sequence[int]) -> list[tuple[int, int]]:
-        """Of each image, the rows and columns of maps (H, W) = `grid` that are not padding, from the top left."""
+        """For each image, numbers of rows and columns of maps (H, W) = `grid` without padding, from the top left."""
         if not self.padded:
             return [(grid[0], grid[1])] * len(self)
         return [positions(one.tolist(), self.spec["size"], grid) for one in self.content()]
 
 
 def check_spec(spec: Mapping[str, Any]) -> None:
-    """Refuse a record of how features were made that no network can stand behind, before anything is made to measure.
+    """Refuse a spec that no network can have, before memory is allocated for it.
 
     Raises:
-        KeyError, TypeError, ValueError: it lacks a part, or a size is absurd.
+        KeyError, TypeError, ValueError: a part is missing, or a size is out of range.
     """
     size, layers, backbone = spec["size"], spec["layers"], spec.get("backbone", "")
     if not all(_whole(side, LARGEST) for side in sides(size)):
         raise ValueError(f"size {size!r}: expected 1 to {LARGEST} pixels")
-    if not re.fullmatch(r"[\w.-]*", backbone):  # timm would look for some names in a hub, and run what it finds there
+    if not re.fullmatch(r"[\w.-]*", backbone):  # timm would load some names from a hub and run their code
         raise ValueError(f"backbone {backbone!a}: expected letters, digits and _ . -")
     if type(spec.get("bits", 16)) is not int or not 8 <= spec.get("bits", 16) <= 16:
         raise ValueError(f"bits {spec['bits']!r}: expected 8 to 16")
@@ -204,10 +205,10 @@ def check_spec(spec: Mapping[str, Any]) -> None:
 
 
 def _content(values: Any, count: int, size: Any) -> np.ndarray | None:
-    """What features.json says of padded inputs, checked: (N, 2).
+    """The content sizes of padded inputs in features.json, checked: (N, 2).
 
     Raises:
-        TypeError, ValueError: it is of other images, or larger than the input.
+        TypeError, ValueError: their number differs from that of the images, or one is larger than the input.
     """
     if values is None:
         return None

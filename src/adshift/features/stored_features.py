@@ -1,4 +1,4 @@
-"""Feature maps that the stage `embed` stored, of the images that the split gives to a part."""
+"""Feature maps that the stage `embed` stored, for the images of a part of the split."""
 
 from collections.abc import Iterable
 from functools import reduce
@@ -10,7 +10,7 @@ from adshift.project.paths import features_path, split_path
 
 
 def stored(dataset: str, classes: Iterable[str], domain: str, part: Literal["train", "val", "test"]) -> Features:
-    """Stored feature maps of the images that the split gives to `part`, classes pooled."""
+    """Stored feature maps of the images of a part, all classes together."""
     sets = []
     for name in classes:
         names = split_file.images_of(split_file.read(split_path(dataset, name), domain), part)

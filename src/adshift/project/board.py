@@ -1,7 +1,7 @@
-"""What `adshift repro` prints: one line a stage, made from the output of the DVC commands that it starts.
+"""The output of `adshift repro`: one line per stage, made from the output of the DVC commands that it starts.
 
-A line has the stage's number, its name and its seconds, or `cached` (outputs brought back from DVC's run cache) or
-`unchanged`. What stages and DVC say besides passes through. DVC's hints about git come once, at the end.
+A line has the stage's number, its name and its seconds, or `cached` (outputs restored from DVC's run cache) or
+`unchanged`. All other output of stages and DVC is passed on. DVC's hints about git come once, at the end.
 """
 
 import re
@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from adshift.errors import AdshiftError
 
-PIPELINE = "pipeline/dvc.yaml:"  # in front of a stage's name where DVC speaks of one in that file
+PIPELINE = "pipeline/dvc.yaml:"  # DVC's prefix of stages in that file
 UNCHANGED = "unchanged"
-QUIET = 30.0  # seconds without a line, outside of a terminal, before a line says what still runs
+QUIET = 30.0  # without a terminal, a line names the running stages after so many seconds without one
 
 _RUNNING = re.compile(r"Running stage '(.+)':$")
 _CACHED = re.compile(r"Stage '(.+)' is cached - skipping run, checking out outputs$")
@@ -37,10 +37,10 @@ def bare(address: str) -> str:
 
 
 def addresses(names: Sequence[str], known: Sequence[str]) -> list[str]:
-    """DVC's addresses of stages: of one by its name, of all items of a stage by the name before `@`.
+    """DVC's addresses of stages, given by full names, or by the name before `@` for all items of a stage.
 
     Raises:
-        AdshiftError: no stage has such a name.
+        AdshiftError: no stage has this name.
     """
     by_name = {bare(address): address for address in known}
     chosen: list[str] = []
@@ -55,7 +55,7 @@ def addresses(names: Sequence[str], known: Sequence[str]) -> list[str]:
 
 
 class Board:
-    """Prints the lines of one `adshift repro`; on a terminal below them a bar of all stages.
+    """Prints the lines of one `adshift repro`, and on a terminal a bar of all stages below them.
 
     Attributes:
         total: stages that may run.
@@ -83,8 +83,8 @@ class Board:
         self._bar.close()
 
     def dvc(self, *command: str, environment: dict[str, str] | None = None) -> int:
-        """Run `dvc` with these arguments, print what it says, and return its exit code."""
-        # stderr through a pipe too, so that the bars of stages do not draw over this one.
+        """Run `dvc` with these arguments, print its output, and return its exit code."""
+        # stderr is a pipe too, so that the bars of stages do not overwrite this one.
         process = subprocess.Popen(
             ["dvc", *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             encoding="utf-8", errors="replace",
@@ -123,7 +123,7 @@ class Board:
                 self._report(unchanged[1], UNCHANGED)
             elif not _ENDED.match(line) and not _DROPPED.match(line):
                 self.write(line)
-        with self._lock:  # a stage that failed has no line of its own: DVC's error names it
+        with self._lock:  # a failed stage has no line: DVC's error names it
             self._running.pop(current, None)
 
     def _end(self, address: str) -> None:

@@ -1,4 +1,4 @@
-"""What has changed since the outputs of a stage were made."""
+"""Parameters and data that have changed since a stage ran."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ CODE = ("src/", "stages/", str(SOURCES))  # a change of code is no change of par
 def changed_since(stage: str) -> list[str]:
     """Parameters and data that changed after a stage's outputs were made, as DVC names them.
 
-    All stages before it are examined, since an interrupted run may have renewed some of them. Missing files, as in a
+    All stages before it are examined, since an interrupted run may have re-run some of them. Missing files, as in a
     clone without `dvc pull`, and changes of code do not count.
 
     Raises:

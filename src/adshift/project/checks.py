@@ -1,4 +1,4 @@
-"""What can be known to be wrong before any work starts."""
+"""Checks of parameters, data and weights before any work starts."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,10 @@ from adshift.runtime.files import read_json
 
 
 def check() -> Checked:
-    """Check params.yaml whole, the data set's layout, and that the weights are at hand.
+    """Check all of params.yaml, the data set's layout, and that the weights are available.
 
     Returns:
-        every parameter, what the data set holds, and warnings.
+        all parameters, the counts of the data set, and warnings.
 
     Raises:
         AdshiftError: naming what is wrong and the remedy.
@@ -36,7 +36,7 @@ def check() -> Checked:
     check_root(settings.dataset.root)
     checked = look(settings)
     kept = len(layers(settings.features))
-    for method in dict.fromkeys([*settings.methods, "patchcore"]):  # the ablation is PatchCore's, whatever the methods
+    for method in dict.fromkeys([*settings.methods, "patchcore"]):  # the ablation always uses PatchCore
         asked = max(getattr(settings, method).layers)
         if asked > kept:
             raise AdshiftError(
@@ -75,10 +75,10 @@ def _check_shape(features: Features) -> None:
 
 
 def network_record(settings: Features) -> dict[str, Any]:
-    """What the stage check_network writes, so that another network makes features stale.
+    """The record that the stage check_network writes, so that another network makes features stale.
 
-    Of a file of weights its hash. Of a network that timm does not have the layers and the hash of the family's code:
-    what embeds depends on no family, since it imports the one in use by name.
+    It has the hash of a file of weights. For a network that timm does not have, it has the layers and the hash of the
+    family's code: `embed` imports the family by name, so its other dependencies include none.
     """
     record: dict[str, Any] = {"ok": True}
     if family := families.of(settings.backbone):
@@ -95,10 +95,10 @@ def _weights_record(weights: str) -> dict[str, str]:
 
 
 def check_weights(settings: Features) -> None:
-    """DVC does not see the file that features.weights names: look whether it is still the one that was used.
+    """Check that the file `features.weights`, which DVC does not track, is the one that was used.
 
     Raises:
-        AdshiftError: it has another content under the same name.
+        AdshiftError: its content has changed.
     """
     if not settings.weights or not NETWORK.is_file():
         return
@@ -111,17 +111,17 @@ def check_weights(settings: Features) -> None:
 
 
 def check_network(settings: Features) -> None:
-    """Build the network once if it is not the usual one of a package, fetching its weights: seconds, before minutes.
+    """Build the network once, and fetch its weights, unless it is the default of a package.
 
     Raises:
-        AdshiftError: a backbone or a layer that is not there, or weights that cannot be had or do not fit.
+        AdshiftError: a missing backbone or layer, or weights that are not available or do not fit.
     """
     if settings.backbone not in PACKAGED or settings.weights or settings.layers:
         Backbone(settings)
 
 
 def _check_graph() -> None:
-    """DVC's matrices are to run over what is switched on: they were filled before this check."""
+    """Refuse lists in `graph` that are out of date: DVC has filled its matrices from them before this check."""
     values = params.read()
     for key, wanted in graph.lists(values).items():
         if values["graph"][key] != wanted:
@@ -133,7 +133,7 @@ def _check_graph() -> None:
 
 
 def _check_counts(settings: Any, normal: Mapping[str, Mapping[str, int]]) -> None:
-    """Refuse a method that would get fewer training images than it needs, or fewer channels than it is to draw."""
+    """Refuse a method with fewer training images than it needs, or fewer channels than it draws."""
     for method in settings.methods:
         least = registry.detector_class(method).least_images
         for name, counts in normal.items():
@@ -157,7 +157,7 @@ def _channels(channels: tuple[int, ...], levels: Sequence[int]) -> int:
 
 
 def _check_coreset(settings: Any, normal: Mapping[str, Mapping[str, int]]) -> None:
-    """Refuse a coreset ratio that selects nothing of a class's patches, at most one a pixel of an unknown layer."""
+    """Refuse a coreset ratio that selects no patch of a class; an unknown layer has at most one patch per pixel."""
     features = settings.features
     known = not features.layers and features.backbone in STRIDES_4_8_16
     name = min(normal, key=lambda one: normal[one]["train"])
@@ -169,7 +169,9 @@ def _check_coreset(settings: Any, normal: Mapping[str, Mapping[str, int]]) -> No
     for key, bank, ratio in [*((f"{method}.coreset", bank, bank.coreset) for method, bank in banks), *ratios]:
         stride = 2 ** (bank.layers[0] + 1) if known else 1
         each = prod(ceil(ceil(side / stride) / bank.stride) for side in sides(features.crop or features.resize))
-        if images and ratio * images * each + 1e-9 < 1:  # as `coreset.size_of` rounds; no image: split says so
+        if (
+            images and ratio * images * each + 1e-9 < 1
+        ):  # rounded as in `coreset.size_of`; without images, `split` raises
             raise AdshiftError(
                 f"params.yaml: {key}: {ratio} selects none of the {images * each} patches of {name}'s {images} "
                 "training images",

@@ -1,4 +1,4 @@
-"""What the data set holds for the parameters as they are: counts, and what they will not be enough for."""
+"""Counts of the data set under the current parameters, and warnings if they are too low."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from adshift.data.survey import Survey, survey
 
 @dataclass(frozen=True)
 class Checked:
-    """What `check` saw.
+    """The result of `check`.
 
     Attributes:
-        settings: every parameter, as `params.load_all` has them.
-        survey: what the data set holds.
-        normal: {class, or class and domain: how many normal images it has in each part}.
-        warnings: what may be wrong but is not surely so, or cannot be had, one line each.
+        settings: all parameters, from `params.load_all`.
+        survey: counts of the data set.
+        normal: {class, or class and domain: number of its normal images in each part}.
+        warnings: possible mistakes, and figures that the data cannot give, one line each.
     """
 
     settings: Any
@@ -27,7 +27,7 @@ class Checked:
     warnings: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """All of it for people."""
+        """The result as lines of text."""
         passed = self.survey.passed()
         return [
             self.survey.line(),
@@ -37,10 +37,10 @@ class Checked:
 
 
 def look(settings: Any) -> Checked:
-    """Look at the data set without opening its images.
+    """Check the data set without opening its images.
 
     Raises:
-        AdshiftError: as `datasets.check` and `datasets.domains`, or a column that the parameters name is not there.
+        AdshiftError: as `datasets.check` and `datasets.domains`, or a column in the parameters is missing.
     """
     source = settings.dataset.name, settings.dataset.root, settings.classes
     surveyed = survey(*source, settings.dataset.folder)

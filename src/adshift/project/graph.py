@@ -1,4 +1,4 @@
-"""The lists of params.yaml that DVC's matrices run over: derived from what was switched on, written, never edited.
+"""The lists of params.yaml that DVC's matrices use. They are derived from the other parameters, and never edited.
 
 DVC has no condition. A matrix over an empty list has no stage, and `${graph.domains[-1]}` in a path is the shifted
 domain or, without one, the clean domain again.
@@ -15,7 +15,7 @@ CLEAN, SHIFT = DOMAINS
 
 
 class Graph(Section):
-    """What runs beside the models of the clean domain."""
+    """The stages that run beside those of the clean domain."""
 
     domains: Several(Literal[DOMAINS])  # type: ignore[valid-type]
     shift: Several(Literal[SHIFT], least=0)  # type: ignore[valid-type]
@@ -24,10 +24,10 @@ class Graph(Section):
 
 
 def lists(values: Mapping[str, Any]) -> dict[str, list[str]]:
-    """What `graph` is to be.
+    """The values of the section `graph`.
 
     Args:
-        values: params.yaml, valid but for this section.
+        values: of params.yaml, valid except for this section.
     """
     shifted = values["shift"]["kind"] != "none"
     domains = [CLEAN, SHIFT] if shifted else [CLEAN]

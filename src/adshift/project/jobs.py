@@ -1,7 +1,7 @@
-"""`adshift repro`: independent stages side by side, one line a stage.
+"""`adshift repro`: run independent stages at the same time, and print one line per stage.
 
-`dvc repro` runs one stage at a time, and most of a stage's time is its imports. Here each worker takes a share of the
-stages whose inputs are ready and gives it to a `dvc repro --single-item` of its own, which skips what is fresh. DVC's
+`dvc repro` runs one stage at a time, and imports take most of the time of a stage. Here each worker takes a share of
+the stages whose inputs are ready and runs it with its own `dvc repro --single-item`, which skips fresh stages. DVC's
 locks keep each dvc.lock whole. A plain `dvc repro` at the end decides whether everything is up to date.
 """
 
@@ -25,13 +25,13 @@ def repro(jobs: int, names: Sequence[str] = ()) -> int:
 
     Args:
         jobs: stages at once, at least 1.
-        names: stages to make after what they depend on: `fit@padim-nut-clean`, or `fit` for its items; empty for all.
+        names: stages to run, with their dependencies: `fit@padim-nut-clean`, or `fit` for all its items; empty for all.
 
     Returns:
         DVC's exit code.
 
     Raises:
-        AdshiftError: `jobs` is not positive, params.yaml is not as it should be, or a stage is unknown.
+        AdshiftError: `jobs` is not positive, params.yaml is not valid, or a stage is unknown.
     """
     if jobs < 1:
         raise AdshiftError(f"--jobs {jobs}", "at least 1")
@@ -40,7 +40,7 @@ def repro(jobs: int, names: Sequence[str] = ()) -> int:
         print(line, file=sys.stderr)
     for line in presets.derive():
         print(line, file=sys.stderr)
-    settings = params.load_all()  # DVC fills dvc.yaml from it before any stage can check it, and names no key
+    settings = params.load_all()  # DVC reads it for dvc.yaml before the stage `check` runs, and its errors name no key
     if settings.features.weights:
         from adshift.project.checks import check_weights
 
@@ -53,7 +53,7 @@ def repro(jobs: int, names: Sequence[str] = ()) -> int:
     with Board(len(waiting)) as board:
         if lines := versions.changes():
             print(*lines, sep="\n", file=sys.stderr)
-            # DVC does not see what is installed.
+            # DVC does not track installed packages.
             if code := board.dvc("repro", "--force", "--single-item", "sources"):
                 return code
         stale = jobs > 1 and subprocess.run(["dvc", "status", "--quiet", *targets], check=False).returncode != 0
@@ -64,7 +64,7 @@ def repro(jobs: int, names: Sequence[str] = ()) -> int:
 
 
 def _needed(inputs: dict[str, set[str]], targets: Sequence[str]) -> dict[str, set[str]]:
-    """Of all stages the targets and what they depend on, directly or not."""
+    """The targets and their direct and indirect dependencies, with their inputs."""
     needed: set[str] = set()
     more = list(targets)
     while more:
@@ -79,16 +79,16 @@ def _side_by_side(jobs: int, waiting: dict[str, set[str]], board: Board) -> int:
     done: set[str] = set()
     failures: list[int] = []
     changed = threading.Condition()
-    # Threads change no byte, so each job may have its share of the processors.
+    # The number of threads changes no byte, so each job gets its share of the processors.
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     environment = {"ADSHIFT_THREADS": str(threads), **os.environ}
 
     def take() -> list[str]:
-        """The next share, or nothing when all is done or a stage failed. Waits while all that is left has to wait."""
+        """The next share; empty if all stages are done or one failed. Waits until a stage is ready."""
         while waiting and not failures:
             ready = [name for name, inputs in waiting.items() if inputs <= done]
             if ready:
-                # A stride, not a run: neighbors are alike, so that every share has its part of the slow method.
+                # Every n-th stage, since neighbors are alike: each share then has some stages of the slow method.
                 share = ready[::jobs]
                 for name in share:
                     del waiting[name]

@@ -1,7 +1,7 @@
-"""`dvc plots show` without a network: the page that DVC fills, with the Vega bundle inside instead of a link to a CDN.
+"""`dvc plots show` without a network: a template page that holds the Vega bundle instead of a link to a CDN.
 
-`.dvc/config` names the page as `plots.html_template = plots/page.html`; `make setup` writes it. It is derived from the
-installed vl-convert alone, so git ignores it.
+`.dvc/config` names the page as `plots.html_template = plots/page.html`; `make setup` writes it. It
+depends only on the installed vl-convert, so git ignores it.
 """
 
 from pathlib import Path
@@ -33,10 +33,10 @@ img { max-width: 100%; }
 
 
 def page() -> str:
-    """The page: classic script, no external address is loaded.
+    """The page. Its script is inline, and it loads no external address.
 
     Raises:
-        ValueError: the bundle holds text that HTML or DVC would take for its own.
+        ValueError: the bundle holds text that HTML or DVC would interpret.
     """
     import vl_convert
 

@@ -1,4 +1,4 @@
-"""Anybody's images: what the command line says of their folders becomes the section `dataset` of params.yaml."""
+"""The user's own images: from folders on the command line to the section `dataset` of params.yaml."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,18 +11,18 @@ from adshift.data.settings import Folder
 from adshift.errors import AdshiftError
 
 OUTPUTS = ("data", "models", "metrics", "plots", "report", "timings")  # folders that the pipeline writes and replaces
-GENERAL = ("good", "normal", "ok", "train", "images")  # names of folders that name no class
+GENERAL = ("good", "normal", "ok", "train", "images")  # names of folders that are no names of classes
 CLEAN = "clean"
 
 
 def absolute(path: str) -> str:
-    """A path from `/` on, `~` expanded: an experiment runs in a checkout of its own."""
+    """An absolute path, with `~` expanded: an experiment runs in its own checkout."""
     return str(Path(os.path.abspath(Path(path).expanduser())))  # noqa: PTH100  (links stay, .. does not)
 
 
 @dataclass(frozen=True)
 class Folders:
-    """What the preset `folder` is told.
+    """The arguments of the preset `folder`.
 
     Attributes:
         normal, defective: folders of images; with `under`, below each class's folder.
@@ -41,7 +41,7 @@ class Folders:
         """The keys of params.yaml.
 
         Raises:
-            AdshiftError: a folder is missing, or they share no folder that DVC could watch.
+            AdshiftError: a folder is missing, or the folders have no common folder that DVC could track.
         """
         if self.under is not None:
             return _values(absolute(self.under), self.class_name, self.normal or ["."], self.defective, self.masks)
@@ -80,7 +80,7 @@ def _values(
 
 
 def _named(folder: Path) -> str:
-    """What a folder says its images show."""
+    """The name of a class, from its folder."""
     return next((one.name for one in (folder, *folder.parents) if one.name.lower() not in (*GENERAL, "")), "images")
 
 
@@ -91,7 +91,7 @@ def source(values: Mapping[str, Any]) -> tuple[str, str, Folder]:
 
 
 def check_root(root: str) -> None:
-    """Refuse a root that the pipeline writes into, or that holds the project: images would be lost, or read as changed.
+    """Refuse a root that the pipeline writes into, or that holds the project: images would be lost or count as changed.
 
     Raises:
         AdshiftError: naming both folders.
@@ -99,7 +99,7 @@ def check_root(root: str) -> None:
     try:
         here, there = Path.cwd().resolve(), Path(root).expanduser().resolve()
     except (OSError, RuntimeError, ValueError):
-        return  # no path at all, which `datasets.check` tells
+        return  # an invalid path: `datasets.check` raises
     for output in (here / name for name in OUTPUTS):
         if there == output or output in there.parents:
             raise AdshiftError(
@@ -114,7 +114,7 @@ def check_root(root: str) -> None:
 
 
 def check_each(name: str, root: str, classes: Sequence[str], folder: Folder | None = None) -> None:
-    """Check the classes; where some are fine and others are not, say how to use those.
+    """Check the classes. If some are valid and others are not, the remedy says how to use the valid ones.
 
     Raises:
         AdshiftError: as `datasets.check`.
@@ -137,9 +137,9 @@ def _is_fine(name: str, root: str, one: str, folder: Folder | None) -> bool:
 
 
 def columns(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the columns `group` and `domain` of a list set.
+    """Parameters that follow from the columns `group` and `domain` of a list.
 
-    The domain `clean` is the clean one, or the first of the list; all others are shifted.
+    The clean domain is `clean`, or the first in the list; all others are shifted.
     """
     if values["dataset.name"] != "list":
         return {}

@@ -28,10 +28,10 @@ from adshift.runtime.settings import Several
 
 FILE = Path("params.yaml")
 STORED = ("features", "shift")  # sections that the stage `check` writes as files
-PROJECT = ("params.yaml", "dvc.yaml")  # what makes a folder a project
+PROJECT = ("params.yaml", "dvc.yaml")  # the files by which a folder is a project
 CONFIGS = (".dvc/config", ".dvc/config.local")
 
-# No study comes near these limits. They keep a file that means harm from taking the memory or the stack.
+# No study comes near these limits. They keep a malicious file from exhausting memory or the stack.
 MOST_BYTES = 1_000_000
 MOST_VALUES, DEEPEST = 10_000, 20  # with every alias unfolded
 LONGEST_TEXT, LARGEST_WHOLE = 1000, 2**53
@@ -43,7 +43,7 @@ _brief.maxstring = _brief.maxother = 80
 
 
 def _name(value: str) -> str:
-    if len(value) > 100:  # it becomes a folder's and a file's name
+    if len(value) > 100:  # it becomes the name of folders and files
         raise ValueError(f"{len(value)} characters, at most 100")
     if value == registry.UNIFIED or not value.replace("_", "").isalnum():
         raise ValueError(f"{value!r}: letters, digits and _ only, and not {registry.UNIFIED!r}, which is reserved")
@@ -75,10 +75,10 @@ def _schema(section: str) -> Any:
 
 
 def check_folder() -> None:
-    """Refuse to work where there is no project.
+    """Refuse to work outside of a project.
 
     Raises:
-        AdshiftError: saying where to run instead.
+        AdshiftError: with the folder to run in as remedy.
     """
     if not FILE.exists():
         above = next((one for one in Path.cwd().parents if all((one / name).is_file() for name in PROJECT)), None)
@@ -87,10 +87,10 @@ def check_folder() -> None:
 
 
 def check_git() -> None:
-    """Refuse to call DVC where it finds no git repository.
+    """Refuse to call DVC without a git repository.
 
     Raises:
-        AdshiftError: saying how to make one.
+        AdshiftError: with the command that makes one as remedy.
     """
     check_folder()
     configs = [path.read_text(encoding="utf-8") for path in map(Path, CONFIGS) if path.is_file()]
@@ -106,13 +106,13 @@ def read(path: Path = FILE) -> dict[str, Any]:
     """params.yaml as plain values, read as YAML 1.2 like DVC does.
 
     Raises:
-        AdshiftError: it is missing, no YAML, no mapping, or holds what is no plain value of a sensible size.
+        AdshiftError: it is missing, no YAML, no mapping, or holds a value that is not plain or is too large.
     """
     if path == FILE:
         check_folder()
     try:
         values = YAML(typ="safe", pure=True).load(_text(path))
-    except Exception as error:  # ruamel.yaml trips in many ways over what its grammar lets pass, such as the month 13
+    except Exception as error:  # ruamel.yaml raises many kinds of errors, such as for the month 13
         reason = "nested too deep" if isinstance(error, RecursionError) else error
         raise AdshiftError(f"{path}: cannot be read: {reason}", "correct it, or `git checkout params.yaml`") from None
     if not isinstance(values, dict):
@@ -136,7 +136,7 @@ def _text(path: Path) -> str:
 
 
 def _check_plain(values: dict[Any, Any], path: Path) -> None:
-    """Refuse what no parameter is: sets, dates, bytes, huge numbers and texts, trees that unfold from few aliases."""
+    """Refuse values that no parameter has: sets, dates, bytes, huge numbers and texts, trees made of few aliases."""
     pending: list[tuple[str, Any, int]] = [(str(key), value, 1) for key, value in values.items()]
     seen, problem = 0, ""
     while pending and not problem:
@@ -211,8 +211,8 @@ def _pick(values: Mapping[str, Any], keys: Iterable[str], path: Path) -> Any:
 
 
 def store(settings: Any, folder: Path) -> None:
-    """Write the sections of `STORED` into a folder: what runs for many items depends on one file, where each would
-    repeat the section in dvc.lock, which DVC reads and writes whole at every stage.
+    """Write the sections of `STORED` into a folder. Stages with many items depend on one file; otherwise each item
+    would repeat the section in dvc.lock, which DVC reads and writes whole at every stage.
     """
     sections = {section: getattr(settings, section).model_dump(mode="json") for section in STORED}
     for section, values in stored_values(sections).items():
@@ -220,7 +220,7 @@ def store(settings: Any, folder: Path) -> None:
 
 
 def stored_values(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What the files of `STORED` hold: the sections, and of the shift the size that images are shrunk to before it."""
+    """The contents of the files of `STORED`: the sections; for the shift also the size that images are shrunk to."""
     resize = sections["features"]["resize"]
     size = list(resize) if isinstance(resize, list | tuple) else [resize, resize]
     shrunk = size if sections["shift"]["resolution"] == "input" else None
@@ -228,13 +228,13 @@ def stored_values(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[s
 
 
 def load_all(path: Path = FILE) -> Any:
-    """Every parameter, validated, unknown sections refused."""
+    """All parameters, validated; unknown sections are refused."""
     sys.audit("adshift.project.params", (*SECTIONS, *registry.REGISTRY))
     return validate(read(path), path)
 
 
 def validate(values: Mapping[str, Any], path: Path) -> Any:
-    """The same of plain values, as `read` gives them; `path` is named in errors."""
+    """As `load_all`, from the plain values of `read`; `path` is named in errors."""
     known = {*SECTIONS, *registry.REGISTRY}
     unknown = [str(key)[:80] for key in values if key not in known][:SHOWN]
     if unknown:

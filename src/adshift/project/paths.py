@@ -1,10 +1,10 @@
-"""Where outputs lie, relative to the project. dvc.yaml spells the same paths."""
+"""Paths of outputs, relative to the project. dvc.yaml has the same paths."""
 
 from pathlib import Path
 
-DOMAINS = ("clean", "shift")  # folders of images and of what is made from them
+DOMAINS = ("clean", "shift")  # folders of images, and of everything made from them
 
-NETWORK = Path("data/checked_network.json")  # what the stage check_network saw, on which embed depends
+NETWORK = Path("data/checked_network.json")  # record of the stage check_network, a dependency of embed
 SETTINGS = Path("data/settings")  # sections of params.yaml that are dependencies as files, written by the stage check
 SOURCES = Path("data/sources")  # which code and packages each stage runs, written by the stage sources
 SUMMARY = Path("metrics/summary.json")
@@ -12,65 +12,65 @@ RESULTS = Path("metrics/tables/results.csv")
 
 
 def settings_path(section: str, part: str = "") -> Path:
-    """Where a section of params.yaml lies, or a half (fit, score) of a method's."""
+    """Path of a section of params.yaml, or of a half (fit, score) of a method's section."""
     return SETTINGS / section / f"{part}.json" if part else SETTINGS / f"{section}.json"
 
 
 def scores_path(part: str, dataset: str, method: str, model: str, domains: str, name: str) -> Path:
-    """Where the scores of `model` (a class or unified) on the class `name` lie; `part` is val or test."""
+    """Path of the scores of `model` (a class or unified) on the class `name`; `part` is val or test."""
     return Path("data/scores") / part / dataset / method / model / domains / f"{name}.npz"
 
 
 def model_path(dataset: str, method: str, model: str, domain: str) -> Path:
-    """Where a fitted model lies."""
+    """Path of a fitted model."""
     return Path("data/fitted") / dataset / method / model / domain
 
 
 def ablation_path(dataset: str, name: str) -> Path:
-    """Where the detector of the coreset ablation's largest ratio lies."""
+    """Path of the detector with the coreset ablation's largest ratio."""
     return Path("data/ablation") / dataset / name
 
 
 def features_path(dataset: str, name: str, domain: str) -> Path:
-    """Where the feature maps of a class lie."""
+    """Path of the feature maps of a class."""
     return Path("data/features") / domain / dataset / name
 
 
 def ablation_scores_path(dataset: str, name: str) -> Path:
-    """Where the scores of the coreset ablation's detectors lie."""
+    """Path of the scores of the coreset ablation's detectors."""
     return Path("data/scores/ablation") / dataset / name
 
 
 def thresholds_path(dataset: str, method: str) -> Path:
-    """Where the thresholds of a method lie."""
+    """Path of the thresholds of a method."""
     return Path("data/thresholds") / dataset / f"{method}.json"
 
 
 def models_path(dataset: str, method: str) -> Path:
-    """Where the model directories of a method lie: CLASS/DOMAIN within it."""
+    """Path of the model directories of a method, which holds CLASS/DOMAIN."""
     return Path("models") / dataset / method
 
 
 def evaluation_path(dataset: str) -> Path:
-    """Where the evaluations of a data set lie."""
+    """Path of the evaluations of a data set."""
     return Path("data/evaluation") / dataset
 
 
 def timings_path(dataset: str, stage: str, item: str) -> Path:
-    """Where it says how long an item of a stage took."""
+    """Path of the time that an item of a stage took."""
     return Path("timings") / dataset / stage / f"{item}.json"
 
 
 def kept_path(dataset: str, name: str, domain: str) -> Path:
-    """Where the rows of these feature maps are kept for the next run; no output of a stage, DVC leaves it alone."""
+    """Path of the rows of feature maps that are kept for the next run. It is no output, so DVC does not remove it."""
     return Path("data/kept") / domain / dataset / name
 
 
 def split_path(dataset: str, name: str) -> Path:
-    """Where the split of a class lies."""
+    """Path of the split of a class."""
     return Path("data/split") / dataset / f"{name}.csv"
 
 
 def contamination_path(dataset: str) -> Path:
-    """Where it says what of the training sets is defective."""
+    """Path of the contamination of the training sets."""
     return Path("data/contamination") / f"{dataset}.json"

@@ -1,4 +1,4 @@
-"""Presets: what params.yaml says for a data set or a study."""
+"""Presets: the values of params.yaml for a data set or a study."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,7 +66,7 @@ COMMON: dict[str, Any] = {
 # The order of operations and the thresholds of the shift study itself.
 STUDY: dict[str, Any] = {"shift.resolution": "image", "calibrate.rule": "f1_grid"}
 
-# One's own images: how good are the detectors on them, and what does drift do? Other questions cost time.
+# The user's own images: quality of the detectors, and effect of drift. Other parts of the study are off to save time.
 OWN: dict[str, Any] = {"unified": False, "ablation.ratios": []}
 
 # "Explainable Deep Learning for Visual Anomaly Detection in Industrial Monitoring Systems": PaDiM on official splits,
@@ -83,7 +83,7 @@ XAI: dict[str, Any] = {
     "report.scale": "image",
 }
 
-# What each sets beside COMMON; classes: None stands for all that lie under the data root.
+# {preset: its values beside COMMON}; classes: None stands for all classes under the data root.
 PRESETS: dict[str, dict[str, Any]] = {
     "sample": {"dataset.name": "sample", "classes": ["hazelnut", "carpet", "zipper"]},
     "shift_study": {
@@ -119,23 +119,23 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def values_of(name: str) -> dict[str, Any]:
-    """What a preset sets, dotted; the same keys for each, so that one can follow another."""
+    """{dotted key: value} of a preset; the same keys for each, so that a preset can replace another."""
     return {**COMMON, **PRESETS[name]}
 
 
 def resolved(
     name: str, data_root: str | None, classes: Sequence[str] = (), folders: Folders | None = None
 ) -> dict[str, Any]:
-    """What a preset sets for the data under a root, dotted, its classes found there.
+    """{dotted key: value} of a preset for the data under a root, with the classes in it.
 
     Args:
         name: of the preset.
-        data_root: folder of the raw data, or the CSV of a list; not for the sample, which is made, nor for `folder`.
-        classes: those wanted, as in paths or by their folders' names; the preset's if there are none.
-        folders: what lies where, for `folder`.
+        data_root: folder of the raw data, or the CSV of a list; not for the generated sample, nor for `folder`.
+        classes: to use, as in paths or by their folders' names; by default the preset's.
+        folders: arguments of the preset `folder`.
 
     Raises:
-        AdshiftError: the root is missing or does not hold what the preset needs.
+        AdshiftError: the root is missing or lacks data that the preset needs.
     """
     values = values_of(name)
     if name == "sample":
@@ -164,17 +164,17 @@ def resolved(
 def apply(
     name: str, data_root: str | None, path: Path = FILE, classes: Sequence[str] = (), folders: Folders | None = None
 ) -> list[str]:
-    """Rewrite params.yaml for a preset, its comments and all other values kept.
+    """Rewrite params.yaml for a preset. Comments and all other values are kept.
 
     Args:
-        name, data_root, classes, folders: as `resolved` takes them.
+        name, data_root, classes, folders: as for `resolved`.
         path: of params.yaml.
 
     Returns:
-        What was found, in lines for people.
+        Lines that describe the data set.
 
     Raises:
-        AdshiftError: the root is missing or does not hold what the preset needs; params.yaml is then unchanged.
+        AdshiftError: the root is missing or lacks data that the preset needs; params.yaml is then unchanged.
     """
     if path == FILE:
         check_folder()
@@ -185,10 +185,10 @@ def apply(
 
 
 def derive(path: Path = FILE) -> list[str]:
-    """Bring `graph` of params.yaml in line with what is switched on there; what changed, a line each.
+    """Update `graph` of params.yaml from the other parameters; returns a line for each change.
 
     Raises:
-        AdshiftError: params.yaml is not as it should be.
+        AdshiftError: params.yaml is not valid.
     """
     load_all(path)
     values = read(path)
@@ -199,9 +199,9 @@ def derive(path: Path = FILE) -> list[str]:
 
 
 def _rewrite(path: Path, values: Mapping[str, Any]) -> Any:
-    """Set dotted keys, and `graph` as it follows from all of them: every parameter, as `load_all` has them.
+    """Set dotted keys, and derive `graph`; returns all parameters, as `load_all` does.
 
-    Comments stay, and the file is replaced whole.
+    Comments are kept, and the file is replaced whole.
     """
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, 4096
@@ -234,7 +234,7 @@ def _set(document: CommentedMap, key: list[str], value: Any) -> None:
         value.fa.set_flow_style()
         if isinstance(old, CommentedSeq):
             value.ca.comment = old.ca.comment  # the comment behind a list belongs to the list
-        # A list that stood on lines of its own brings an empty list of comments, with which no line end is written.
+        # A list on several lines has an empty list of comments, with which ruamel.yaml writes no line end.
         for comments in filter(None, (value.ca.comment, document.ca.items.get(key[-1]))):
             comments[-1] = comments[-1] or None
     document[key[-1]] = value

@@ -1,9 +1,9 @@
 """Find damaged outputs of the pipeline and damaged objects of DVC's cache by their content, and remove them.
 
-DVC reads a file's content once. Later it trusts the file's time and size, and a write-protected cache object for good.
-So a byte that flipped on the disk goes unnoticed, and `dvc checkout` may restore it. Here every file that the two
-dvc.lock name is read and compared with its hash. A damaged file is removed, and so is a damaged object of the cache.
-`dvc repro` then restores the one from the other, or makes both again.
+DVC reads a file's content once. Later it trusts the file's time and size, and always trusts a write-protected cache
+object. So it does not notice a flipped byte on the disk, and `dvc checkout` may restore it. Here every file in the two
+dvc.lock is read and compared with its hash. Damaged files and damaged objects of the cache are removed. `dvc repro`
+then restores one from the other, or makes both again.
 """
 
 import hashlib
@@ -79,14 +79,14 @@ def _remove_damaged(file: Path, expected: str, lines: list[str]) -> None:
 
 
 def _outputs() -> list[tuple[Path, str]]:
-    """Outputs and their hashes; where the root's lock still names one of a stage that moved, the other's counts."""
+    """Outputs and their hashes. If both dvc.lock name an output because its stage has moved, the root's is old."""
     stages = [stage for lock in LOCKS if lock.is_file() for stage in _read_lock(lock).get("stages", {}).values()]
     outs = {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", ()) if "md5" in out}
     return [(Path(path), md5) for path, md5 in outs.items()]
 
 
 def _files(cache: Path, path: Path, md5: str) -> Iterator[tuple[Path, str]]:
-    """Files of an output, each with its hash; of a folder, as its listing in the cache has them, if that is there."""
+    """Files of an output with their hashes; for a folder, from its listing in the cache, if it exists."""
     if not md5.endswith(".dir"):
         yield path, md5
     elif (listing := _object(cache, md5)).is_file():
@@ -117,7 +117,7 @@ def _read_lock(path: Path) -> dict[str, Any]:
 
 
 def _is_lock(path: Path) -> bool:
-    """Whether DVC would read it: a mapping of stages, each with a command."""
+    """Whether DVC can read the lock file: a mapping of stages, each with a command."""
     from ruamel.yaml.error import YAMLError
 
     try:

@@ -1,14 +1,14 @@
-"""Which source files a piece of the pipeline runs, so that DVC re-runs what a change of code affects and nothing else.
+"""Records of the source files that each stage runs, so that a change of code re-runs the affected stages only.
 
-DVC follows no imports. A stage that named every module it imports would need a dozen dependencies, forgotten easily and
-hashed, locked and written by DVC at every stage. So one file a root says them all: for a stage script and what it
-imports, and for each detector, data set and family of backbones, which stages find by name. A stage depends on the
-files of the roots that it runs. Each is
+DVC does not follow imports. If a stage listed every module that it imports, it would have a dozen dependencies, easily
+forgotten, which DVC would hash, lock and write at every stage. So one file per root lists them: a root is a stage
+script, or a detector, data set or family of backbones, which stages import by name. A stage depends on the files of the
+roots that it runs. A file holds
 
     {"files": {path: sha256}, "packages": {package that computes: version}}
 
-What is hashed of a module is its syntax tree without docstrings, so that a comment, a docstring or a formatter changes
-no hash. Of any other file it is the bytes.
+The hash of a module is that of its syntax tree without docstrings, so that comments, docstrings and formatting change
+no hash. The hash of any other file is that of its bytes.
 """
 
 import ast
@@ -27,11 +27,11 @@ from adshift.runtime.versions import COMPUTING, IGNORED, RECORDED, choose
 
 PACKAGE = Path("src/adshift")
 
-# Imported by name, so that no import statement leads there: {folder in data/sources: {name: module, or module:class}}.
+# Imported by name, without an import statement: {folder in data/sources: {name: module, or module:class}}.
 REGISTRIES = {"datasets": DATASETS, "methods": REGISTRY, "backbones": FAMILIES}
 
-# No output depends on these, so that a better error message re-runs nothing. What registries and paths say beside,
-# dvc.yaml, params.yaml and data/checked_network.json say too.
+# No output depends on these, so that a better error message re-runs nothing. The other contents of registries and paths
+# are also in dvc.yaml, params.yaml and data/checked_network.json.
 PLUMBING = {
     PACKAGE / f"{name}.py"
     for name in (
@@ -39,7 +39,7 @@ PLUMBING = {
         "runtime/signals", "runtime/versions", "data/registry", "data/settings", "features/settings",
         "features/backbones/families", "detectors/registry", "evaluation/settings",
         "project/graph", "project/params", "project/paths", "project/stage", "report/settings",
-        # Packages whose own file says nothing but what they are for.
+        # Packages whose own file holds only a docstring.
         "runtime/__init__", "data/__init__", "data/shift/__init__", "features/__init__",
         "features/backbones/edge/__init__", "search/__init__", "detectors/__init__", "detectors/components/__init__",
         "evaluation/__init__", "evaluation/metrics/__init__", "report/__init__", "deploy/__init__", "project/__init__",
@@ -48,7 +48,7 @@ PLUMBING = {
 
 
 def roots() -> dict[str, Path]:
-    """{name of the written file, without suffix: the source file that it starts from}, relative to the project."""
+    """{name of the written file, without suffix: source file of the root}, relative to the project."""
     scripts = {f"stages/{path.stem}": path for path in sorted(Path("stages").glob("*.py"))}
     named = {
         f"{folder}/{name}": list(_files(module.split(":")[0]))[-1]
@@ -59,17 +59,17 @@ def roots() -> dict[str, Path]:
 
 
 def closure(root: Path, direct: dict[Path, set[Path]] | None = None) -> set[Path]:
-    """`root` and every file of this package that it imports, directly or not, anywhere in its text; data beside them.
+    """`root`, all files of this package that it imports directly or indirectly, and the data files beside them.
 
-    Imports by a name that is known at run time alone are not seen; a test allows them to the registries only.
+    Imports by names that are only known at run time are not found; a test allows them in the registries only.
 
     Args:
         root: a Python file, relative to the project.
-        direct: {module: what it imports itself, and data beside it} as far as known; completed here. The closures of
-            one tree may share it.
+        direct: {module: its own imports, and data beside it}, as far as known; completed here. Closures of one tree may
+            share it.
 
     Raises:
-        AdshiftError: a file is no Python, or imports relatively to what is no package.
+        AdshiftError: a file is no Python, or has a relative import outside of a package.
     """
     direct = {} if direct is None else direct
     reached: set[Path] = set()
@@ -85,19 +85,19 @@ def closure(root: Path, direct: dict[Path, set[Path]] | None = None) -> set[Path
 
 
 def packages(files: set[Path]) -> set[str]:
-    """The packages that compute which these files import."""
+    """The packages with influence on results that these files import."""
     names = {name.split(".")[0] for path in files if path.suffix == ".py" for name in _imported(path)}
     return {COMPUTING[name] for name in names & COMPUTING.keys()}
 
 
 def write(folder: Path) -> None:
-    """Write what `contents` says into `folder`."""
+    """Write the `contents` into `folder`."""
     for name, content in contents().items():
         write_json(folder / f"{name}.json", content)
 
 
 def contents() -> dict[str, Any]:
-    """{name of the file, without suffix: what it holds}, of every root, and of the versions of all packages in use."""
+    """{name of the file, without suffix: its content} of every root, and of the versions of all packages in use."""
     direct: dict[Path, set[Path]] = {}
     files = {name: closure(root, direct) for name, root in roots().items()}
     used = {name: packages(paths) for name, paths in files.items()}
@@ -113,7 +113,7 @@ def contents() -> dict[str, Any]:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of what a file does: of a module's syntax tree without docstrings, of the bytes of any other file."""
+    """SHA-256 of a module's syntax tree without docstrings, or of the bytes of any other file."""
     if path.suffix == ".py":
         return _parsed(path, path.read_bytes())[1]
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -133,7 +133,7 @@ def _parsed(path: Path, content: bytes) -> tuple[tuple[ast.Import | ast.ImportFr
 def _dump(node: object) -> str:
     """A syntax tree as text that is the same under every version of Python: ast.dump's is not.
 
-    Left out: docstrings, positions, and fields that are empty, since new versions of Python bring new ones.
+    Docstrings and positions are left out, and empty fields, since new versions of Python add some.
     """
     if isinstance(node, list):
         return f"[{','.join(map(_dump, node))}]"
@@ -171,7 +171,7 @@ def _imports(path: Path) -> Iterator[Path]:
 
 
 def _files(name: str) -> Iterator[Path]:
-    """Files of this package that importing a dotted name runs: the module's, and those of the packages around it."""
+    """Files of this package that an import of a dotted name runs: the module and the packages around it."""
     first, *parts = name.split(".")
     if first != PACKAGE.name:
         return
@@ -183,7 +183,7 @@ def _files(name: str) -> Iterator[Path]:
 
 
 def _data(path: Path) -> Iterator[Path]:
-    """Templates and the like beside a module: those called as it is, and those called as no module there."""
+    """Data files beside a module, such as templates: those with its name, and those without a module's name."""
     if path.parent != PACKAGE and PACKAGE in path.parents:
         for entry in path.parent.iterdir():
             own = entry.stem == path.stem or not entry.with_suffix(".py").is_file()

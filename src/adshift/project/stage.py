@@ -1,4 +1,4 @@
-"""What every stage script shares: errors without a traceback, an orderly end after a signal, the time taken."""
+"""Shared by all stage scripts: errors without a traceback, an orderly end after a signal, and timing."""
 
 import signal
 import sys
@@ -18,8 +18,8 @@ def run(main: Callable[[], None], *, watched: bool = True) -> None:
 
     Args:
         main: the stage.
-        watched: whether it is to end within seconds of a signal, and with the DVC that started it (`guard`). Without,
-            SIGTERM and Ctrl-C unwind the stack, however long that takes.
+        watched: whether it ends within seconds of a signal, and when the DVC that started it ends (`guard`). Otherwise
+            SIGTERM and Ctrl-C unwind the stack, which can take any time.
     """
     with warnings_shown(), signals.watch(abandon) if watched else signals.unwinding([signal.SIGTERM]):
         try:
@@ -33,7 +33,7 @@ def run(main: Callable[[], None], *, watched: bool = True) -> None:
 
 @contextmanager
 def timed(path: Path | str, **facts: Any) -> Iterator[None]:
-    """Write the wall time of the block, beside `facts`, as JSON: the one kind of output that differs between runs."""
+    """Write the wall time of the block and `facts` as JSON, the only kind of output that differs between runs."""
     start = time.perf_counter()
     yield
     write_json(path, {**facts, "seconds": round(time.perf_counter() - start, 3)})

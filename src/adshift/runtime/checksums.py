@@ -1,8 +1,8 @@
-"""Checksums inside the pipeline's own files, so that a byte that flipped is told before it is used.
+"""Checksums inside the pipeline's own files, which detect flipped bytes before they are used.
 
-CRC-32: it is to notice accidents, every flip of up to 32 neighbouring bits and all but one in four billion others, not
-to keep out who wants to deceive. It runs at 3.7 GB/s here (SHA-256 at 1.7), so that checking costs less than reading.
-DVC's own hashes do not do: it trusts a file whose time and size are what they were.
+The checksum is CRC-32, against accidents and not against fraud: it detects every flip of up to 32 neighbouring bits and
+all but one in four billion others. It runs at 3.7 GB/s here (SHA-256 at 1.7), so checking costs less than reading.
+DVC's hashes are not enough: DVC trusts a file whose time and size have not changed.
 """
 
 import csv
@@ -19,20 +19,20 @@ MODEL_REMEDY = "run `adshift repair` in its project, then `dvc repro`; a copy of
 
 
 def of(data: Any) -> int:
-    """CRC-32 of bytes, or of those of a contiguous array."""
+    """CRC-32 of bytes, or of the bytes of a contiguous array."""
     return zlib.crc32(data)
 
 
 def of_json(value: Any) -> str:
-    """Of a value that was read from JSON, whatever its layout there."""
+    """Checksum of a value read from JSON; the layout of the file does not count."""
     return f"{of(json.dumps(value, sort_keys=True).encode()):08x}"
 
 
 def open_json(value: Any) -> Any:
-    """A value read from JSON without the checksum that it may carry.
+    """A value read from JSON, without its checksum if it has one.
 
     Raises:
-        ValueError: the checksum is of other content, or its name is damaged.
+        ValueError: the checksum does not match, or its key is damaged.
     """
     if not isinstance(value, dict):
         return value
@@ -48,7 +48,7 @@ def open_json(value: Any) -> Any:
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file whose header ends in the checksum of columns and rows, a field that no row has."""
+    """Write a CSV file. A further field of its header holds the checksum of columns and rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
     body = io.StringIO(newline="")
     csv.writer(body, lineterminator="\n").writerows(rows)
@@ -60,7 +60,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of a CSV file, checked if it carries a checksum.
+    """Columns and rows of a CSV file, checked if it has a checksum.
 
     Raises:
         OSError: it cannot be read.

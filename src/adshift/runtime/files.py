@@ -30,7 +30,7 @@ def remove(path: Path) -> None:
 def output(path: Path | str) -> Iterator[Path]:
     """A temporary sibling to write to, renamed to `path` at the end and removed if the stage fails.
 
-    What a killed process left of its own is removed first. If the DVC process that started this stage has exited, the
+    Temporary siblings of killed processes are removed first. If the DVC process that started this stage has exited, the
     output is discarded.
 
     Raises:
@@ -66,7 +66,7 @@ def _prefix(path: Path) -> str:
 
 
 def _put(temporary: Path, path: Path) -> None:
-    """Rename, at one go where both are files; a folder takes the old one's place when that was renamed away."""
+    """Rename: atomically if both are files; an old folder is renamed away first."""
     aside = None
     if path.is_dir() or (temporary.is_dir() and path.is_symlink()):
         aside = temporary.with_name(f"{_prefix(path)}{os.getpid()}-old")
@@ -77,7 +77,7 @@ def _put(temporary: Path, path: Path) -> None:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Temporary siblings of processes that are no more, or that had this one's id before it."""
+    """Remove temporary siblings of processes that have ended, or that had this process's id before."""
     prefix = _prefix(path)
     with os.scandir(path.parent) as entries:
         names = [entry.name for entry in entries if entry.name.startswith(prefix)]
@@ -102,17 +102,17 @@ def write_json(path: Path | str, value: Any, *, checksum: bool = False) -> None:
     Args:
         path: of the file.
         value: what to write.
-        checksum: whether the object is to carry a checksum of the rest, which `read_json` checks and takes away.
+        checksum: whether to add a checksum of the rest to the object, which `read_json` checks and removes.
     """
     if checksum:
-        value = json.loads(json.dumps(value, allow_nan=False))  # as a reader will find it
+        value = json.loads(json.dumps(value, allow_nan=False))  # as it will be read
         value[checksums.KEY] = checksums.of_json(value)
     with output(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path | str, remedy: str = checksums.REMEDY) -> Any:
-    """Read a JSON file of the pipeline, without the checksum that it may carry.
+    """Read a JSON file of the pipeline, without its checksum if it has one.
 
     Raises:
         AdshiftError: it is missing or damaged.

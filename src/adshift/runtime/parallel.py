@@ -20,17 +20,18 @@ from tqdm import tqdm
 
 from adshift.errors import AdshiftError
 
-THREADED = {"faiss", "numba", "numpy", "scipy", "scipy.linalg", "sklearn", "torch"}  # they bring such libraries
+# Packages with multi-threaded libraries.
+THREADED = {"faiss", "numba", "numpy", "scipy", "scipy.linalg", "sklearn", "torch"}
 
 SECONDS_PER_LINE = 30.0  # of `progress` outside of a terminal
-HELPER = "adshift-helper"  # begins the names of the threads that are kept
+HELPER = "adshift-helper"  # prefix of the names of helper threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-# Of glibc's mallopt: blocks up to this size come from the heap, so much of its free end is kept, and grown by; all
-# threads share one heap.
+# Options of glibc's mallopt: blocks up to this size come from the heap, its free end is kept up to this size and grows
+# by this size; all threads share one heap.
 _KEPT = {
     "M_MMAP_THRESHOLD": (-3, 2**30),
     "M_TRIM_THRESHOLD": (-1, 2**30),
@@ -41,10 +42,10 @@ _KEPT = {
 
 @cache
 def keep_memory() -> None:
-    """Let this process keep what it frees: a network's maps, made anew for every batch, are otherwise fresh pages each
-    time, and to get those from the kernel takes longer than to compute what is written to them.
+    """Let this process keep freed memory. A network allocates its maps again for every batch; to get new pages from the
+    kernel each time would take longer than to compute the maps.
 
-    Does nothing where the allocator is not glibc's.
+    Does nothing if the allocator is not glibc's.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -55,7 +56,7 @@ def keep_memory() -> None:
 
 
 def thread_count() -> int:
-    """Threads to use: ADSHIFT_THREADS, else the processors this process may run on.
+    """Number of threads to use: ADSHIFT_THREADS, else the processors that this process may run on.
 
     Raises:
         AdshiftError: ADSHIFT_THREADS is no whole number.
@@ -68,13 +69,13 @@ def thread_count() -> int:
 
 
 def one_thread_below() -> Any:
-    """A context in which BLAS and its like use one thread, since parallelism lies above them."""
+    """Within: BLAS and OpenMP use one thread, since the pool of threads already uses all processors."""
     return _controller(frozenset(name for name in THREADED if name in sys.modules)).limit(limits=1)
 
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Torch on so many threads; then again on as many as the caller had."""
+    """Within: torch uses `count` threads. The caller's number is restored after."""
     import torch
 
     before = torch.get_num_threads()
@@ -87,7 +88,7 @@ def torch_threads(count: int) -> Iterator[None]:
 
 @cache
 def _controller(_loaded: frozenset[str]) -> ThreadpoolController:
-    """Finding the libraries takes 1.5 ms, so they are looked for again only when one may have been loaded."""
+    """A controller of the loaded libraries, cached, since finding them takes 1.5 ms."""
     return ThreadpoolController()
 
 
@@ -96,7 +97,7 @@ _silent = ContextVar("_silent", default=False)
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """No progress bars within: for a library's caller, who has a screen of their own."""
+    """Within: no progress bars, for callers of the library."""
     token = _silent.set(True)
     try:
         yield
@@ -105,7 +106,7 @@ def silent() -> Iterator[None]:
 
 
 def progress(items: Iterable[Item], *, what: str, total: int | None = None, unit: str = "image") -> Iterable[Item]:
-    """`items` behind a progress bar on a terminal; elsewhere a line every 30 s."""
+    """Iterate over `items` with a progress bar on a terminal, or elsewhere with a line every 30 s."""
     if _silent.get():
         return items
     if sys.stderr.isatty():
@@ -125,17 +126,17 @@ def _lines(items: Iterable[Item], what: str, total: int | None, unit: str) -> It
 def map_ordered(
     work: Callable[[Item], Result], items: Sequence[Item], *, what: str, unit: str = "image"
 ) -> list[Result]:
-    """`[work(item) for item in items]` on `thread_count()` threads, behind a progress bar."""
+    """`[work(item) for item in items]` on `thread_count()` threads, with a progress bar."""
     return list(progress(_results(work, items), what=what, total=len(items), unit=unit))
 
 
 def share(items: int) -> int:
-    """Threads for each of some items that are worked on side by side: more than one if they are fewer than threads."""
+    """Number of threads for each of `items` items processed at the same time: above 1 if there are more threads."""
     return max(thread_count() // max(items, 1), 1)
 
 
 def in_slices(work: Callable[[slice], None], count: int, threads: int, run: int = 1) -> None:
-    """`work` on `threads` slices of `count` rows, side by side, each but the last of whole runs of rows."""
+    """Run `work` on `threads` slices of `count` rows in parallel; slices but the last hold whole runs of `run` rows."""
     if threads == 1 or count < threads:
         return work(slice(0, count))
     step = -(-count // (threads * run)) * run
@@ -144,14 +145,14 @@ def in_slices(work: Callable[[slice], None], count: int, threads: int, run: int 
     try:
         work(first)
     finally:
-        wait(running)  # no part outlives the call
+        wait(running)  # no slice is running when the call returns
     for part in running:
         part.result()
 
 
 @cache
 def _helpers(threads: int) -> ThreadPoolExecutor:
-    """Kept, since a thread's first touch of memory costs about as much as one image's search."""
+    """A cached pool: first access to memory in a new thread costs about as much as the search of one image."""
     return ThreadPoolExecutor(threads, HELPER)
 
 

@@ -1,4 +1,4 @@
-"""When, with what and on what a figure was measured, and what has changed since."""
+"""The provenance of figures: date, revision, hardware and versions."""
 
 import os
 import platform
@@ -29,7 +29,7 @@ def provenance(packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
 
 
 def sentence(record: dict[str, Any]) -> str:
-    """The same as one line of a page."""
+    """A provenance as one line of a page."""
     hardware = record["hardware"]
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     return (

@@ -1,4 +1,4 @@
-"""Types that the rooms' sections of params.yaml are made of: strict, bounded, nothing converted in silence."""
+"""Types of the sections of params.yaml: strict and bounded, without silent conversions."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from adshift.runtime.files import read_json
 
 
 def _float(value: object) -> object:
-    """YAML's 1 is a float where a float is meant; true, "1" and nan are not."""
+    """Accept YAML's 1 as a float; true, "1" and nan are refused."""
     if isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -55,18 +55,18 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    # Keys of earlier versions, and the one value under which what they chose is what this version does.
+    # Keys of earlier versions, and the value that stands for the behaviour of this version.
     retired: ClassVar[Mapping[str, Any]] = {}
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
-        """From values read from JSON, where a tuple is a list."""
+        """A section from values read from JSON, in which tuples are lists."""
         known = {key: value for key, value in values.items() if key not in cls.retired or value != cls.retired[key]}
         return cls.model_validate_json(json.dumps(known))
 
     @classmethod
     def read(cls, path: Path, remedy: str = REMEDY) -> Self:
-        """From a file that the pipeline stored, or that lies in a model directory.
+        """A section from a file of the pipeline or of a model directory.
 
         Raises:
             AdshiftError: it is missing or damaged, or a value is of another type or out of range.
@@ -78,5 +78,5 @@ class Section(BaseModel):
 
     @classmethod
     def within(cls, values: Mapping[str, Any]) -> Self:
-        """From the part of a larger section that this one knows."""
+        """A section from the keys of a larger section that this one has."""
         return cls(**{name: values[name] for name in cls.model_fields})

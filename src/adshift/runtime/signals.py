@@ -1,4 +1,4 @@
-"""How a stage ends early: within seconds of a signal, and after the DVC process that started it has exited.
+"""The early end of a stage: within seconds of a signal, and after the DVC process that started it has exited.
 
 Python runs signal handlers in the main thread, between two bytecodes: not during a long kernel, nor while that thread
 waits for workers. And a killed DVC leaves its stage running, beside those of the next run. So a second thread waits for

@@ -1,12 +1,11 @@
-"""Versions of the packages that compute. DVC does not see them, so the stage `sources` records them.
+"""Versions of the packages with influence on results. DVC does not track them, so the stage `sources` records them.
 
 `data/sources/NAME.json` names the packages that a root imports, with their versions: a stage depends on that file, so
-another version makes exactly the stages stale whose code imports the package. DVC looks at the file, not at what is
-installed: `adshift repro` compares the two and runs `sources` again, and a stage compares them when it starts.
+another version makes exactly the stages stale whose code imports the package. DVC reads the file, not the
+installed packages: `adshift repro` compares the two and runs `sources` again, and a stage compares them when it starts.
 
-With ADSHIFT_IGNORE_VERSIONS=1 `sources` keeps the recorded versions, so nothing is stale, and writes into
-`data/sources/ignored.json` which versions are installed instead. No stage that computes depends on that file.
-Model cards and the report, which do, repeat it.
+With ADSHIFT_IGNORE_VERSIONS=1 `sources` keeps the recorded versions, so nothing is stale, and writes the installed ones
+into `data/sources/ignored.json`. Only model cards and the report depend on that file, and repeat its content.
 """
 
 import importlib.metadata
@@ -39,7 +38,7 @@ IGNORED = SOURCES / "ignored.json"  # {package: "recorded VERSION, installed VER
 
 
 def installed(package: str) -> str:
-    """Version of an installed package, without importing it; `none` where it is not installed."""
+    """Version of an installed package, without importing it; `none` if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -47,7 +46,7 @@ def installed(package: str) -> str:
 
 
 def choose(packages: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """What `sources` writes: the versions to record, and the differences to the installed ones that are ignored.
+    """The versions that `sources` records, and the ignored differences from the installed ones.
 
     Returns:
         {package: version}, {package: "recorded VERSION, installed VERSION"}.
@@ -59,7 +58,7 @@ def choose(packages: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def changes() -> list[str]:
-    """Differences between the recorded and the installed versions, one line a package; none before `sources` has run.
+    """Differences between the recorded and the installed versions, one line per package; none before `sources` has run.
 
     Raises:
         AdshiftError: a file of `sources` is damaged.

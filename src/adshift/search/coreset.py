@@ -1,14 +1,14 @@
-"""Greedy k-center (farthest-point) selection of a coreset, exact and lazy; of more points than memory holds, in chunks.
+"""Greedy k-center (farthest-point) selection of a coreset, exact and lazy; in chunks if memory is short.
 
 Notation: M points of D dimensions, K picks. The key of a point is its squared distance to its nearest pick.
 
-Plain farthest-point sampling updates all M keys after each pick, K * M distances from memory. Here a key is brought up
-to date only when its point has risen into the top levels of a heap: keys only shrink, so what lies below cannot be the
-next pick, whatever newer picks would make of its key. An update meets all picks that the point has not seen in one go,
-and most of them are ruled out by their distance in the plane of `PLANE` main axes, never larger than the true one.
+Plain farthest-point sampling updates all M keys after each pick, K * M distances from memory. Here a key is updated
+only when its point is in the top levels of a heap: keys only shrink, so a point below them cannot be the next pick,
+even with an outdated key. An update compares the point with all picks since its last update. Most of these are excluded
+by their distance in the plane of `PLANE` main axes, which is never larger than the true one.
 
-Floats: float32 rules out, with a margin for its rounding; float64, summed in the order of the dimensions, decides. So
-the picks are exactly those of the plain algorithm in float64, ties to the lowest index, on any machine.
+Floats: float32 excludes points, with a margin for its rounding; float64, summed in the order of the dimensions,
+decides. So the picks are exactly those of the plain algorithm in float64, ties to the lowest index, on any machine.
 """
 
 import time
@@ -23,13 +23,13 @@ from adshift.errors import AdshiftError
 from adshift.runtime.parallel import progress, thread_count
 from adshift.search.kernels import exact, jit, main_axes, rough
 
-PLANE = 16  # main axes that rule picks out
-POOL = 1023  # points brought up to date together: the upper levels of the heap
+PLANE = 16  # main axes by which picks are excluded
+POOL = 1023  # points updated together: the upper levels of the heap
 
 LOOSE = 1.001  # factor on float32 distances that covers their rounding, up to D = 16000
 EPSILON = float(np.finfo(np.float32).eps)
 TAKEN = -1.0  # key of a pick: below all others
-SPARE = 2  # a chunk gives so many times its share of the picks to the final selection
+SPARE = 2  # candidates of a chunk for the final selection, as a multiple of its share of the picks
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Coreset:
     Attributes:
         indices: (K,) int64, in the order of picking, unique.
         radii: (K,) float64; `radii[k]` is the covering radius of the first k + 1 picks, the largest distance of a point
-            to its nearest pick; where the points came in chunks, an upper bound of it.
+            to its nearest pick; if the points came in chunks, an upper bound of it.
         seconds: (K,) float64, when each pick was made, from the start of the selection.
     """
 
@@ -104,8 +104,8 @@ def greedy_in_chunks(chunks: Iterable[np.ndarray], total: int, count: int, start
     relies on chunks that are alike, as images of one class are. One chunk gives what `greedy` does.
 
     Args:
-        chunks: (M_i, D) float32, finite. Of a chunk nothing is held when the next is asked for but its candidates, all
-            of them SPARE * count rows.
+        chunks: (M_i, D) float32, finite. Only the candidates of a chunk are kept when the next one is read,
+            SPARE * count rows of all chunks.
         total: points of all chunks.
         count: picks, 1 to `total`.
         start: index of the first pick among all points.
@@ -120,7 +120,7 @@ def greedy_in_chunks(chunks: Iterable[np.ndarray], total: int, count: int, start
         size = size or len(chunk)
         share = count if len(chunk) == total else -(-SPARE * count * len(chunk) // total)
         inside = low <= start < low + len(chunk)
-        # In the chunk that holds it, this is the start; in another one any point will do.
+        # The start in the chunk that contains it; an arbitrary point in all others.
         selected = greedy(chunk, min(share, len(chunk)), start - low if inside else start % size % len(chunk))
         if len(chunk) == total:
             return selected
@@ -165,7 +165,7 @@ class _State(NamedTuple):
     axes: np.ndarray  # (PLANE, D)
     heap: np.ndarray  # (M,) indices of points; by `keys` a heap, parent before child
     keys: np.ndarray  # (M,) float64, in the heap's order
-    seen: np.ndarray  # (M,) picks that a point's key has met, in the points' order
+    seen: np.ndarray  # (M,) number of picks that a point's key includes, in the points' order
     picks: np.ndarray  # (K,)
     planes: np.ndarray  # (PLANE, K), the picks in the plane
     radii: np.ndarray  # (K,), squared

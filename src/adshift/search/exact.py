@@ -12,8 +12,8 @@ import numpy as np
 
 from adshift.search.kernels import jit, main_axes, rough
 
-AXES = 63  # with the length of the rest 64 columns, a quick matrix product that leaves few rows
-QUERIES, ROWS = 512, 1536  # compared at once: the bank is read rarely, and the products stay in the cache
+AXES = 63  # 64 columns with the length of the rest: a fast matrix product that leaves few rows
+QUERIES, ROWS = 512, 1536  # compared at a time: the bank is read rarely, and the products stay in the cache
 GROUP = 32  # rows that one comparison can skip
 EPSILON = float(np.finfo(np.float32).eps)
 
@@ -31,11 +31,12 @@ class Exact:
         short = -len(bank) % GROUP
         self.norms = np.append(self.norms, np.full(short, np.inf, np.float32))  # padding, never near
         self.norms *= self._sure
-        self.bounds = -2 * np.ascontiguousarray(np.pad(bounds, ((0, short), (0, 0))).T)  # as |q' - x'|^2 has it
+        # The term -2 q'x' of |q' - x'|^2.
+        self.bounds = -2 * np.ascontiguousarray(np.pad(bounds, ((0, short), (0, 0))).T)
 
     @property
     def coordinates(self) -> np.ndarray:
-        """(B, A + 1) of the bank's rows, as `bound` has them, row by row in memory."""
+        """(B, A + 1) coordinates of the bank's rows, as `bound` computes them, row by row in memory."""
         return np.divide(self.bounds[:, : len(self.bank)].T, -2, order="C")
 
     def bound(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ Hierarchical Navigable Small World graphs", 2018) that FAISS has built.
 The layers are descended as in the paper (algorithm 5). The lowest layer is searched as in the paper (algorithm 2), but
 from more than one row: queries are neighbors in an image, so the rows that the previous query returned are near as
 well. FAISS's own search takes twice the time for the same graph and misses more rows (docs/performance.md). The first
-query of every block of QUERIES_PER_BLOCK starts without a predecessor, so the result depends on no number of threads.
+query of every block of QUERIES_PER_BLOCK starts without a predecessor, so the number of threads changes no result.
 
 Notation: B rows of the bank, Q queries, C coordinates, K neighbors.
 """

@@ -1,4 +1,4 @@
-"""HNSW graphs (Malkov and Yashunin, 2018) as FAISS builds them: made, and checked before they are used.
+"""Build HNSW graphs (Malkov and Yashunin, 2018) with FAISS, and check them before use.
 
 `adshift.search.graph` searches in them.
 

@@ -1,4 +1,4 @@
-"""What coreset selection and exact search share: compiled distances, and axes that bound them from below."""
+"""Shared by coreset selection and exact search: compiled distances, and axes that bound them from below."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ import numba
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-LEAST, MOST, SPARSE = 500, 4096, 50  # points that estimate the axes; every 50th where that is enough
+LEAST, MOST, SPARSE = 500, 4096, 50  # number of points that estimate the axes: every 50th point, within these limits
 
 
 def main_axes(points: np.ndarray, count: int) -> np.ndarray:
-    """About the main axes of the points, orthonormal: (min(count, D), D) float32.
+    """Approximate main axes of the points, orthonormal: (min(count, D), D) float32.
 
-    A distance along them is never larger than the true one, so they rule out; they decide nothing, so a rough estimate
-    by subspace iteration on a sample will do.
+    A distance along them is never larger than the true one, so it can exclude points. It decides nothing else, so a
+    rough estimate by subspace iteration on a sample is enough.
 
     Args:
         points: (M, D) float32.
@@ -22,7 +22,7 @@ def main_axes(points: np.ndarray, count: int) -> np.ndarray:
     step = max(len(points) // MOST, min(len(points) // LEAST, SPARSE), 1)
     sample = points[::step]
     axes = np.random.default_rng(0).standard_normal((points.shape[1], min(count, points.shape[1])))
-    with threadpool_limits(1), np.errstate(invalid="ignore"):  # what is not finite is the caller's to find
+    with threadpool_limits(1), np.errstate(invalid="ignore"):  # the caller checks for values that are not finite
         sample = sample - sample.mean(axis=0)
         for _ in range(4):
             axes, _triangle = np.linalg.qr(sample.T @ (sample @ axes.astype(np.float32)))
@@ -30,7 +30,7 @@ def main_axes(points: np.ndarray, count: int) -> np.ndarray:
 
 
 def jit(**options: Any) -> Any:
-    """Compile a kernel that runs beside others, and keep the result on disk."""
+    """Compile a kernel that releases the interpreter's lock, and cache it on disk."""
     return numba.njit(nogil=True, cache=True, error_model="numpy", **options)
 
 

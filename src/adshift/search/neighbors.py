@@ -56,7 +56,7 @@ class Neighbors:
         return self._each(partial(self.graph.search, width=width), queries, none, threads, QUERIES_PER_BLOCK)
 
     def search_exactly(self, queries: np.ndarray, near: np.ndarray, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """As `search`, and exact whatever the index, starting from rows `near` the queries (Q, K).
+        """As `search`, but exact for every index, starting from rows `near` the queries (Q, K).
 
         It is meant for few queries: the threads divide the bank, which is read only once.
         """

@@ -1,6 +1,6 @@
 """Studies: grids over the pipeline, declared in studies/NAME.yaml and run as DVC experiments.
 
-declare.py   what a study says, and the experiments that it stands for
-queue.py     their way through DVC's queue
-results.py   one tidy CSV, a Markdown table and a plot of what came out
+declare.py   the declaration of a study, and its experiments
+queue.py     running them with DVC's queue
+results.py   their results: one tidy CSV, a Markdown table and a plot
 """

@@ -8,17 +8,17 @@ from adshift.studies import declare, queue, results
 
 
 def study(name: str, preset: str | None, roots: Sequence[str], changes: Sequence[str], jobs: int | None) -> None:
-    """Run what is missing of a study, `jobs` experiments at once (None: run nothing), and write what there is.
+    """Run the missing experiments of a study, `jobs` at once (None: run nothing), and write the results so far.
 
     Args:
         name: of studies/NAME.yaml.
         preset: in place of the study's own.
         roots: `[DATASET=]DIR`.
-        changes: `KEY=VALUE`, over what the study sets, under its points and its grid.
+        changes: `KEY=VALUE`; they replace the study's settings, and its points and grid replace them.
         jobs: experiments at once.
 
     Raises:
-        AdshiftError: the study or its data are not as they should be, or an experiment failed.
+        AdshiftError: the study or its data are not valid, or an experiment failed.
     """
     from tqdm import tqdm
 
@@ -50,10 +50,10 @@ def study(name: str, preset: str | None, roots: Sequence[str], changes: Sequence
 
 
 def roots_of(name: str, declared: declare.Study, given: Sequence[str]) -> dict[str, str]:
-    """{data set: folder} of what stands behind --data-root; a folder alone is that of the study's only data set.
+    """{data set: folder} from the values of --data-root; a folder alone belongs to the study's only data set.
 
     Raises:
-        AdshiftError: a data set is unknown, or a folder's is not said.
+        AdshiftError: a data set is unknown, or a folder has none.
     """
     from adshift.project.presets import PRESETS
 

@@ -1,8 +1,8 @@
-"""What a study declares, and the experiments that it stands for.
+"""The declaration of a study, and its experiments.
 
-An experiment is params.yaml as it lies there, a preset, the study's settings, those of a point, and one choice from the
-grid, each over the last. Its name is a hash of all its parameters and of the code as committed, so it is found again as
-long as neither changes, in whatever order a study lists its points.
+The parameters of an experiment come from params.yaml, a preset, the study's settings, those of a point, and one choice
+from the grid; later ones replace earlier ones. Its name is a hash of all its parameters and of the committed code, so
+it is found again as long as neither changes, whatever the order of the points in the study.
 """
 
 import copy
@@ -73,7 +73,7 @@ class Table(Part):
 
 
 class Plot(Part):
-    """The plot: a panel a metric and value of `panel`.
+    """The plot: one panel per metric and value of `panel`.
 
     Attributes:
         kind: lines and points over `x`, or a heat map of `x` and `y`.
@@ -96,7 +96,7 @@ class Plot(Part):
 
 
 class Published(Section):
-    """Where the published figures stand and which of them belongs to which row.
+    """The file of published figures, and the rule that assigns them to rows.
 
     Attributes:
         file: a CSV file.
@@ -117,7 +117,7 @@ class Study(Section):
     """studies/NAME.yaml.
 
     Attributes:
-        preset: what all experiments start from; params.yaml as it is if there is none.
+        preset: the start of all experiments; without one they start from params.yaml.
         set: {parameter: value} for all of them.
         grid: {parameter: values}, crossed with each other and with the points.
         points: experiments that are listed instead of crossed.
@@ -208,7 +208,7 @@ def read(name: str) -> Study:
     """The study NAME.
 
     Raises:
-        AdshiftError: there is none, or it says what cannot be; every key at fault is named.
+        AdshiftError: it is missing or not valid; every key at fault is named.
     """
     path = FOLDER / f"{name}.yaml"
     if not path.is_file():
@@ -278,10 +278,10 @@ def expand(name: str, study: Study, roots: Mapping[str, str], code: str) -> list
 
 
 def code_identity() -> str:
-    """What identifies the committed code that experiments run.
+    """An identity of the committed code that experiments run.
 
     Raises:
-        AdshiftError: it differs from what lies in the working tree.
+        AdshiftError: the working tree has other code.
     """
 
     def git(*command: str) -> str:
@@ -322,7 +322,7 @@ def _set_all(values: dict[str, Any], changes: Mapping[str, Any], path: Path) -> 
 
 
 def _get(values: dict[str, Any], key: str, path: Path, up: int = 0) -> Any:
-    """The leaf `key`, or what holds it."""
+    """The leaf `key`, or the section that holds it."""
     node: Any = values
     holders = []
     for part in key.split("."):

@@ -1,4 +1,4 @@
-"""Experiments through DVC's own queue: what is done stays done, what is missing is queued, failures are told.
+"""Run experiments with DVC's queue: finished ones are kept, missing ones are queued, failures are reported.
 
 DVC's queue lives in .dvc/tmp/exps and survives whoever waits for it. Its worker is a process of its own; each
 experiment runs in a temporary checkout with the shared cache, so a stage that an earlier one ran is restored.
@@ -16,13 +16,13 @@ from adshift.errors import AdshiftError
 from adshift.studies.declare import Experiment
 
 TARGET = "aggregate"  # the tables; the pictures and the page are left out
-LOST = 15  # looks, after which what neither waits, runs, failed nor left a commit is lost: its worker was killed
-DEAD = 3  # looks without an answer, after which the worker is taken for dead
+LOST = 15  # checks after which an experiment without a state and a commit counts as lost: its worker was killed
+DEAD = 3  # checks without an answer after which the worker counts as dead
 QUEUED, RUNNING, FAILED = "Queued", "Running", "Failed"
 
 
 class Queue(Protocol):
-    """What `run` needs of DVC."""
+    """The part of DVC that `run` uses."""
 
     def finished(self) -> dict[str, str]: ...
     def states(self) -> dict[str, str]: ...
@@ -53,7 +53,7 @@ class DvcQueue:
         return states
 
     def put(self, experiment: Experiment) -> None:
-        """Queue it, with params.yaml as it lies there but for what it changes."""
+        """Queue an experiment: params.yaml with its changes."""
         for entry in self._entries():
             if entry["name"] == experiment.name and entry["status"] == FAILED:
                 _run("dvc", "queue", "remove", entry["rev"])
@@ -88,7 +88,7 @@ class DvcQueue:
             _run("dvc", "queue", "kill", *running, check=False)
 
     def log(self, name: str) -> str:
-        """What the last run of it printed."""
+        """The output of the experiment's last run."""
         revisions = [entry["rev"] for entry in self._entries() if entry["name"] == name]
         return _run("dvc", "queue", "logs", revisions[0], check=False) if revisions else ""
 
@@ -117,7 +117,7 @@ def _run(*command: str, check: bool = True, environment: dict[str, str] | None =
 def run(
     experiments: Sequence[Experiment], queue: Queue, jobs: int, tell: Callable[[str, int], None], wait: float = 2.0
 ) -> dict[str, str]:
-    """Run what is missing of `experiments` and wait for it; interrupted, the queue stops and a later call goes on.
+    """Run the missing ones of `experiments` and wait. After an interrupt the queue stops, and a later call continues.
 
     Args:
         experiments: some may be one and the same.

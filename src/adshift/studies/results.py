@@ -1,4 +1,4 @@
-"""What came out of a study: one tidy CSV, a Markdown table with published figures beside ours, and a plot."""
+"""The results of a study: one tidy CSV, a Markdown table with published figures beside ours, and a plot."""
 
 import csv
 import io
@@ -78,7 +78,7 @@ def look_up(source: Published | None, published: Sequence[Mapping[str, str]], ro
     """The published figure that belongs to a row, if there is one.
 
     Raises:
-        AdshiftError: several different ones belong to it.
+        AdshiftError: several different figures belong to the row.
     """
     if source is None or not _kept(row, source.when):
         return None
@@ -90,7 +90,7 @@ def look_up(source: Published | None, published: Sequence[Mapping[str, str]], ro
         renamed = source.rename.get(ours, {})
         asked[theirs] = renamed.get(str(row[ours]), row[ours])
         if str(row[ours]) not in renamed and row[ours] in renamed.values():
-            return None  # their word for another of ours
+            return None  # the publication uses this word for another of our values
     figures = {
         line[column] for line in published if all(_same(line[theirs], value) for theirs, value in asked.items())
     } - {""}
@@ -103,7 +103,7 @@ def look_up(source: Published | None, published: Sequence[Mapping[str, str]], ro
 
 
 def markdown(study: Study, rows: Rows, note: str) -> str:
-    """The table of a study; what all its rows have in common stands under it."""
+    """The table of a study. Values that all rows share stand under it."""
     shown = [row for row in rows if _kept(row, study.table.where)]
     ids = [column for column in study.id_columns() if column != study.table.over]
     values = {column: {str(_named(row[column])) for row in shown} for column in ids}
@@ -234,7 +234,7 @@ def _csv(rows: Rows) -> str:
 def _outputs(
     study: Study, experiment: Experiment, commit: str
 ) -> tuple[list[dict[str, str]], dict[str, dict[str, float]]]:
-    """The long table of an experiment's commit, from DVC's cache, and what of its training sets is defective."""
+    """The long table of an experiment's commit, from DVC's cache, and the contamination of its training sets."""
     import json
 
     from dvc.api import DVCFileSystem

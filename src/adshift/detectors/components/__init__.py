@@ -1,1 +1,1 @@
-"""What several detectors are built on."""
+"""Components that several detectors share."""

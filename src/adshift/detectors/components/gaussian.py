@@ -1,6 +1,6 @@
-"""What the detectors of PaDiM's family (Defard et al., 2021) share: channels, grid, scoring; the full Gaussian's model.
+"""Shared parts of PaDiM's family (Defard et al., 2021): channels, grid, scoring, and the model of full Gaussians.
 
-The embedding of a position is the drawn channels of all layers, deeper layers repeated to the first one's grid.
+The embedding of a position holds the drawn channels of all layers; deeper layers are repeated to the first one's grid.
 
 Notation: N images, P = H x W positions of the first layer used, D random channels.
 """
@@ -24,11 +24,11 @@ from adshift.features.store import Features
 from adshift.runtime.parallel import in_slices, map_ordered, share
 from adshift.runtime.settings import Count, Section
 
-CHUNK = 8  # images at once: bounds memory
+CHUNK = 8  # images in memory at a time
 
 
 class Fit(Section):
-    """What the Gaussians depend on.
+    """Parameters of the Gaussians.
 
     Attributes:
         layers: levels of the features, shallow to deep.
@@ -40,7 +40,7 @@ class Fit(Section):
 
 
 class Score(Section):
-    """What the scores depend on beyond the Gaussians.
+    """Parameters of scoring.
 
     Attributes:
         smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged map; anomalib's is 4.
@@ -50,7 +50,7 @@ class Score(Section):
 
 
 def chunks(features: Features) -> Iterator[Features]:
-    """The images in order, at most CHUNK together."""
+    """The images in order, in chunks of at most CHUNK."""
     return (features[start : start + CHUNK] for start in range(0, len(features), CHUNK))
 
 
@@ -65,10 +65,10 @@ def upper_triangles(matrices: np.ndarray) -> np.ndarray:
 
 
 class Gaussians(Detector):
-    """A Gaussian a position over randomly chosen channels; the score is the distance from its mean.
+    """One Gaussian per position over randomly chosen channels; the score is the distance from its mean.
 
     Attributes:
-        channels: (D,) drawn ones, counted over all layers used.
+        channels: (D,) drawn channels, numbered over all layers used.
     """
 
     least_images = 2
@@ -77,7 +77,7 @@ class Gaussians(Detector):
         """Draw the channels (section III-A).
 
         Raises:
-            AdshiftError: fewer than two images, a level that is not there, or more channels asked for than there are.
+            AdshiftError: fewer than two images, a missing level, or `n_features` above the number of channels.
         """
         if len(features) < self.least_images:
             raise AdshiftError(f"PaDiM needs at least 2 training images, not {len(features)}", "add normal images")
@@ -95,7 +95,7 @@ class Gaussians(Detector):
         return height, width, channels
 
     def _drawn(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Per level: (level, which of the D channels are its own, their numbers within the level)."""
+        """For each level: (level, indices of its channels among the D, their numbers within the level)."""
         first = 0
         for level in self.settings.layers:
             count = self._shape(level)[-1]
@@ -104,7 +104,7 @@ class Gaussians(Detector):
             first += count
 
     def _check_channels(self, folder: Path, channels: np.ndarray) -> None:
-        """Refuse channels that the layers do not have, or have once.
+        """Refuse channels that the layers do not have, and duplicates.
 
         Raises:
             AdshiftError: naming the folder of the model.
@@ -125,12 +125,12 @@ class Gaussians(Detector):
 
 
 class FullGaussians(Gaussians):
-    """Gaussians with a full covariance matrix; the distance is Mahalanobis'.
+    """Gaussians with full covariance matrices and Mahalanobis distances.
 
     Attributes:
         mean: (P, D) float32.
-        triangles: (P, D (D + 1) / 2) float32, the upper triangles of the inverse covariances, row by row: all that is
-            read of these matrices, and reading them is what takes the time.
+        triangles: (P, D (D + 1) / 2) float32, the upper triangles of the inverse covariances, row by row. Reading them
+            takes most of the time of scoring, so nothing else is stored.
     """
 
     mean: np.ndarray
@@ -138,14 +138,14 @@ class FullGaussians(Gaussians):
 
     @property
     def inverse_covariance(self) -> np.ndarray:
-        """(P, D, D) float32, symmetric, made anew."""
+        """(P, D, D) float32, symmetric; computed at each call."""
         upper = np.triu_indices(self.mean.shape[1])
         full = np.empty((*self.mean.shape, self.mean.shape[1]), np.float32)
         full[:, *upper] = full[:, *upper[::-1]] = self.triangles
         return full
 
     def embed(self, features: Features) -> np.ndarray:
-        """(P, N, D) float32: deeper layers repeated to the first one's grid (nearest), the drawn channels alone."""
+        """(P, N, D) float32: the drawn channels, deeper layers repeated to the first one's grid (nearest)."""
         height, width, _ = self._shape(self.settings.layers[0])
         embedding = np.empty((height * width, len(features), self.settings.n_features), np.float32)
         for level, own, channels in self._drawn():
@@ -156,8 +156,8 @@ class FullGaussians(Gaussians):
         return embedding
 
     def _distances(self, features: Features, threads: int) -> np.ndarray:
-        """PaDiM, equation 2."""
-        from adshift.search.kernels import quadratic_forms  # compiled code, which reading params.yaml spares
+        """Mahalanobis distances (N, H, W): PaDiM, equation 2."""
+        from adshift.search.kernels import quadratic_forms  # compiled code: not loaded when params.yaml is read
 
         height, width, _ = self._shape(self.settings.layers[0])
         delta = self.embed(features) - self.mean[:, None]
@@ -170,11 +170,11 @@ class FullGaussians(Gaussians):
         return np.sqrt(np.maximum(squared, 0)).T.reshape(-1, height, width)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Channels drawn, means, and the upper triangles of the symmetric inverse covariances."""
+        """The drawn channels, the means, and the upper triangles of the symmetric inverse covariances."""
         return {"channels": self.channels, "mean": self.mean, "inverse_covariance": self.triangles}
 
     def from_arrays(self, folder: Path, arrays: dict[str, np.ndarray]) -> None:
-        """Take what `to_arrays` gave, checked."""
+        """Check and take the arrays of `to_arrays`."""
         count = self.settings.n_features
         height, width, _ = self._shape(self.settings.layers[0])
         storage.demand(folder, arrays, {
@@ -183,7 +183,7 @@ class FullGaussians(Gaussians):
             "inverse_covariance": ("float32", (height * width, count * (count + 1) // 2)),
         })  # fmt: skip
         self._check_channels(folder, arrays["channels"])
-        first = np.arange(count)  # where each row of the upper triangles begins: on the diagonal
+        first = np.arange(count)  # each row of the upper triangles begins on the diagonal
         diagonal = arrays["inverse_covariance"][:, first * count - first * (first - 1) // 2]
         storage.demand_that((diagonal > 0).all(), folder, "inverse_covariance has a variance that is not positive")
         self.channels, self.mean, self.triangles = (

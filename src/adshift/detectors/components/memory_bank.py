@@ -1,4 +1,4 @@
-"""Nearest neighbors among a coreset of the training patches: what PatchCore's variants share (Roth et al., 2022).
+"""Nearest neighbors among a coreset of training patches: the shared part of PatchCore's variants (Roth et al., 2022).
 
 Notation: N images, H x W positions of the first layer used, D channels of all layers used, B rows of the bank,
 K neighbors.
@@ -28,7 +28,7 @@ from adshift.search.rows import Metric
 Reweight = Literal["softmax", "original", "none"]
 ImageScore = Literal["max", "top_mean"]
 
-TOGETHER = 24  # patches that are searched for exactly at once: one pass over the bank serves them all
+TOGETHER = 24  # patches per exact search: one pass over the bank serves all of them
 
 
 def _odd(value: int) -> int:
@@ -38,14 +38,14 @@ def _odd(value: int) -> int:
 
 
 class Bank(Section):
-    """What the rows of the memory bank depend on.
+    """Parameters of the memory bank's rows.
 
     Attributes:
         layers: levels of the features; the first one gives the grid.
         pool, stride: side and step in positions of the neighbourhood that is averaged into a patch.
         projection: dimensions of the random projection in which the coreset is selected, None for no projection.
-        coreset: share of the training patches kept.
-        chunk_patches: patches in memory together while the coreset is selected, at least an image's; None for all.
+        coreset: share of the training patches that is kept.
+        chunk_patches: patches in memory while the coreset is selected, at least those of an image; None for all.
         metric: of the search.
     """
 
@@ -59,13 +59,13 @@ class Bank(Section):
 
 
 class Scoring(Section):
-    """What the scores depend on beyond the bank and how it is searched.
+    """Parameters of scoring, except those of the search.
 
     Attributes:
         neighbours: K, for the reweighting.
         reweight: `softmax`, of every patch score; `original`, of the image score alone, as in the paper; `none`.
-        image_score: of the patch scores, the maximum or the mean of the largest ones.
-        top_percent: how many are the largest ones.
+        image_score: the maximum of the patch scores, or the mean of the largest ones.
+        top_percent: percentage of the patch scores that count as the largest ones.
         smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged map.
     """
 
@@ -77,22 +77,22 @@ class Scoring(Section):
 
 
 class MemoryBank(Detector):
-    """Nearest neighbours among a coreset of the training patches: all but scoring the bank is kept and searched.
+    """Nearest neighbours among a coreset of training patches. Subclasses define how the bank is stored and searched.
 
     Distances are true distances, as in the papers' equations, not squared ones.
     """
 
-    settings: Any  # a `Bank` and what the detector adds to it
+    settings: Any  # a `Bank`, with further parameters of the detector
 
     def fit(self, features: Features, generator: np.random.Generator) -> None:
         """Select the bank among the patches of normal images (section 3.2, algorithm 1).
 
-        Only the projected patches are in memory together, or a chunk of them; those of the bank are made a second time.
+        Only the projected patches, or a chunk of them, are in memory together; the bank's patches are computed again.
 
         Raises:
-            AdshiftError: there is no image, the coreset ratio selects nothing, or a layer is not there.
+            AdshiftError: there is no image, the coreset ratio selects nothing, or a layer is missing.
         """
-        from adshift.search.coreset import (  # compiled code, which scoring and params.yaml spare
+        from adshift.search.coreset import (  # compiled code: not loaded for scoring or params.yaml
             greedy_in_chunks,
             projection,
             size_of,
@@ -102,7 +102,7 @@ class MemoryBank(Detector):
             raise AdshiftError("PatchCore got no training image", "check the split")
         _, height, width, channels = self.patches(features[:1]).shape
         counts = [rows * columns for rows, columns in features.shown((height, width))]
-        first = np.concatenate([[0], np.cumsum(counts)])  # of each image's patches
+        first = np.concatenate([[0], np.cumsum(counts)])  # index of the first patch of each image
         self.spec, self.total = dict(features.spec), int(first[-1])
         count = size_of(self.settings.coreset, self.total)
         start = int(generator.integers(self.total))
@@ -122,9 +122,9 @@ class MemoryBank(Detector):
         self._link()
 
     def _projected(self, features: Features, first: np.ndarray, channels: int) -> Iterator[np.ndarray]:
-        """What the coreset is selected from, in chunks of whole images: (M, projection or D) float32, used again.
+        """The projected patches in chunks of whole images: (M, projection or D) float32. Chunks reuse the same memory.
 
-        `first`: (N + 1,) first patch of each image among all, and their total.
+        `first`: (N + 1,) index of each image's first patch, and the total.
         """
         largest = int(np.diff(first).max())
         chunk = self.settings.chunk_patches
@@ -142,7 +142,7 @@ class MemoryBank(Detector):
 
     @abstractmethod
     def _link(self) -> None:
-        """Build what is stored of `bank` and searched."""
+        """Build what is stored and searched from `bank`."""
 
     @abstractmethod
     def _ready(self) -> None:
@@ -159,14 +159,14 @@ class MemoryBank(Detector):
 
     @abstractmethod
     def _rows(self, indices: np.ndarray) -> np.ndarray:
-        """Rows of the bank as the search sees them: (len(indices), D) float32."""
+        """Rows of the bank that the search uses: (len(indices), D) float32."""
 
     def patches(self, features: Features) -> np.ndarray:
         """Locally aware patch features (section 3.1): (N, H, W, D) float32."""
         return locally_aware(features, self.settings.layers, self.settings.pool, self.settings.stride)
 
     def rows_of(self, image: Features) -> np.ndarray:
-        """Patches of one image (M, D) float32, M = H W where nothing is padding."""
+        """Patches of one image (M, D) float32 without padding; M = H W if there is none."""
         patches = self.patches(image)
         ((rows, columns),) = image.shown(patches.shape[1:3])
         return patches[0, :rows, :columns].reshape(-1, patches.shape[-1])
@@ -184,7 +184,7 @@ class MemoryBank(Detector):
         return Predictions(features.names, scores, maps, compact(self.spec["size"]), scoring.smoothing)
 
     def _predict_one(self, scoring: Scoring, threads: int, image: Features) -> tuple[float, np.ndarray]:
-        """Image score and (H, W) float32 patch scores of one image; those of padding are 0 and do not count."""
+        """Image score and (H, W) float32 patch scores of one image. Scores of padding are 0 and do not count."""
         patches = self.patches(image)[0]
         ((shown_rows, shown_columns),) = image.shown(patches.shape[:2])
         flat = patches[:shown_rows, :shown_columns].reshape(-1, patches.shape[-1])
@@ -222,7 +222,7 @@ class MemoryBank(Detector):
             ceilings[doubtful], settled[doubtful] = patch_scores(distances[doubtful], scoring), True
 
     def _paper_weight(self, patch: np.ndarray, nearest: np.ndarray, scoring: Scoring) -> float:
-        """Weight of an image's score by the farthest patch and its nearest row of the bank (equation 7)."""
+        """Weight of an image's score, from its farthest patch and that patch's nearest row of the bank (equation 7)."""
         if scoring.neighbours == 1:
             return 1.0  # as for `softmax_weight`
         row = self._rows(nearest)
@@ -234,7 +234,7 @@ class MemoryBank(Detector):
 
 
 def channels_of(spec: Mapping[str, Any], layers: tuple[int, ...]) -> int:
-    """D: scoring many channels the layers used have together."""
+    """D: total number of channels of the layers used."""
     return sum(spec["layers"][level - 1]["shape"][-1] for level in layers)
 
 
@@ -244,10 +244,10 @@ def patch_scores(distances: np.ndarray, scoring: Scoring) -> np.ndarray:
 
 
 def softmax_weight(distances: np.ndarray) -> np.ndarray:
-    """1 - softmax(-d)[nearest] of neighbours' distances (Q, K), nearest first: (Q,), 1 if there is but one neighbour.
+    """1 - softmax(-d)[nearest] of neighbours' distances (Q, K), nearest first: (Q,), 1 if there is only one neighbour.
 
-    Equal to rest / (1 + rest) with rest = sum over the others of exp(d1 - dk), where no exponential over- or underflows
-    unless the weight itself does.
+    It is computed as rest / (1 + rest) with rest = sum over the others of exp(d1 - dk): no exponential over- or
+    underflows unless the weight itself does.
     """
     if distances.shape[1] == 1:
         return np.ones(len(distances), distances.dtype)

@@ -1,4 +1,4 @@
-"""Locally aware patch features (PatchCore, section 3.1): every position with its neighbourhood, over several levels."""
+"""Locally aware patch features (PatchCore, section 3.1): the neighbourhood of every position, over several levels."""
 
 from collections.abc import Iterable
 
@@ -17,7 +17,7 @@ def locally_aware(features: Features, levels: Iterable[int], pool: int, stride: 
         count, high, wide, channels = maps.shape
         means = [average_pool(side, pool, stride) for side in (high, wide)]
         grid = grid or (len(means[0]), len(means[1]))
-        # Averaging and enlarging are linear: along each side, one small matrix does both.
+        # Averaging and enlarging are linear: one small matrix per side does both.
         rows, columns = (bilinear(len(matrix), side) @ matrix for matrix, side in zip(means, grid, strict=True))
         tall = rows @ maps.reshape(count, high, wide * channels)
         parts.append(columns @ tall.reshape(count, grid[0], wide, channels))

@@ -1,7 +1,7 @@
-"""Student and teacher (STFPM, Wang et al., 2021): a student learns the teacher's features of normal images alone.
+"""Student and teacher (STFPM, Wang et al., 2021): a student learns the teacher's features of normal images only.
 
-The teacher is the frozen backbone, and its maps are the stored features. What the student sees, and which part of the
-backbone's architecture it is, is up to the method (`paste`, `stfpm`).
+The teacher is the frozen backbone, and its maps are the stored features. The method (`paste`, `stfpm`) defines the
+student's input and its part of the backbone's architecture.
 
 Notation: N images, H x W positions and C channels of a layer.
 """
@@ -26,17 +26,17 @@ from adshift.features.store import Features
 from adshift.runtime.parallel import map_ordered, torch_threads
 from adshift.runtime.settings import Batch, Section
 
-CHUNK = 8  # images scored at once
+CHUNK = 8  # images scored at a time
 MOMENTUM, DECAY = 0.9, 1e-4  # of the stochastic gradient descent, as in the paper
 
 
 class Fit(Section):
-    """What the student depends on.
+    """Parameters of the student.
 
     Attributes:
-        layers: levels of the features that it is to match, shallow to deep.
+        layers: levels of the features that it learns to match, shallow to deep.
         epochs: passes over the training images.
-        batch: images a step.
+        batch: images per step.
         learning_rate: of the stochastic gradient descent.
     """
 
@@ -47,7 +47,7 @@ class Fit(Section):
 
 
 class Score(Section):
-    """What the scores depend on beyond the student.
+    """Parameters of scoring.
 
     Attributes:
         smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged map; the papers have none.
@@ -57,21 +57,21 @@ class Score(Section):
 
 
 def warm_up() -> None:
-    """Import what `fit` needs, which takes seconds, so that it can be left out of a fit's time."""
+    """Import what `fit` needs. This takes seconds, which the time of a fit excludes."""
     import timm  # noqa: F401
 
     training.warm_up()
 
 
 def distances(teacher: Sequence[Any], student: Sequence[Any]) -> list[Any]:
-    """Per layer (N, H, W): half the squared distance of the two normalised features of a position (equation 1)."""
+    """(N, H, W) per layer: half the squared distance between both normalised features of a position (equation 1)."""
     from torch.nn.functional import normalize
 
     return [(normalize(t) - normalize(s)).square().sum(1) / 2 for t, s in zip(teacher, student, strict=True)]
 
 
 class Student(Detector):
-    """A detector whose score is how far a student is from its teacher.
+    """A detector whose score is the distance between the features of student and teacher.
 
     Attributes:
         arrays: the student's parameters and buffers, by name.
@@ -80,19 +80,19 @@ class Student(Detector):
 
     @abstractmethod
     def _untrained(self) -> Any:
-        """A network as wide as the teacher, its parameters drawn by torch: from `student_input` to a map a layer."""
+        """A network with the teacher's widths and random parameters, from `student_input` to one map per layer."""
 
     least_images = 2
 
     @abstractmethod
     def student_input(self, features: Features) -> Any:
-        """What the student sees of some images, a tensor (N, C, H, W)."""
+        """The student's input for some images, a tensor (N, C, H, W)."""
 
     def fit(self, features: Features, generator: np.random.Generator) -> None:
         """Train the student from scratch (section 3.2).
 
         Raises:
-            AdshiftError: fewer than two images, a level that is not there, or a backbone that cannot be taken apart.
+            AdshiftError: fewer than two images, a missing level, or a backbone that cannot be divided at the layers.
         """
         import torch
 
@@ -119,7 +119,7 @@ class Student(Detector):
         self.arrays = training.arrays_of(student)
 
     def check_shapes(self, student: Any, image: Features) -> None:
-        """Refuse a student whose maps are not of the teacher's shapes."""
+        """Refuse a student whose maps have other shapes than the teacher's."""
         import torch
 
         with torch.inference_mode():
@@ -137,23 +137,23 @@ class Student(Detector):
 
     @cached_property
     def student(self) -> Any:
-        """The trained network, built when something is scored."""
+        """The trained network, built at the first scoring."""
         import torch
 
-        with torch.random.fork_rng(devices=[]):  # what is drawn here is overwritten
+        with torch.random.fork_rng(devices=[]):  # random parameters are overwritten below
             network = self._untrained()
         return training.restore(network, self.arrays).to(memory_format=torch.channels_last)
 
     @torch_threads(1)  # the batches are spread over threads
     def _predict(self, features: Features, scoring: Score) -> Predictions:
         """Distances of all layers multiplied (section 3.3); the image score is the largest of the enlarged map."""
-        _ = self.student  # built once, not by each thread
+        _ = self.student  # built here, once, and not in each thread
         parts = [features[start : start + CHUNK] for start in range(0, len(features), CHUNK)]
         maps = np.concatenate(map_ordered(self._distances, parts, what=f"scoring with {self.name}", unit="batch"))
         return predictions_of(features, maps, scoring.smoothing)
 
     def _distances(self, features: Features) -> np.ndarray:
-        """(N, H, W) float32 on the first layer's grid, where the papers multiply on that of the image."""
+        """(N, H, W) float32: multiplied on the first layer's grid, while the papers multiply on the image's."""
         import torch
 
         with torch.inference_mode():
@@ -168,11 +168,11 @@ class Student(Detector):
         return product
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """The student alone, since the teacher is the backbone of the features."""
+        """The student's arrays. The teacher is the backbone of the features."""
         return self.arrays
 
     def from_arrays(self, folder: Path, arrays: dict[str, np.ndarray]) -> None:
-        """Take what `to_arrays` gave, checked."""
+        """Check and take the arrays of `to_arrays`."""
         self.arrays = arrays
         negative = [name for name, array in arrays.items() if name.endswith("running_var") and (array < 0).any()]
         storage.demand_that(not negative, folder, f"{', '.join(negative[:3])}: a negative variance")

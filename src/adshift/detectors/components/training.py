@@ -1,4 +1,4 @@
-"""What detectors that train a network share: one thread, one seed, batches in a drawn order, a network as arrays."""
+"""Reproducible training for detectors: one thread, one seed, batches in random order, networks as arrays."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from adshift.runtime.parallel import progress, torch_threads
 
 
 def tensor(maps: np.ndarray) -> Any:
-    """(N, H, W, C) maps as a tensor (N, C, H, W) over the same memory, which is what torch calls channels-last."""
+    """(N, H, W, C) maps as a tensor (N, C, H, W) over the same memory, in torch's channels-last format."""
     import torch
 
     return torch.from_numpy(maps).permute(0, 3, 1, 2)
@@ -25,7 +25,7 @@ def warm_up() -> None:
 
 @contextmanager
 def reproducible(generator: np.random.Generator) -> Iterator[None]:
-    """Torch on one thread, seeded by `generator`, deterministic algorithms alone; its own generator is put back."""
+    """Within: torch has one thread, a seed from `generator` and deterministic algorithms."""
     import torch
 
     strict = torch.are_deterministic_algorithms_enabled()
@@ -52,16 +52,16 @@ def descend(
     """Minimise a loss over batches of images, each epoch in another order; the last batch may be smaller.
 
     Args:
-        network: put into training mode here and into evaluation mode at the end.
+        network: is in training mode during the call and in evaluation mode after it.
         optimizer: of its parameters.
-        loss: of some images, a tensor that knows its gradient.
+        loss: of some images, a tensor with a gradient.
         features: all images.
-        generator: draws the orders.
+        generator: for the order of images.
         epochs: passes over all images.
-        batch: images a step.
+        batch: images per step.
 
     Returns:
-        Mean loss of an image, epoch by epoch.
+        Mean loss per image of each epoch.
     """
     network.train()
     history = []
@@ -88,7 +88,7 @@ def restore(network: Any, arrays: dict[str, np.ndarray]) -> Any:
     """The network with the parameters that `arrays_of` gave, in evaluation mode.
 
     Raises:
-        RuntimeError: they are another network's.
+        RuntimeError: the arrays belong to another network.
     """
     import torch
 

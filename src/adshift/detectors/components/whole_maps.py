@@ -1,4 +1,4 @@
-"""Anomaly maps of whole images, padding cut off, and the predictions of detectors that score by them."""
+"""Anomaly maps of whole images, without padding, and predictions from them."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def predictions_of(features: Features, maps: np.ndarray, smoothing: float) -> Pr
 
     Args:
         features: of the images.
-        maps: (N, h, w) float32, padding included where the features have it.
+        maps: (N, h, w) float32, with padding if the features have it.
         smoothing: standard deviation of the Gaussian, in pixels of the network's input.
     """
     maps, size = without_padding(features, maps), compact(features.spec["size"])
@@ -23,10 +23,10 @@ def predictions_of(features: Features, maps: np.ndarray, smoothing: float) -> Pr
 
 
 def without_padding(features: Features, maps: np.ndarray) -> np.ndarray:
-    """Anomaly maps (N, h, w) of padded inputs, their padding cut off and the rest spread over all positions.
+    """Remove the padding of anomaly maps (N, h, w), and stretch the rest over all positions.
 
-    So a map is that of the whole image, squeezed to the input's size, whatever the image's aspect. Maps of inputs
-    without padding are returned as they are.
+    A map then shows the whole image, squeezed to the input's size, for every aspect. Maps of inputs without padding are
+    returned unchanged.
     """
     if not features.padded:
         return maps
