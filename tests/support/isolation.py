@@ -4,6 +4,7 @@ Not seen: files, the inside of nested containers, and processes that are no long
 that started them has ended.
 """
 
+import contextlib
 import gc
 import locale
 import os
@@ -121,7 +122,8 @@ def _process() -> dict[str, Any]:
         "working directory": directory,
         "arguments": list(sys.argv),
         # Packages add folders of their own when they are imported, for good: onnxruntime's quantization does.
-        "path": [entry for entry in sys.path if "site-packages" not in entry],
+        # Not their order: pytest puts the folders of its own modules in front again.
+        "path": sorted({entry for entry in sys.path if "site-packages" not in entry}),
         "recursion limit": sys.getrecursionlimit(),
         "locale": locale.setlocale(locale.LC_ALL),
         "NumPy's error handling": np.geterr(),
@@ -146,7 +148,10 @@ def _children() -> set[int]:
     except ChildProcessError:
         return set()  # the usual case, at the cost of one call
     listed = [Path(f"/proc/self/task/{task}/children") for task in os.listdir("/proc/self/task")]  # noqa: PTH208
-    found = {int(child) for path in listed if path.is_file() for child in path.read_text().split()}
+    found: set[int] = set()
+    for path in listed:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+            found |= {int(child) for child in path.read_text().split()}
     vega = sys.modules.get("adshift.report.vega")
     if vega and vega._process.cache_info().currsize:
         # Draws all charts, takes half a second to start, has no state, and ends with its pipe.

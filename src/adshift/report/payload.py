@@ -19,6 +19,7 @@ from adshift.data.shapes import sides
 from adshift.errors import AdshiftError
 from adshift.evaluation.metrics import registry
 from adshift.evaluation.metrics.counts import Rate, decide
+from adshift.evaluation.metrics.metric import Metric
 from adshift.evaluation.scenarios import Scenario
 from adshift.report import pictures
 from adshift.report.labels import label
@@ -79,9 +80,7 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
             for one in results.scenarios
         ],
         "rates": [
-            {"key": name, "label": registry.BY_NAME[name].short_label, "part": rate.part._asdict(),
-             "whole": rate.whole._asdict(),
-             "needs": [kind for kind in registry.BY_NAME[name].needs if kind != "threshold"]}
+            {"key": name, "part": rate.part._asdict(), "whole": rate.whole._asdict(), **_words(registry.BY_NAME[name])}
             for name, rate in RATES.items()
         ],
         "images": images,
@@ -92,6 +91,10 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
         "blend": {"palette": album.palette, "alpha": pictures.ALPHA, "scaled": album.scaled},
         "outlines": {"truth": pictures.TRUTH, "found": pictures.FOUND},
     }  # fmt: skip
+
+
+def _words(metric: Metric) -> dict[str, Any]:
+    return {"label": metric.short_label, "needs": [kind for kind in metric.needs if kind != "threshold"]}
 
 
 def maps_key(method: str, scenario: Scenario, name: str) -> str:
