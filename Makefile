@@ -8,7 +8,7 @@ SETUP := $(VENV)/.done
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test browser bench faults fuzz mutants audit docs build lint clean
+.PHONY: help setup repro test test-fast browser bench faults fuzz mutants audit docs build lint clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -31,6 +31,9 @@ repro: setup  ## run the pipeline, JOBS=2 stages at once, and print the summary
 
 test: setup  ## run the tests in random order; the seed is printed, SEED=N repeats one
 	@python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations=15 --durations-min=5 $(if $(SEED),--randomly-seed=$(SEED))
+
+test-fast: setup  ## the quick half of the unit tests: under 90 seconds on two cores
+	@python -m pytest --fast --numprocesses auto --dist load tests/unit tests/house
 
 browser: setup  ## the report page in Chromium, this run's too; ADSHIFT_CHROMIUM=PATH names the browser
 	@ADSHIFT_BROWSER=required python -m pytest tests/browser

@@ -9,6 +9,12 @@ import kinds
 import trained
 
 ROOT = Path(__file__).parents[1]
+# Files that take more than six seconds of processor time, which `make test-fast` leaves out.
+SLOW = {
+    "backbones", "bench", "checks", "coreset", "domains", "every_figure", "export", "folding", "inference",
+    "isolation", "methods", "monitoring", "package", "padim", "page", "paste", "patchcore", "plots", "sample",
+    "shift_by_hand", "site", "splits", "stfpm", "studies", "tables", "versions",
+}  # fmt: skip
 LONGEST = ("test_pipeline.py", "test_faults.py", "test_studies.py", "test_inference.py")
 
 # The first fixtures of their scopes, so that they look when all others have been torn down.
@@ -17,8 +23,16 @@ left_by_module = pytest.fixture(scope="module", autouse=True)(isolation.check)
 left_by_test = pytest.fixture(autouse=True)(isolation.check)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="without the files named in SLOW")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The files that take longest first, the others in random order: a long one at the end has one core to itself."""
+    if config.getoption("--fast"):
+        slow = [item for item in items if item.path.stem.removeprefix("test_") in SLOW]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in set(slow)]
     names = [*LONGEST, ""]
     items.sort(key=lambda item: names.index(item.path.name if item.path.name in LONGEST else ""))
 
