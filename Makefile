@@ -32,7 +32,7 @@ repro: setup  ## run the pipeline, JOBS=2 stages at once, and print the summary
 test: setup  ## run the tests in random order; the seed is printed, SEED=N repeats one
 	@python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations=15 --durations-min=5 $(if $(SEED),--randomly-seed=$(SEED))
 
-test-fast: setup  ## the quick half of the unit tests: under 90 seconds on two cores
+test-fast: setup  ## the quick half of the unit tests, for while you work
 	@python -m pytest --fast --numprocesses auto --dist load tests/unit tests/house
 
 browser: setup  ## the report page in Chromium, this run's too; ADSHIFT_CHROMIUM=PATH names the browser

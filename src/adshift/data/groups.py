@@ -64,7 +64,7 @@ def _keys(items: Sequence[Item], settings: Split, name: str) -> list[str]:
     for item in items:
         key = facts.in_name(item, settings.group)
         if key is None:
-            message = f"class {name}: {item.image} names no group: no {settings.group!r} in its name"
+            message = f"class {name}: {item.image} names no group: no '{settings.group}' in its name"
             raise AdshiftError(message, "change split.group in params.yaml, or empty it")
         keys.append(key)
     return keys

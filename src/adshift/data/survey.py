@@ -2,17 +2,18 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from adshift.data import datasets, listing
+from adshift.data.images import shape_of
 from adshift.data.listing import Listing
 from adshift.data.manifest import UNLABELLED
 from adshift.data.settings import Folder
+from adshift.data.shapes import Proposal, propose
+from adshift.errors import AdshiftError
 
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 MEASURED = 200  # images whose size is read, evenly spread
 
 
@@ -25,13 +26,13 @@ class Survey:
         counts: images of all classes: `train`, `val` and `good` (normal ones for testing), `defective`, `masks`,
             `unlabelled`.
         classes: number of classes.
-        sizes: (width, height) of some images, in pixels.
+        shapes: (H, W) of some images, in pixels.
     """
 
     listings: Mapping[str, Listing]
     counts: Counter[str]
     classes: int
-    sizes: tuple[tuple[int, int], ...] = ()
+    shapes: tuple[tuple[int, int], ...] = ()
 
     def line(self) -> str:
         """A line of text such as `1 class: 260 train, 88 good, 52 defective with 52 masks, 1408 x 512`."""
@@ -40,8 +41,12 @@ class Survey:
         parts += [f"{count[kind]} {kind}" for kind in ("val", "good") if count[kind]]
         parts += [f"{count['defective']} defective" + f" with {count['masks']} masks" * bool(count["defective"])]
         parts += [f"{count['unlabelled']} unlabelled"] * bool(count["unlabelled"])
-        parts += [_sizes(self.sizes)] if self.sizes else []
+        parts += [_sizes(self.shapes)] if self.shapes else []
         return f"{self.classes} class{'es' * (self.classes != 1)}: {', '.join(parts)}"
+
+    def proposal(self) -> Proposal | None:
+        """The shape of the network's input that suits these images; None if no shape is known."""
+        return propose(self.shapes) if self.shapes else None
 
     def passed(self) -> str:
         """A line about the files passed over; empty if there are none."""
@@ -74,17 +79,15 @@ def survey(name: str, root: str, classes: Sequence[str], folder: Folder | None =
 
 
 def _measured(paths: Sequence[Path]) -> tuple[tuple[int, int], ...]:
-    """Sizes of some images. Images that cannot be opened are left out; the scan of all images reports them."""
+    """Shapes of some images. Images that cannot be opened are left out; the scan of all images reports them."""
     measured = []
     for path in paths[:: max(1, len(paths) // MEASURED)]:
-        try:
-            with Image.open(path, formats=FORMATS) as image:
-                measured.append(image.size)
-        except Exception:
-            continue
+        with suppress(AdshiftError):
+            measured.append(shape_of(path))
     return tuple(measured)
 
 
-def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
-    ends = [(min(side), max(side)) for side in zip(*sizes, strict=True)]
-    return " x ".join(f"{low}" if low == high else f"{low} to {high}" for low, high in ends)
+def _sizes(shapes: Sequence[tuple[int, int]]) -> str:
+    """Width and height, or their ranges."""
+    ends = [(min(side), max(side)) for side in zip(*shapes, strict=True)]
+    return " x ".join(f"{low}" if low == high else f"{low} to {high}" for low, high in reversed(ends))

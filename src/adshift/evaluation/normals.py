@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from adshift.evaluation.calibration import Threshold
-from adshift.evaluation.conformal import chosen_rate, clopper_pearson
+from adshift.evaluation.conformal import Rate, chosen_rate, clopper_pearson
 from adshift.evaluation.metrics.counts import decide
 
 SHOWN = 10  # most anomalous good images
@@ -32,17 +32,20 @@ def normals(names: tuple[str, ...], scores: np.ndarray, threshold: Threshold) ->
         most_anomalous: [name, score] of at most `SHOWN`, the highest score first.
     """
     alarms = int(decide(scores, threshold.threshold).sum())
-    expected = threshold.expected_fpr or chosen_rate(threshold.fp, threshold.fp + threshold.tn)
     values = np.asarray(scores, np.float64)
     order = sorted(range(len(names)), key=lambda row: (-values[row], names[row]))[:SHOWN]
     return {
         "images": len(names),
         "alarms": alarms,
-        "expected_fpr": expected.model_dump() if threshold.on == "val" else None,
+        "expected_fpr": _expected(threshold).model_dump() if threshold.on == "val" else None,
         "observed_fpr": clopper_pearson(alarms, len(names)).model_dump() if names else None,
         "scores": _spread(values) if names else None,
         "most_anomalous": [[names[row], float(values[row])] for row in order],
     }
+
+
+def _expected(threshold: Threshold) -> Rate:
+    return threshold.expected_fpr or chosen_rate(threshold.fp, threshold.fp + threshold.tn)
 
 
 def _spread(scores: np.ndarray) -> dict[str, float]:

@@ -179,9 +179,9 @@ def apply(
     if path == FILE:
         check_folder()
     settings = _rewrite(path, resolved(name, data_root, classes, folders))
-    source = settings.dataset
-    proposal = datasets.proposal(source.name, source.root, settings.classes, source.folder)
-    return [*look(settings).lines(), *([str(proposal)] if proposal else [])]
+    checked = look(settings)
+    proposal = checked.survey.proposal()
+    return [*checked.lines(), *([str(proposal)] if proposal else [])]
 
 
 def derive(path: Path = FILE) -> list[str]:

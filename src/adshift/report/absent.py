@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from adshift.evaluation.metrics.counts import decide
 from adshift.evaluation.scenarios import BASELINE
 from adshift.report.results import Results
 from adshift.report.table import HIGH, LOW, Table
@@ -70,7 +72,7 @@ def _estimate(column: str, rate: Mapping[str, float] | None) -> dict[str, float 
 
 def _verdict(results: Results, method: str, scenario: str, name: str, score: float) -> str:
     limit = results.value(method, scenario, name, "threshold")
-    return "alarm" if limit is not None and score >= limit else "passes"
+    return "alarm" if limit is not None and decide(np.array(score), limit) else "passes"
 
 
 def _each(results: Results, kept: Mapping[str, Any]) -> Iterable[tuple[str, str, str, dict[str, Any]]]:

@@ -21,7 +21,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -35,14 +34,12 @@ from adshift.data.listing import Candidate, Listing
 from adshift.data.manifest import GOOD, Item
 from adshift.data.registry import DATASETS as REGISTRY
 from adshift.data.settings import NO_FOLDER, Folder, Recorded
-from adshift.data.shapes import Proposal, propose
 from adshift.data.shift.recorded import assign
 from adshift.errors import AdshiftError, warn
 from adshift.project.paths import DOMAINS
 from adshift.runtime import parallel
 
 PROBLEMS_SHOWN = 10
-SAMPLED = 200  # images at least, where there are so many, that propose the input's shape
 
 
 def classes_under(name: str, root: str, folder: Folder | None = None) -> list[str]:
@@ -126,22 +123,6 @@ def counts(name: str, root: str) -> dict[str, tuple[int, int, int]]:
         chosen: (len(listing.of_part("train")), len(listing.of_part("test")), len(listing.defective()))
         for chosen, listing in listed.items()
     }
-
-
-def proposal(name: str, root: str, classes: Sequence[str], folder: Folder | None = None) -> Proposal | None:
-    """The shape of the network's input that suits the images of these classes, a sample of them; None if none is there.
-
-    Raises:
-        AdshiftError: as `check` does.
-    """
-    if hasattr(_adapter(name), "generate"):
-        return None
-    files = [row.image for listing in listings(name, root, classes, folder).values() for row in listing.images]
-    shapes = []
-    for file in files[:: max(1, len(files) // SAMPLED)]:
-        with suppress(AdshiftError):  # the scan will tell
-            shapes.append(images.shape_of(file))
-    return propose(shapes) if shapes else None
 
 
 def incomplete(name: str, root: str) -> list[str]:

@@ -4,10 +4,10 @@
     img/1.png,good,,,,,
     img/2.png,scratch,masks/2.png,,,,
 
-`image` alone has to be there. Without `label` all images are normal; an empty label is an image that nobody has judged,
-which is scored and counted nowhere. `part` is train, val or test, or empty: then the split decides. Paths start at the
-CSV's folder. All further columns, and `group` and `domain`, may be named by `split.group`, `split.order` and
-`shift.recorded.pattern`. Columns are separated by comma, semicolon or tab.
+Only `image` is required. Without `label` all images are normal. An image with an empty label is scored, and no metric
+counts it. `part` is train, val or test, or empty: then the split decides. Paths start at the CSV's folder. `group`,
+`domain` and all further columns may be named by `split.group`, `split.order` and `shift.recorded.column`. Columns are
+separated by comma, semicolon or tab.
 """
 
 import csv
@@ -28,16 +28,8 @@ WHOLE = False
 
 PARTS = {"": "", "train": "train", "val": "val", "validation": "val", "test": "test"}
 OWN = ("image", "label", "mask", "class", "part")
-PERHAPS_GOOD = (
-    "ok",
-    "normal",
-    "pass",
-    "0",
-    "nok",
-    "1",
-    "true",
-    "false",
-)  # said of one of two kinds, which one is unsure
+# Labels that may mean a normal or a defective image.
+PERHAPS_GOOD = ("ok", "normal", "pass", "0", "nok", "1", "true", "false")
 LONGEST = 120  # characters of an image's key: files are called by it
 
 
