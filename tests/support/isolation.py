@@ -122,7 +122,7 @@ def _process() -> dict[str, Any]:
         "working directory": directory,
         "arguments": list(sys.argv),
         # Packages add folders of their own when they are imported, for good: onnxruntime's quantization does.
-        # Not their order: pytest puts the folders of its own modules in front again.
+        # Not their order: pytest puts the root of a package of tests (`faults`) in front again when it sets it up.
         "path": sorted({entry for entry in sys.path if "site-packages" not in entry}),
         "recursion limit": sys.getrecursionlimit(),
         "locale": locale.setlocale(locale.LC_ALL),
