@@ -4,6 +4,7 @@ from pathlib import Path
 
 from adshift.evaluation.scenarios import used
 from adshift.project import params
+from adshift.project.paths import SUMMARY
 from adshift.project.stage import run
 from adshift.report import absent, headline, plots, tables
 from adshift.report.results import collect
@@ -26,7 +27,7 @@ def main() -> None:
         write(folder, [*printed, *further])
     with output("plots/curves") as folder:
         plots.write(folder, charts)
-    write_json("metrics/summary.json", tables.summary(results))
+    write_json(SUMMARY, tables.summary(results))
     write_json("metrics/headline.json", headline.headline(dataset, results))
 
 

@@ -1,10 +1,9 @@
 """Image-level metrics at the calibrated thresholds, their bootstrap, the points of the curves."""
 
-from pathlib import Path
-
 from adshift.evaluation import image_level, intervals
 from adshift.evaluation.scenarios import used
 from adshift.project import params
+from adshift.project.paths import evaluation_path, thresholds_path
 from adshift.project.stage import run
 from adshift.runtime import checksums
 from adshift.runtime.files import output, read_json, write_json
@@ -16,10 +15,10 @@ def main() -> None:
     )
     dataset, classes = settings.dataset.name, settings.classes
     scenarios = used(settings.graph.domains, bool(settings.graph.unified))
-    folder = Path("data/evaluation") / dataset
+    folder = evaluation_path(dataset)
     with output(folder / "image") as image, output(folder / "bootstrap") as drawn, output(folder / "curves") as curves:
         for method in settings.methods:
-            chosen = read_json(f"data/thresholds/{dataset}/{method}.json")
+            chosen = read_json(thresholds_path(dataset, method))
             result = image_level.image_level(
                 dataset, method, classes, chosen, settings.seed, settings.evaluate.bootstrap, scenarios
             )

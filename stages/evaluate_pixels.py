@@ -5,6 +5,7 @@ import argparse
 from adshift.evaluation import pixel_level
 from adshift.evaluation.scenarios import used
 from adshift.project import params
+from adshift.project.paths import evaluation_path
 from adshift.project.stage import run
 from adshift.runtime.files import write_json
 
@@ -22,7 +23,7 @@ def main() -> None:
     result = pixel_level.pixel_level(
         dataset, method, settings.classes, size.resize, size.crop, evaluate.pro_limit, evaluate.masks, scenarios
     )
-    write_json(f"data/evaluation/{dataset}/pixel/{method}.json", result, checksum=True)
+    write_json(evaluation_path(dataset) / "pixel" / f"{method}.json", result, checksum=True)
 
 
 if __name__ == "__main__":

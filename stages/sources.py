@@ -1,14 +1,13 @@
 """Which source files each stage, detector, data set and backbone runs, their hashes, and versions of packages."""
 
-from pathlib import Path
-
 from adshift.project import sources
+from adshift.project.paths import SOURCES
 from adshift.project.stage import run
 from adshift.runtime.files import output
 
 
 def main() -> None:
-    with output(Path("data/sources")) as folder:
+    with output(SOURCES) as folder:
         sources.write(folder)
 
 

@@ -1,10 +1,9 @@
 """Near duplicates in different parts of a split: with them, a model is tested on images that it was fitted on.
 
 Two images are compared by the deepest layer's maps, averaged in `GRID` x `GRID` fields. They are near duplicates if
-their distance is below `CLOSE` times the median distance of an image from its nearest neighbour. Measured in units of
-this median on three classes of MVTec AD, ball screws over a month and the sample: the distance of different photographs
-of one kind is at least 0.61; that of copies saved as JPEG (quality 90), scaled, moved by 2 pixels or 5 % brighter is
-0.13 to 0.71, mostly below 0.5.
+their distance is below `CLOSE` times the median distance of an image from its nearest neighbour. `CLOSE` was chosen so
+that different photographs of one kind of object are no near duplicates, while most copies that were saved as JPEG,
+scaled, moved by 2 pixels or made 5 % brighter are.
 
 Notation: N images, D values per image.
 """
