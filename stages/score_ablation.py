@@ -1,11 +1,12 @@
 """Raw image scores of every coreset ratio on validation and test images of a domain, and the banks' sizes."""
 
 import argparse
+from pathlib import Path
 
 from adshift.detectors.patchcore import PatchCore, Score
 from adshift.features.stored_features import stored
 from adshift.project import params
-from adshift.project.paths import DOMAINS, ablation_path, ablation_scores_path
+from adshift.project.paths import DOMAINS, ablation_path
 from adshift.project.stage import run
 from adshift.runtime.files import output, write_json
 
@@ -17,7 +18,7 @@ def main() -> None:
     leaves = (f"patchcore.{leaf}" for leaf in Score.model_fields)
     settings = params.load("dataset.name", "classes", *leaves, "ablation.ratios")
     dataset, scoring = settings.dataset.name, Score(**vars(settings.patchcore))
-    with output(ablation_scores_path(dataset)) as folder:
+    with output(Path("data/scores/ablation") / dataset) as folder:
         for name in settings.classes:
             largest, rows = PatchCore.load(ablation_path(dataset, name)), {}
             images = {part: stored(dataset, [name], domain, part) for part in ("val", "test")}
