@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from adshift.evaluation.scenarios import used
+from adshift.evaluation.scenarios import named
 from adshift.project import params
 from adshift.project.paths import SUMMARY
 from adshift.project.stage import run
@@ -18,7 +18,7 @@ def main() -> None:
     settings = params.load("dataset.name", "classes", "methods", "features.backbone", "ablation.ratios", "graph")
     dataset = settings.dataset.name
     graph, ratios = settings.graph, settings.ablation.ratios if settings.graph.ablation else ()
-    scenarios = used(graph.domains, bool(graph.unified))
+    scenarios = named(graph.scenarios)
     results = collect(dataset, settings.classes, settings.methods, ratios, scenarios)
     charts = plots.rows(dataset, results)
     printed = tables.all_tables(dataset, results, settings.features.backbone, REFERENCE)

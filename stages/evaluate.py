@@ -1,7 +1,7 @@
 """Image-level metrics at the calibrated thresholds, their bootstrap, the points of the curves."""
 
 from adshift.evaluation import image_level, intervals
-from adshift.evaluation.scenarios import used
+from adshift.evaluation.scenarios import named
 from adshift.project import params
 from adshift.project.paths import evaluation_path, thresholds_path
 from adshift.project.stage import run
@@ -10,11 +10,9 @@ from adshift.runtime.files import output, read_json, write_json
 
 
 def main() -> None:
-    settings = params.load(
-        "seed", "dataset.name", "classes", "methods", "evaluate.bootstrap", "graph.domains", "graph.unified"
-    )
+    settings = params.load("seed", "dataset.name", "classes", "methods", "evaluate.bootstrap", "graph.scenarios")
     dataset, classes = settings.dataset.name, settings.classes
-    scenarios = used(settings.graph.domains, bool(settings.graph.unified))
+    scenarios = named(settings.graph.scenarios)
     folder = evaluation_path(dataset)
     with output(folder / "image") as image, output(folder / "bootstrap") as drawn, output(folder / "curves") as curves:
         for method in settings.methods:

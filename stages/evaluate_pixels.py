@@ -3,7 +3,7 @@
 import argparse
 
 from adshift.evaluation import pixel_level
-from adshift.evaluation.scenarios import used
+from adshift.evaluation.scenarios import named
 from adshift.project import params
 from adshift.project.paths import evaluation_path
 from adshift.project.stage import run
@@ -16,10 +16,10 @@ def main() -> None:
     method = parser.parse_args().method
     settings = params.load(
         "dataset.name", "classes", "features.resize", "features.crop", "evaluate.pro_limit", "evaluate.masks",
-        "graph.domains", "graph.unified"
+        "graph.scenarios"
     )  # fmt: skip
     dataset, size, evaluate = settings.dataset.name, settings.features, settings.evaluate
-    scenarios = used(settings.graph.domains, bool(settings.graph.unified))
+    scenarios = named(settings.graph.scenarios)
     result = pixel_level.pixel_level(
         dataset, method, settings.classes, size.resize, size.crop, evaluate.pro_limit, evaluate.masks, scenarios
     )

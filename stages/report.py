@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from adshift.evaluation.scenarios import used
+from adshift.evaluation.scenarios import named
 from adshift.project import params
 from adshift.project.stage import run
 from adshift.report import page, pictures, plots
@@ -22,7 +22,7 @@ def main() -> None:
     )  # fmt: skip
     dataset, classes, methods = settings.dataset.name, settings.classes, settings.methods
     graph, ratios = settings.graph, settings.ablation.ratios if settings.graph.ablation else ()
-    results = collect(dataset, classes, methods, ratios, used(graph.domains, bool(graph.unified)))
+    results = collect(dataset, classes, methods, ratios, named(graph.scenarios))
     album = pictures.Album(
         dataset, settings.features.resize, settings.features.crop, results.thresholds(),
         palette=settings.report.colours, scaled=settings.report.scale,

@@ -17,6 +17,7 @@ from adshift.runtime.files import read_json
 
 GOOD = "good"
 UNLABELLED = ""  # the defect of an image without a label: it is scored, and enters no metric
+COPY = "+"  # between the name of an image and the number of its copy
 LISTED = "list."  # prefix of columns from the data set's own list
 
 
@@ -144,6 +145,16 @@ def anomalous(names: Iterable[str]) -> np.ndarray:
 def labelled(names: Iterable[str]) -> np.ndarray:
     """Whether each image has a label, normal or defective, from its name alone: (N,) bool."""
     return np.array([name.split("/")[1] != UNLABELLED for name in names], dtype=bool)
+
+
+def copies(name: str, count: int) -> list[str]:
+    """Names of drifted copies of an image: NAME+1, NAME+2, ..."""
+    return [f"{name}{COPY}{number}" for number in range(1, count + 1)]
+
+
+def is_copy(name: str) -> bool:
+    """Whether a name is one of `copies`. Copies have no file: no image of a data set is asked."""
+    return COPY in name and name.rpartition(COPY)[2].isdigit()
 
 
 def names_path(dataset: str) -> Path:

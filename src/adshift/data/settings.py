@@ -105,16 +105,37 @@ class Recorded(Section):
     shifted: Several(str, 1000)  # type: ignore[valid-type]
 
 
-class Shift(Section):
-    kind: Literal["none", "synthetic", "recorded"]
-    resolution: Literal["input", "image"]
-    recorded: Recorded
+class Families(Section):
+    """The families of synthetic drift and their ranges."""
+
     border: Literal["reflect", "edge", "wrap", "constant"]
     geometry: Geometry
     color: Color
     blur: Blur
     noise: Noise
     illumination: Illumination
+
+
+class Shift(Families):
+    kind: Literal["none", "synthetic", "recorded"]
+    resolution: Literal["input", "image"]
+    recorded: Recorded
+
+
+class Harden(Families):
+    """Copies of normal images under drifts of their own, for a fit that is to survive drift.
+
+    Attributes:
+        copies: of each normal training and validation image.
+    """
+
+    copies: Annotated[int, Field(ge=0, le=100)]
+
+
+class Normalise(Section):
+    """What of an image's intensities is brought to that of the training images, see `data.normalising`."""
+
+    kind: Literal["moments", "histogram"]
 
 
 class Shifting(Shift):

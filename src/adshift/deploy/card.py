@@ -76,7 +76,7 @@ def metrics(
 
 
 def _of_model(model: str, domain: str, scenarios: Sequence[Scenario]) -> list[Scenario]:
-    return [one for one in scenarios if one.unified == (model == UNIFIED) and one.model == domain]
+    return [one for one in scenarios if one.unified == (model == UNIFIED) and one.variant == domain]
 
 
 def false_alarms(

@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from adshift.data import images as files
-from adshift.data.geometry import network_input
+from adshift.data.normalising import of_spec
 from adshift.data.shapes import content, sides
 from adshift.deploy import package, pull
 from adshift.deploy.prediction import Geometry, Input, Prediction, Region, regions_of
@@ -35,8 +35,10 @@ from adshift.detectors.records import Predictions, Reference
 from adshift.errors import AdshiftError, warn
 from adshift.evaluation import threshold_file
 from adshift.evaluation.metrics.counts import decide
+from adshift.features.alignment import FILE as ALIGNMENT
+from adshift.features.alignment import Alignment
 from adshift.features.backbones import Backbone, from_spec
-from adshift.features.extract import stored
+from adshift.features.extract import network_inputs, stored
 from adshift.features.store import CONTENT, IMAGES, Features
 from adshift.runtime.checksums import MODEL_REMEDY as REMEDY
 from adshift.runtime.parallel import map_ordered, silent, thread_count, torch_threads
@@ -110,6 +112,9 @@ class Model:
         self.scoring = registry.settings(self.method, "score", self.folder / "score.json", REMEDY)
         self.detector = registry.detector_class(self.method).load(self.folder)
         self.backbone: Backbone = from_spec(self.spec, weights)
+        self._normalise = of_spec(self.spec["preprocessing"])  # storage.load has checked it
+        alignment = self.folder / ALIGNMENT
+        self._align = Alignment.load(alignment) if alignment.is_file() else None
         self._lock = threading.Lock()
         self._check_shapes()
 
@@ -156,7 +161,7 @@ class Model:
                 raise AdshiftError(f"{name}: has no pixel", "give an image")
         settings = self.backbone.settings
         geometry = Geometry(pixels.shape[0], pixels.shape[1], settings.resize, settings.crop or settings.resize)
-        fitted = network_input(pixels, settings.resize, settings.crop, settings.fit)
+        fitted = network_inputs(pixels, settings, self._normalise)
         return Input(name, fitted, geometry, time.perf_counter() - start, note)
 
     def predict(self, images: Iterable[Picture | Input], batch: int = BATCH) -> list[Prediction]:
@@ -242,7 +247,8 @@ class Model:
         if self.backbone.settings.fit == "pad":
             shapes = [(image.geometry.height, image.geometry.width) for image in images]
             arrays[CONTENT] = np.array([content(*shape, self.spec["size"]) for shape in shapes])
-        return Features.of((image.name for image in images), arrays, self.spec)
+        features = Features.of((image.name for image in images), arrays, self.spec)
+        return self._align(features) if self._align else features
 
     def _maps(self, image: Input) -> list[np.ndarray]:
         maps = self.backbone(np.stack([image.pixels]))

@@ -5,6 +5,7 @@
     threshold.json                  the calibrated threshold (`threshold_record`)
     threshold-shift.json            of a clean model: recalibrated on the drifted domain, if there is one
     reference.npz                   validation normals: scores (V,), features (V, D) float32, D channels of all layers
+    alignment.npz                   of the lever `align`: statistics of the training images (`features.alignment`)
     card.json, README.md            the model card
 
 The JSON files carry a checksum, which `adshift` checks when it reads them; directories without checksums load too.
@@ -18,31 +19,34 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from adshift.data import split_file
-from adshift.data.manifest import anomalous, class_names, labelled
+from adshift.data.manifest import anomalous, class_names, is_copy, labelled
 from adshift.deploy import card
 from adshift.detectors.records import Predictions, Reference
 from adshift.detectors.registry import UNIFIED
 from adshift.detectors.storage import REMEDY
 from adshift.errors import AdshiftError
 from adshift.evaluation.calibration import Threshold
-from adshift.evaluation.pairs import pair
-from adshift.evaluation.scenarios import used
+from adshift.evaluation.scenarios import ABSOLUTE, BASELINE, POOLED, THRESHOLD_ONLY, Scenario, named, own
+from adshift.evaluation.stored_predictions import predictions
 from adshift.evaluation.threshold_file import Record
 from adshift.features import duplicates
+from adshift.features.alignment import FILE as ALIGNMENT
+from adshift.features.alignment import Alignment
 from adshift.features.store import Features
 from adshift.project.paths import (
     DOMAINS,
     evaluation_path,
+    feature_maps_path,
     features_path,
     model_path,
     models_path,
-    scores_path,
     settings_path,
     split_path,
     thresholds_path,
@@ -50,15 +54,25 @@ from adshift.project.paths import (
 from adshift.runtime.files import read_json, write_json
 
 FITTED = ("model.json", "model.safetensors")
-FILES = (*FITTED, "score.json", "threshold.json", "threshold-shift.json", "reference.npz", "card.json", "README.md")
+FILES = (
+    *FITTED,
+    "score.json",
+    "threshold.json",
+    "threshold-shift.json",
+    "reference.npz",
+    ALIGNMENT,
+    "card.json",
+    "README.md",
+)
 
 SAMPLED = 64  # largest number of images that set `map_ratio`
 
 
-def models(classes: Sequence[str], graph: Any) -> list[tuple[str, str]]:
-    """(class or unified, domain) of every model of a method; `graph` of params.yaml lists them."""
-    own = [(name, domain) for name in classes for domain in graph.domains]
-    return own + [(name, "clean") for name in graph.unified]
+def models(classes: Sequence[str], scenarios: Sequence[Scenario]) -> list[tuple[str, Scenario]]:
+    """Every model of a method: its class, or unified, and the scenario whose threshold it is packaged with."""
+    variants = dict.fromkeys(one.variant for one in scenarios if not one.unified)
+    models = [(name, own(variant, scenarios)) for name in classes for variant in variants]
+    return models + ([(UNIFIED, POOLED)] if POOLED in scenarios and ABSOLUTE in scenarios else [])
 
 
 def pooled(features: Features) -> np.ndarray:
@@ -131,8 +145,7 @@ def write(folder: Path, method: str, settings: Any) -> None:
     Args:
         folder: in which CLASS/DOMAIN are made.
         method: whose models are fitted, calibrated and evaluated.
-        settings: `seed`, `dataset.name`, `classes`, `split`, `shift.kind`, `calibrate`, `graph.domains` and
-            `graph.unified` of params.yaml.
+        settings: `seed`, `dataset.name`, `classes`, `split`, `shift.kind`, `calibrate` and `graph` of params.yaml.
 
     Raises:
         AdshiftError: an input is missing or damaged.
@@ -146,23 +159,27 @@ def write(folder: Path, method: str, settings: Any) -> None:
     evaluation = evaluation_path(dataset)
     image, pixel = (read_json(evaluation / level / f"{method}.json") for level in ("image", "pixel"))
     score = read_json(settings_path(method, "score"))
-    scenarios = used(settings.graph.domains, bool(settings.graph.unified))
-    for model, domain in models(classes, settings.graph):
-        target = folder / model / domain
+    scenarios = named(settings.graph.scenarios)
+    for model, scenario in models(classes, scenarios):
+        variant = scenario.variant
+        target, source = folder / model / variant, model_path(dataset, method, model, variant)
         target.mkdir(parents=True)
-        _fitted(model_path(dataset, method, model, domain), models_path(dataset, method) / model / domain, target)
+        _fitted(source, models_path(dataset, method) / model / variant, target)
+        if scenario.lever == "align":
+            Alignment.load(source / ALIGNMENT).save(target / ALIGNMENT)
         write_json(target / "score.json", score, checksum=True)
         names = classes if model == UNIFIED else (model,)
-        val = {name: _validation(dataset, method, model, pair(domain, domain), name) for name in names}
-        records = _thresholds(dataset, method, model, domain, val, thresholds)
+        val = {name: predictions("val", dataset, method, scenario, name) for name in names}
+        drifted = partial(predictions, "val", dataset, method, THRESHOLD_ONLY, names[0])
+        records = _thresholds(scenario, val, thresholds, drifted)
         for file, record in records.items():
             write_json(target / file, record, checksum=True)
-        _reference(dataset, domain, val).save(target / "reference.npz")
-        about = card.card(settings, method, model, domain, read_json(target / "model.json"), score)
+        _reference(dataset, scenario, val).save(target / "reference.npz")
+        about = card.card(settings, method, model, variant, read_json(target / "model.json"), score)
         about["thresholds"] = records
-        about["metrics"] = card.metrics(model, domain, names, image["classes"], pixel, scenarios)
+        about["metrics"] = card.metrics(model, variant, names, image["classes"], pixel, scenarios)
         if normal := image.get("normal"):
-            about["false_alarms"] = card.false_alarms(model, domain, names, normal, scenarios)
+            about["false_alarms"] = card.false_alarms(model, variant, names, normal, scenarios)
         write_json(target / "card.json", about, checksum=True)
         (target / "README.md").write_text(card.text(about, shown.get(model, "all classes")), encoding="utf-8")
 
@@ -202,40 +219,37 @@ def _sha256(file: Path) -> str | None:
         return None
 
 
-def _validation(dataset: str, method: str, model: str, domains: str, name: str) -> Predictions:
-    return Predictions.load(scores_path("val", dataset, method, model, domains, name))
-
-
 def _thresholds(
-    dataset: str,
-    method: str,
-    model: str,
-    domain: str,
-    val: Mapping[str, Predictions],
-    thresholds: Mapping[str, Mapping[str, Threshold]],
+    scenario: Scenario, val: Mapping[str, Predictions], thresholds: Mapping[str, Mapping[str, Threshold]], drifted: Any
 ) -> dict[str, dict[str, Any]]:
-    """{file: content} of the threshold files."""
+    """{file: content} of the threshold files.
+
+    Args:
+        scenario: `own` of the model.
+        val: {class: predictions of its validation images}.
+        thresholds: {class: {scenario: threshold}}.
+        drifted: called for the predictions of a clean model on validation images under drift.
+    """
     ratio = map_ratio(list(val.values()))
-    if model == UNIFIED:
+    if scenario.unified:
         any_class = next(iter(val))
-        own = {name: threshold_record(thresholds[name]["unified"], domain, ratio) for name in val}
-        absolute = threshold_record(thresholds[any_class]["unified_absolute"], domain, ratio)
-        return {"threshold.json": Record.of({**absolute, "classes": own}).to_dict()}
-    if domain == "shift":
-        return {"threshold.json": threshold_record(thresholds[model]["shift_full_adaptation"], "shift", ratio)}
-    records = {"threshold.json": threshold_record(thresholds[model]["clean"], "clean", ratio)}
-    if adapted := thresholds[model].get("shift_threshold_only"):
-        drifted = map_ratio([_validation(dataset, method, model, pair("clean", "shift"), model)])
-        records["threshold-shift.json"] = threshold_record(adapted, "shift", drifted)
+        by_class = {name: threshold_record(thresholds[name][POOLED.name], scenario.val, ratio) for name in val}
+        absolute = threshold_record(thresholds[any_class][ABSOLUTE.name], scenario.val, ratio)
+        return {"threshold.json": Record.of({**absolute, "classes": by_class}).to_dict()}
+    [name] = val
+    records = {"threshold.json": threshold_record(thresholds[name][scenario.name], scenario.val, ratio)}
+    if scenario is BASELINE and (adapted := thresholds[name].get(THRESHOLD_ONLY.name)):
+        records["threshold-shift.json"] = threshold_record(adapted, THRESHOLD_ONLY.val, map_ratio([drifted()]))
     return records
 
 
-def _reference(dataset: str, domain: str, val: Mapping[str, Predictions]) -> Reference:
-    """The validation normals of the model's own domain."""
+def _reference(dataset: str, scenario: Scenario, val: Mapping[str, Predictions]) -> Reference:
+    """The normal images that set the threshold, without drifted copies."""
     scores, features = [], []
-    for name, predictions in val.items():
-        normal = np.flatnonzero(labelled(predictions.names) & ~anomalous(predictions.names))
-        stored = Features.open(features_path(dataset, name, domain))
-        scores.append(predictions.scores[normal])
-        features.append(pooled(stored.select(predictions.names[row] for row in normal)))
+    for name, scored in val.items():
+        stored = Features.open(feature_maps_path(scenario.lever, dataset, name, scenario.val))
+        normal = labelled(scored.names) & ~anomalous(scored.names)
+        rows = [row for row in np.flatnonzero(normal) if not is_copy(scored.names[row])]
+        scores.append(scored.scores[rows])
+        features.append(pooled(stored.select(scored.names[row] for row in rows)))
     return Reference(np.concatenate(scores).astype(np.float32), np.concatenate(features))

@@ -32,6 +32,7 @@ class Detector(ABC):
         artifact: description of the models, as in `artifacts` of dvc.yaml.
         licence: SPDX name of the licence of the code that fits and scores; the library's licence if a library does.
         least_images: number of training images that a fit needs.
+        adaptable: whether it has `adapted`.
         settings: `Fit` of its module.
         spec: of the features that it was fitted on (network, layers, preprocessing); set by `fit`.
     """
@@ -41,6 +42,7 @@ class Detector(ABC):
     artifact: ClassVar[str]
     licence: ClassVar[str] = "Apache-2.0"
     least_images: ClassVar[int] = 1
+    adaptable: ClassVar[bool] = False
     spec: dict[str, Any]
 
     def __init__(self, settings: Any) -> None:
@@ -53,6 +55,23 @@ class Detector(ABC):
         Raises:
             AdshiftError: too few images, or settings that do not suit these features.
         """
+
+    def adapted(self, features: Features, rows: int | None = None) -> Self:
+        """A new detector that also knows further normal images, such as those of today; this one is left as it is.
+
+        Args:
+            features: of K normal images, with the model's spec.
+            rows: largest number of rows that a memory bank gains; None for no limit.
+
+        Raises:
+            AdshiftError: the method cannot be adapted, or the model holds too little for it.
+        """
+        raise AdshiftError(f"{self.label} cannot be adapted", "fit it again, on the images of today too")
+
+    @classmethod
+    def hardened(cls, settings: Any, copies: int) -> Any:
+        """`Fit` settings for training images with `copies` drifted copies of each; a model keeps its size."""
+        return settings
 
     def predict(self, features: Features, scoring: Any) -> Predictions:
         """Raw image scores (N,) and anomaly maps (N, h, w) float32, the larger the more anomalous.

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from adshift.detectors.components import gaussian
-from adshift.detectors.components.gaussian import FullGaussians, chunks, upper_triangles
+from adshift.detectors.components.comoments import upper_triangles
+from adshift.detectors.components.gaussian import FullGaussians, chunks
 from adshift.features.store import Features
 from adshift.runtime.parallel import torch_threads
 

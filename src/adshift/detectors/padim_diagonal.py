@@ -5,6 +5,7 @@ resolution, while PaDiM repeats the deeper ones to the first one's grid: a small
 """
 
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -84,11 +85,27 @@ class PadimDiagonal(Gaussians):
                 moments[level].add(part.maps(level).take(channels, axis=-1))
         self.mean, self.inverse_deviation = {}, {}
         for level, of_level in moments.items():
-            deviation = np.sqrt(of_level.variance() + self.settings.regularisation)
-            self.mean[level], self.inverse_deviation[level] = (
-                of_level.mean.astype(np.float32),
-                (1 / deviation).astype(np.float32),
-            )
+            self.mean[level], self.inverse_deviation[level] = self._gaussians(of_level)
+
+    def adapted(self, features: Features, rows: int | None = None) -> Self:
+        """Merge the moments of further normal images into each position's (Chan et al., 1983); `rows` has no effect."""
+        new = self._grown()
+        new.images = self.images + len(features)
+        new.mean, new.inverse_deviation = {}, {}
+        for level, _, channels in self._drawn():
+            moments = Moments()
+            moments.count, moments.mean = self.images, self.mean[level].astype(np.float64)
+            variance = 1 / self.inverse_deviation[level].astype(np.float64) ** 2 - self.settings.regularisation
+            moments.squares = variance * (self.images - 1)
+            for part in chunks(features):
+                moments.add(part.maps(level).take(channels, axis=-1))
+            new.mean[level], new.inverse_deviation[level] = self._gaussians(moments)
+        return new
+
+    def _gaussians(self, moments: Moments) -> tuple[np.ndarray, np.ndarray]:
+        """Means and inverse deviations, float32."""
+        deviation = np.sqrt(moments.variance() + self.settings.regularisation)
+        return moments.mean.astype(np.float32), (1 / deviation).astype(np.float32)
 
     def _distances(self, features: Features, threads: int) -> np.ndarray:
         """sqrt(sum over channels of (x - mean)^2 / variance): PaDiM, equation 2, with a diagonal covariance."""
@@ -102,14 +119,14 @@ class PadimDiagonal(Gaussians):
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The drawn channels, and each level's means and inverse deviations."""
-        arrays = {"channels": self.channels}
+        arrays = self._common()
         for level in self.settings.layers:
             arrays |= {f"mean{level}": self.mean[level], f"inverse_deviation{level}": self.inverse_deviation[level]}
         return arrays
 
     def from_arrays(self, folder: Path, arrays: dict[str, np.ndarray]) -> None:
         """Check and take the arrays of `to_arrays`."""
-        settings = self.settings
+        settings, arrays = self.settings, self._without_images(folder, arrays)
         self.channels = arrays.get("channels", np.empty(0, np.int64))
         wanted: dict[str, tuple[str, storage.Shape]] = {"channels": ("int64", (settings.n_features,))}
         for level, own, _ in self._drawn():

@@ -5,19 +5,16 @@ positions, 8 P D^2 bytes, need the most memory: if they would exceed LIMIT, the 
 one pass over the stored features for each.
 """
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from adshift.detectors.components import gaussian
-from adshift.detectors.components.gaussian import FullGaussians, upper_triangles
+from adshift.detectors.components.comoments import comoments
+from adshift.detectors.components.gaussian import FullGaussians
 from adshift.detectors.components.settings import Regularisation
 from adshift.features.store import Features
-from adshift.runtime.parallel import map_ordered
 
 LIMIT = 256 * 2**20  # bytes, enough for 3136 positions of 100 channels
 BATCH = 32  # images merged at a time: every batch reads and writes all sums
-TILE = 64  # positions per tile: temporary arrays fit into the processor's cache
 
 Score = gaussian.Score
 
@@ -36,54 +33,6 @@ class Fit(gaussian.Fit):
 
 def warm_up() -> None:
     """Nothing: `fit` needs no further import."""
-
-
-class Comoments:
-    """Count, means and sums of products of deviations of P positions, merged batch by batch.
-
-    Attributes:
-        count: images seen.
-        mean: (P, D) float64.
-        products: (P, D, D) float64.
-    """
-
-    def __init__(self, positions: int, channels: int) -> None:
-        self.count = 0
-        self.mean = np.zeros((positions, channels))
-        self.products = np.zeros((positions, channels, channels))
-
-    def tiles(self) -> list[slice]:
-        return [slice(start, start + TILE) for start in range(0, len(self.mean), TILE)]
-
-    def add(self, batch: np.ndarray) -> None:
-        """Add n images: (P, n, D)."""
-        more = batch.shape[1]
-        total = self.count + more
-
-        def merge(tile: slice) -> None:
-            rows = batch[tile].astype(np.float64)
-            mean = rows.mean(1)
-            delta = mean - self.mean[tile]
-            # Both terms of the update in one product: the shift of the mean is one more row.
-            shift = delta * np.sqrt(self.count * more / total)
-            rows = np.concatenate([rows - mean[:, None], shift[:, None]], axis=1)
-            self.products[tile] += rows.transpose(0, 2, 1) @ rows
-            self.mean[tile] += delta * (more / total)
-
-        map_ordered(merge, self.tiles(), what="covariance", unit="tile")
-        self.count = total
-
-    def covariance(self, tile: slice = slice(None)) -> np.ndarray:
-        """Unbiased covariance of some positions: (p, D, D) float64."""
-        return self.products[tile] / (self.count - 1)
-
-
-def comoments(batches: Iterable[np.ndarray], positions: int, channels: int) -> Comoments:
-    """The `Comoments` of all batches (P, n, D)."""
-    total = Comoments(positions, channels)
-    for batch in batches:
-        total.add(batch)
-    return total
 
 
 class PadimStreaming(FullGaussians):
@@ -114,11 +63,4 @@ class PadimStreaming(FullGaussians):
         parts = (self.embed(part)[block] for part in batches)
         moments = comoments(parts, block.stop - block.start, self.settings.n_features)
         self.mean[block] = moments.mean
-        into = self.triangles[block]
-        ridge = self.settings.regularisation * np.eye(self.settings.n_features)
-
-        def invert(tile: slice) -> None:
-            inverse = np.linalg.inv(moments.covariance(tile) + ridge)
-            into[tile] = upper_triangles((inverse + inverse.transpose(0, 2, 1)) / 2)
-
-        map_ordered(invert, moments.tiles(), what="inverses", unit="tile")
+        moments.invert(self.settings.regularisation, self.triangles[block])

@@ -14,8 +14,12 @@ from adshift.detectors import storage
 from adshift.detectors.components.memory_bank import Bank, MemoryBank, Scoring, channels_of
 from adshift.detectors.components.settings import Neighbours
 from adshift.errors import AdshiftError
+from adshift.features.store import Features
+from adshift.search.growth import growth
 from adshift.search.hnsw import Index, check_graph, hnsw_graph
 from adshift.search.neighbors import Neighbors
+
+LOOSE = 1 + 1e-5  # factor on the coreset's radius that covers the rounding of float32 distances
 
 
 class Fit(Bank):
@@ -51,7 +55,25 @@ class PatchCore(MemoryBank):
     name = "patchcore"
     label = "PatchCore"
     artifact = "PatchCore: distance to a memory bank of normal patches"
+    adaptable = True
     settings: Fit
+
+    def adapted(self, features: Features, rows: int | None = None) -> "PatchCore":
+        """Add patches of further normal images to the bank, until it covers them as the coreset covered its patches.
+
+        Patches are picked by k-center selection in the projected space (`search.growth`), from the rows that are there.
+        """
+        patches = np.concatenate([self.rows_of(features[index : index + 1]) for index in range(len(features))])
+        project = (lambda points: points) if self.matrix is None else (lambda points: points @ self.matrix)
+        radius = float(self.radii[-1]) * LOOSE
+        new = growth(project(patches), project(self.bank), radius, rows)
+        grown = PatchCore(self.settings)
+        grown.spec, grown.matrix, grown.total = self.spec, self.matrix, self.total + len(patches)
+        grown.bank = np.concatenate([self.bank, patches[new.indices]])
+        grown.picks = np.concatenate([self.picks, self.total + new.indices])
+        grown.radii = np.concatenate([self.radii, new.radii])
+        grown._link()
+        return grown
 
     def _link(self) -> None:
         hnsw = self.settings.index == "hnsw"

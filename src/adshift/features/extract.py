@@ -1,7 +1,7 @@
 """Run a frozen network on images and store the feature maps, for `adshift.features.store.Features.open`."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from adshift.data.geometry import network_input
 from adshift.data.images import load_image
 from adshift.data.manifest import Item
+from adshift.data.normalising import Reference
 from adshift.data.shapes import Size, compact, content, sides
 from adshift.errors import AdshiftError
 from adshift.features.backbones import Backbone
@@ -25,7 +26,16 @@ IMAGES_FILE = "images.npy"  # the network's inputs, if `features.images` is true
 
 
 @torch_threads(1)
-def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str, kept: Kept | None = None) -> int:
+def embed(
+    items: list[Item],
+    backbone: Backbone,
+    folder: Path,
+    *,
+    what: str,
+    kept: Kept | None = None,
+    load: Callable[[Item], np.ndarray] = load_image,
+    normalise: Reference | None = None,
+) -> int:
     """Write the feature maps of `items`, one array (N, H, W, C) per layer, and features.json; images if set.
 
     Batches are fixed by the order of the images. Each runs on one thread and writes its own rows, so the bytes do not
@@ -38,6 +48,8 @@ def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str, kep
         folder: to write to; it must not exist.
         what: for the progress bar.
         kept: rows of an earlier run.
+        load: the image of an item, (H, W, 3) uint8.
+        normalise: applied to the network's inputs; recorded in the features' spec.
 
     Returns:
         Number of rows copied.
@@ -47,7 +59,7 @@ def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str, kep
     """
     settings = backbone.settings
     folder.mkdir(parents=True)
-    spec = spec_of(backbone, items[0].bits if items else 16)
+    spec = spec_of(backbone, items[0].bits if items else 16, normalise)
     shapes = _shapes(folder, spec, settings)
     earlier = kept.find(items, spec) if kept else {}
     if earlier and not independent(backbone, spec["size"]):
@@ -68,7 +80,7 @@ def embed(items: list[Item], backbone: Backbone, folder: Path, *, what: str, kep
             return True
 
         def work(indices: list[int]) -> None:
-            images = np.stack([_input(items[index], settings) for index in indices])
+            images = np.stack([network_inputs(load(items[index]), settings, normalise) for index in indices])
             maps = [stored(level, settings.dtype, f"{items[indices[0]].name}...") for level in backbone(images)]
             for writer, rows in zip(writers, [*maps, *([images] if settings.images else [])], strict=True):
                 for index, row in zip(indices, rows, strict=True):
@@ -92,15 +104,24 @@ def _shapes(folder: Path, spec: Mapping[str, Any], settings: Settings) -> dict[P
     return shapes | ({folder / IMAGES_FILE: ("uint8", (*sides(spec["size"]), 3))} if settings.images else {})
 
 
-def spec_of(backbone: Backbone, bits: int = 16) -> dict[str, Any]:
+def spec_of(backbone: Backbone, bits: int = 16, normalise: Reference | None = None) -> dict[str, Any]:
     """The spec of a backbone's features for a camera of `bits`, as in features.json, without `images`."""
     settings = backbone.settings
     size = settings.crop or settings.resize
     shapes = [maps.shape[1:] for maps in backbone(np.zeros((1, *sides(size), 3), np.uint8))]
-    preprocessing = {"resize": settings.resize, "crop": settings.crop, "mean": settings.mean, "std": settings.std}
+    preprocessing: dict[str, Any] = {
+        "resize": settings.resize,
+        "crop": settings.crop,
+        "mean": settings.mean,
+        "std": settings.std,
+    }
+    if settings.fit != "squeeze":
+        preprocessing["fit"] = settings.fit
+    if normalise:
+        preprocessing["normalise"] = normalise.to_dict()
     return {
         **backbone.record,
-        "preprocessing": preprocessing | ({} if settings.fit == "squeeze" else {"fit": settings.fit}),
+        "preprocessing": preprocessing,
         "bits": bits,
         "size": compact(size),
         "dtype": settings.dtype,
@@ -124,8 +145,10 @@ def independent(backbone: Backbone, size: Size) -> bool:
     )
 
 
-def _input(item: Item, settings: Settings) -> np.ndarray:
-    return network_input(load_image(item), settings.resize, settings.crop, settings.fit)
+def network_inputs(image: np.ndarray, settings: Settings, normalise: Reference | None = None) -> np.ndarray:
+    """The network's input of an (H, W, 3) uint8 image: (h, w, 3) uint8."""
+    pixels = network_input(image, settings.resize, settings.crop, settings.fit)
+    return normalise(pixels) if normalise else pixels
 
 
 def stored(maps: np.ndarray, dtype: str, name: str) -> np.ndarray:

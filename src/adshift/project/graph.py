@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from adshift.detectors.registry import UNIFIED
+from adshift.evaluation.registry import LEVERS
+from adshift.evaluation.scenarios import SCENARIOS, levers_of, possible
 from adshift.project.paths import DOMAINS
 from adshift.runtime.settings import Section, Several
 
@@ -21,9 +23,16 @@ class Graph(Section):
     shift: Several(Literal[SHIFT], least=0)  # type: ignore[valid-type]
     unified: Several(Literal[UNIFIED], least=0)  # type: ignore[valid-type]
     ablation: Several(Literal[DOMAINS], least=0)  # type: ignore[valid-type]
+    scenarios: Several(Literal[tuple(one.name for one in SCENARIOS)])  # type: ignore[valid-type]
+    levers: Several(Literal[tuple(LEVERS)], least=0)  # type: ignore[valid-type]
+    harden: Several(Literal["harden"], least=0)  # type: ignore[valid-type]
+    normalise: Several(Literal[DOMAINS], least=0)  # type: ignore[valid-type]
+    align: Several(Literal["align"], least=0)  # type: ignore[valid-type]
+    adapt: Several(Literal["adapt"], least=0)  # type: ignore[valid-type]
+    normalised: Literal["levers/normalise", "features/clean"]
 
 
-def lists(values: Mapping[str, Any]) -> dict[str, list[str]]:
+def lists(values: Mapping[str, Any]) -> dict[str, list[str] | str]:
     """The values of the section `graph`.
 
     Args:
@@ -31,9 +40,19 @@ def lists(values: Mapping[str, Any]) -> dict[str, list[str]]:
     """
     shifted = values["shift"]["kind"] != "none"
     domains = [CLEAN, SHIFT] if shifted else [CLEAN]
+    unified = [UNIFIED] if values["unified"] and len(values["classes"]) > 1 else []
+    scenarios = [one.name for one in possible(values["scenarios"], domains, bool(unified))]
+    levers = levers_of(scenarios)
     return {
         "domains": domains,
         "shift": domains[1:],
-        "unified": [UNIFIED] if values["unified"] and len(values["classes"]) > 1 else [],
+        "unified": unified,
         "ablation": domains[-1:] if values["ablation"]["ratios"] else [],
+        "scenarios": scenarios,
+        "levers": levers,
+        "harden": [lever for lever in levers if lever == "harden"],
+        "normalise": domains if "normalise" in levers else [],
+        "align": [lever for lever in levers if lever == "align"],
+        "adapt": [lever for lever in levers if lever == "adapt"],
+        "normalised": "levers/normalise" if "normalise" in levers else "features/clean",
     }

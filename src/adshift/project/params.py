@@ -16,10 +16,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 
-from adshift.data.settings import Dataset, Shift, Split
+from adshift.data.settings import Dataset, Harden, Normalise, Shift, Split
 from adshift.detectors import registry
 from adshift.errors import AdshiftError
-from adshift.evaluation.settings import Ablation, Calibrate, Evaluate
+from adshift.evaluation.registry import LEVERS
+from adshift.evaluation.scenarios import BASELINE, SCENARIOS
+from adshift.evaluation.settings import Ablation, Adapt, Align, Calibrate, Evaluate
 from adshift.features.settings import Features
 from adshift.project.graph import Graph
 from adshift.report.settings import Report
@@ -27,7 +29,7 @@ from adshift.runtime.files import write_json
 from adshift.runtime.settings import Several
 
 FILE = Path("params.yaml")
-STORED = ("features", "shift")  # sections that the stage `check` writes as files
+STORED = ("features", "shift", *LEVERS)  # sections that the stage `check` writes as files
 PROJECT = ("params.yaml", "dvc.yaml")  # the files by which a folder is a project
 CONFIGS = (".dvc/config", ".dvc/config.local")
 
@@ -53,6 +55,16 @@ def _name(value: str) -> str:
 Name = Annotated[str, AfterValidator(_name)]
 
 
+def _with_baseline(names: tuple[str, ...]) -> tuple[str, ...]:
+    if BASELINE.name not in names:
+        raise ValueError(f"{BASELINE.name} is missing, with which the others are compared")
+    return names
+
+
+_Scenario = Literal[tuple(one.name for one in SCENARIOS)]  # type: ignore[valid-type]
+Scenarios = Annotated[Several(_Scenario), AfterValidator(_with_baseline)]  # type: ignore[valid-type]
+
+
 SECTIONS: dict[str, Any] = {
     "seed": Annotated[int, Field(ge=0, lt=2**32)],
     "dataset": Dataset,
@@ -64,6 +76,11 @@ SECTIONS: dict[str, Any] = {
     "calibrate": Calibrate,
     "evaluate": Evaluate,
     "unified": bool,
+    "scenarios": Scenarios,
+    "harden": Harden,
+    "normalise": Normalise,
+    "align": Align,
+    "adapt": Adapt,
     "ablation": Ablation,
     "graph": Graph,
     "report": Report,
@@ -219,12 +236,12 @@ def store(settings: Any, folder: Path) -> None:
         write_json(folder / f"{section}.json", values, checksum=True)
 
 
-def stored_values(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def stored_values(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """The contents of the files of `STORED`: the sections; for the shift also the size that images are shrunk to."""
     resize = sections["features"]["resize"]
     size = list(resize) if isinstance(resize, list | tuple) else [resize, resize]
     shrunk = size if sections["shift"]["resolution"] == "input" else None
-    return {"features": dict(sections["features"]), "shift": {**sections["shift"], "input": shrunk}}
+    return {**sections, "shift": {**sections["shift"], "input": shrunk}}
 
 
 def load_all(path: Path = FILE) -> Any:

@@ -66,6 +66,26 @@ def kept_path(dataset: str, name: str, domain: str) -> Path:
     return Path("data/kept") / domain / dataset / name
 
 
+def lever_path(lever: str, dataset: str, name: str) -> Path:
+    """Path of what a lever needs of a class, for every method."""
+    return Path("data/levers") / lever / dataset / name
+
+
+def feature_maps_path(lever: str, dataset: str, name: str, domain: str) -> Path:
+    """Path of the feature maps of a class as the models of a lever, empty for none, score its images."""
+    return lever_path(lever, dataset, name) / domain if lever == "normalise" else features_path(dataset, name, domain)
+
+
+def scored_by(name: str, lever: str) -> str:
+    """In paths of scores, the models of a class with a lever. Names of classes have no `-`."""
+    return f"{name}-{lever}" if lever else name
+
+
+def lever_scores_path(part: str, dataset: str, method: str, name: str, lever: str) -> Path:
+    """Path of all scores of a class with a lever."""
+    return Path("data/scores") / part / dataset / method / scored_by(name, lever)
+
+
 def split_path(dataset: str, name: str) -> Path:
     """Path of the split of a class."""
     return Path("data/split") / dataset / f"{name}.csv"

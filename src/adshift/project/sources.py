@@ -22,13 +22,14 @@ from typing import Any
 from adshift.data.registry import DATASETS, FAMILIES
 from adshift.detectors.registry import REGISTRY
 from adshift.errors import AdshiftError
+from adshift.evaluation.registry import LEVERS
 from adshift.runtime.files import write_json
 from adshift.runtime.versions import COMPUTING, IGNORED, RECORDED, choose
 
 PACKAGE = Path("src/adshift")
 
 # Imported by name, without an import statement: {folder in data/sources: {name: module, or module:class}}.
-REGISTRIES = {"datasets": DATASETS, "methods": REGISTRY, "backbones": FAMILIES}
+REGISTRIES = {"datasets": DATASETS, "methods": REGISTRY, "backbones": FAMILIES, "levers": LEVERS}
 
 # No output depends on these, so that a better error message re-runs nothing. The other contents of registries and paths
 # are also in dvc.yaml, params.yaml and data/checked_network.json.
@@ -37,7 +38,7 @@ PLUMBING = {
     for name in (
         "__init__", "errors", "runtime/checksums", "runtime/files", "runtime/parallel", "runtime/settings",
         "runtime/signals", "runtime/versions", "data/registry", "data/settings", "features/settings",
-        "features/backbones/families", "detectors/registry", "evaluation/settings",
+        "features/backbones/families", "detectors/registry", "evaluation/settings", "evaluation/registry",
         "project/graph", "project/params", "project/paths", "project/stage", "report/settings",
         # Packages whose own file holds only a docstring.
         "runtime/__init__", "data/__init__", "data/shift/__init__", "features/__init__",

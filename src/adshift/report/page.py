@@ -154,21 +154,22 @@ def answers(
 
 def costs(results: Results, method: str) -> list[str]:
     """Sentences: a method's loss under drift and its gain from each adaptation, for metrics that are defined."""
-    if judged_scenarios(results) != JUDGED:
+    drift = [scenario for scenario in DRIFT if scenario in results.scenarios]
+    if UNADAPTED not in drift:
         return []
     lines = []
     for metric, what in (("specificity", "of the good parts pass"), ("recall", "of the defects are caught")):
-        values = {scenario: results.value(method, scenario, MACRO, metric) for scenario in JUDGED}
+        values = {scenario: results.value(method, scenario, MACRO, metric) for scenario in judged_scenarios(results)}
         if None not in values.values():
-            adapted = ", ".join(f"{values[one.name]:.0%} with {one.adaptation}" for one in DRIFT if one.adaptation)
+            adapted = ", ".join(f"{values[one.name]:.0%} with {one.adaptation}" for one in drift if one.adaptation)
             lines.append(f"{values[BASELINE.name]:.0%} {what} on clean images, "
                          f"{values[UNADAPTED.name]:.0%} after drift; {adapted}.")  # fmt: skip
     # Ranking metrics depend on model and images, not on the threshold: one scenario for each set of maps.
-    by_maps = {scenario.pixels: scenario for scenario in reversed(DRIFT)}
+    by_maps = {scenario.pixels: scenario for scenario in reversed(drift)}
     auroc = {scenario: results.value(method, scenario.name, MACRO, "image_auroc")
              for scenario in (BASELINE, *reversed(by_maps.values()))}  # fmt: skip
     if None not in auroc.values():
-        others = ", ".join(f"{value:.3f} {one.caption}" for one, value in auroc.items() if one.adaptation)
+        others = ", ".join(f"{value:.3f} with {one.adaptation}" for one, value in auroc.items() if one.adaptation)
         lines.append(f"Ranking (image AUROC): {auroc[BASELINE]:.3f} clean, {auroc[UNADAPTED]:.3f} after drift whatever "
                      f"the threshold, {others}.")  # fmt: skip
     return lines

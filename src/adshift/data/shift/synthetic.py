@@ -38,7 +38,7 @@ GRID = 64  # the illumination is made on a grid of at most so many points a side
 LUMA = (0.2989, 0.587, 0.114)  # of R, G, B, as torchvision has it
 
 
-def draw(settings: sections.Shift, seed: int, *names: str, mask: np.ndarray | None = None) -> Draw:
+def draw(settings: sections.Families, seed: int, *names: str, mask: np.ndarray | None = None) -> Draw:
     """Draw the shift of the image that is called `names` (class, image).
 
     A geometry that leaves less than half of the defect's pixels in the picture is drawn again, at most `TRIES` times;
@@ -246,7 +246,7 @@ def blur(pixels: np.ndarray, drawn: Blur) -> np.ndarray:
 
 def shift_class(
     items: list[Item],
-    settings: sections.Shift,
+    settings: sections.Families,
     seed: int,
     name: str,
     out_dir: Path,

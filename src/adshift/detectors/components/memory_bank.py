@@ -84,6 +84,11 @@ class MemoryBank(Detector):
 
     settings: Any  # a `Bank`, with further parameters of the detector
 
+    @classmethod
+    def hardened(cls, settings: Any, copies: int) -> Any:
+        """The coreset's share of all patches that keeps as many rows as without copies."""
+        return settings.model_copy(update={"coreset": settings.coreset / (1 + copies)}) if copies else settings
+
     def fit(self, features: Features, generator: np.random.Generator) -> None:
         """Select the bank among the patches of normal images (section 3.2, algorithm 1).
 

@@ -277,6 +277,7 @@ def from_spec(spec: Mapping[str, Any], weights: Path | str | None = None) -> Bac
     """
     try:
         kept = {key: spec[key] for key in ("backbone", "precision", "dtype")} | SQUEEZED | dict(spec["preprocessing"])
+        kept.pop("normalise", None)  # of images, before the network sees them
         names = [layer["name"] for layer in spec["layers"]]
         source, expected = str(spec["weights"]["source"]), spec["weights"]["sha256"]
         chosen = {"weights": str(weights) if weights else None, "images": "images" in spec, "batch": 1}
