@@ -2,7 +2,8 @@
 
 import argparse
 
-from adshift.features.alignment import FILE, Align, Alignment
+from adshift.evaluation.settings import Align
+from adshift.features.alignment import FILE, Alignment
 from adshift.features.stored_features import stored
 from adshift.project.paths import lever_path, settings_path
 from adshift.project.stage import run

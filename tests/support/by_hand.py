@@ -64,6 +64,54 @@ patchcore test nut shift-on-shift nut: 18 19 20 18 | 19 19 22
 patchcore test nut shift-on-clean nut: 18 16 20 17 | 21 19 24
 patchcore test unified clean-on-clean bolt: 3 1 4 10 8 | 5 7 5 9
 patchcore test unified clean-on-clean nut: 7 11 6 9 | 6 9 14
+padim val bolt-normalise clean-on-clean bolt: 24 27 19 26 | 23 30 20
+padim val bolt-align clean-on-clean bolt: 14 18 20 16 | 20 22 15
+padim val bolt-harden clean-on-clean bolt: 42 39 42 45 | 44 42 46
+padim val bolt-adapt clean-on-shift bolt: 14 15 20 15 | 16 14 14
+padim val nut-normalise clean-on-clean nut: 19 18 18 20 21 | 20 25 27 27
+padim val nut-align clean-on-clean nut: 18 19 22 20 16 | 22 23 19 19
+padim val nut-harden clean-on-clean nut: 20 24 23 19 24 | 21 24 25 24
+padim val nut-adapt clean-on-shift nut: 38 35 40 40 35 | 34 38 34 45
+padim test bolt-normalise clean-on-clean bolt: 31 25 33 31 30 | 32 35 26 33
+padim test bolt-normalise clean-on-shift bolt: 7 8 6 8 12 | 11 14 11 14
+padim test bolt-align clean-on-clean bolt: 26 20 24 23 19 | 26 21 23 25
+padim test bolt-align clean-on-shift bolt: 24 23 24 26 29 | 25 34 23 24
+padim test bolt-harden clean-on-clean bolt: 43 37 40 42 41 | 45 48 44 40
+padim test bolt-harden clean-on-shift bolt: 30 29 34 36 30 | 39 36 34 31
+padim test bolt-adapt clean-on-clean bolt: 15 12 16 16 16 | 14 10 14 20
+padim test bolt-adapt clean-on-shift bolt: 9 10 13 9 12 | 10 17 17 10
+padim test nut-normalise clean-on-clean nut: 37 38 33 35 | 36 44 38
+padim test nut-normalise clean-on-shift nut: 26 34 30 27 | 31 35 35
+padim test nut-align clean-on-clean nut: 28 29 26 30 | 31 34 35
+padim test nut-align clean-on-shift nut: 36 35 34 38 | 44 34 40
+padim test nut-harden clean-on-clean nut: 29 31 31 34 | 32 34 28
+padim test nut-harden clean-on-shift nut: 27 30 27 25 | 31 24 25
+padim test nut-adapt clean-on-clean nut: 45 41 40 44 | 38 41 45
+padim test nut-adapt clean-on-shift nut: 22 28 26 29 | 27 25 25
+patchcore val bolt-normalise clean-on-clean bolt: 41 40 38 41 | 36 40 43
+patchcore val bolt-align clean-on-clean bolt: 37 38 40 41 | 39 39 48
+patchcore val bolt-harden clean-on-clean bolt: 9 10 5 10 | 16 12 5
+patchcore val bolt-adapt clean-on-shift bolt: 11 13 11 12 | 15 22 18
+patchcore val nut-normalise clean-on-clean nut: 14 14 18 14 13 | 22 16 13 21
+patchcore val nut-align clean-on-clean nut: 15 10 13 9 10 | 21 16 19 12
+patchcore val nut-harden clean-on-clean nut: 9 4 8 10 10 | 9 14 9 4
+patchcore val nut-adapt clean-on-shift nut: 15 13 19 15 19 | 20 21 15 16
+patchcore test bolt-normalise clean-on-clean bolt: 15 10 11 11 15 | 10 11 13 15
+patchcore test bolt-normalise clean-on-shift bolt: 18 17 13 16 17 | 18 16 12 19
+patchcore test bolt-align clean-on-clean bolt: 15 22 22 20 15 | 22 23 20 25
+patchcore test bolt-align clean-on-shift bolt: 35 37 37 31 33 | 33 41 33 32
+patchcore test bolt-harden clean-on-clean bolt: 32 33 28 34 30 | 28 31 29 31
+patchcore test bolt-harden clean-on-shift bolt: 13 16 13 16 14 | 23 20 25 19
+patchcore test bolt-adapt clean-on-clean bolt: 24 29 27 26 23 | 34 34 30 25
+patchcore test bolt-adapt clean-on-shift bolt: 20 21 18 24 22 | 19 26 19 26
+patchcore test nut-normalise clean-on-clean nut: 18 25 24 18 | 19 23 25
+patchcore test nut-normalise clean-on-shift nut: 31 36 31 29 | 34 30 30
+patchcore test nut-align clean-on-clean nut: 34 39 32 33 | 36 39 33
+patchcore test nut-align clean-on-shift nut: 18 21 22 23 | 20 20 25
+patchcore test nut-harden clean-on-clean nut: 15 17 11 14 | 11 14 12
+patchcore test nut-harden clean-on-shift nut: 15 18 16 15 | 12 13 20
+patchcore test nut-adapt clean-on-clean nut: 30 26 30 29 | 26 31 24
+patchcore test nut-adapt clean-on-shift nut: 40 39 36 36 | 38 42 41
 """
 # Ratios of the coreset ablation: class, part, ratio: normal | defective
 ABLATION = """
@@ -86,17 +134,26 @@ MASKS = {
     ("shift", "nut"): (".... .... #### ....", ".### .... .... ....", ".... .#.# .... .#.."),
 }
 
-# scenario: whose model, domains of model and validation images, of model and test images, whether classes are pooled
+# scenario: whose model (or lever), model and validation images, model and test images, classes pooled
 USES = {
     "clean": ("own", "clean-on-clean", "clean-on-clean", False),
     "shift_no_adaptation": ("own", "clean-on-clean", "clean-on-shift", False),
+    "shift_normalised": ("normalise", "clean-on-clean", "clean-on-shift", False),
+    "shift_aligned": ("align", "clean-on-clean", "clean-on-shift", False),
+    "shift_hardened": ("harden", "clean-on-clean", "clean-on-shift", False),
     "shift_threshold_only": ("own", "clean-on-shift", "clean-on-shift", False),
+    "shift_adapted": ("adapt", "clean-on-shift", "clean-on-shift", False),
     "shift_full_adaptation": ("own", "shift-on-shift", "shift-on-shift", False),
     "unified": ("unified", "clean-on-clean", "clean-on-clean", False),
     "unified_absolute": ("unified", "clean-on-clean", "clean-on-clean", True),
+    "clean_normalised": ("normalise", "clean-on-clean", "clean-on-clean", False),
+    "clean_aligned": ("align", "clean-on-clean", "clean-on-clean", False),
+    "clean_hardened": ("harden", "clean-on-clean", "clean-on-clean", False),
     "clean_threshold_only": ("own", "clean-on-shift", "clean-on-clean", False),
+    "clean_adapted": ("adapt", "clean-on-shift", "clean-on-clean", False),
     "clean_full_adaptation": ("own", "shift-on-shift", "shift-on-clean", False),
 }
+LEVERS = ("normalise", "align", "harden", "adapt")
 # pixel metrics: whose model, domains of model and images, domain of the images
 MAPS = {
     "clean-on-clean": ("own", "clean-on-clean", "clean"),
@@ -104,7 +161,9 @@ MAPS = {
     "shift-on-shift": ("own", "shift-on-shift", "shift"),
     "shift-on-clean": ("own", "shift-on-clean", "clean"),
     "unified": ("unified", "clean-on-clean", "clean"),
-}
+    **{f"{pair}-{lever}": (lever, pair, pair.rpartition("-")[2])
+       for lever in LEVERS for pair in ("clean-on-clean", "clean-on-shift")},
+}  # fmt: skip
 
 Scores = tuple[list[int], list[int]]  # normal, defective
 
@@ -124,7 +183,12 @@ ORDER = list(SCORES)
 
 
 def scores(method: str, part: str, model: str, pair: str, name: str) -> Scores:
-    return SCORES[method, part, name if model == "own" else model, pair, name]
+    return SCORES[method, part, scored(model, name), pair, name]
+
+
+def scored(model: str, name: str) -> str:
+    """In paths of scores, the model of a class: its own, the unified one, or one of a lever."""
+    return {"own": name, "unified": "unified"}.get(model, f"{name}-{model}")
 
 
 def names(part: str, normal: int, defective: int) -> list[str]:
@@ -309,7 +373,7 @@ def curve(normal: Sequence[float], defective: Sequence[float]) -> list[tuple[int
 def pixel_figures(method: str, key: str, name: str, limit: float) -> dict[str, float]:
     """Every pixel metric of a class, from its definition."""
     model, pair, domain = MAPS[key]
-    whole = (method, "test", name if model == "own" else model, pair, name)
+    whole = (method, "test", scored(model, name), pair, name)
     grids = MASKS[domain, name]
     maps = [full_map(small) for small in small_maps(whole)]
     masks = [[[False] * SIDE] * SIDE] * (len(maps) - len(grids)) + [mask_of(grid) for grid in grids]

@@ -147,6 +147,7 @@ def _evaluation(folder, dataset, method, classes, names, labels, rng) -> None:
                 "best_f1_upper_bound": 0.99,
             }  # fmt: skip
             key = "unified" if scenario.unified else scenario.pair("test")
+            key += f"-{scenario.lever}" if scenario.lever else ""
             pixel[name][key] = {
                 "auroc": 0.95,
                 "auprc": 0.5,

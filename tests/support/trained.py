@@ -90,11 +90,14 @@ def run(*, report: bool = True) -> None:
         for domain in domains:
             with one_network():
                 stage("embed", **of, name=name, domain=domain)
+        prepare_levers(settings, name)
     for method in settings.methods:
         for name in settings.classes:
             for domain in domains:
                 stage("fit", **of, seed=seed, method=method, model=name, domain=domain)
             stage("score", **of, method=method, model=name, domains=f"clean {domains[-1]}")
+            for lever in settings.graph.levers:
+                stage("lever", **of, seed=seed, method=method, name=name, lever=lever)
         for model in settings.graph.unified:
             stage("fit", **of, seed=seed, method=method, model=model, domain="clean")
             stage("score", **of, method=method, model=model, domains="clean")
@@ -106,6 +109,20 @@ def run(*, report: bool = True) -> None:
         stage("evaluate_ablation")
     for script in ("calibrate", "evaluate", "package", *(("aggregate", "report", "timings") if report else ())):
         stage(script)
+
+
+def prepare_levers(settings: Any, name: str) -> None:
+    """What levers need of a class, for every method."""
+    of = {"dataset": settings.dataset.name, "name": name}
+    with one_network():
+        for _ in settings.graph.harden:
+            stage("harden", **of, seed=str(settings.seed))
+        for domain in settings.graph.normalise:
+            stage("normalise", **of, domain=domain)
+    for _ in settings.graph.align:
+        stage("align", **of)
+    for _ in settings.graph.adapt:
+        stage("adapt", **of, seed=str(settings.seed))
 
 
 def make(folder: Path, changes: Mapping[str, object] | None = None) -> Path:

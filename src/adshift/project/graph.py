@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from adshift.detectors.registry import UNIFIED
 from adshift.evaluation.registry import LEVERS
-from adshift.evaluation.scenarios import SCENARIOS, levers_of, possible
+from adshift.evaluation.scenarios import BY_NAME, SCENARIOS, levers_of, possible
 from adshift.project.paths import DOMAINS
 from adshift.runtime.settings import Section, Several
 
@@ -41,18 +41,19 @@ def lists(values: Mapping[str, Any]) -> dict[str, list[str] | str]:
     shifted = values["shift"]["kind"] != "none"
     domains = [CLEAN, SHIFT] if shifted else [CLEAN]
     unified = [UNIFIED] if values["unified"] and len(values["classes"]) > 1 else []
-    scenarios = [one.name for one in possible(values["scenarios"], domains, bool(unified))]
+    wanted = BY_NAME if values["scenarios"] == "all" else values["scenarios"]
+    scenarios = [one.name for one in possible(wanted, domains, bool(unified))]
     levers = levers_of(scenarios)
     return {
         "domains": domains,
         "shift": domains[1:],
         "unified": unified,
         "ablation": domains[-1:] if values["ablation"]["ratios"] else [],
-        "scenarios": scenarios,
         "levers": levers,
         "harden": [lever for lever in levers if lever == "harden"],
         "normalise": domains if "normalise" in levers else [],
         "align": [lever for lever in levers if lever == "align"],
         "adapt": [lever for lever in levers if lever == "adapt"],
         "normalised": "levers/normalise" if "normalise" in levers else "features/clean",
+        "scenarios": scenarios,
     }

@@ -62,7 +62,7 @@ def _with_baseline(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 _Scenario = Literal[tuple(one.name for one in SCENARIOS)]  # type: ignore[valid-type]
-Scenarios = Annotated[Several(_Scenario), AfterValidator(_with_baseline)]  # type: ignore[valid-type]
+Scenarios = Literal["all"] | Annotated[Several(_Scenario), AfterValidator(_with_baseline)]  # type: ignore[valid-type]
 
 
 SECTIONS: dict[str, Any] = {

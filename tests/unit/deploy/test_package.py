@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,9 +22,10 @@ from adshift.detectors import registry
 from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
 from adshift.evaluation.pairs import pair
+from adshift.evaluation.scenarios import SCENARIOS
 from adshift.features.store import Features
 from adshift.project import params
-from adshift.project.paths import DOMAINS, features_path, model_path, models_path, scores_path
+from adshift.project.paths import features_path, model_path, models_path, scores_path
 from adshift.runtime.files import read_json, write_json
 from tiny import ROOT, flip
 
@@ -43,12 +43,14 @@ def contents(place: Path) -> dict[str, bytes]:
 def test_every_model_is_whole(study: Path) -> None:
     """Files by name, models by class and domain; thresholds of both domains with a clean model of a class."""
     for method in trained.METHODS:
-        places = package.models(trained.NAMES, SimpleNamespace(domains=DOMAINS, unified=("unified",)))
-        assert len(places) == 5
+        places = [(model, one.variant) for model, one in package.models(trained.NAMES, SCENARIOS)]
+        assert len(places) == 2 * 6 + 1
         for model, domain in places:
             expected = set(package.FILES)
-            if domain == "shift" or model == registry.UNIFIED:
+            if domain != "clean" or model == registry.UNIFIED:
                 expected -= {"threshold-shift.json"}
+            if domain != "align":
+                expected -= {"alignment.npz"}
             assert {path.name for path in folder(study, method, model, domain).iterdir()} == expected
 
 
@@ -64,6 +66,10 @@ def test_thresholds_are_the_calibrated_ones(study: Path) -> None:
         ("clean", "threshold.json", "clean", "clean"),
         ("clean", "threshold-shift.json", "shift_threshold_only", "shift"),
         ("shift", "threshold.json", "shift_full_adaptation", "shift"),
+        ("normalise", "threshold.json", "clean_normalised", "clean"),
+        ("align", "threshold.json", "clean_aligned", "clean"),
+        ("harden", "threshold.json", "clean_hardened", "clean"),
+        ("adapt", "threshold.json", "shift_adapted", "shift"),
     ):
         record = read_json(folder(study, domain=domain) / file)
         expected = chosen[NAME][scenario]

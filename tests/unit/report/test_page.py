@@ -205,19 +205,27 @@ def test_enough_images_are_those_that_could_show_the_rate(required):
     assert ends[0] < required <= ends[1] + 1e-12
 
 
+# States of the baseline; under drift of nothing changed, normalized, aligned, hardened, new threshold, adapted, refit
 @pytest.mark.parametrize(
     ("states", "kind"),
     [
-        (("safe", "safe", "safe", "safe"), "shift_no_adaptation"),
-        (("safe", "unsafe", "safe", "safe"), "shift_threshold_only"),
-        (("unsure", "unsafe", "unsure", "safe"), "shift_full_adaptation"),
-        (("unsafe", "unsafe", "unsure", "unsafe"), "weak"),
-        (("safe", "unsafe", "unsure", "unsafe"), "unsure"),
-        (("safe", "unsafe", "unsafe", "unsafe"), "lost"),
+        ("safe, safe safe safe safe safe safe safe", "shift_no_adaptation"),
+        ("safe, unsafe safe unsure safe safe safe safe", "shift_normalised"),
+        ("safe, unsafe unsafe safe unsafe safe safe safe", "shift_aligned"),
+        ("safe, unsafe unsure unsafe safe safe safe safe", "shift_hardened"),
+        ("safe, unsafe unsafe unsafe unsafe safe safe safe", "shift_threshold_only"),
+        ("safe, unsafe unsafe unsafe unsafe unsafe safe safe", "shift_adapted"),
+        ("unsure, unsafe unsafe unsafe unsafe unsure unsafe safe", "shift_full_adaptation"),
+        ("unsafe, unsafe unsafe unsafe unsafe unsure unsafe unsafe", "weak"),
+        ("safe, unsafe unsafe unsafe unsafe unsure unsafe unsafe", "unsure"),
+        ("safe, unsafe unsafe unsafe unsafe unsafe unsafe unsafe", "lost"),
     ],
 )
 def test_advice_is_the_cheapest_adaptation_that_is_safe(states, kind):
-    judged = {name: page.Judgement(state, ()) for name, state in zip(page.JUDGED, states, strict=True)}
+    judged = {
+        name: page.Judgement(state, ())
+        for name, state in zip(page.JUDGED, states.replace(",", "").split(), strict=True)
+    }
     assert page.advice(judged) == kind and kind in page.ADVICE
 
 
@@ -400,7 +408,8 @@ def test_stages_write_what_they_promise_without_torch(run):
             "sys.exit(sorted({'torch', 'pandas', 'matplotlib', 'numba', 'anomalib'} & set(sys.modules)))"
         )
         done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr) == (1, "['pandas']\n")  # sys.exit prints the list of modules
+        # sys.exit prints the list of modules. Before it, a slow machine tells how far the stage is.
+        assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "['pandas']")
     charts = {path.stem for path in Path("plots/curves").iterdir()}
     assert charts == set(plots.CHARTS)
     images = {path.stem for path in Path("plots/images").iterdir()}

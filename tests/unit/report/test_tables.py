@@ -11,6 +11,7 @@ import pytest
 import fake_run
 from adshift.errors import AdshiftError
 from adshift.evaluation.metrics import registry
+from adshift.evaluation.registry import LEVERS
 from adshift.evaluation.scenarios import SCENARIOS
 from adshift.project.paths import split_path
 from adshift.report import plots, published, tables
@@ -70,13 +71,21 @@ def test_pixel_metrics_come_from_the_maps_of_the_scenario(run):
         "shift-on-shift": 0.3,
         "unified": 0.4,
         "shift-on-clean": 0.5,
+        **{f"clean-on-clean-{lever}": 0.6 + number / 50 for number, lever in enumerate(LEVERS)},
+        **{f"clean-on-shift-{lever}": 0.8 + number / 50 for number, lever in enumerate(LEVERS)},
     }
     for name in fake_run.CLASSES:
         for pair, value in values.items():
             pixel[name][pair]["auroc"] = value
     path.write_text(json.dumps(pixel))
     summary = tables.summary(collected())["patchcore"]
-    assert [summary[scenario.name]["pixel_auroc"] for scenario in SCENARIOS] == [0.1, 0.2, 0.2, 0.3, 0.4, 0.4, 0.1, 0.5]
+    found = {scenario.name: summary[scenario.name]["pixel_auroc"] for scenario in SCENARIOS}
+    assert found == pytest.approx({
+        "clean": 0.1, "shift_no_adaptation": 0.2, "shift_normalised": 0.8, "shift_aligned": 0.82,
+        "shift_hardened": 0.84, "shift_threshold_only": 0.2, "shift_adapted": 0.86, "shift_full_adaptation": 0.3,
+        "unified": 0.4, "unified_absolute": 0.4, "clean_normalised": 0.6, "clean_aligned": 0.62,
+        "clean_hardened": 0.64, "clean_threshold_only": 0.1, "clean_adapted": 0.66, "clean_full_adaptation": 0.5,
+    })  # fmt: skip
 
 
 def test_a_class_on_disk_that_the_parameters_do_not_name_is_ignored(run):
@@ -138,7 +147,11 @@ def test_each_published_value_finds_its_place(run):
     printed = tables.all_tables("mvtec", results, "resnet50", Path("reference"))
     with_values = [table.name for table in printed if any(c.endswith("_published") for c in table.columns)]
     numbered = ("splits", "clean", "specificity", "shift_ranking", "shift_decisions", "unified")
-    assert with_values == [*(f"table{n}_{what}" for n, what in enumerate(numbered, start=1)), "cost_of_adaptation"]
+    assert with_values == [
+        *(f"table{n}_{what}" for n, what in enumerate(numbered, start=1)),
+        "cost_of_levers",
+        "cost_of_adaptation",
+    ]
 
 
 def test_unified_gap_is_per_class_minus_unified(run):

@@ -31,6 +31,21 @@ class Comoments:
         self.mean = np.zeros((positions, channels))
         self.products = np.zeros((positions, channels, channels))
 
+    @classmethod
+    def of_inverses(cls, count: int, mean: np.ndarray, triangles: np.ndarray, regularisation: float) -> "Comoments":
+        """What `count` images had left, from the means and from what `invert` wrote; float32 arrays."""
+        moments, channels = cls(*mean.shape), mean.shape[1]
+        moments.count, moments.mean = count, mean.astype(np.float64)
+        upper = np.triu_indices(channels)
+
+        def restore(tile: slice) -> None:
+            inverse = np.empty((len(triangles[tile]), channels, channels))
+            inverse[:, *upper] = inverse[:, *upper[::-1]] = triangles[tile]
+            moments.products[tile] = (np.linalg.inv(inverse) - regularisation * np.eye(channels)) * (count - 1)
+
+        map_ordered(restore, moments.tiles(), what="covariance", unit="tile")
+        return moments
+
     def tiles(self) -> list[slice]:
         return [slice(start, start + TILE) for start in range(0, len(self.mean), TILE)]
 

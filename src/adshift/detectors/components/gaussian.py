@@ -175,16 +175,10 @@ class FullGaussians(Gaussians):
         new = self._grown()
         new.images = self.images + len(features)
         new.mean, new.triangles = self.mean.copy(), self.triangles.copy()
-        channels, batch = self.settings.n_features, self.embed(features)
-        upper = np.triu_indices(channels)
+        batch = self.embed(features)
         for start in range(0, len(self.mean), BLOCK):
             block = slice(start, start + BLOCK)
-            moments = Comoments(*self.mean[block].shape)
-            moments.count, moments.mean = self.images, self.mean[block].astype(np.float64)
-            inverse = np.empty((len(moments.mean), channels, channels))
-            inverse[:, *upper] = inverse[:, *upper[::-1]] = self.triangles[block]
-            covariance = np.linalg.inv(inverse) - self.regularisation * np.eye(channels)
-            moments.products = covariance * (self.images - 1)
+            moments = Comoments.of_inverses(self.images, self.mean[block], self.triangles[block], self.regularisation)
             moments.add(batch[block])
             new.mean[block] = moments.mean
             moments.invert(self.regularisation, new.triangles[block])
