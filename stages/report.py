@@ -1,7 +1,9 @@
 """Pictures, and the one page that shows everything."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from adshift.evaluation.scenarios import named
 from adshift.project import params
@@ -38,7 +40,7 @@ def main() -> None:
 
     with output("plots/images") as folder:
         folder.mkdir()
-        parts = [
+        parts: list[Callable[[], Any]] = [
             page_of,
             partial(pictures.write, folder, album, shown, methods),
             partial(plots.draw, folder, charts, ["unified_gap", "cross_class"]),

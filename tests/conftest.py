@@ -15,7 +15,10 @@ SLOW = {
     "isolation", "methods", "monitoring", "package", "padim", "page", "paste", "patchcore", "plots", "sample",
     "shift_by_hand", "site", "splits", "stfpm", "studies", "tables", "versions",
 }  # fmt: skip
-LONGEST = ("test_pipeline.py", "test_faults.py", "test_studies.py", "test_inference.py")
+LONGEST = (
+    "test_pipeline.py", "test_export.py", "test_faults.py", "test_browser.py", "test_studies.py", "test_backbones.py",
+    "test_inference.py", "test_methods.py", "test_staleness.py",
+)  # fmt: skip
 
 # The first fixtures of their scopes, so that they look when all others have been torn down.
 left_by_session = pytest.fixture(scope="session", autouse=True)(isolation.check)
@@ -49,14 +52,19 @@ def run(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def kind_run(tmp_path_factory):
-    """Runs on kinds of data sets, each made once for all processes of a test run; read them, change nothing."""
+def common(tmp_path_factory):
+    """A folder that all processes of a test run share."""
     base = tmp_path_factory.getbasetemp()
-    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kinds"
-    return lambda name: kinds.made(root, name)
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
-def study(tmp_path_factory):
-    """A project with packaged models, made by the stages; read it, change nothing."""
-    return trained.make(tmp_path_factory.mktemp("study"))
+def kind_run(common):
+    """Runs on kinds of data sets, each made once for all processes of a test run; read them, change nothing."""
+    return lambda name: kinds.made(common / "kinds", name)
+
+
+@pytest.fixture(scope="session")
+def study(common):
+    """A project with packaged models, made by the stages once for all processes; read it, change nothing."""
+    return trained.shared(common / "study" / "made")

@@ -23,6 +23,7 @@ from faults.kills import compare, size
 from tiny import PIPELINE, Project, flip
 
 MADE_AGAIN, TOLD = "made again", "told"
+KEPT = "data/kept"  # rows of an earlier run, no output: checked when they are used, and made again
 WORKERS = 3  # copies of the project in which files are damaged side by side
 
 # kind: (file, the command of a stage that uses it)
@@ -81,6 +82,7 @@ def inject(bench: Any, args: argparse.Namespace) -> dict[str, Any]:
     project = bench.copy("damaged")
     project.dvc("status", ok=False)  # DVC looks at every file of the copy once, as it did in the project
     entries, flipped = [], []
+    shutil.rmtree(project.folder / KEPT)  # a kept row stands for its image, which is then not read
     for kind, (pattern, stage) in CASES.items():
         file = find(project, pattern)
         flipped += [file, _cached(project, file)]
@@ -176,9 +178,10 @@ def _every_file_unseen(bench: Any) -> list[dict[str, Any]]:
 
 
 def every_file(project: Project) -> list[str]:
-    """Files below data/ and models/, as paths in the project."""
-    places = (path for name in ("data", "models") for path in (project.folder / name).rglob("*") if path.is_file())
-    return sorted(str(path.relative_to(project.folder)) for path in places)
+    """Files below data/ and models/, as paths in the project, but for `KEPT`."""
+    paths = (path for name in ("data", "models") for path in (project.folder / name).rglob("*") if path.is_file())
+    names = (str(path.relative_to(project.folder)) for path in paths)
+    return sorted(name for name in names if not name.startswith(f"{KEPT}/"))
 
 
 def reproduce_damaged(project: Project, name: str, run: Run = dvc) -> str:
@@ -245,15 +248,18 @@ def whole(reference: Project, project: Project) -> bool:
     for name in ("data", "models", "metrics", "plots", "report"):
         for path in (reference.folder / name).rglob("*"):
             other = project.folder / path.relative_to(reference.folder)
-            if path.is_file() and "timings" not in path.parts and other.read_bytes() != path.read_bytes():
+            if path.is_relative_to(reference.folder / KEPT) or "timings" in path.parts or not path.is_file():
+                continue
+            if other.read_bytes() != path.read_bytes():
                 return False
     return True
 
 
 def _command(project: Project, stage: str) -> str:
-    """The command of a stage, of the item of `METHOD` and `NAME` on clean images where there are several."""
+    """The command of a stage, of the item of `METHOD` and `NAME` on clean images where there are several such."""
     items = {name: entry["cmd"] for name, entry in project.locked().items() if name.split("@")[0] == stage}
-    wanted = {"embed": f"@{NAME}-shift", "fit": f"@{METHOD}-{NAME}-clean"}.get(stage, f"@{METHOD}")
+    of_stage = {"embed": f"@{NAME}-shift", "fit": f"@{METHOD}-{NAME}-clean", "score_ablation": "@"}
+    wanted = of_stage.get(stage, f"@{METHOD}")
     return str(next(command for name, command in items.items() if name == stage or wanted in name))
 
 

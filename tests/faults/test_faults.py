@@ -471,15 +471,23 @@ def test_repair_does_not_go_by_what_an_older_lock_says_of_a_stage_that_moved(
     assert repair.repair() == []
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git and DVC repository without a stage; copy it."""
+    folder = tmp_path_factory.mktemp("empty")
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    subprocess.run(["dvc", "init", "-q"], cwd=folder, check=True)
+    return folder
+
+
 @pytest.mark.parametrize("lock", repair.LOCKS, ids=str)
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 0.6, 0.9])
 def test_a_lock_that_dvc_was_killed_in_is_set_aside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, lock: Path
+    empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, lock: Path
 ) -> None:
     """If and only if DVC itself refuses it."""
+    shutil.copytree(empty, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    subprocess.run(["git", "init", "-q"], check=True)
-    subprocess.run(["dvc", "init", "-q"], check=True)
     lock.parent.mkdir(exist_ok=True)
     lock.with_suffix(".yaml").write_text("stages:\n  fit:\n    cmd: python fit.py\n    outs: [data/x]\n")
     whole = "schema: '2.0'\nstages:\n  fit:\n    cmd: python fit.py\n    outs:\n    - path: data/x\n      md5: abc\n"

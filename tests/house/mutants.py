@@ -35,12 +35,16 @@ OWN_TESTS = {
     "scenarios": ("scenarios", "evaluation"),
     "calibration": ("calibration",),
     "package": ("package_by_hand",),
+    "card": ("package_by_hand",),
     "splits": ("splits",),
     "split_file": ("splits", "tables"),
     "synthetic": ("shift", "shift_by_hand"),
+    "draws": ("shift", "shift_by_hand"),
     "tables": ("every_figure", "tables"),
     "table": ("every_figure", "tables"),
     "results": ("every_figure", "tables"),
+    "published": ("every_figure", "tables"),
+    "timings": ("every_figure", "tables"),
     "counts": ("calibration", "evaluation"),
 }
 # mutmut's settings come from pyproject.toml alone.

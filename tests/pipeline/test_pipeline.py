@@ -17,11 +17,15 @@ from adshift.project.paths import DOMAINS, SUMMARY
 from faults.damage import MADE_AGAIN, carried_over, reproduce_damaged
 from tiny import CLASSES, PIPELINE, Project, flip, plain, write_tree
 
+DIAGONAL = "padim_diagonal"  # of the Gaussians the one that starts soonest
+
 # No output depends on these; the registry of detectors lists its folder.
 PLUMBING = {str(path) for path in sources.PLUMBING} | {"src/adshift/detectors"}
 
+OUTPUTS = ("data", "models", "timings", "metrics", "plots", "report")
+
 # Where a stage's inputs can lie; the rest of what it opens belongs to Python and its libraries.
-INPUTS = ("data", "models", "timings", "metrics", "plots", "report", "photos", "reference", "stages", ".dvc", "src")
+INPUTS = (*OUTPUTS, "photos", "reference", "stages", ".dvc", "src")
 
 # Declared but not read here: what is to run first, published figures of other data, pins of packages.
 UNREAD = {
@@ -46,15 +50,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, Pr
         write_tree(project.folder / "photos")
         project.copy()
         project.run("adshift", "preset", "mvtec", "--data-root", "photos")
-        # A relative root, so that the manifests of both are equal.
-        project.change(classes=list(CLASSES[:2]), patchcore__coreset=0.1, dataset__root="photos")
+        project.change(
+            dataset__root="photos",  # relative, so that the manifests of both are equal
+            classes=list(CLASSES[:2]), methods=["patchcore", DIAGONAL], patchcore__coreset=0.1,
+            features__resize=72, features__crop=64, evaluate__bootstrap=100,
+        )  # fmt: skip
         project.commit("tiny")
     one.environment = {
         "ADSHIFT_TRACE": str(traces),
         "PYTHONPATH": f"{folder / 'tests' / 'support' / 'trace'}:{folder / 'src'}",
     }
     with ThreadPoolExecutor(2) as pool:
-        scored = [f"{PIPELINE}:score@{method}-{CLASSES[0]}" for method in ("patchcore", "padim")]
+        scored = [f"{PIPELINE}:score@{method}-{CLASSES[0]}" for method in ("patchcore", DIAGONAL)]
         list(pool.map(lambda run: run[0].dvc("repro", *run[1]), [(one, []), (two, scored)]))
     one.environment = {}
     one.commit("run")
@@ -88,6 +95,22 @@ def restored(unchanged: None, project: Project) -> Iterator[Project]:
 def restore(project: Project) -> None:
     project.git("checkout", "-q", ".")
     project.dvc("checkout", "-q")
+
+
+@pytest.fixture
+def refusing(unchanged: None, project: Project) -> Iterator[Project]:
+    """The project for a test in which no stage runs, or `check` alone: its outputs are restored if one was written."""
+    before = written(project)
+    yield project
+    project.git("checkout", "-q", ".")
+    if written(project) != before:
+        project.dvc("checkout", "-q")
+
+
+def written(project: Project) -> dict[Path, int]:
+    """When each output was written."""
+    found = [path for name in OUTPUTS for path in (project.folder / name).rglob("*") if path.is_file()]
+    return {path: path.stat().st_mtime_ns for path in found}
 
 
 @pytest.fixture(scope="module")
@@ -249,9 +272,9 @@ def test_back_at_the_commit_nothing_runs(project: Project) -> None:
 
 
 def test_a_scoring_knob_refits_nothing(restored: Project) -> None:
-    restored.change(padim__smoothing=2.0)
+    restored.change(padim_diagonal__smoothing=2.0)
     ran = restored.ran(restored.dvc("repro"))
-    assert f"score@padim-{CLASSES[0]}" in ran
+    assert f"score@{DIAGONAL}-{CLASSES[0]}" in ran
     groups = {name.split("@")[0] for name in ran}
     assert groups & {"embed", "fit", "fit_unified", "ablate", "score_ablation"} == set()
     assert {name for name in ran if "patchcore" in name} == set()
@@ -372,16 +395,14 @@ def test_a_new_class_runs_no_item_of_another(restored: Project) -> None:
         *(f"embed@{CLASSES[2]}-{domain}" for domain in DOMAINS), *(f"fit@{wanted}-{domain}" for domain in DOMAINS),
     }  # fmt: skip
     left = {plain(name) for name in json.loads(restored.run("dvc", "status", "--json").stdout)}
-    assert f"fit@padim-{CLASSES[2]}-clean" in left
+    assert f"fit@{DIAGONAL}-{CLASSES[2]}-clean" in left
     assert {name for name in left if set(CLASSES[:2]) & set(name.partition("@")[2].split("-"))} == set()
 
 
 def outputs(project: Project) -> dict[Path, int]:
     """When each output was written, but check's, which writes the same bytes again."""
-    found = [path for name in ("data", "models", "metrics", "plots", "report", "timings")
-             for path in (project.folder / name).rglob("*") if path.is_file()]  # fmt: skip
     again = (project.folder / "data/checked.json", project.folder / "data/settings")
-    return {path: path.stat().st_mtime_ns for path in found if not any(path.is_relative_to(one) for one in again)}
+    return {path: time for path, time in written(project).items() if not any(map(path.is_relative_to, again))}
 
 
 @pytest.mark.parametrize(
@@ -394,50 +415,50 @@ def outputs(project: Project) -> dict[Path, int]:
         ({"classes": ["dots", "squares"]}, "classes: squares not found under photos"),
         ({"dataset__root": "nowhere"}, "dataset.root: nowhere does not exist"),
         ({"features__weights": "nowhere.pth"}, "nowhere.pth is not a file"),
-        ({"padim__layers": [4]}, "padim.layers: level 4"),
+        ({"padim_diagonal__layers": [4]}, "padim_diagonal.layers: level 4"),
         ({"split__train_fraction": 0.01}, "class dots: 1 train"),
         ({"split__contamination": 0.9}, "split.contamination: 0.9 moves"),  # found by split
         ({"features__layers": ["blocks.1", "blocks.2", "blocks.x"]}, "has no blocks.x"),  # found by check_network
     ],
 )
-def test_a_mistake_is_told_and_nothing_is_lost(restored: Project, change: dict[str, object], words: str) -> None:
+def test_a_mistake_is_told_and_nothing_is_lost(refusing: Project, change: dict[str, object], words: str) -> None:
     """Two of them pass the stage `check`, which then writes dvc.lock."""
-    before = outputs(restored)
-    restored.change(**change)
-    done = restored.run("dvc", "repro", ok=False)
+    before = outputs(refusing)
+    refusing.change(**change)
+    done = refusing.run("dvc", "repro", ok=False)
     said = done.stdout + done.stderr
     assert done.returncode != 0
     assert words in said
     assert said.count("error: ") == 1
     assert "Traceback" not in said
-    assert outputs(restored) == before
+    assert outputs(refusing) == before
 
 
 @pytest.mark.parametrize("text", ["classes: hazelnut", "classes: [dots"])
-def test_what_dvc_itself_cannot_read_is_told(restored: Project, text: str) -> None:
+def test_what_dvc_itself_cannot_read_is_told(refusing: Project, text: str) -> None:
     """A string where the matrix wants a list, and no YAML: DVC stops before any stage; `adshift check` says why."""
-    path = restored.folder / "params.yaml"
-    before = outputs(restored)
+    path = refusing.folder / "params.yaml"
+    before = outputs(refusing)
     values = YAML(typ="safe").load(path.read_text())
     del values["classes"]
     with path.open("w") as file:
         YAML().dump(values, file)
         file.write(text + "\n")
-    done, check = restored.run("dvc", "repro", ok=False), restored.run("adshift", "check", ok=False)
+    done, check = refusing.run("dvc", "repro", ok=False), refusing.run("adshift", "check", ok=False)
     assert done.returncode != 0 != check.returncode
     assert "ERROR: " in done.stderr + done.stdout
     assert "params.yaml" in check.stderr
     assert "classes" in check.stderr
     assert "Traceback" not in done.stderr + check.stderr
-    assert outputs(restored) == before
+    assert outputs(refusing) == before
 
 
-def test_a_truncated_image_leaves_all_outputs(restored: Project) -> None:
-    image = restored.folder / "photos" / CLASSES[0] / "test" / "good" / "000.png"
-    whole, before = image.read_bytes(), outputs(restored)
+def test_a_truncated_image_leaves_all_outputs(refusing: Project) -> None:
+    image = refusing.folder / "photos" / CLASSES[0] / "test" / "good" / "000.png"
+    whole, before = image.read_bytes(), outputs(refusing)
     image.write_bytes(whole[: len(whole) // 2])
-    done = restored.run("dvc", "repro", ok=False)
+    done = refusing.run("dvc", "repro", ok=False)
     assert done.returncode != 0
     assert "test/good/000.png: damaged or truncated" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    assert outputs(restored) == before
+    assert outputs(refusing) == before

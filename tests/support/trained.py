@@ -1,6 +1,7 @@
 """Runs of the pipeline on tiny data sets, by its own command line and stages in this process."""
 
 import contextlib
+import fcntl
 import functools
 import io
 import runpy
@@ -123,6 +124,20 @@ def prepare_levers(settings: Any, name: str) -> None:
         stage("align", **of)
     for _ in settings.graph.adapt:
         stage("adapt", **of, seed=str(settings.seed))
+
+
+def shared(folder: Path) -> Path:
+    """What `make` makes, by the first process that asks for it."""
+    folder.parent.mkdir(exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        whole = folder.with_suffix(".whole")
+        if not whole.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
+            folder.mkdir()
+            make(folder)
+            whole.touch()
+    return folder
 
 
 def make(folder: Path, changes: Mapping[str, object] | None = None) -> Path:

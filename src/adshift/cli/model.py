@@ -1,4 +1,4 @@
-"""Verbs of a model: predict, recalibrate, drift, export."""
+"""Verbs of a model: predict, recalibrate, adapt, drift, export."""
 
 import argparse
 import json
@@ -14,6 +14,7 @@ def add(commands: Any) -> None:
     """Add these verbs to the command."""
     _add_predict(commands)
     _add_recalibrate(commands)
+    _add_adapt(commands)
     _add_drift(commands)
     _add_export(commands)
 
@@ -49,6 +50,18 @@ def _add_recalibrate(commands: Any) -> None:
     )  # fmt: skip
     again.add_argument("--name", help="of threshold-NAME.json; the next number if not given")
     again.set_defaults(work=_recalibrate)
+
+
+def _add_adapt(commands: Any) -> None:
+    adapt = commands.add_parser("adapt", help="a new model from an old one and a few normal images of today")
+    adapt.add_argument("model", metavar="MODEL", type=Path, help="its directory; it is left as it is")
+    adapt.add_argument("--normal", metavar="DIR", required=True, help="images of today without a defect")
+    adapt.add_argument("--out", metavar="DIR", type=Path, help="of the new model; MODEL-adapted if not given")
+    adapt.add_argument("--rows", type=int, metavar="N", help="rows that a memory bank may gain; no limit if not given")
+    adapt.add_argument("--target-fpr", type=float, default=0.05, metavar="RATE",
+                       help="false-positive rate wanted; 0.05 if not given")  # fmt: skip
+    adapt.add_argument("--earlier", metavar="DIR", help="normal images from before: measures what it costs on them")
+    adapt.set_defaults(work=_adapt)
 
 
 def _add_drift(commands: Any) -> None:
@@ -121,6 +134,15 @@ def _recalibrate(args: argparse.Namespace) -> None:
     for line in monitoring.recalibration_lines(result):
         print(line)
     print(f"written: {path}")
+
+
+def _adapt(args: argparse.Namespace) -> None:
+    from adshift.deploy import adaptation
+
+    result = adaptation.adapt(
+        args.model, args.normal, args.out, rows=args.rows, target_fpr=args.target_fpr, earlier=args.earlier
+    )
+    print(*result.lines(), sep="\n")
 
 
 def _drift(args: argparse.Namespace) -> None:

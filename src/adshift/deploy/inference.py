@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -202,6 +202,14 @@ class Model:
             scores.append(predictions.scores)
             features.append(package.pooled(maps))
         return np.concatenate(scores), np.concatenate(features)
+
+    def features(self, images: Iterable[Picture | Input], batch: int = BATCH) -> Features:
+        """Feature maps of at least one image, as the detector scores them, all in memory.
+
+        Raises:
+            AdshiftError: as `predict`.
+        """
+        return reduce(Features.__add__, (maps for *_, maps in self._batches(images, batch)))
 
     def _batches(
         self, images: Iterable[Picture | Input], batch: int

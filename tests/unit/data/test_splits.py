@@ -299,7 +299,12 @@ def placed(*images: tuple[str, str, str]) -> list[tuple[Item, str]]:
 def test_equal_bytes_in_two_parts_are_refused_with_both_names(one: str, other: str) -> None:
     with pytest.raises(AdshiftError, match=rf"^a\.png \({one}\) and c\.png \({other}\) have the same bytes") as caught:
         splits.check_copies(placed(("a.png", "1", one), ("b.png", "1", one), ("c.png", "1", other)))
-    assert "remove one of the two files" in str(caught.value.remedy)
+    assert caught.value.remedy == "remove one of the two files, then `dvc repro`"
+
+
+def test_copies_behind_an_unused_image_are_refused() -> None:
+    with pytest.raises(AdshiftError, match="same bytes"):
+        splits.check_copies(placed(("a", "1", "unused"), ("b", "2", "train"), ("c", "2", "test")))
 
 
 def test_copies_within_a_part_and_unused_ones_are_left_alone() -> None:

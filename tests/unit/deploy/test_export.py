@@ -29,6 +29,7 @@ from tiny import ROOT, texture
 
 SIDE = 64
 METADATA = {"method", "class", "before", "preprocessing", "weights_sha256", "adshift_version", "scoring", "input"}
+SHALLOW = ("blocks.0", "blocks.1", "blocks.2")  # a graph of the usual layers takes twice as long to trace
 SMALL = {"n_features": 24, "coreset": 0.2, "bytes": 12}
 ALL_ROWS = {"candidates": 10_000}
 
@@ -45,14 +46,28 @@ TRAIN, NORMAL, DEFECTIVE = drawn(12, 0), drawn(4, 1), drawn(4, 2, defect=True)
 TEST = np.concatenate([NORMAL, DEFECTIVE])
 
 
+def network(**changes: Any) -> Backbone:
+    settings = dict(params.load("features", path=ROOT / "params.yaml").features)
+    return Backbone(Settings(**{**settings, "resize": SIDE + 16, "crop": SIDE, **changes}))
+
+
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
-    settings = dict(params.load("features", path=ROOT / "params.yaml").features)
-    return Backbone(Settings(**{**settings, "resize": SIDE + 16, "crop": SIDE}))
+    return network(layers=SHALLOW)
 
 
 @pytest.fixture(scope="module")
 def features(backbone: Backbone) -> Callable[..., Features]:
+    return features_of(backbone)
+
+
+@pytest.fixture(scope="module")
+def deep_features() -> Callable[..., Features]:
+    """Of the usual layers."""
+    return features_of(network())
+
+
+def features_of(backbone: Backbone) -> Callable[..., Features]:
     """Features of images as the pipeline stores them."""
     settings = backbone.settings
 
@@ -113,8 +128,10 @@ def assert_same(found: tuple[np.ndarray, np.ndarray], expected: Predictions) -> 
     ],
 )
 def test_the_graph_scores_as_the_detector_does(
-    features: Any, tmp_path: Path, method: str, changes: dict[str, Any]
+    request: pytest.FixtureRequest, tmp_path: Path, method: str, changes: dict[str, Any]
 ) -> None:
+    usual = method == "patchcore" and not changes
+    features = request.getfixturevalue("deep_features" if usual else "features")
     # A float16 that two libraries round to either side of a boundary would be all that is seen here.
     features = partial(features, dtype="float32")
     detector, how, folder = model(features, tmp_path, method, **changes)
@@ -142,7 +159,7 @@ def test_the_graph_scores_as_the_detector_does(
 def test_oblong_inputs(tmp_path: Path, method: str, fit: str, resize: tuple[int, int]) -> None:
     """Tiled or not, the graph of an oblong input scores as the detector does."""
     settings = dict(params.load("features", path=ROOT / "params.yaml").features)
-    settings |= {"resize": resize, "fit": fit, "crop": None, "dtype": "float32"}
+    settings |= {"resize": resize, "fit": fit, "crop": None, "dtype": "float32", "layers": SHALLOW}
     backbone = Backbone(Settings(**settings))
     spec = json.loads(json.dumps(extract.spec_of(backbone)))
 
@@ -214,18 +231,31 @@ def test_half_the_bytes(features: Any, tmp_path: Path) -> None:
 
 @pytest.fixture
 def normal(tmp_path: Path) -> Path:
-    folder = tmp_path / "normal"
+    return write_normal(tmp_path)
+
+
+def write_normal(parent: Path) -> Path:
+    """A folder of images to calibrate with."""
+    folder = parent / "normal"
     folder.mkdir()
     for index, image in enumerate(TRAIN[:6]):
         Image.fromarray(image).resize((100, 90)).save(folder / f"{index}.png")
     return folder
 
 
-def test_int8_is_near_and_small(features: Any, tmp_path: Path, normal: Path) -> None:
-    detector, how, folder = model(features, tmp_path, "patchcore")
-    told = export.export(folder, how, tmp_path / "int8.onnx", dtype="int8", calibrate=normal)
+@pytest.fixture(scope="module")
+def int8(deep_features: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Path, Path, dict[str, str]]:
+    """A detector, how it scores, its folder, its graph in 8 bits, and the graph's metadata."""
+    folder = tmp_path_factory.mktemp("int8")
+    detector, how, directory = model(deep_features, folder, "patchcore")
+    told = export.export(directory, how, folder / "int8.onnx", dtype="int8", calibrate=write_normal(folder))
+    return detector, how, directory, folder / "int8.onnx", told
+
+
+def test_int8_is_near_and_small(deep_features: Any, int8: Any, tmp_path: Path) -> None:
+    detector, how, folder, file, told = int8
     assert told["calibration_images"] == "6"
-    held = constants(tmp_path / "int8.onnx")
+    held = constants(file)
     assert sum(array.dtype == np.int8 and array.ndim == 4 for array in held.values()) == 18  # of 33 convolutions
     assert {array.dtype.name for name, array in held.items() if name.startswith("head.")} <= {"float32", "int64"}
     export.export(folder, how, tmp_path / "exact.onnx")
@@ -234,31 +264,28 @@ def test_int8_is_near_and_small(features: Any, tmp_path: Path, normal: Path) -> 
     found = held[f"{weight}_quantized"][:, :, 0, 0]
     assert 0.01 < np.mean(found != np.round(steps)) < 0.5  # rounded with a view to the inputs, and near all the same
     assert np.abs(found - steps).mean() < 0.5
-    scores = run(tmp_path / "int8.onnx", TEST)[0]
-    expected = detector.predict(features(TEST), how).scores
+    scores = run(file, TEST)[0]
+    expected = detector.predict(deep_features(TEST), how).scores
     assert 1e-4 < np.abs(scores / expected - 1).max() < 0.1
     assert scores[: len(NORMAL)].max() < scores[len(NORMAL) :].min()
 
 
-def test_int8_products_do_not_saturate(features: Any, tmp_path: Path, normal: Path) -> None:
+def test_int8_products_do_not_saturate(int8: Any) -> None:
     """Two products of a byte and a weight are added in 16 bits where a processor has no VNNI instructions."""
-    _, how, folder = model(features, tmp_path, "patchcore")
-    export.export(folder, how, tmp_path / "int8.onnx", dtype="int8", calibrate=normal)
-    weights = [
-        array for array in constants(tmp_path / "int8.onnx").values() if array.dtype == np.int8 and array.ndim == 4
-    ]
+    *_, file, _ = int8
+    weights = [array for array in constants(file).values() if array.dtype == np.int8 and array.ndim == 4]
     assert {int(np.abs(array.astype(int)).max()) for array in weights} == {64}
     assert 2 * 255 * 64 < 2**15
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # the same graph in float32
-    exact = onnxruntime.InferenceSession(tmp_path / "int8.onnx", options, providers=["CPUExecutionProvider"])
+    exact = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     reference = exact.run(["score"], {"image": TEST})[0]
-    np.testing.assert_allclose(run(tmp_path / "int8.onnx", TEST)[0], reference, rtol=0.03)
+    np.testing.assert_allclose(run(file, TEST)[0], reference, rtol=0.03)
 
 
-def test_features_are_read_in_front_of_the_rounding(features: Any, tmp_path: Path, normal: Path) -> None:
+def test_features_are_read_in_front_of_the_rounding(deep_features: Any, tmp_path: Path, normal: Path) -> None:
     """The shallower layer's, all of whose convolutions are in float32, are exact."""
-    _, how, folder = model(features, tmp_path, "padim_diagonal", layers=(2, 3))
+    _, how, folder = model(deep_features, tmp_path, "padim_diagonal", layers=(2, 3))
     export.export(folder, how, tmp_path / "int8.onnx", dtype="int8", calibrate=normal)
     graph = onnx.load(tmp_path / "int8.onnx").graph
     made = {name: node for node in graph.node for name in node.output}

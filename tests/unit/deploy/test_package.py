@@ -32,6 +32,14 @@ from tiny import ROOT, flip
 NAME = trained.NAMES[0]
 
 
+@pytest.fixture(scope="module")
+def study(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, hard links within it kept: stages run in it."""
+    copy = tmp_path_factory.mktemp("packaged") / "study"
+    subprocess.run(["cp", "-a", study, copy], check=True)
+    return copy
+
+
 def folder(study: Path, method: str = "patchcore", model: str = NAME, domain: str = "clean") -> Path:
     return study / models_path("mvtec", method) / model / domain
 

@@ -16,7 +16,7 @@ import pytest
 
 import by_hand
 from adshift.data.settings import Split
-from adshift.deploy import package
+from adshift.deploy import card, package
 from adshift.detectors import storage
 from adshift.detectors.records import Predictions
 from adshift.evaluation.calibration import Threshold
@@ -58,6 +58,9 @@ FEATURES = {
     "harden": ("clean", "data/features/clean"),
     "adapt": ("shift", "data/features/shift"),
 }
+# What one method has and the other has not: a backbone's family, another version of a package, false alarms.
+NETWORK = {"padim": {"code": {"backbones/edge": "hash of a family"}}, "patchcore": {}}
+IGNORED = {"padim": {"torch": "recorded 1, installed 2"}, "patchcore": {}}
 # file: scenario of its threshold, domain of the images that set it, pair of these scores
 FILES = {
     "clean": {
@@ -139,6 +142,22 @@ def features_of(name: str, domain: str) -> list[np.ndarray]:
     ]
 
 
+def normal_images() -> dict[str, dict[str, dict[str, Any]]]:
+    """Alarms among good test images, no two figures equal; every third set has no observed rate."""
+
+    def rate(number: int) -> dict[str, float]:
+        return {"value": number / 1000, "low": number / 2000, "high": number / 500}
+
+    cells = [(name, scenario) for name in by_hand.CLASSES for scenario in by_hand.USES]
+    found: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in by_hand.CLASSES}
+    for number, (name, scenario) in enumerate(cells, start=1):
+        found[name][scenario] = {
+            "images": 100 + number, "alarms": number, "expected_fpr": rate(200 + number),
+            "observed_fpr": rate(300 + number) if number % 3 else None, "most_anomalous": [],
+        }  # fmt: skip
+    return found
+
+
 @pytest.fixture
 def packaged(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
     """The models of both methods, in the current folder; beside it, hashes of what a card names."""
@@ -148,8 +167,6 @@ def packaged(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
         hashes = {name: write_text(f"data/split/set/{name}.csv", f"split of {name}") for name in by_hand.CLASSES}
         for root in ("stages/embed", "stages/fit", "methods/padim", "methods/patchcore"):
             hashes[root] = write_text(f"data/sources/{root}.json", f"code of {root}")
-        write_text("data/sources/ignored.json", "{}")
-        write_text("data/checked_network.json", "{}")
         for name in by_hand.CLASSES:
             folders = {
                 "clean": Path("data/features/clean/set") / name,
@@ -173,8 +190,11 @@ def packaged(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
                 if domain == "align":
                     Alignment("batch", {1: np.full((4, 2), len(model), np.float32)}).save(folder / "alignment.npz")
             write_text(f"data/thresholds/set/{method}.json", json.dumps(by_hand.thresholds(method)))
-            image = json.dumps({"on": "val", "classes": image_metrics(method), "cross_class": {}})
-            write_text(f"data/evaluation/set/image/{method}.json", image)
+            image = {"on": "val", "classes": image_metrics(method), "cross_class": {}}
+            image |= {"normal": normal_images()} if method == "padim" else {}
+            write_text(f"data/evaluation/set/image/{method}.json", json.dumps(image))
+            write_text("data/sources/ignored.json", json.dumps(IGNORED[method]))
+            write_text("data/checked_network.json", json.dumps(NETWORK[method]))
             write_text(f"data/evaluation/set/pixel/{method}.json", json.dumps(pixel_metrics(method)))
             package.write(Path("models/set") / method, method, SETTINGS)
         yield Path("models/set").resolve(), hashes
@@ -293,6 +313,14 @@ def expected_card(hashes: dict[str, str], method: str, model: str, domain: str) 
                 "image AUROC": found["auroc"], "F1": found["f1"], "recall": found["recall"],
                 "specificity": found["specificity"], "pixel AUROC": maps["auroc"], "PRO": maps["pro"],
             }  # fmt: skip
+    normal = {
+        scenario: {
+            name: {key: normal_images()[name][scenario][key] for key in
+                   ("images", "alarms", "expected_fpr", "observed_fpr")}
+            for name in classes
+        }
+        for scenario in metrics
+    }  # fmt: skip
     return {
         "model": {"dataset": "set", "method": method, "class": model, "domain": domain},
         "split": {name: hashes[name] for name in classes},
@@ -310,10 +338,14 @@ def expected_card(hashes: dict[str, str], method: str, model: str, domain: str) 
                 "licence": "Apache-2.0" if model == "bolt" else "unknown: ask whoever published the weights",
             },
         },
-        "code": {root: hashes[root] for root in ("stages/embed", "stages/fit", f"methods/{method}")},
+        "code": {
+            **{root: hashes[root] for root in ("stages/embed", "stages/fit", f"methods/{method}")},
+            **NETWORK[method].get("code", {}),
+        },
         "versions": {"adshift": version("adshift"), "numpy": np.__version__},
         "thresholds": threshold_files(method, model, domain),
         "metrics": metrics,
+        **({"false_alarms": normal, "versions_ignored": IGNORED["padim"]} if method == "padim" else {}),
     }  # fmt: skip
 
 
@@ -339,6 +371,23 @@ def test_the_card_for_people(packaged: tuple[Path, dict[str, str]], method: str,
         for name, row in by_class.items():
             cells = " | ".join("-" if value is None else format(value, ".3f") for value in row.values())
             figures.append(f"| {scenario} | {name} | {cells} |")
+    alarms = []
+    for scenario, by_class in card.get("false_alarms", {}).items():
+        for name, row in by_class.items():
+            rates = [
+                "-" if rate is None else f"{rate['value']:.3f} ({rate['low']:.3f} to {rate['high']:.3f})"
+                for rate in (row["observed_fpr"], row["expected_fpr"])
+            ]
+            alarms.append(f"| {scenario} | {name} | {row['alarms']} of {row['images']} | {rates[0]} | {rates[1]} |")
+    if alarms:
+        alarms = [
+            "",
+            "## False alarms on good test images",
+            "",
+            "| scenario | class | alarms | observed rate, 95 % interval | expected of images to come |",
+            "| --- | --- | --- | --- | --- |",
+            *alarms,
+        ]
     weights = card["backbone"]["weights"]
     expected = [
         f"# {method}: {whole} of set, {domain} images",
@@ -356,6 +405,7 @@ def test_the_card_for_people(packaged: tuple[Path, dict[str, str]], method: str,
         "| scenario | class | image AUROC | F1 | recall | specificity | pixel AUROC | PRO |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *figures,
+        *alarms,
         "",
         "## Made from",
         "",
@@ -366,10 +416,12 @@ def test_the_card_for_people(packaged: tuple[Path, dict[str, str]], method: str,
         "group none, order random, max_train none, "
         "contamination 0.0",
         f"- versions: adshift {version('adshift')}, numpy {np.__version__}",
+        *(["- torch: recorded 1, installed 2; taken to be the same"] if method == "padim" else []),
         *(
             f"- code: data/sources/{root}.json, sha256 {hashes[root]}"
             for root in ("stages/embed", "stages/fit", f"methods/{method}")
         ),
+        *(["- code: data/sources/backbones/edge.json, sha256 hash of a family"] if method == "padim" else []),
         "",
         "The git revision is not written here, or each commit would make another model of the same bytes: the code's",
         "hashes stand for it, and `origin.json` of a model that was fetched by reference names it.",
@@ -455,3 +507,12 @@ def test_an_equal_packaged_model_is_kept_where_it_lies_and_another_is_replaced(
         for file in ("model.json", "model.safetensors"):
             fitted = (Path("data/fitted/set/padim") / model / domain / file).read_bytes()
             assert (Path("again") / model / domain / file).read_bytes() == fitted
+
+
+def test_the_card_for_people_says_why_a_threshold_is_what_it_is(packaged: tuple[Path, dict[str, str]]) -> None:
+    about = expected_card(packaged[1], "padim", "bolt", "clean")
+    without = card.text(about, "bolt").splitlines()
+    about["thresholds"]["threshold-shift.json"]["reason"] = "too few defective images"
+    at = without.index("## Metrics on test images") - 1
+    reasons = ["", "threshold-shift.json: too few defective images."]
+    assert card.text(about, "bolt").splitlines() == [*without[:at], *reasons, *without[at:]]

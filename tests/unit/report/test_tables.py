@@ -381,3 +381,10 @@ def test_evaluations_of_other_protocols_are_told_with_their_folder(run):
         "data/evaluation/sample: thresholds of one method were chosen on val, of another on test"
     )
     assert error.value.remedy == "run `dvc repro evaluate`"
+
+
+def test_a_printed_mean_has_our_name_unless_the_rows_are_ours() -> None:
+    """A class may be named as printed tables name their means."""
+    printed, own = {"class": published.PRINTED_MACRO, "value": "1"}, {"class": MACRO, "value": "2"}
+    assert published.with_means([printed]) == [{"class": MACRO, "value": "1"}]
+    assert published.with_means([printed, own]) == [printed, own]

@@ -551,7 +551,10 @@ def test_a_study_runs_through_dvcs_queue(tmp_path: Path, monkeypatch: pytest.Mon
     project.git("config", "user.name", "test")
     project.git("config", "user.email", "test@example.org")
     project.run("adshift", "preset", "mvtec", "--data-root", "raw")
-    project.change(methods=["padim_diagonal"], ablation__ratios=[0.1])
+    project.change(
+        methods=["padim_diagonal"], ablation__ratios=[], shift__kind="none", unified=False,
+        features__resize=72, features__crop=64, evaluate__bootstrap=100,
+    )  # fmt: skip
     monkeypatch.chdir(tmp_path)
     write(tmp_path, columns=None, contamination=True, set={"split.contamination": 0.2})
     project.commit("tiny")

@@ -97,6 +97,12 @@ def export(
     _check(opset, dtype, pixels, layout, calibrate)
     method = method_of(folder)
     detector = _detector(folder, method)
+    normal = None
+    if calibrate:
+        from adshift.deploy.export import int8
+
+        int8.check_installed()
+        normal = int8.images(calibrate, detector.spec)
     from adshift.features.backbones import from_spec
 
     backbone = from_spec(detector.spec, weights)  # it checks the values that follow
@@ -106,11 +112,7 @@ def export(
     head = HEADS[method](detector, settings)
     network = graph.Graph(backbone, head, detector.spec, pixels, layout, adjusted=dtype == "int8").eval()
     model = files.traced(network, _example(detector.spec["size"], pixels, layout), opset)
-    if dtype == "int8":
-        from adshift.deploy.export import int8
-
-        assert calibrate  # ensured by `_check`
-        normal = int8.images(calibrate, detector.spec)
+    if normal is not None:
         model, metadata["calibration_images"] = int8.quantized(model, normal, pixels, layout), str(len(normal))
     if dtype == "float16":
         files.halve(model)

@@ -48,7 +48,7 @@ class Graph(nn.Module):
     """Preprocessing, backbone and a detector's head.
 
     Args:
-        backbone: gives the network, mean and standard deviation.
+        backbone: gives the network, mean and standard deviation. Its activations no longer work in place afterwards.
         head: from a list of maps (N, C, H, W), one per layer, to scores (N,) and anomaly maps (N, S, S), float32.
         spec: of the features: network, layers, preprocessing.
         pixels: uint8 in 0 to 255, or float32 in 0 to 1.
@@ -67,6 +67,9 @@ class Graph(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.tiling, self.head, self.layout = backbone.network, backbone.tiling, head, layout
+        for module in self.network.modules():
+            if hasattr(module, "inplace"):
+                module.inplace = False  # torch takes twice as long to trace an activation in place; the graph is equal
         self.scale = 255.0 if pixels == "uint8" else 1.0
         self.mean, self.std = Constant(backbone.mean.numpy()), Constant(backbone.std.numpy())
         self.rounded = spec["dtype"] == "float16"

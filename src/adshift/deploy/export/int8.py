@@ -31,6 +31,20 @@ DAMPING = 0.01  # share of the inputs' mean square that is added to each channel
 RIDGE = 1e-3  # share of each channel's variance that is added: keeps the linear map near the identity
 
 
+def check_installed() -> None:
+    """Check that onnxruntime is there, which quantizes.
+
+    Raises:
+        AdshiftError: it is not installed.
+    """
+    try:
+        import onnxruntime  # noqa: F401
+    except ModuleNotFoundError:
+        raise AdshiftError(
+            "export: int8 needs onnxruntime, which is not installed", "pip install onnxruntime"
+        ) from None
+
+
 def images(folder: Path, spec: Mapping[str, Any]) -> np.ndarray:
     """At most MOST images of a folder, evenly spread over their names, resized and cropped as in `spec`.
 
@@ -61,16 +75,8 @@ def quantized(model: onnx.ModelProto, normal: np.ndarray, pixels: str, layout: s
         model: traced with `Graph(..., adjusted=True)`.
         normal: images (N, S, S, 3) uint8.
         pixels, layout: of the model's input.
-
-    Raises:
-        AdshiftError: onnxruntime is not installed.
     """
-    try:
-        from onnxruntime import quantization
-    except ModuleNotFoundError:
-        raise AdshiftError(
-            "export: int8 needs onnxruntime, which is not installed", "pip install onnxruntime"
-        ) from None
+    from onnxruntime import quantization
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
