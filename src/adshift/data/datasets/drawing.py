@@ -110,10 +110,17 @@ def plain(color: Color | np.ndarray, shade: np.ndarray) -> np.ndarray:
 
 
 def photographed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The picture as a camera takes it: exposure, white balance, uneven light, sensor noise. (SIZE, SIZE, 3) uint8."""
-    angle, fall = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.06)
+    """The picture as a camera takes it: exposure, white balance, uneven light, focus, sensor noise.
+
+    Returns:
+        (SIZE, SIZE, 3) uint8.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    angle, fall = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.15)
     slope = (np.sin(angle) * (Y - SIZE / 2) + np.cos(angle) * (X - SIZE / 2)) / (SIZE / 2)
-    balance = rng.normal(1, 0.03) * rng.normal(1, 0.01, 3).astype(np.float32)
-    noise = 0.008 * rng.standard_normal(image.shape, dtype=np.float32)
-    noisy = scale(image * balance, 1 + fall * slope) + noise
+    balance = rng.normal(1, 0.06) * rng.normal(1, 0.01, 3).astype(np.float32)
+    sharp = gaussian_filter(image, rng.uniform(0.3, 0.8), axes=(0, 1), truncate=3)
+    noise = np.float32(rng.uniform(0.004, 0.02)) * rng.standard_normal(image.shape, dtype=np.float32)
+    noisy = scale(sharp * balance, 1 + fall * slope) + noise
     return np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)

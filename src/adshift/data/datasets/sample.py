@@ -22,7 +22,7 @@ from adshift.runtime.seeding import generator
 LAYOUT = "the recipe, a file sample.py"
 EMPTY_MASKS = False
 SEED = 2024  # the set's own: params.yaml's seed draws splits and shifts of always the same images
-TRAIN, TEST_GOOD, TEST_DEFECTIVE = 60, 20, 30  # images a class
+TRAIN, TEST_GOOD, TEST_DEFECTIVE = 60, 40, 60  # images a class
 
 CLASSES = {
     "hazelnut": (scenes.hazelnut, tuple(scenes.NUT_DEFECTS)),
