@@ -36,7 +36,7 @@ Range = tuple[float, float]
 Brush = Callable[[np.random.Generator, np.ndarray, Point], Picture]
 
 CENTRE = SIZE / 2
-FAINTNESS = 2  # of ten defects, three show less than half of their range, one less than a tenth
+FAINTNESS = 3  # of ten defects, two show less than half of their range, and half of one less than a seventh
 NOTHING = np.zeros((SIZE, SIZE), dtype=np.float32)
 
 
@@ -113,11 +113,11 @@ def strewn(rng: np.random.Generator, image: np.ndarray, mark: Brush, mean: float
 
 
 NUT_DEFECTS: dict[str, Brush] = {
-    "crack": Stroke((0.05, 0.03, 0.02), (0.3, 1), length=(55, 105), width=(3, 8), jag=0.5, drift=0.12, halo=-0.3),
-    "cut": Stroke((0.95, 0.85, 0.7), (0.3, 1), length=(45, 80), width=(3, 8)),
-    "hole": Spot((0.03, 0.02, 0.02), (0.3, 1), radius=(9, 17), rough=1.5, edge=2),
-    "mould": Spot((0.8, 0.84, 0.78), (0.2, 0.95), radius=(16, 28), rough=5, grain=0.25),
-    "paint": Spot((0.3, 0.55, 0.85), (0.2, 0.95), radius=(14, 26), rough=5, edge=2),
+    "crack": Stroke((0.05, 0.03, 0.02), (0.2, 1), length=(65, 105), width=(5, 9), jag=0.5, drift=0.12, halo=-0.3),
+    "cut": Stroke((0.95, 0.85, 0.7), (0.2, 1), length=(55, 85), width=(5, 9)),
+    "hole": Spot((0.03, 0.02, 0.02), (0.3, 1), radius=(11, 18), rough=1.5, edge=2),
+    "mould": Spot((0.8, 0.84, 0.78), (0.15, 0.95), radius=(16, 28), rough=5, grain=0.25),
+    "paint": Spot((0.3, 0.55, 0.85), (0.15, 0.95), radius=(15, 26), rough=4, edge=2),
 }
 
 
@@ -149,17 +149,17 @@ def hazelnut(rng: np.random.Generator, defect: str) -> Picture:
 
 
 CARPET_DEFECTS: dict[str, Brush] = {
-    "color": Spot((0.5, 0.12, 0.14), (0.3, 0.9), radius=(16, 30), rough=6),
-    "cut": Stroke((0.05, 0.05, 0.05), (0.4, 1), length=(50, 95), width=(7, 12), drift=0.1),
-    "hole": Spot((0.04, 0.04, 0.04), (0.5, 1), radius=(10, 20), rough=3, edge=2),
-    "metal": Stroke((1.0, 1.0, 1.0), (0.5, 1), length=(40, 80), width=(5, 9), drift=0.25, halo=0.4),
-    "thread": Stroke((0.05, 0.15, 0.75), (0.4, 1), length=(80, 140), width=(5, 9), drift=0.4, halo=0.3),
+    "color": Spot((0.5, 0.12, 0.14), (0.1, 0.9), radius=(16, 28), rough=6),
+    "cut": Stroke((0.05, 0.05, 0.05), (0.2, 1), length=(50, 95), width=(7, 12), drift=0.1),
+    "hole": Spot((0.04, 0.04, 0.04), (0.3, 1), radius=(13, 21), rough=3, edge=2),
+    "metal": Stroke((1.0, 1.0, 1.0), (0.2, 1), length=(55, 85), width=(6, 9), drift=0.25, halo=0.4),
+    "thread": Stroke((0.05, 0.15, 0.75), (0.3, 1), length=(80, 125), width=(5, 9), drift=0.4, halo=0.3),
 }
 
 
 def carpet(rng: np.random.Generator, defect: str) -> Picture:
     """A grey carpet of loops, uneven and fuzzy: it looks the same at any place and turned by any angle."""
-    at = rng.uniform(40, SIZE - 40), rng.uniform(40, SIZE - 40)
+    at = rng.uniform(70, SIZE - 70), rng.uniform(70, SIZE - 70)
     loops = 0.14 * np.clip(clouds(rng, 5), -1.5, 1.5) + 0.1 * texture("gravel", rng, 0.7)
     image = plain(rng.normal((0.46, 0.45, 0.44), 0.01), 1 + loops + 0.04 * clouds(rng, 60))
     image = strewn(rng, image, NEP)
@@ -169,15 +169,15 @@ def carpet(rng: np.random.Generator, defect: str) -> Picture:
 
 ZIPPER_DEFECTS = ("broken_teeth", "caught_thread", "fabric_border", "fabric_interior", "split_teeth")
 PITCH = 22  # from a tooth to the next one on its side
-CAUGHT = Stroke((0.85, 0.15, 0.1), (0.4, 1), length=(60, 110), width=(4, 8), drift=0.3, halo=0.3)
-ABRASION = Spot((0.75, 0.74, 0.7), (0.35, 0.95), radius=(12, 22), rough=4, grain=0.2)
+CAUGHT = Stroke((0.85, 0.15, 0.1), (0.4, 1), length=(70, 110), width=(5, 9), drift=0.3, halo=0.3)
+ABRASION = Spot((0.75, 0.74, 0.7), (0.35, 0.95), radius=(15, 24), rough=4, grain=0.2)
 
 
 def zipper(rng: np.random.Generator, defect: str) -> Picture:
     """A closed zipper, upright: two rows of interlocking teeth on two tapes, on a pale table."""
     middle = CENTRE + rng.normal(0, 3)
-    y, x = turn(Y, X, (CENTRE, middle), rng.normal(0, 0.02))
-    along, side = rng.uniform(-70, 70), rng.choice((-1, 1))
+    y, x = turn(Y, X, (CENTRE, middle), rng.normal(0, 0.03))
+    along, side = rng.uniform(-60, 60), rng.choice((-1, 1))
 
     weave = 0.08 * np.sin(2 * np.pi * (y + np.abs(x)) / 8) + 0.08 * texture("grass", rng, 0.6) + 0.04 * clouds(rng, 50)
     cloth = plain(rng.normal((0.22, 0.23, 0.27), 0.005), 1 + weave)
@@ -187,29 +187,26 @@ def zipper(rng: np.random.Generator, defect: str) -> Picture:
     edge = 80 + rng.normal(0, 1)
     tape = cover(np.abs(x) - edge - 0.4 * clouds(rng, 40), 2)
     if defect == "fabric_border":
-        torn = cover(np.hypot(y - along, x - side * edge) - rng.uniform(16, 28) + 3 * clouds(rng, 9), 2)
+        torn = cover(np.hypot(y - along, x - side * edge) - rng.uniform(20, 32) + 4 * clouds(rng, 9), 2)
         gap = cover(texture("grass", rng, 0.8) - 0.6)  # between fibres that still hang there
         tape, changed = tape * (1 - torn * gap), tape * torn
     table = plain((0.62, 0.62, 0.62), 1 + 0.015 * texture("gravel", rng, 2) + 0.015 * clouds(rng, 60))
     image = scale(paint(table, cloth, tape), 1 - 0.45 * cover(np.abs(x) - 24, 14))
 
-    opening = 0 * y
+    opening, kept = 0 * y, 1 + 0 * y
     if defect == "split_teeth":
-        opening = rng.uniform(6, 18) * np.exp(-(((y - along) / rng.uniform(24, 40)) ** 2))
+        opening = rng.uniform(8, 20) * np.exp(-(((y - along) / rng.uniform(16, 26)) ** 2))
         changed = cover(np.maximum(np.abs(x) - 26, 2.5 - opening))
         image = paint(image, table, cover(np.abs(x) - 0.8 * opening))
-    lost = rng.integers(1, 3)  # teeth on either side of the middle one
+    if defect == "broken_teeth":
+        changed = cover(box(y - along, side * x - 16, rng.uniform(50, 95), 24, 4) + 2 * clouds(rng, 9), 2)
+        image, kept = paint(image, table, changed), 1 - changed
+    wear = 0.5 + 0.02 * texture("gravel", rng, 0.5)
     for half in (-1, 1):
         v = y + (PITCH / 2 if half > 0 else 0)
-        row = np.round(v / PITCH)
-        v, u = v - PITCH * row, half * x - 9 - opening
-        tooth = box(v, u, 13, 30, 4)
-        if defect == "broken_teeth" and half == side:
-            struck = np.abs(row - round(along / PITCH)) <= lost
-            tooth = np.where(struck, box(v, u - 11, 13, 9, 3), tooth)
-            changed = cover(box(v, u, 15, 34, 3)) * struck
-        shine = 0.5 + 0.3 * np.exp(-(((v + 2) / 3) ** 2)) + 0.02 * texture("gravel", rng, 0.5)
-        image = paint(image, plain((0.95, 0.92, 0.8), shine), cover(tooth, 1.5))
+        v, u = v - PITCH * np.round(v / PITCH), half * x - 9 - opening
+        shine = wear + 0.3 * np.exp(-(((v + 2) / 3) ** 2))
+        image = paint(image, plain((0.95, 0.92, 0.8), shine), kept * cover(box(v, u, 13, 30, 4), 1.5))
     if defect == "caught_thread":
         image, changed = CAUGHT(rng, image, (CENTRE + along, middle + side * rng.uniform(0, 30)))
     return image, changed
