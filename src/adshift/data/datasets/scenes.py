@@ -174,7 +174,7 @@ ABRASION = Spot((0.75, 0.74, 0.7), (0.35, 0.95), radius=(15, 24), rough=4, grain
 
 
 def zipper(rng: np.random.Generator, defect: str) -> Picture:
-    """A closed zipper, upright: two rows of interlocking teeth on two tapes, on a pale table."""
+    """A closed zipper, upright, each tooth at its place: two interlocking rows on two tapes, on a pale table."""
     middle = CENTRE + rng.normal(0, 3)
     y, x = turn(Y, X, (CENTRE, middle), rng.normal(0, 0.03))
     along, side = rng.uniform(-60, 60), rng.choice((-1, 1))
