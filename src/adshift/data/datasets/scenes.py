@@ -113,8 +113,8 @@ def strewn(rng: np.random.Generator, image: np.ndarray, mark: Brush, mean: float
 
 
 NUT_DEFECTS: dict[str, Brush] = {
-    "crack": Stroke((0.05, 0.03, 0.02), (0.2, 1), length=(65, 105), width=(5, 9), jag=0.5, drift=0.12, halo=-0.3),
-    "cut": Stroke((0.95, 0.85, 0.7), (0.2, 1), length=(55, 85), width=(5, 9)),
+    "crack": Stroke((0.05, 0.03, 0.02), (0.2, 1), length=(65, 105), width=(6, 11), jag=0.5, drift=0.12, halo=-0.6),
+    "cut": Stroke((0.95, 0.85, 0.7), (0.2, 1), length=(55, 85), width=(6, 11)),
     "hole": Spot((0.03, 0.02, 0.02), (0.3, 1), radius=(11, 18), rough=1.5, edge=2),
     "mould": Spot((0.8, 0.84, 0.78), (0.15, 0.95), radius=(16, 28), rough=5, grain=0.25),
     "paint": Spot((0.3, 0.55, 0.85), (0.15, 0.95), radius=(15, 26), rough=4, edge=2),
@@ -152,7 +152,7 @@ CARPET_DEFECTS: dict[str, Brush] = {
     "color": Spot((0.5, 0.12, 0.14), (0.1, 0.9), radius=(16, 28), rough=6),
     "cut": Stroke((0.05, 0.05, 0.05), (0.2, 1), length=(50, 95), width=(7, 12), drift=0.1),
     "hole": Spot((0.04, 0.04, 0.04), (0.3, 1), radius=(13, 21), rough=3, edge=2),
-    "metal": Stroke((1.0, 1.0, 1.0), (0.2, 1), length=(55, 85), width=(6, 9), drift=0.25, halo=0.4),
+    "metal": Stroke((1.0, 1.0, 1.0), (0.2, 1), length=(55, 85), width=(7, 11), drift=0.25, halo=0.4),
     "thread": Stroke((0.05, 0.15, 0.75), (0.3, 1), length=(80, 125), width=(5, 9), drift=0.4, halo=0.3),
 }
 
@@ -169,7 +169,7 @@ def carpet(rng: np.random.Generator, defect: str) -> Picture:
 
 ZIPPER_DEFECTS = ("broken_teeth", "caught_thread", "fabric_border", "fabric_interior", "split_teeth")
 PITCH = 22  # from a tooth to the next one on its side
-CAUGHT = Stroke((0.85, 0.15, 0.1), (0.4, 1), length=(70, 110), width=(5, 9), drift=0.3, halo=0.3)
+CAUGHT = Stroke((0.85, 0.15, 0.1), (0.4, 1), length=(70, 110), width=(6, 10), drift=0.3, halo=0.3)
 ABRASION = Spot((0.75, 0.74, 0.7), (0.35, 0.95), radius=(15, 24), rough=4, grain=0.2)
 
 
@@ -187,7 +187,7 @@ def zipper(rng: np.random.Generator, defect: str) -> Picture:
     edge = 80 + rng.normal(0, 1)
     tape = cover(np.abs(x) - edge - 0.4 * clouds(rng, 40), 2)
     if defect == "fabric_border":
-        torn = cover(np.hypot(y - along, x - side * edge) - rng.uniform(20, 32) + 4 * clouds(rng, 9), 2)
+        torn = cover(np.hypot(y - along, x - side * edge) - rng.uniform(24, 34) + 4 * clouds(rng, 9), 2)
         gap = cover(texture("grass", rng, 0.8) - 0.6)  # between fibres that still hang there
         tape, changed = tape * (1 - torn * gap), tape * torn
     table = plain((0.62, 0.62, 0.62), 1 + 0.015 * texture("gravel", rng, 2) + 0.015 * clouds(rng, 60))
@@ -195,7 +195,7 @@ def zipper(rng: np.random.Generator, defect: str) -> Picture:
 
     opening, kept = 0 * y, 1 + 0 * y
     if defect == "split_teeth":
-        opening = rng.uniform(8, 20) * np.exp(-(((y - along) / rng.uniform(16, 26)) ** 2))
+        opening = rng.uniform(11, 22) * np.exp(-(((y - along) / rng.uniform(16, 26)) ** 2))
         changed = cover(np.maximum(np.abs(x) - 26, 2.5 - opening))
         image = paint(image, table, cover(np.abs(x) - 0.8 * opening))
     if defect == "broken_teeth":
