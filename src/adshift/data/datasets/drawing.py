@@ -120,7 +120,7 @@ def photographed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     angle, fall = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.15)
     slope = (np.sin(angle) * (Y - SIZE / 2) + np.cos(angle) * (X - SIZE / 2)) / (SIZE / 2)
     balance = rng.normal(1, 0.06) * rng.normal(1, 0.01, 3).astype(np.float32)
-    sharp = gaussian_filter(image, rng.uniform(0.3, 0.8), axes=(0, 1), truncate=3)
-    noise = np.float32(rng.uniform(0.004, 0.02)) * rng.standard_normal(image.shape, dtype=np.float32)
+    sharp = gaussian_filter(image, rng.uniform(0.3, 0.7), axes=(0, 1), truncate=3)
+    noise = np.float32(rng.uniform(0.004, 0.014)) * rng.standard_normal(image.shape, dtype=np.float32)
     noisy = scale(sharp * balance, 1 + fall * slope) + noise
     return np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)

@@ -115,7 +115,7 @@ def strewn(rng: np.random.Generator, image: np.ndarray, mark: Brush, mean: float
 NUT_DEFECTS: dict[str, Brush] = {
     "crack": Stroke((0.05, 0.03, 0.02), (0.2, 1), length=(65, 105), width=(6, 11), jag=0.5, drift=0.12, halo=-0.6),
     "cut": Stroke((0.95, 0.85, 0.7), (0.2, 1), length=(55, 85), width=(6, 11)),
-    "hole": Spot((0.03, 0.02, 0.02), (0.3, 1), radius=(11, 18), rough=1.5, edge=2),
+    "hole": Spot((0.03, 0.02, 0.02), (0.2, 1), radius=(11, 18), rough=1.5, edge=2),
     "mould": Spot((0.8, 0.84, 0.78), (0.15, 0.95), radius=(16, 28), rough=5, grain=0.25),
     "paint": Spot((0.3, 0.55, 0.85), (0.15, 0.95), radius=(15, 26), rough=4, edge=2),
 }
@@ -169,8 +169,8 @@ def carpet(rng: np.random.Generator, defect: str) -> Picture:
 
 ZIPPER_DEFECTS = ("broken_teeth", "caught_thread", "fabric_border", "fabric_interior", "split_teeth")
 PITCH = 22  # from a tooth to the next one on its side
-CAUGHT = Stroke((0.85, 0.15, 0.1), (0.4, 1), length=(70, 110), width=(6, 10), drift=0.3, halo=0.3)
-ABRASION = Spot((0.75, 0.74, 0.7), (0.35, 0.95), radius=(15, 24), rough=4, grain=0.2)
+CAUGHT = Stroke((0.85, 0.15, 0.1), (0.25, 1), length=(70, 110), width=(6, 10), drift=0.3, halo=0.3)
+ABRASION = Spot((0.75, 0.74, 0.7), (0.2, 0.95), radius=(15, 24), rough=4, grain=0.2)
 
 
 def zipper(rng: np.random.Generator, defect: str) -> Picture:
@@ -195,7 +195,7 @@ def zipper(rng: np.random.Generator, defect: str) -> Picture:
 
     opening, kept = 0 * y, 1 + 0 * y
     if defect == "split_teeth":
-        opening = rng.uniform(11, 22) * np.exp(-(((y - along) / rng.uniform(16, 26)) ** 2))
+        opening = visible(rng, (5, 22)) * np.exp(-(((y - along) / rng.uniform(14, 22)) ** 2))
         changed = cover(np.maximum(np.abs(x) - 26, 2.5 - opening))
         image = paint(image, table, cover(np.abs(x) - 0.8 * opening))
     if defect == "broken_teeth":
