@@ -1,8 +1,9 @@
 """The generated sample set: a nut, a carpet and a zipper, made of real texture photographs and drawing.
 
-In the spirit of MVTec AD's hazelnut (an object in any orientation), carpet (a texture) and zipper (everything at a fixed
-place), in its folder layout. Normal images vary in pose, texture, color, light, focus and a few harmless marks. Defects
-cover 0.5 to 5 % of the image; most are plain, few are faint. Each image depends on `SEED`, its class and its name alone.
+In the spirit of MVTec AD's hazelnut (an object in any orientation), carpet (a texture) and zipper (everything at a
+fixed place), in its folder layout. Normal images vary in pose, texture, color, light, focus and a few harmless marks.
+Defects cover 0.5 to 5 % of the image; most are plain, few are faint. Each image depends on `SEED`, its class and its
+name alone.
 `scenes.py` composes the pictures, `drawing.py` holds the brushes; docs/datasets.md says how the difficulty was set.
 """
 

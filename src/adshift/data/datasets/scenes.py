@@ -36,7 +36,7 @@ Range = tuple[float, float]
 Brush = Callable[[np.random.Generator, np.ndarray, Point], Picture]
 
 CENTRE = SIZE / 2
-FAINTNESS = 3  # of ten defects, two show less than half of their range, and half of one less than a seventh
+FAINTNESS = 2.5  # a quarter of the defects shows less than half of its range, one in seventeen less than a seventh
 NOTHING = np.zeros((SIZE, SIZE), dtype=np.float32)
 
 
@@ -100,12 +100,12 @@ class Spot:
 
 
 # Normal in small numbers at any place: hard on a model of each position, easy on a memory of patches.
-SCAR = Spot((0.22, 0.13, 0.08), (0.5, 0.85), radius=(2, 4.5), rough=1, edge=2)
-NEP = Spot((0.74, 0.73, 0.7), (0.5, 0.9), radius=(2, 4), rough=1, edge=2)
-LINT = Stroke((0.75, 0.75, 0.75), (0.5, 0.9), length=(8, 20), width=(1.2, 2), drift=0.4)
+SCAR = Spot((0.22, 0.13, 0.08), (0.3, 0.6), radius=(2, 4.5), rough=1, edge=2)
+NEP = Spot((0.74, 0.73, 0.7), (0.3, 0.6), radius=(2, 4), rough=1, edge=2)
+LINT = Stroke((0.75, 0.75, 0.75), (0.3, 0.6), length=(8, 20), width=(1.2, 2), drift=0.4)
 
 
-def strewn(rng: np.random.Generator, image: np.ndarray, mark: Brush, mean: float = 3.0) -> np.ndarray:
+def strewn(rng: np.random.Generator, image: np.ndarray, mark: Brush, mean: float = 1.5) -> np.ndarray:
     """`image` with about `mean` marks at random places."""
     for _ in range(rng.poisson(mean)):
         image, _ = mark(rng, image, (rng.uniform(0, SIZE), rng.uniform(0, SIZE)))
@@ -137,7 +137,7 @@ def hazelnut(rng: np.random.Generator, defect: str) -> Picture:
     shell = plain(rng.normal((0.53, 0.34, 0.19), 0.012), 1 + 0.11 * fibres + 0.05 * texture("gravel", rng, 0.6))
     base = cover((0.62 - v + 0.05 * clouds(rng, 24)) * 40, 8)
     shell = paint(shell, plain((0.66, 0.52, 0.36), 1 + 0.16 * texture("gravel", rng, 0.5)), 0.8 * base)
-    shell, changed = strewn(rng, shell, SCAR, 1.5), NOTHING
+    shell, changed = strewn(rng, shell, SCAR), NOTHING
     if defect in NUT_DEFECTS:
         at = centre[0] + rng.uniform(-40, 40), centre[1] + rng.uniform(-40, 40)
         shell, changed = NUT_DEFECTS[defect](rng, shell, at)
@@ -181,7 +181,7 @@ def zipper(rng: np.random.Generator, defect: str) -> Picture:
 
     weave = 0.08 * np.sin(2 * np.pi * (y + np.abs(x)) / 8) + 0.08 * texture("grass", rng, 0.6) + 0.04 * clouds(rng, 50)
     cloth = plain(rng.normal((0.22, 0.23, 0.27), 0.005), 1 + weave)
-    cloth, changed = strewn(rng, cloth, LINT, 1.5), NOTHING
+    cloth, changed = strewn(rng, cloth, LINT), NOTHING
     if defect == "fabric_interior":
         cloth, changed = ABRASION(rng, cloth, (CENTRE + along, middle + side * 50))
     edge = 80 + rng.normal(0, 1)
