@@ -6,7 +6,7 @@ Run from the repository's root; needs no run before it:
 
 A seed replaces `sample.SEED` and the `seed` of params.yaml: images, split, shift and fits are all drawn anew. All else
 is params.yaml's. Rows: one a seed, method, scenario and class, and the mean over the classes. PaDiM is fitted on
-clean images alone. Rows of other seeds in the file are kept.
+clean images alone. Rows of other seeds in the file are kept. The means over the classes go to docs/datasets.md.
 """
 
 import argparse
@@ -34,6 +34,9 @@ from adshift.project import params
 from adshift.runtime import seeding
 
 Judged = tuple[np.ndarray, np.ndarray]  # scores (N,), anomalous (N,)
+KEYS, MEAN = ("seed", "method", "scenario"), "(mean)"
+PAGE = Path("docs/datasets.md")
+OPEN, CLOSE = "<!-- sample_seeds -->", "<!-- /sample_seeds -->"
 FIGURES = {"image_auroc": "auroc", "specificity": "specificity", "recall": "recall"}
 REFIT = {"patchcore"}  # methods that are also fitted on shifted images
 
@@ -52,6 +55,21 @@ def main() -> None:
             table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             table.writeheader()
             table.writerows(rows)
+        before, rest = PAGE.read_text(encoding="utf-8").split(OPEN)
+        PAGE.write_text(before + OPEN + summary(rows) + CLOSE + rest.split(CLOSE)[1], encoding="utf-8")
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """The table of the means over the classes: image AUROC and specificity, and AUROC on the zipper."""
+    lines = ["", "| seed | method | scenario | image AUROC | specificity | AUROC on the zipper |"]
+    lines += ["| --- | --- | --- | ---: | ---: | ---: |"]
+    values = {(*(str(row[key]) for key in KEYS), row["class"]): row for row in rows}
+    for row in rows:
+        if row["class"] == MEAN:
+            key = tuple(str(row[name]) for name in KEYS)
+            shown = [row["image_auroc"], row["specificity"], values[(*key, "zipper")]["image_auroc"]]
+            lines.append(f"| {' | '.join(key)} | {' | '.join(f'{float(value):.3f}' for value in shown)} |")
+    return "\n".join([*lines, ""])
 
 
 def measure(seed: int) -> list[dict[str, Any]]:
@@ -65,7 +83,7 @@ def measure(seed: int) -> list[dict[str, Any]]:
     for method, scenario in dict.fromkeys((row["method"], row["scenario"]) for row in rows):
         of = [row for row in rows if (row["method"], row["scenario"]) == (method, scenario)]
         means = {key: round(statistics.mean(row[key] for row in of), 4) for key in FIGURES}
-        rows.append({**of[0], "class": "(mean)", **means})
+        rows.append({**of[0], "class": MEAN, **means})
         print(*rows[-1].values(), flush=True)
     return rows
 
