@@ -36,7 +36,7 @@ Range = tuple[float, float]
 Brush = Callable[[np.random.Generator, np.ndarray, Point], Picture]
 
 CENTRE = SIZE / 2
-FAINTNESS = 2.5  # a quarter of the defects shows less than half of its range, one in seventeen less than a seventh
+FAINTNESS = 3  # a fifth of the defects shows less than half of its range, one in twenty less than a seventh
 NOTHING = np.zeros((SIZE, SIZE), dtype=np.float32)
 
 
