@@ -12,7 +12,7 @@ from adshift.errors import AdshiftError
 from adshift.runtime.seeding import generator
 
 RECIPE = sample.__file__
-BRUSHES = [brush for brush in (*scenes.NUT_DEFECTS.values(), *scenes.CARPET_DEFECTS.values(), scenes.ABRASION) if brush]
+BRUSHES = [*scenes.NUT_DEFECTS.values(), *scenes.CARPET_DEFECTS.values(), scenes.ABRASION, scenes.CAUGHT]
 EVERY = [(name, defect) for name, (_, defects) in sample.CLASSES.items() for defect in defects]
 
 
@@ -32,9 +32,9 @@ def test_the_set_is_as_large_as_promised():
     assert list(sample.CLASSES) == ["hazelnut", "carpet", "zipper"]
     for name, (_, defects) in sample.CLASSES.items():
         counts = Counter((part, defect) for part, defect, _ in sample._images(name))
-        assert len(sample._images(name)) == len(set(sample._images(name))) == 110
-        assert (counts["train", "good"], counts["test", "good"]) == (60, 20)
-        assert len(defects) >= 4 and all(counts["test", defect] == 30 // len(defects) for defect in defects)
+        assert len(sample._images(name)) == len(set(sample._images(name))) == 160
+        assert (counts["train", "good"], counts["test", "good"]) == (60, 40)
+        assert len(defects) >= 4 and all(counts["test", defect] == 60 // len(defects) for defect in defects)
 
 
 def test_the_manifest_lists_what_was_drawn(tmp_path, small):
@@ -73,7 +73,7 @@ def test_every_defect_has_a_mask_of_its_size(name, defect):
     for stem in ("000", "001"):
         image, mask = sample.render(name, "test", defect, stem)
         assert image.shape == (drawing.SIZE, drawing.SIZE, 3) and image.dtype == np.uint8
-        assert mask.shape == (drawing.SIZE, drawing.SIZE) and 0.0003 < mask.mean() < 0.08
+        assert mask.shape == (drawing.SIZE, drawing.SIZE) and 0.005 <= mask.mean() <= 0.06
         assert not mask[[0, -1]].any() and not mask[:, 0].any(), "a defect is cut by the border"
 
 
@@ -85,6 +85,21 @@ def test_a_brush_changes_what_its_mask_marks_and_little_else(brush):
         difference, mask = np.abs(painted - ground).max(axis=2), changed >= 0.5
         assert difference[mask].mean() > 0.02, "nobody could see it"
         assert difference[~ndimage.binary_dilation(mask, iterations=5)].max() < 0.05, "the mask is too small"
+
+
+def test_most_defects_are_plain_and_few_are_faint():
+    shown = np.array([scenes.visible(generator(1, str(i)), (0.2, 0.9)) for i in range(1000)])
+    assert shown.min() >= 0.2 and shown.max() <= 0.9
+    assert 0.16 < (shown < 0.55).mean() < 0.26 and 0.02 < (shown < 0.3).mean() < 0.08
+
+
+def test_the_camera_is_never_quite_the_same():
+    grey = np.full((drawing.SIZE, drawing.SIZE, 3), 0.5, dtype=np.float32)
+    taken = np.stack([drawing.photographed(grey, generator(1, str(i))) for i in range(12)]).astype(np.float32) / 255
+    exposure, noise = taken.mean(axis=(1, 2, 3)), np.diff(taken, axis=2).std(axis=(1, 2, 3)) / 2**0.5
+    assert 0.01 < exposure.std() < 0.06 and 0.003 < noise.min() < 0.01 < noise.max() < 0.016
+    again = drawing.photographed(grey, generator(1, "0")).astype(np.float32) / 255
+    assert np.array_equal(again, taken[0])
 
 
 @pytest.mark.parametrize("name", sample.CLASSES)

@@ -58,6 +58,13 @@ def test_the_study(project: Path) -> None:
     assert (loaded.patchcore.neighbours, loaded.patchcore.projection, loaded.padim.n_features) == (9, 128, 100)
 
 
+def test_the_weight_that_the_study_prints_is_the_studys_alone() -> None:
+    for key in ("patchcore.reweight", "patchcore_pq.reweight"):
+        printed = {name for name in presets.PRESETS if presets.values_of(name)[key] == "softmax"}
+        others = {presets.values_of(name)[key] for name in presets.PRESETS if name not in printed}
+        assert (printed, others) == ({"shift_study"}, {"original"})
+
+
 def test_every_preset_sets_the_same_keys() -> None:
     keys = {name: set(presets.values_of(name)) for name in presets.PRESETS}
     assert len({frozenset(value) for value in keys.values()}) == 1, keys

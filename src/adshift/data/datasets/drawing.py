@@ -5,10 +5,12 @@ in pixels (negative inside), images are (SIZE, SIZE, 3) float32 RGB on [0, 1], a
 """
 
 from functools import cache
+from math import ceil
 
 import numpy as np
 
 SIZE = 256
+TAPS = 5  # knots that a pixel of `clouds` depends on; the weight of the next one is below 1e-5
 Y, X = np.mgrid[:SIZE, :SIZE].astype(np.float32)
 
 Point = tuple[float, float]
@@ -40,16 +42,28 @@ def texture(name: str, rng: np.random.Generator, zoom: float, angle: float | Non
 
 def clouds(rng: np.random.Generator, size: float) -> np.ndarray:
     """A smooth random map of mean 0 and deviation 1, its blots about `size` pixels wide."""
-    spread = _spread(float(size))
-    return spread @ rng.standard_normal((spread.shape[1],) * 2, dtype=np.float32) @ spread.T
+    count, *spread = _spread(float(size))
+    noise = rng.standard_normal((count, count), dtype=np.float32)
+    return _smoothed(_smoothed(noise, *spread).T, *spread).T
 
 
 @cache
-def _spread(size: float) -> np.ndarray:
-    """(SIZE, knots) float32: Gaussian weights of knots `size` pixels apart, each row of length 1."""
-    knots = np.arange(-2, SIZE / size + 2)
-    weights = np.exp(-2 * (np.arange(SIZE)[:, None] / size - knots) ** 2)
-    return (weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32)
+def _spread(size: float) -> tuple[int, np.ndarray, np.ndarray]:
+    """Number of knots, `size` pixels apart; of each pixel the nearest ones and their weights, (SIZE, TAPS) each."""
+    count = ceil(SIZE / size) + 4
+    position = np.arange(SIZE)[:, None] / size + TAPS // 2
+    knots = np.rint(position).astype(int) + np.arange(TAPS) - TAPS // 2
+    weights = np.where(knots < count, np.exp(-2 * (position - knots) ** 2), 0)
+    weights /= np.linalg.norm(weights, axis=1, keepdims=True)
+    return count, np.minimum(knots, count - 1), weights.astype(np.float32)
+
+
+def _smoothed(rows: np.ndarray, knots: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(n, m) -> (SIZE, m). No matrix product: its rounding depends on the processor and the number of threads."""
+    smoothed = np.zeros((len(knots), rows.shape[1]), dtype=np.float32)
+    for tap in range(TAPS):
+        smoothed += weights[:, tap, None] * rows[knots[:, tap]]
+    return smoothed
 
 
 def turn(y: np.ndarray, x: np.ndarray, centre: Point, angle: float) -> tuple[np.ndarray, np.ndarray]:
@@ -110,10 +124,17 @@ def plain(color: Color | np.ndarray, shade: np.ndarray) -> np.ndarray:
 
 
 def photographed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The picture as a camera takes it: exposure, white balance, uneven light, sensor noise. (SIZE, SIZE, 3) uint8."""
-    angle, fall = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.06)
+    """The picture as a camera takes it: exposure, white balance, uneven light, focus, sensor noise.
+
+    Returns:
+        (SIZE, SIZE, 3) uint8.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    angle, fall = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.15)
     slope = (np.sin(angle) * (Y - SIZE / 2) + np.cos(angle) * (X - SIZE / 2)) / (SIZE / 2)
-    balance = rng.normal(1, 0.03) * rng.normal(1, 0.01, 3).astype(np.float32)
-    noise = 0.008 * rng.standard_normal(image.shape, dtype=np.float32)
-    noisy = scale(image * balance, 1 + fall * slope) + noise
+    balance = rng.normal(1, 0.06) * rng.normal(1, 0.01, 3).astype(np.float32)
+    sharp = gaussian_filter(image, rng.uniform(0.3, 0.7), axes=(0, 1), truncate=3)
+    noise = np.float32(rng.uniform(0.004, 0.014)) * rng.standard_normal(image.shape, dtype=np.float32)
+    noisy = scale(sharp * balance, 1 + fall * slope) + noise
     return np.rint(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
