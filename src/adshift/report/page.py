@@ -21,6 +21,7 @@ from adshift.evaluation.scenarios import BASELINE, DRIFT, UNADAPTED
 from adshift.report import absent, overview, payload, pictures, plots, tables
 from adshift.report.labels import MACRO, label
 from adshift.report.pictures import Album
+from adshift.report.recommendation import recommendations
 from adshift.report.results import THRESHOLDED, Results
 from adshift.report.table import Estimate
 from adshift.runtime.parallel import map_ordered
@@ -226,6 +227,7 @@ def build(
         gradient=", ".join(f"rgb({red} {green} {blue})" for red, green, blue in pictures.colours(album.palette)[::15]),
         titles=run["titles"],
         **_judged(results, required, run["titles"]),
+        recommendations=recommendations(results, run["titles"]),
         costs={method: costs(results, method) for method in results.methods},
         printed=[*tables.all_tables(dataset, results, backbone, reference), *absent.tables(results)],
         upper_bound=results.note(THRESHOLDED),
