@@ -1,11 +1,11 @@
 """The whole job on one class: from a folder of images to verdicts, and image and pixel metrics, of PatchCore and PaDiM.
 
 Ours is the pipeline in a clone of the last commit, as a user runs it: `adshift preset mvtec`, then `adshift repro
-evaluate evaluate_pixels`. The peer is a process with anomalib's Engine: fit and test of both models. Both get the same
-images, the same weights, the same ratio of the coreset, the same input size and threads; both set the threshold on the test
-images, as anomalib does (`split.protocol: official`). Time counts from the start of the processes to their end, imports,
-DVC and the files that ours writes included. Ours also computes PRO, AUPIMO, average precision and the intervals, which
-the Engine's default evaluator does not.
+evaluate evaluate_pixels`. The peer is a process with anomalib's Engine: fit and test of both models. Both have equal
+images, weights, input size, coreset ratio and threads; both set the threshold on the test images, as anomalib does
+(`split.protocol: official`). Time counts from the start of the processes to their end: imports, DVC and the files that
+ours writes are included. Ours also computes PRO, AUPIMO, average precision and intervals, which the Engine's default
+evaluator does not.
 """
 
 import logging
@@ -17,16 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from bench_knobs import Clone
-from harness import TILES, Entry, alone, at_most, backbone, entry, measure, pictures, settings_of, threads
+from harness import TILES, Entry, alone, at_most, backbone, entry, measure, pictures, share, threads
 
 GOAL = 5  # times as fast as the peer
-RATIO = 0.05
 METHODS = ("patchcore", "padim")
 
 
-def run(
-    train: int = 100, tested: int = 50, rounds: int = 2, ratio: float = RATIO, limit: float = 1200
-) -> dict[str, Entry]:
+def run(train: int = 100, tested: int = 50, rounds: int = 2, ratio: float = 0.05) -> dict[str, Entry]:
     """The entry.
 
     Args:
@@ -34,41 +31,35 @@ def run(
         tested: normal images that test, and as many defective ones.
         rounds: of each.
         ratio: of the coreset.
-        limit: seconds after which a contender sits out.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         of = data_set(folder / "data", train, tested)
         weights(folder)
         calls = {"ours": lambda: ours(folder, ratio), "peer": lambda: peer(folder, ratio)}
-        found = measure(calls, rounds, limit=limit)
+        found = measure(calls, rounds, limit=1200)
     for record in found.values():
         record["memory"] = record["result"].pop("memory")
-    figures = {side: record["result"] for side, record in found.items()}
-    return {
-        "job": entry(
-            found, at_most("ours / anomalib's Engine", found["ours"]["seconds"] / found["peer"]["seconds"], 1 / GOAL),
-            of=of, images={"train": train, "test": 2 * tested}, coreset=ratio, **figures,
-            note="memory is that of the largest process",
-        )
-    }  # fmt: skip
+    facts = {side: record["result"] for side, record in found.items()}
+    target = at_most("ours / anomalib's Engine", share(found), 1 / GOAL)
+    note = "memory is that of the largest process, imports included"
+    return {"job": entry(found, target, of=of, images=[train, tested, tested], coreset=ratio, figures=facts, note=note)}
 
 
 def data_set(root: Path, train: int, tested: int) -> str:
     """Write one class in MVTec AD's layout, links to images and copies of masks; says what it is of."""
-    found = pictures(root.parent, train + tested, tested)
-    parts = {
-        "train/good": found.normal[:train], "test/good": found.normal[train:], "test/defect": found.defective,
-    }  # fmt: skip
+    root.mkdir()
+    found = pictures(root, train + tested, tested)
+    parts = {"train/good": found.normal[:train], "test/good": found.normal[train:], "test/defect": found.defective}
     for part, files in parts.items():
         (root / "part" / part).mkdir(parents=True)
         for number, file in enumerate(files):
             (root / "part" / part / f"{number:04}{file.suffix}").symlink_to(file.resolve())
-    if found.defective and found.defective[0].is_relative_to(TILES):
-        (root / "part" / "ground_truth" / "defect").mkdir(parents=True)
+    if found.defective[0].is_relative_to(TILES):
+        masks = root / "part" / "ground_truth" / "defect"
+        masks.mkdir(parents=True)
         for number, file in enumerate(found.defective):
-            mask = root / "part" / "ground_truth" / "defect" / f"{number:04}_mask.png"
-            shutil.copy(file.with_suffix(".png"), mask)
+            shutil.copy(file.with_suffix(".png"), masks / f"{number:04}_mask.png")
     return found.of
 
 
@@ -80,47 +71,38 @@ def weights(folder: Path) -> None:
 
     network = backbone("lite0", folder)
     state = cut(full_model(network.settings), network.settings.backbone, network.names).state_dict()
-    torch.save({"state": state, "names": network.names}, folder / "weights.pt")
+    torch.save({"state": state, "layers": list(network.names)}, folder / "weights.pt")
 
 
 def ours(folder: Path, ratio: float) -> dict[str, Any]:
     """Figures of the pipeline's run, its processor time and its memory."""
+    from adshift.runtime.files import read_json
+
     shutil.rmtree(folder / "clone", ignore_errors=True)
-    clone = Clone(folder / "clone")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    clone, before = Clone(folder / "clone"), resource.getrusage(resource.RUSAGE_CHILDREN)
     clone.run("adshift", "preset", "mvtec", "--data-root", str(folder / "data"))
-    text = (clone.folder / "params.yaml").read_text(encoding="utf-8")
-    for old, new in {
-        "protocol: study ": "protocol: official ", "kind: synthetic ": "kind: none ", "  coreset: 0.05": f"  coreset: {ratio}",
-    }.items():  # fmt: skip
+    path = clone.folder / "params.yaml"
+    text = path.read_text(encoding="utf-8")
+    changes = {
+        "protocol: study": "protocol: official",
+        "kind: synthetic": "kind: none",
+        "coreset: 0.05": f"coreset: {ratio}",
+    }
+    for old, new in changes.items():
         if old not in text:
             raise RuntimeError(f"params.yaml has no {old!r}")
         text = text.replace(old, new, 1)
-    (clone.folder / "params.yaml").write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     clone.run("adshift", "repro", "--jobs", str(threads()), "evaluate", "evaluate_pixels")
-    return {**_spent(before), **_measured(clone.folder)}
-
-
-def _measured(folder: Path) -> dict[str, Any]:
-    """{method: AUROC of images and pixels} of a run."""
-    from adshift.runtime.files import read_json
-
-    figures = {}
+    spent, figures = _spent(before), {}
     for method in METHODS:
-        image, pixel = (
-            read_json(folder / "data/evaluation/mvtec" / level / f"{method}.json") for level in ("image", "pixel")
-        )
+        root = clone.folder / "data" / "evaluation" / "mvtec"
+        image, pixel = (read_json(root / level / f"{method}.json") for level in ("image", "pixel"))
         figures[method] = {
             "image_auroc": image["classes"]["part"]["clean"]["auroc"],
             "pixel_auroc": next(iter(pixel["part"].values()))["auroc"],
         }
-    return figures
-
-
-def _spent(before: resource.struct_rusage) -> dict[str, float]:
-    now = resource.getrusage(resource.RUSAGE_CHILDREN)
-    processor = now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime
-    return {"processor_seconds": processor, "memory": now.ru_maxrss * 1024}
+    return {**spent, **figures}
 
 
 def peer(folder: Path, ratio: float) -> dict[str, Any]:
@@ -130,32 +112,39 @@ def peer(folder: Path, ratio: float) -> dict[str, Any]:
     return {**_spent(before), "memory": found["resident"], **{method: found[method] for method in METHODS}}
 
 
+def _spent(before: resource.struct_rusage) -> dict[str, float]:
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "processor_seconds": now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime,
+        "memory": now.ru_maxrss * 1024,
+    }
+
+
 def engine(folder: str, ratio: float) -> dict[str, Any]:
-    """For `alone`: fits and tests both of anomalib's models."""
+    """For `alone`: fits and tests both of anomalib's models, {method: {metric: value}}."""
     logging.disable(logging.WARNING)
-    os.chdir(folder)
     import torch
     from anomalib.data import Folder
     from anomalib.engine import Engine
     from anomalib.models import Padim, Patchcore
-    from anomalib.models.components import AnomalibModule
 
     from adshift.project import params
 
+    features = params.load("padim").padim.n_features  # before another folder is the current one
+    os.chdir(folder)
     torch.set_num_threads(threads())
     kept = torch.load("weights.pt", weights_only=True)
-    name, padim = "tf_efficientnet_lite0", params_of(folder, "padim")
-    masks = Path("data/part/ground_truth/defect")
+    name, layers = "tf_efficientnet_lite0", kept["layers"]
     data = Folder(
         "part", root="data/part", normal_dir="train/good", normal_test_dir="test/good", abnormal_dir="test/defect",
-        mask_dir="ground_truth/defect" if masks.is_dir() else None, val_split_mode="same_as_test", num_workers=threads(),
+        mask_dir="ground_truth/defect" if Path("data/part/ground_truth").is_dir() else None,
+        val_split_mode="same_as_test", num_workers=threads(),
     )  # fmt: skip
-    ready = Patchcore.configure_pre_processor((224, 224))
-    models: dict[str, AnomalibModule] = {
-        "patchcore": Patchcore(name, kept["names"][1:], pre_trained=False, coreset_sampling_ratio=ratio,
-                               pre_processor=ready, visualizer=False),
-        "padim": Padim(name, kept["names"], pre_trained=False, n_features=padim, pre_processor=ready, visualizer=False),
-    }  # fmt: skip
+    ready = {"pre_processor": Patchcore.configure_pre_processor((224, 224)), "pre_trained": False, "visualizer": False}
+    models = {
+        "patchcore": Patchcore(name, layers[1:], coreset_sampling_ratio=ratio, **ready),
+        "padim": Padim(name, layers, n_features=features, **ready),
+    }
     found = {}
     for method, model in models.items():
         loaded = model.model.feature_extractor.feature_extractor.load_state_dict(kept["state"], strict=False)
@@ -164,5 +153,6 @@ def engine(folder: str, ratio: float) -> dict[str, Any]:
                          enable_model_summary=False, default_root_dir=Path("results"))  # fmt: skip
         trainer.fit(model=model, datamodule=data)
         [figures] = trainer.test(model=model, datamodule=data, verbose=False)
-        found[method] = {key: value for key, value in figures.items() if key in ("image_AUROC", "pixel_AUROC")}
-    return {method: {key.lower(): value for key, value in figures.items()} for method, figures in found.items()}
+        found[method] = {f"{level}_auroc": figures[f"{level}_AUROC"] for level in ("image", "pixel")
+                         if f"{level}_AUROC" in figures}  # fmt: skip
+    return found

@@ -85,7 +85,7 @@ class Table:
         ]
 
     def markdown(self, titles: Mapping[str, str] | None = None) -> str:
-        """The table as the text of a Markdown file, columns of numbers aligned to the right. `titles`: as in `cells`."""
+        """The table as the text of a Markdown file, numbers aligned to the right. `titles`: as in `cells`."""
         header, *rows = ([cell.replace("|", "\\|") for cell in row] for row in self.cells(titles))
         first = self.frame[self.columns].iloc[0] if rows else self.columns
         rule = ["---" if isinstance(cell, str) else "---:" for cell in first]
