@@ -40,8 +40,8 @@ def run(normal: int = 360, defective: int = 40, rounds: int = 1) -> dict[str, En
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        draw(folder / "good", normal, 0)
-        draw(folder / "bad", defective, 1)
+        draw(folder / "images" / "good", normal, 0)
+        draw(folder / "images" / "bad", defective, 1)
         found = measure({"ours": lambda: default_run(folder)}, rounds, limit=1200)["ours"]
     result = found.pop("result")
     target = at_most("processor seconds", result["processor_seconds"], BEFORE / 3)
@@ -83,7 +83,8 @@ def default_run(folder: Path) -> dict[str, Any]:
     shim.chmod(0o755)
     clone.environment["PATH"] = f"{shim.parent}{os.pathsep}{os.environ['PATH']}"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    images = ["--normal", str(folder / "good"), "--defective", str(folder / "bad"), "--class", "part"]
+    root = folder / "images"
+    images = ["--normal", str(root / "good"), "--defective", str(root / "bad"), "--class", "part"]
     clone.run("adshift", "preset", "folder", *images)
     clone.run("adshift", "repro")
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -96,7 +97,7 @@ def default_run(folder: Path) -> dict[str, Any]:
 
 
 def _times(text: str) -> Iterator[tuple[str, float]]:
-    """(stage, processor seconds) of each `python` that ended; `times` prints those of the shell, then of its children."""
+    """(stage, processor seconds) of each `python`; `times` prints those of the shell, then of its children."""
     lines = text.splitlines()
     for command, _, children in zip(lines[::3], lines[1::3], lines[2::3], strict=True):
         found = re.match(r"(?:\S*/)?stages/(\w+)\.py", command)

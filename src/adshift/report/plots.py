@@ -28,6 +28,7 @@ from adshift.report.tables import COMPARED
 
 TEMPLATES = Path(".dvc/plots")
 SHOWN = tuple(metric.name for metric in shown_in("chart"))
+PADDING = {"left": 16, "top": 5, "right": 16, "bottom": 5}  # pixels: labels are wider in some browsers' fonts
 Rows = list[dict[str, Any]]
 
 
@@ -177,20 +178,22 @@ def fill(chart: Chart, table: Iterable[Mapping[str, Any]], folder: Path = TEMPLA
 
 
 def panels(chart: Chart, table: Rows) -> list[tuple[str, dict[str, Any]]]:
-    """(heading, Vega-Lite specification) of each panel of a chart, with labels in place of keys."""
+    """(heading, Vega-Lite specification) of each panel of a chart that has a value, with labels in place of keys."""
     drawn: dict[tuple[Any, ...], Rows] = {}
     for row in table:
         labelled = {column: label(cell) if column in chart.keys else cell for column, cell in row.items()}
         drawn.setdefault(tuple(row[column] for column in chart.panels), []).append(labelled)
     specs = []
     for values, part in drawn.items():
+        if all(row.get("value", 0) is None for row in part):
+            continue
         cells = zip(chart.panels, values, strict=True)
         heading = ", ".join(cell if column in CLASSES and cell != MACRO else label(cell) for column, cell in cells)
         whole = fill(chart, part)
         inner = whole.pop("spec")
         inner.get("encoding", {}).pop("strokeDash", None)  # tells revisions apart, of which there is one here
         outer = {key: value for key, value in whole.items() if key not in ("title", "facet", "columns", "resolve")}
-        specs.append((heading, {**outer, **inner}))
+        specs.append((heading, {**outer, **inner, "padding": PADDING}))
     return specs
 
 

@@ -90,7 +90,8 @@ class Results:
         """A note on metrics whose mean leaves classes out, such as PRO if a class has no masks."""
         metrics, pairs = list(metrics), list(product(self.methods, (scenario.name for scenario in scenarios)))
         fewest = {metric: min(self.having(*pair, metric) for pair in pairs) for metric in metrics} if pairs else {}
-        partial = [f"{label(metric)} of {few}" for metric, few in fewest.items() if few < len(self.classes)]
+        several = len(self.classes) > 1
+        partial = [f"{label(metric)} of {few}" for metric, few in fewest.items() if several and few < len(self.classes)]
         lacking = f"Means are of the classes that have the figure: {', '.join(partial)} of {len(self.classes)} classes."
         unknown = sum(self.unknown_masks.get((self.methods[0], BASELINE.name, name), 0) for name in self.classes)
         pixels = unknown and any(registry.BY_NAME[metric].level == "pixel" for metric in fewest)
