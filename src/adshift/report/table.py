@@ -110,7 +110,7 @@ def _text(cell: Any, column: str) -> str:
     return label(cell) if column in LABELLED else str(cell)
 
 
-def write(folder: Path, tables: Iterable[Table], titles: Mapping[str, str]) -> None:
+def write(folder: Path, tables: Iterable[Table], titles: Mapping[str, str] | None = None) -> None:
     """Write each table as NAME.csv and, up to `LONG` rows, NAME.md, where classes have their names for people."""
     folder.mkdir(parents=True, exist_ok=True)
     for table in tables:
