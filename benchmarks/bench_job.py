@@ -138,7 +138,7 @@ def engine(folder: str, ratio: float) -> dict[str, Any]:
     data = Folder(
         "part", root="data/part", normal_dir="train/good", normal_test_dir="test/good", abnormal_dir="test/defect",
         mask_dir="ground_truth/defect" if Path("data/part/ground_truth").is_dir() else None,
-        val_split_mode="same_as_test", num_workers=threads(),
+        val_split_mode="same_as_test", num_workers=0,
     )  # fmt: skip
     ready = {"pre_processor": Patchcore.configure_pre_processor((224, 224)), "pre_trained": False, "visualizer": False}
     models = {
