@@ -398,6 +398,7 @@ def test_on_a_narrow_screen_everything_fits_without_a_sideways_scroll(visit, bui
     tab = visit(built.path, **NARROW).tab
     roam(tab)
     tab.locator("#gallery-items .item").first.wait_for()
+    tab.evaluate("document.querySelector('.examples b').textContent = 'train/good/' + 'x'.repeat(80)")  # a long name
     wide = tab.evaluate("""() => [document.documentElement, ...document.querySelectorAll(".scroll, .card, .gallery")]
         .filter((one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.className)""")
     assert wide == []
