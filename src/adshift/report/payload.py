@@ -45,9 +45,8 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
         methods, classes, scenarios: what there is, as in params.yaml; `test` is the domain of a scenario's images.
         rates: metrics that follow from counts; `part` and `whole` are the weights of the counts in a `counts.Rate`;
             the value is null if a kind of image in `needs` (normal, defects) is missing.
-        images: {class: {domain: {names (N), pictured (P rows of names), pictures and masks (P data URIs, "" for no
-            mask), aspects (P, width to height as in the image's file), shown (rows of names)}}}. An image without a
-            label has a name `part//key`.
+        images: {class: {domain: {names (N; `part//key` without a label), pictured (P rows of names), pictures and masks
+            (P data URIs, "" for no mask), aspects (P, width to height of the file), shown (rows of names)}}}.
         cells: {method: {scenario: {class: {scores (N), threshold, sigma, scale, intervals, maps}}}}; sigma is the
             standard deviation of the scores, scale is `pictures.Scale`, maps a key of `maps`.
         maps: {key: {height, width, size (height and width of the enlarged map), rows and columns (keys of `matrices`),
