@@ -24,7 +24,7 @@ def main() -> None:
     printed = tables.all_tables(dataset, results, settings.features.backbone, REFERENCE)
     with output("metrics/tables") as folder:
         further = [*absent.tables(results), tables.differences(results)[1], tables.long(results)]
-        write(folder, [*printed, *further])
+        write(folder, [*printed, *further], results.titles)
     with output("plots/curves") as folder:
         plots.write(folder, charts)
     write_json(SUMMARY, tables.summary(results))

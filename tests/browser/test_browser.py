@@ -389,3 +389,37 @@ def test_the_page_of_the_run_here_is_small_quiet_and_right(visit):
         names, scores, calibrated = cell
         assert here == expected(names, np.array(scores), calibrated, here["threshold"])
     is_quiet(found, SAMPLE)
+
+
+NARROW = {"viewport": {"width": 400, "height": 800}}
+
+
+def test_on_a_narrow_screen_everything_fits_without_a_sideways_scroll(visit, built):
+    tab = visit(built.path, **NARROW).tab
+    roam(tab)
+    tab.locator("#gallery-items .item").first.wait_for()
+    tab.evaluate("document.querySelector('.examples b').textContent = 'train/good/' + 'x'.repeat(80)")  # a long name
+    wide = tab.evaluate("""() => [document.documentElement, ...document.querySelectorAll(".scroll, .card, .gallery")]
+        .filter((one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.className)""")
+    assert wide == []
+    beyond = tab.evaluate("""() => [...document.querySelectorAll("main td, main svg, main canvas")]
+        .filter((one) => one.getBoundingClientRect().right > 400).length""")
+    assert beyond == 0
+    assert tab.evaluate("getComputedStyle(document.querySelector('nav')).position") == "static"
+    label = tab.locator("#overview td.heat").first.evaluate("(cell) => getComputedStyle(cell, '::before').content")
+    assert label == '"image AUROC"'
+
+
+def test_pictures_have_the_shape_of_their_images(visit, tmp_path, built):
+    """As their files, here of another aspect than the network's square input."""
+    text = built.path.read_text(encoding="utf-8").replace('"aspects":[1.0,', '"aspects":[2.8,')
+    assert text != built.path.read_text(encoding="utf-8")
+    (tmp_path / "index.html").write_text(text, encoding="utf-8")
+    tab = visit(tmp_path / "index.html").tab
+    tab.select_option("#gallery-kind", "all")
+    show_all(tab)
+    shapes = tab.evaluate("""() => [...document.querySelectorAll("#gallery-items .item")].map((item) =>
+        [...item.querySelectorAll("img, canvas, .none")].map((one) => one.getBoundingClientRect())
+            .map(({ width, height }) => width / height))""")
+    assert {round(shape, 1) for item in shapes for shape in item} == {1.0, 2.8}
+    assert all(max(item) - min(item) < 0.1 for item in shapes if item)  # image, mask and maps alike

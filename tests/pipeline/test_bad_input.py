@@ -286,7 +286,7 @@ def sparse(root: Path) -> None:
         file.truncate(50 * 2**30)
 
 
-MEND, LAYOUT = "fix the files listed above and run again, nothing was written", "expected is CLASS/train/good"
+MEND, LAYOUT = "fix the files listed above and run again; nothing was written", "expected is CLASS/train/good"
 BASE = f"raw/{CLASS}"
 TREES: dict[str, tuple[Callable[[Path], object], str]] = {
     # what: (what is done to the project's folder, what the error says)

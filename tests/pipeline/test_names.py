@@ -110,10 +110,9 @@ def test_the_page_and_its_data_have_every_class(run: Path) -> None:
 def test_charts_have_every_class_and_scenarios_the_mean_alone(run: Path) -> None:
     found = plots.rows("sample", collect())
     assert {row["class"] for row in found["scenarios"]} == {*FEW, MACRO}
-    expected = {name.replace("_", " ").strip() for name in FEW}
     for name in ("coreset", "unified_gap", "cross_class"):
         written = {text for text, _, _ in texts(plots.svg(plots.fill(plots.CHARTS[name], found[name])))}
-        assert expected <= written and ("(mean)" in written) == (name != "cross_class")
+        assert {*FEW} <= written and ("mean of classes" in written) == (name != "cross_class")
     [test] = [one["filter"] for one in json.loads(Path(".dvc/plots/scenarios.json").read_text())["transform"]
               if "filter" in one]  # fmt: skip
     assert test == f"datum.class == '{MACRO}'"

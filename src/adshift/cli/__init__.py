@@ -22,7 +22,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**options)
         self.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS,
-            help="show the traceback of an error that was not foreseen; so does ADSHIFT_DEBUG=1",
+            help="show the traceback of an unexpected error; so does ADSHIFT_DEBUG=1",
         )  # fmt: skip
 
 
@@ -72,9 +72,21 @@ def parser() -> argparse.ArgumentParser:
     """The parser of every verb; the site's page on the command line is made from it."""
     from adshift.cli import model, project, study
 
-    command = _Parser(prog="adshift", description="The `adshift` command: what DVC has no word for.")
+    about = "Industrial anomaly detection as a DVC pipeline: commands that DVC does not have."
+    command = _Parser(prog="adshift", description=about)
     command.add_argument("--version", action="version", version=f"adshift {__version__}")
     commands = command.add_subparsers(required=True, metavar="COMMAND")
     for group in (project, model, study):
         group.add(commands)
+    _describe(commands)
     return command
+
+
+def _describe(commands: Any) -> None:
+    """Let `adshift COMMAND --help` begin with what the list of commands says of it."""
+    for listed in commands._choices_actions:
+        one = commands.choices[listed.dest]
+        one.description = one.description or f"{listed.help[0].upper()}{listed.help[1:]}."
+        for action in one._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                _describe(action)

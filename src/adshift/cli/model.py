@@ -21,34 +21,36 @@ def add(commands: Any) -> None:
 
 def _add_predict(commands: Any) -> None:
     predict = commands.add_parser(
-        "predict", help="look at images with a model",
+        "predict", help="score images with a model: normal or anomalous",
         epilog="Exit code: 0 if all are normal, 1 if some are anomalous, 2 if something failed. See docs/models.md.",
     )  # fmt: skip
     predict.add_argument("model", metavar="MODEL", help="model directory, or REPO#METHOD/CLASS/DOMAIN@REV")
     predict.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders, patterns; - for paths on stdin")
-    predict.add_argument("--out", metavar="DIR", type=Path, help="write predictions.jsonl there, and what is asked for")
-    predict.add_argument("--json", action="store_true", help="JSON Lines on standard output")
-    predict.add_argument("--overlays", action="store_true", help="anomaly maps over the images, in DIR/overlays")
-    predict.add_argument("--masks", action="store_true", help="anomalous pixels, at the images' size, in DIR/masks")
-    predict.add_argument("--boxes", action="store_true", help="boxes of anomalous regions, in pixels of the image")
-    predict.add_argument("--threshold", metavar="FILE|NUMBER", help="in place of the model's threshold.json")
-    predict.add_argument("--class", dest="class_name", metavar="CLASS", help="whose threshold a unified model uses")
-    predict.add_argument("--batch", type=int, default=16, metavar="N", help="images in memory together")
-    predict.add_argument("--weights", metavar="FILE", help="the backbone's, where they came from a file")
-    predict.add_argument("--cache", metavar="DIR", help="where fetched models are kept")
+    predict.add_argument("--out", metavar="DIR", type=Path, help="folder for predictions.jsonl, overlays and masks")
+    predict.add_argument("--json", action="store_true", help="print one JSON object a line for each image")
+    predict.add_argument("--overlays", action="store_true", help="write images with their anomaly maps to DIR/overlays")
+    predict.add_argument("--masks", action="store_true", help="write masks of anomalous pixels to DIR/masks")
+    predict.add_argument("--boxes", action="store_true", help="add boxes of anomalous regions, in image pixels")
+    predict.add_argument("--threshold", metavar="FILE|NUMBER", help="use this instead of the model's threshold.json")
+    predict.add_argument(
+        "--class", dest="class_name", metavar="CLASS", help="of a unified model: use the threshold of this class"
+    )
+    predict.add_argument("--batch", type=int, default=16, metavar="N", help="images in memory at once (default: 16)")
+    predict.add_argument("--weights", metavar="FILE", help="weights of the backbone, if they came from a file")
+    predict.add_argument("--cache", metavar="DIR", help="folder for models fetched from a repository")
     predict.set_defaults(work=_predict)
 
 
 def _add_recalibrate(commands: Any) -> None:
-    again = commands.add_parser("recalibrate", help="a new threshold beside a model, from images of today")
-    again.add_argument("model", metavar="MODEL", type=Path, help="its directory")
-    again.add_argument("--normal", metavar="DIR", required=True, help="images without a defect")
-    again.add_argument("--anomalous", metavar="DIR", help="defective images")
+    again = commands.add_parser("recalibrate", help="set a new threshold for a model, from recent images")
+    again.add_argument("model", metavar="MODEL", type=Path, help="model directory")
+    again.add_argument("--normal", metavar="DIR", required=True, help="folder of images without defects")
+    again.add_argument("--anomalous", metavar="DIR", help="folder of defective images")
     again.add_argument(
         "--target-fpr", type=float, metavar="RATE",
-        help="false-positive rate wanted; 0.05 with normal images alone, else the best F1 unless it is given",
+        help="set the threshold for this false-positive rate (default: 0.05 without --anomalous, else the best F1)",
     )  # fmt: skip
-    again.add_argument("--name", help="of threshold-NAME.json; the next number if not given")
+    again.add_argument("--name", help="write threshold-NAME.json (default: the next free number)")
     again.set_defaults(work=_recalibrate)
 
 
@@ -68,34 +70,46 @@ def _add_drift(commands: Any) -> None:
     from adshift.deploy.drift import DEFECTS
 
     drift = commands.add_parser(
-        "drift", help="is the threshold still valid? from recent images without labels",
-        epilog="Ends with 0 for fine, 1 for recalibrate or refit, 2 if it could not tell.",
+        "drift", help="test whether the threshold is still valid, with recent images without labels",
+        epilog="Exit code: 0 for fine, 1 for recalibrate or refit, 2 if the images cannot tell or something failed.",
     )  # fmt: skip
-    drift.add_argument("model", metavar="MODEL", type=Path, help="its directory")
+    drift.add_argument("model", metavar="MODEL", type=Path, help="model directory")
     drift.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or patterns")
-    drift.add_argument("--look", type=int, default=1, metavar="K", help="how often you looked, this time included")
+    drift.add_argument(
+        "--look", type=int, default=1, metavar="K", help="number of this look, counted from 1 (default: 1)"
+    )
     drift.add_argument("--defects", type=float, default=DEFECTS, metavar="SHARE",
-                       help="at most so many of the images are defective; 0.1 if not given")  # fmt: skip
-    drift.add_argument("--threshold", metavar="FILE", help="a recalibration's, and its images, in place of the model's")
-    drift.add_argument("--json", action="store_true", help="for machines")
+                       help="upper bound on the share of defective images (default: 0.1)")  # fmt: skip
+    drift.add_argument(
+        "--threshold", metavar="FILE", help="test this recalibration instead of the model's own threshold"
+    )
+    drift.add_argument("--json", action="store_true", help="print the result as JSON")
     drift.set_defaults(work=_drift)
 
 
 def _add_export(commands: Any) -> None:
     from adshift.deploy import export
 
-    parser = commands.add_parser("export", help="a model as one graph, to run without Python: docs/export.md")
+    parser = commands.add_parser("export", help="write a model as one ONNX graph: docs/export.md")
     parser.add_argument("model", metavar="MODEL", type=Path, help="model directory")
     parser.add_argument("--format", required=True, help="onnx")
-    parser.add_argument("--to", metavar="FILE", type=Path, help="METHOD-CLASS-DTYPE.onnx if not given")
-    parser.add_argument("--opset", type=int, default=export.OPSETS[0], metavar="N", help="of ONNX's operators")
-    parser.add_argument("--dtype", default="float32", help=", ".join(export.DTYPES))
-    parser.add_argument("--calibrate", metavar="DIR", type=Path, help="normal images, which int8 needs")
-    parser.add_argument("--input", default="uint8", help="uint8, 0 to 255, or float32, 0 to 1")
-    parser.add_argument("--layout", default="NHWC", help="of the input: NHWC or NCHW")
-    parser.add_argument("--weights", metavar="FILE", type=Path, help="the backbone's, if they came from a file")
+    parser.add_argument("--to", metavar="FILE", type=Path, help="file to write (default: METHOD-CLASS-DTYPE.onnx)")
     parser.add_argument(
-        "--params", metavar="FILE", type=Path, default=Path("params.yaml"), help="holds the settings of scoring"
+        "--opset", type=int, default=export.OPSETS[0], metavar="N", help=f"ONNX opset (default: {export.OPSETS[0]})"
+    )
+    parser.add_argument("--dtype", default="float32", help=", ".join(export.DTYPES))
+    parser.add_argument("--calibrate", metavar="DIR", type=Path, help="folder of normal images, which int8 needs")
+    parser.add_argument("--input", default="uint8", help="uint8 pixels, 0 to 255 (default), or float32, 0 to 1")
+    parser.add_argument("--layout", default="NHWC", help="layout of the input: NHWC (default) or NCHW")
+    parser.add_argument(
+        "--weights", metavar="FILE", type=Path, help="weights of the backbone, if they came from a file"
+    )
+    parser.add_argument(
+        "--params",
+        metavar="FILE",
+        type=Path,
+        default=Path("params.yaml"),
+        help="settings of scoring (default: params.yaml)",
     )
     parser.set_defaults(work=_export)
 

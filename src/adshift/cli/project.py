@@ -16,27 +16,34 @@ def add(commands: Any) -> None:
     from adshift.data.download import SOURCES
     from adshift.project.presets import PRESETS
 
-    preset = commands.add_parser("preset", help="rewrite params.yaml for a study, comments kept")
+    preset = commands.add_parser(
+        "preset", help="set params.yaml for a data set or a study; comments stay",
+        epilog="For your own images: folder, list or mvtec (docs/own-images.md). Data sets: docs/datasets.md.",
+    )  # fmt: skip
     preset.add_argument("name", choices=PRESETS)
-    preset.add_argument("--data-root", metavar="PATH", help="folder of the raw data; of a list, its CSV file")
-    preset.add_argument("--classes", metavar="A,B", help="these classes alone")
-    own = preset.add_argument_group("images in any folders, with the preset `folder`")
+    preset.add_argument("--data-root", metavar="PATH", help="folder of the images; for `list`, its CSV file")
+    preset.add_argument("--classes", metavar="A,B", help="use these classes only")
+    own = preset.add_argument_group("for the preset `folder`: images in any folders")
     several = {"nargs": "+", "action": "extend", "default": [], "metavar": "DIR"}
     own.add_argument("--normal", **several, help="folders of normal images, flat or nested")
     own.add_argument("--defective", **several, help="folders of defective images")
-    own.add_argument("--masks", metavar="DIR", help="folder of the masks of defective images, called as these")
-    own.add_argument("--class", metavar="NAME", dest="class_name", help="what the images show")
-    own.add_argument("--classes-under", metavar="DIR", help="a folder for each class; the others are then below these")
+    own.add_argument("--masks", metavar="DIR", help="folder of their masks, named like the images")
+    own.add_argument("--class", metavar="NAME", dest="class_name", help="name of the class: what the images show")
+    own.add_argument(
+        "--classes-under", metavar="DIR", help="DIR has a folder for each class; --normal and others are in these"
+    )
     preset.set_defaults(work=_preset)
 
-    fetch = commands.add_parser("fetch", help="download a data set, or say how to get it and check what lies there")
+    fetch = commands.add_parser("fetch", help="download a data set, or tell how to get it, and check its files")
     fetch.add_argument("name", choices=SOURCES)
-    fetch.add_argument("--to", metavar="DIR", type=Path, help="its folder; raw/NAME if not given")
+    fetch.add_argument("--to", metavar="DIR", type=Path, help="folder to put it in (default: raw/NAME)")
     fetch.set_defaults(work=_fetch)
 
-    repro = commands.add_parser("repro", help="dvc repro with independent stages side by side and one line a stage")
-    repro.add_argument("stages", nargs="*", metavar="STAGE", help="fit@padim-nut-clean, or fit for all its items")
-    repro.add_argument("--jobs", type=int, default=1, metavar="N", help="stages at once")
+    repro = commands.add_parser("repro", help="run the pipeline: as dvc repro, with one line for each stage")
+    repro.add_argument(
+        "stages", nargs="*", metavar="STAGE", help="fit@padim-nut-clean, or fit for all its items (default: all stages)"
+    )
+    repro.add_argument("--jobs", type=int, default=1, metavar="N", help="run up to N stages at once (default: 1)")
     repro.set_defaults(work=_repro)
 
     check = commands.add_parser("check", help="check params.yaml, the data and the weights; bring `graph` up to date")
@@ -46,7 +53,7 @@ def add(commands: Any) -> None:
 
     summary = commands.add_parser(
         "summary", help="print metrics/summary.json as a table",
-        epilog="Ends with 1, and prints no figure, if parameters or data have changed since. Code is not compared.",
+        epilog="Exit code: 1, without figures, if parameters or data have changed since. Code is not compared.",
     )  # fmt: skip
     summary.set_defaults(work=_summary)
     offline = commands.add_parser("offline-plots", help="let `dvc plots show` work offline")

@@ -10,36 +10,51 @@ def add(commands: Any) -> None:
     """Add these verbs to the command."""
     from adshift.project.presets import PRESETS
 
-    backbones = commands.add_parser("backbones", help="what backbones cost: parameters, multiply-adds, bytes, time")
-    backbones.add_argument("names", nargs="*", metavar="NAME", help="default: all that have usual layers")
-    backbones.add_argument("--threads", type=int, default=1, metavar="N", help="threads of the timed network")
+    backbones = commands.add_parser(
+        "backbones", help="print what backbones cost: parameters, multiply-adds, bytes, time"
+    )
+    backbones.add_argument(
+        "names", nargs="*", metavar="NAME", help="names of backbones (default: all with default layers)"
+    )
+    backbones.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="threads of the timed network (default: 1)"
+    )
     backbones.set_defaults(work=_backbones)
 
-    study = commands.add_parser("study", help="grids of experiments: list them, run one, write its table")
+    study = commands.add_parser("study", help="list studies (grids of experiments), run one, write its table")
     verbs = study.add_subparsers(required=True, metavar="VERB")
-    verbs.add_parser("list", help="studies that are declared").set_defaults(work=_list_studies)
+    verbs.add_parser("list", help="list the studies in studies/").set_defaults(work=_list_studies)
     for verb, description in (
-        ("run", "run what is missing of one, then write its table"),
-        ("table", "write what there is"),
+        ("run", "run the missing experiments of a study, then write its table"),
+        ("table", "write the table of the experiments that have run"),
     ):
         one = verbs.add_parser(verb, help=description)
-        one.add_argument("name", metavar="NAME", help="of studies/NAME.yaml")
-        one.add_argument("--preset", choices=PRESETS, help="in place of the study's own; results go to NAME-PRESET")
+        one.add_argument("name", metavar="NAME", help="the study in studies/NAME.yaml")
+        one.add_argument("--preset", choices=PRESETS, help="instead of the study's own; results go to NAME-PRESET")
         one.add_argument(
             "--data-root", metavar="[DATASET=]DIR", action="append", default=[],
-            help="folder of the raw data, raw/DATASET if not given; repeat it for several data sets",
+            help="folder of the images (default: raw/DATASET); repeat the option for several data sets",
         )  # fmt: skip
         one.add_argument(
-            "-S", "--set-param", metavar="KEY=VALUE", action="append", default=[], help="a parameter for all of it"
+            "-S",
+            "--set-param",
+            metavar="KEY=VALUE",
+            action="append",
+            default=[],
+            help="set a parameter in all experiments",
         )
         one.set_defaults(work=_study, jobs=None)
         if verb == "run":
-            one.add_argument("--jobs", type=int, default=1, metavar="N", help="experiments at once")
+            one.add_argument(
+                "--jobs", type=int, default=1, metavar="N", help="run up to N experiments at once (default: 1)"
+            )
 
-    compare = commands.add_parser("compare", help="several runs and published figures in one table and a radar chart")
+    compare = commands.add_parser("compare", help="compare runs and published figures in one table and a radar chart")
     compare.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="a project, or a folder with results.csv")
-    compare.add_argument("--scenario", default="clean", help="clean if not given")
-    compare.add_argument("--to", metavar="DIR", type=Path, default=Path("comparison"), help="where to write")
+    compare.add_argument("--scenario", default="clean", help="scenario to compare (default: clean)")
+    compare.add_argument(
+        "--to", metavar="DIR", type=Path, default=Path("comparison"), help="folder to write to (default: comparison)"
+    )
     compare.set_defaults(work=_compare)
 
 

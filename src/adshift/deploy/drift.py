@@ -91,13 +91,12 @@ class Drift:
         """The reasons for the verdict, one per line."""
         lines = []
         for kind, p in (("scores", self.scores_p), ("features", self.features_p)):
-            seen = "changed" if p <= self.level else "not seen to have changed"
-            lines.append(f"{kind} {seen}: p = {p:.2g}, level {self.level:.2g}")
+            result = "changed" if p <= self.level else "no change detected"
+            lines.append(f"{kind}: {result} (p = {p:.2g}, level {self.level:.2g})")
         if self.verdict != "fine":
-            limits = f"{WIDENED:g} times the reference's; {100 * OUTSIDE:g} %"
             lines.append(
-                f"spread of scores {self.spread:.2f} times the reference's, {100 * self.outside:.0f} % of the images "
-                f"outside of what it spans (refit from: {limits})"
+                f"spread of scores: {self.spread:.2f} times the reference's (refit from {WIDENED:g}); images outside "
+                f"the range of the reference: {100 * self.outside:.0f} % (refit above {100 * OUTSIDE:g} %)"
             )
         return lines
 

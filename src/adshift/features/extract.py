@@ -75,8 +75,8 @@ def embed(
                 rows = [earlier[index].read(level) for level in levels]
             except AdshiftError:  # damaged
                 return False
-            for writer, row in zip(writers, rows, strict=True):
-                writer.write(index, row[None])
+            for writer, (row, checksum) in zip(writers, rows, strict=True):
+                writer.write(index, row[None], [checksum])
             return True
 
         def work(indices: list[int]) -> None:
@@ -184,14 +184,14 @@ class RowWriter:
         self._start, self._step = int(mapped.offset), mapped[0].nbytes
         self._file = os.open(path, os.O_WRONLY)
 
-    def write(self, start: int, values: np.ndarray) -> None:
-        """Write rows from `start` on: (n, ...) of the file's type.
+    def write(self, start: int, values: np.ndarray, known: list[int] | None = None) -> None:
+        """Write rows from `start` on: (n, ...) of the file's type; `known` are their checksums, if they were computed.
 
         Raises:
             OSError: the disk is full.
         """
         values = np.ascontiguousarray(values, self.dtype)
-        self.checksums[start : start + len(values)] = [checksums.of(row) for row in values]
+        self.checksums[start : start + len(values)] = known or [checksums.of(row) for row in values]
         data, offset = values.data.cast("B"), self._start + start * self._step
         while data:
             written = os.pwrite(self._file, data, offset)

@@ -68,8 +68,8 @@ class Row:
     arrays: Mapping[int, np.ndarray | Rows]
     index: int
 
-    def read(self, level: int) -> np.ndarray:
-        """The row of a level.
+    def read(self, level: int) -> tuple[np.ndarray, int]:
+        """The row of a level, and its checksum.
 
         Raises:
             AdshiftError: it is damaged, or has no checksum.
@@ -77,4 +77,4 @@ class Row:
         array = self.arrays[level]
         if not isinstance(array, Rows) or array.expected is None:
             raise AdshiftError("a kept row without a checksum", "run `dvc repro`")
-        return array[self.index]
+        return array[self.index], array.expected[self.index]

@@ -189,7 +189,11 @@ function views(name, row, seen, judged = true) {
   const { images, names } = cell(run.methods[0].key, seen[0][0], name);
   const place = images.pictured.indexOf(row);
   if (place < 0) return [make("div", { className: "none" }, "not among the images that the page pictures")];
-  const figure = (picture, caption) => make("figure", {}, picture, make("figcaption", {}, caption));
+  const figure = (picture, caption) => {
+    const whole = make("figure", {}, picture, make("figcaption", {}, caption));
+    whole.style.setProperty("--aspect", images.aspects[place]);
+    return whole;
+  };
   const mask = images.masks[place];
   const found = [
     figure(make("img", { src: images.pictures[place], alt: `${run.titles[name]} ${names[row]}` }), "image"),

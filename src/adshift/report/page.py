@@ -130,16 +130,14 @@ def leaders(results: Results, scenario: str, name: str) -> tuple[str, ...]:
     return tuple(other for other, gap in gaps.items() if other == best or gap.low is None or gap.low <= 0)
 
 
-def answers(
-    results: Results, judged: dict[str, dict[str, dict[str, Judgement]]], titles: Mapping[str, str]
-) -> list[tuple[str, list[str]]]:
-    """What the overview says of drift: (question, sentences). `titles` are the classes' for people."""
+def answers(results: Results, judged: dict[str, dict[str, dict[str, Judgement]]]) -> list[tuple[str, list[str]]]:
+    """What the overview says of drift: (question, sentences)."""
     moments = {scenario: MOMENTS[scenario] for scenario in judged_scenarios(results)}
     safe = []
     for scenario, moment in moments.items():
         states = {(method, name): judged[method][name][scenario].state
                   for method in results.methods for name in results.classes}  # fmt: skip
-        safe_classes = {method: [titles[name] for name in results.classes if states[method, name] == "safe"]
+        safe_classes = {method: [results.titles[name] for name in results.classes if states[method, name] == "safe"]
                  for method in results.methods}  # fmt: skip
         shown = "; ".join(f"{label(method)} on {', '.join(names)}" for method, names in safe_classes.items() if names)
         unsure = list(states.values()).count("unsure")
@@ -225,23 +223,23 @@ def build(
         quality=overview.quality(results, rows["scores"]),
         rows=results.names if len(results.classes) > 1 else results.classes,
         gradient=", ".join(f"rgb({red} {green} {blue})" for red, green, blue in pictures.colours(album.palette)[::15]),
-        titles=run["titles"],
-        **_judged(results, required, run["titles"]),
-        recommendations=recommendations(results, run["titles"]),
+titles=results.titles,
+        **_judged(results, required),
+        recommendations=recommendations(results, results.titles),
         costs={method: costs(results, method) for method in results.methods},
         printed=[*tables.all_tables(dataset, results, backbone, reference), *absent.tables(results)],
         upper_bound=results.note(THRESHOLDED),
-        charts={name: Markup(drawn) for name, drawn in charts.items()},
+        charts={name: [(heading, Markup(drawn)) for heading, drawn in one] for name, one in charts.items()},
         run=run,
         ignored=ignored or {},
     )  # fmt: skip
 
 
-def _judged(results: Results, required: float, titles: Mapping[str, str]) -> dict[str, Any]:
+def _judged(results: Results, required: float) -> dict[str, Any]:
     """Template values that say which methods are safe enough, and which is best."""
     judged, scenarios = judgements(results, required), judged_scenarios(results)
     return {
-        "answers": answers(results, judged, titles),
+        "answers": answers(results, judged),
         "judged": judged,
         "judged_scenarios": scenarios,
         "advice": {method: {name: advice(one) for name, one in names.items()} for method, names in judged.items()},
@@ -277,15 +275,15 @@ def _environment(results: Results) -> Any:
     return environment
 
 
-def _charts(rows: Mapping[str, plots.Rows]) -> dict[str, str]:
-    """The charts of `CHARTS` that have rows, as SVG."""
-    drawn = {}
-    for name in filter(rows.get, CHARTS):
-        spec = plots.fill(plots.CHARTS[name], rows[name])
-        spec.pop("title")  # the page has its own headings, and shows one revision
-        spec["spec"].get("encoding", {}).pop("strokeDash", None)
-        drawn[name] = plots.svg(spec, prefix=name)
-    return drawn
+def _charts(rows: Mapping[str, plots.Rows]) -> dict[str, list[tuple[str, str]]]:
+    """{chart: [(heading, SVG) of each panel]} of the charts of `CHARTS` that have rows."""
+    return {
+        name: [
+            (heading, plots.svg(spec, prefix=f"{name}-{number}"))
+            for number, (heading, spec) in enumerate(plots.panels(plots.CHARTS[name], rows[name]))
+        ]
+        for name in filter(rows.get, CHARTS)
+    }
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from adshift.data.images import load_image, load_mask
-from adshift.data.manifest import GOOD, anomalous, class_names, labelled
+from adshift.data.manifest import GOOD, anomalous, labelled
 from adshift.data.shapes import sides
 from adshift.errors import AdshiftError
 from adshift.evaluation.metrics import registry
@@ -45,8 +45,8 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
         methods, classes, scenarios: what there is, as in params.yaml; `test` is the domain of a scenario's images.
         rates: metrics that follow from counts; `part` and `whole` are the weights of the counts in a `counts.Rate`;
             the value is null if a kind of image in `needs` (normal, defects) is missing.
-        images: {class: {domain: {names (N), pictured (P rows of names), pictures and masks (P data URIs, "" for no
-            mask), shown (rows of names)}}}. An image without a label has a name `part//key`.
+        images: {class: {domain: {names (N; `part//key` without a label), pictured (P rows of names), pictures and masks
+            (P data URIs, "" for no mask), aspects (P, width to height of the file), shown (rows of names)}}}.
         cells: {method: {scenario: {class: {scores (N), threshold, sigma, scale, intervals, maps}}}}; sigma is the
             standard deviation of the scores, scale is `pictures.Scale`, maps a key of `maps`.
         maps: {key: {height, width, size (height and width of the enlarged map), rows and columns (keys of `matrices`),
@@ -74,7 +74,7 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
     return {
         "methods": [{"key": method, "label": label(method)} for method in results.methods],
         "classes": list(results.classes),
-        "titles": class_names(album.dataset, results.classes),
+        "titles": results.titles,
         "scenarios": [
             {"key": one.name, "label": one.label, "test": one.test, "role": one.role, "caption": one.caption}
             for one in results.scenarios
@@ -144,6 +144,7 @@ def _images(results: Results, album: Album, name: str, domain: str, shown: list[
         "masks": [
             _picture(album.fitted(load_mask(item))) if item.defect != GOOD and item.mask_known else "" for item in items
         ],
+        "aspects": [album.aspect(name, domain, names[row]) for row in rows],
         "shown": [names.index(image) for image in shown],
     }
 

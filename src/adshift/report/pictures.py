@@ -113,8 +113,11 @@ class Album:
         return self._kept[key]
 
     def item(self, name: str, domain: str, image: str) -> Item:
+        return self._items(name, domain)[image]
+
+    def _items(self, name: str, domain: str) -> dict[str, Item]:
         path = path_of(self.dataset, name, domain)
-        return self._once(("items", name, domain), lambda: {item.name: item for item in read(path)})[image]
+        return self._once(("items", name, domain), lambda: {item.name: item for item in read(path)})
 
     def image(self, name: str, domain: str, image: str) -> np.ndarray:
         """(S, S, 3) uint8."""
@@ -129,6 +132,12 @@ class Album:
     def fitted(self, array: np.ndarray) -> np.ndarray:
         """An image or mask in the geometry of the network's input."""
         return fit(array, self.resize, self.crop)
+
+    def aspect(self, name: str, domain: str, image: str) -> float:
+        """Width to height of what `fitted` shows, as in the image's file; for a synthetic shift, in the original."""
+        item = self._items(name, "clean").get(image) or self.item(name, domain, image)
+        (height, width), (high, wide) = sides(self.resize), sides(self.resize if self.crop is None else self.crop)
+        return round(item.width / width * wide / (item.height / height * high), 4)
 
     def predictions(self, method: str, name: str, scenario: Scenario, domain: str) -> Predictions:
         """Test scores of the scenario's model on the images of a domain."""

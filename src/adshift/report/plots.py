@@ -20,13 +20,15 @@ from adshift.evaluation.metrics.registry import shown_in
 from adshift.evaluation.scenarios import BASELINE, POOLED
 from adshift.project.paths import evaluation_path
 from adshift.report import vega
+from adshift.report.labels import MACRO, label
 from adshift.report.published import read_csv
 from adshift.report.results import ABLATED, Results
-from adshift.report.table import plain
+from adshift.report.table import CLASSES, plain
 from adshift.report.tables import COMPARED
 
 TEMPLATES = Path(".dvc/plots")
 SHOWN = tuple(metric.name for metric in shown_in("chart"))
+PADDING = {"left": 16, "top": 5, "right": 16, "bottom": 5}  # pixels: labels are wider in some browsers' fonts
 Rows = list[dict[str, Any]]
 
 
@@ -38,6 +40,8 @@ class Chart:
         name: of plots/NAME.csv.
         template: of .dvc/plots/TEMPLATE.json.
         x, y: columns.
+        panels: columns; the page draws one panel for each combination of their values.
+        keys: further columns of keys, which the page replaces with their labels.
     """
 
     name: str
@@ -47,26 +51,31 @@ class Chart:
     y: str
     x_label: str
     y_label: str
+    panels: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
 
 CHARTS = {
     chart.name: chart
     for chart in (
-        Chart("scenarios", "scenarios", "What drift costs and what buys it back", "scenario", "value", "scenario", ""),
+        Chart("scenarios", "scenarios", "What drift costs and what buys it back", "scenario", "value", "scenario", "",
+              ("metric",), ("method", "scenario")),
         Chart("roc", "curves", "ROC", "fpr", "tpr", "false-positive rate", "true-positive rate"),
         Chart("pr", "curves", "Precision and recall", "recall", "precision", "recall", "precision"),
         Chart("scores", "scores", "Scores and thresholds", "score", "scenario", "raw score", ""),
         Chart("confusion", "confusion", "Confusion matrices", "predicted", "actual", "predicted", "actual"),
-        Chart("coreset", "coreset", "Coreset ratio", "ratio", "value", "share of patches kept", ""),
+        Chart("coreset", "coreset", "Coreset ratio", "ratio", "value", "share of patches kept", "",
+              ("class",), ("metric",)),
         Chart("cross_class", "matrix", "One class's threshold on another's normal images", "applied_to",
-              "threshold_of", "normal images of", "threshold of"),
-        Chart("unified_gap", "gap", "One model a class against one for all", "value", "class", "", ""),
+              "threshold_of", "normal images of", "threshold of", ("method",)),
+        Chart("unified_gap", "gap", "One model a class against one for all", "value", "class", "", "",
+              ("method", "metric")),
     )
 }  # fmt: skip
 
 
 def rows(dataset: str, results: Results) -> dict[str, Rows]:
-    """{chart: rows} of all classes and methods.
+    """{chart: rows} of all classes and methods. Classes have their names for people.
 
     Raises:
         AdshiftError: a curve table is missing.
@@ -76,7 +85,7 @@ def rows(dataset: str, results: Results) -> dict[str, Rows]:
         folder = evaluation_path(dataset) / "curves" / method
         for name in curves:
             curves[name] += _curve(folder / f"{name}.csv", method, results.classes)
-    return {
+    tables = {
         **curves,
         "scenarios": _scenarios(results),
         "confusion": _confusion(results),
@@ -88,6 +97,12 @@ def rows(dataset: str, results: Results) -> dict[str, Rows]:
             and row["scenario"] in (BASELINE.name, POOLED.name) and row["metric"] in map(results.named, COMPARED)
         ],
     }  # fmt: skip
+    return {name: [_titled(row, results.titles) for row in table] for name, table in tables.items()}
+
+
+def _titled(row: Mapping[str, Any], titles: Mapping[str, str]) -> dict[str, Any]:
+    """A row with the names of its classes for people."""
+    return {column: titles.get(cell, cell) if column in CLASSES else cell for column, cell in row.items()}
 
 
 def _curve(path: Path, method: str, classes: Sequence[str]) -> Rows:
@@ -129,7 +144,10 @@ def _confusion(results: Results) -> Rows:
 
 
 def _coreset(results: Results) -> Rows:
-    long = results.ablation.melt(["class", "ratio", "rows"], ABLATED, var_name="metric", ignore_index=False)
+    frame = results.ablation
+    if len(results.classes) == 1:
+        frame = frame[frame["class"] != MACRO]  # it would be the class's own panel again
+    long = frame.melt(["class", "ratio", "rows"], ABLATED, var_name="metric", ignore_index=False)
     long["metric"] = long["metric"].map(results.named)
     return _records(long.sort_index(kind="stable"))
 
@@ -157,6 +175,26 @@ def fill(chart: Chart, table: Iterable[Mapping[str, Any]], folder: Path = TEMPLA
     }
     template = json.loads((folder / f"{chart.template}.json").read_text(encoding="utf-8"))
     return _replaced(template, {f"<DVC_METRIC_{name}>": value for name, value in anchors.items()})
+
+
+def panels(chart: Chart, table: Rows) -> list[tuple[str, dict[str, Any]]]:
+    """(heading, Vega-Lite specification) of each panel of a chart that has a value, with labels in place of keys."""
+    drawn: dict[tuple[Any, ...], Rows] = {}
+    for row in table:
+        labelled = {column: label(cell) if column in chart.keys else cell for column, cell in row.items()}
+        drawn.setdefault(tuple(row[column] for column in chart.panels), []).append(labelled)
+    specs = []
+    for values, part in drawn.items():
+        if all(row.get("value", 0) is None for row in part):
+            continue
+        cells = zip(chart.panels, values, strict=True)
+        heading = ", ".join(cell if column in CLASSES and cell != MACRO else label(cell) for column, cell in cells)
+        whole = fill(chart, part)
+        inner = whole.pop("spec")
+        inner.get("encoding", {}).pop("strokeDash", None)  # tells revisions apart, of which there is one here
+        outer = {key: value for key, value in whole.items() if key not in ("title", "facet", "columns", "resolve")}
+        specs.append((heading, {**outer, **inner, "padding": PADDING}))
+    return specs
 
 
 def _replaced(node: Any, anchors: Mapping[str, Any]) -> Any:

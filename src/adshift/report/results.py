@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from adshift.data.manifest import class_names
 from adshift.errors import AdshiftError
 from adshift.evaluation import intervals
 from adshift.evaluation.metrics import registry
@@ -33,7 +34,8 @@ AGAIN = "run `dvc repro evaluate`"
 
 UPPER_BOUND = (
     "Thresholds were chosen on the test images (split.protocol: official; where nothing adapts to a shift, on their "
-    "clean originals): F1 at a threshold chosen on the same images is an upper bound, what else needs one is no result."
+    "clean originals): F1 at a threshold chosen on the same images is an upper bound; other "
+    "figures that need a threshold are not results."
 )
 
 Replicates = dict[tuple[str, str, str], np.ndarray]
@@ -55,6 +57,7 @@ class Results:
         normal: {method: {class: {scenario: record of `evaluation.normals`}}}.
         unlabelled: {method: {class: {scenario: {images, alarms, scores}}}}.
         unknown_masks: {(method, scenario, class): test images whose masks are unknown, left out of pixel metrics}.
+        titles: {class: its name for people}.
     """
 
     classes: tuple[str, ...]
@@ -68,6 +71,7 @@ class Results:
     normal: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     unlabelled: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     unknown_masks: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -86,7 +90,8 @@ class Results:
         """A note on metrics whose mean leaves classes out, such as PRO if a class has no masks."""
         metrics, pairs = list(metrics), list(product(self.methods, (scenario.name for scenario in scenarios)))
         fewest = {metric: min(self.having(*pair, metric) for pair in pairs) for metric in metrics} if pairs else {}
-        partial = [f"{label(metric)} of {few}" for metric, few in fewest.items() if few < len(self.classes)]
+        several = len(self.classes) > 1
+        partial = [f"{label(metric)} of {few}" for metric, few in fewest.items() if several and few < len(self.classes)]
         lacking = f"Means are of the classes that have the figure: {', '.join(partial)} of {len(self.classes)} classes."
         unknown = sum(self.unknown_masks.get((self.methods[0], BASELINE.name, name), 0) for name in self.classes)
         pixels = unknown and any(registry.BY_NAME[metric].level == "pixel" for metric in fewest)
@@ -172,7 +177,7 @@ def collect(
         tuple(classes), tuple(methods), _with_intervals(_with_means(figures, classes, methods), replicates),
         pd.DataFrame(crossed, columns=["method", "threshold_of", "applied_to", "fpr"]).astype({"fpr": float}),
         _ablation(dataset, classes, ratios), chosen_on.pop(), replicates, tuple(scenarios),
-        kept["normal"], kept["unlabelled"], unknown,
+        kept["normal"], kept["unlabelled"], unknown, class_names(dataset, classes),
     )  # fmt: skip
 
 

@@ -115,11 +115,11 @@ def progress(items: Iterable[Item], *, what: str, total: int | None = None, unit
 
 
 def _lines(items: Iterable[Item], what: str, total: int | None, unit: str) -> Iterator[Item]:
-    last = time.monotonic()
+    last, plural = time.monotonic(), unit + ("es" if unit.endswith("ch") else "s")
     for number, item in enumerate(items):
         if time.monotonic() - last >= SECONDS_PER_LINE:
             last = time.monotonic()
-            print(f"{what}: {number}{f' of {total}' if total else ''} {unit}s", file=sys.stderr, flush=True)
+            print(f"{what}: {number}{f' of {total}' if total else ''} {plural}", file=sys.stderr, flush=True)
         yield item
 
 

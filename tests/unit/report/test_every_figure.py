@@ -86,7 +86,8 @@ RESAMPLES = 23
 INTERVALS = "In brackets: 95 % intervals over test images, for models and thresholds as they are (bootstrap)."
 UPPER_BOUND = (
     "Thresholds were chosen on the test images (split.protocol: official; where nothing adapts to a shift, on their "
-    "clean originals): F1 at a threshold chosen on the same images is an upper bound, what else needs one is no result."
+    "clean originals): F1 at a threshold chosen on the same images is an upper bound; other "
+    "figures that need a threshold are not results."
 )
 
 

@@ -47,7 +47,7 @@ def test_templates_show_every_scenario_in_the_order_of_the_records(charts, name)
     rows = [row for method in fake_run.METHODS for row in [*charts[name], *added] if row["method"] == method]
     words = [key.replace("_", " ") for key in (*(scenario.name for scenario in SCENARIOS), "another_one")]
     found = {text: (x, y) for text, x, y in texts(plots.svg(plots.fill(plots.CHARTS[name], rows))) if text in words}
-    along = 0 if name in ("confusion", "scenarios") else 1
+    along = 0 if name == "confusion" else 1
     assert sorted(found, key=lambda word: found[word][along]) == words
 
 
@@ -126,3 +126,34 @@ def test_the_report_depends_on_each_template_that_the_page_draws():
     assert drawn == {dep for dep in deps if dep.startswith(".dvc")}
     templates = {f"{chart.template}.json" for chart in plots.CHARTS.values()}
     assert templates == {path.name for path in TEMPLATES.glob("*.json")}
+
+
+def test_the_page_draws_a_panel_for_each_value_with_the_pages_words(charts):
+    panels = plots.panels(plots.CHARTS["scenarios"], charts["scenarios"])
+    headings = [heading for heading, _ in panels]
+    assert headings == ["image AUROC", "image F1", "recall", "specificity", "pixel AUROC"]  # no value of PRO is defined
+    found = {text for text, *_ in texts(plots.svg(panels[0][1]))}
+    assert {"PatchCore", "PaDiM", *(scenario.label for scenario in SCENARIOS)} <= found
+    assert not {key for key in found if "_" in key}
+    assert "rotate" not in re.sub(r"<g [^>]*role-axis-title.*?</g>", "", plots.svg(panels[0][1]), flags=re.S)
+
+
+def test_one_class_has_no_panel_of_the_mean_and_classes_have_their_names(run):
+    Path("data/clean/sample/classes.json").write_text('{"carpet": "my_carpet v1.2"}')
+    found = plots.rows("sample", collect("sample", ("carpet",), fake_run.METHODS, fake_run.RATIOS))
+    assert [heading for heading, _ in plots.panels(plots.CHARTS["coreset"], found["coreset"])] == ["my_carpet v1.2"]
+    assert {row["class"] for row in found["roc"]} == {"my_carpet v1.2"}
+
+
+@pytest.mark.parametrize("values", [(0.9, 0.9), (0.9, 0.9004), (0.1, 1.0), (0.991, 0.9935)])
+def test_ticks_do_not_repeat(values):
+    rows = [
+        {"method": "padim", "class": name, "scenario": scenario, "metric": "image_f1", "value": value}
+        for name in ("a", "b") for scenario, value in zip(("clean", "unified"), values, strict=True)
+    ]  # fmt: skip
+    [(_, spec)] = plots.panels(plots.CHARTS["unified_gap"], rows)
+    ticks = [text for text, *_ in texts(plots.svg(spec)) if re.fullmatch(r"[\d.]+", text)]
+    assert len(ticks) == len({*ticks}) >= 1
+    assert all(min(values) - 0.2 <= float(tick) <= max(values) + 0.2 for tick in ticks)
+    if values[0] == values[1]:
+        assert float(ticks[0]) == values[0]

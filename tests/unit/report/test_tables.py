@@ -388,3 +388,24 @@ def test_a_printed_mean_has_our_name_unless_the_rows_are_ours() -> None:
     printed, own = {"class": published.PRINTED_MACRO, "value": "1"}, {"class": MACRO, "value": "2"}
     assert published.with_means([printed]) == [{"class": MACRO, "value": "1"}]
     assert published.with_means([printed, own]) == [printed, own]
+
+
+TITLES = {"nut": "metal-nut", "bolt": "größe v1.2"}
+
+
+def test_classes_have_their_names_for_people_in_markdown_and_their_keys_in_csv():
+    rows = [("nut", "bolt", 0.5), ("bolt", "nut", 0.25), (MACRO, "bolt", 0.4)]
+    for columns in (("class", "applied_to", "fpr"), ("threshold_of", "applied_to", "fpr")):
+        table = table_of(columns, *rows)
+        shown = [row[:2] for row in table.cells(TITLES)[1:]]
+        assert shown == [["metal-nut", "größe v1.2"], ["größe v1.2", "metal-nut"], ["mean of classes", "größe v1.2"]]
+        assert "| metal-nut | größe v1.2 |" in table.markdown(TITLES)
+        assert "nut,bolt,0.5" in table.csv()
+
+
+def test_the_mean_of_one_class_is_that_class():
+    alone = {"nut": "metal-nut"}
+    both = table_of(("class", "image_f1"), ("nut", 0.5), (MACRO, 0.5))
+    assert both.cells(alone)[1:] == [["metal-nut", "0.500"]]
+    mean = table_of(("class", "image_f1"), (MACRO, 0.5))
+    assert mean.cells(alone)[1:] == [["metal-nut", "0.500"]]

@@ -328,4 +328,4 @@ def _report(problems: list[str], layout: str) -> None:
     if more := len(problems) - len(shown):
         shown.append(f"... and {more} more")
     message = shown[0] if len(shown) == 1 else f"{len(problems)} problems with the data set:\n  " + "\n  ".join(shown)
-    raise AdshiftError(message, f"fix the files listed above and run again, nothing was written; expected is {layout}")
+    raise AdshiftError(message, f"fix the files listed above and run again; nothing was written; expected is {layout}")
