@@ -88,11 +88,7 @@ def adapt(
         AdshiftError: no model directory, a method or model that cannot be adapted, too few images, or `out` exists.
     """
     out = out or folder.with_name(f"{folder.name}-adapted")
-    if not 0 < target_fpr < 1:
-        raise AdshiftError(f"target false-positive rate {target_fpr}: not between 0 and 1", "give one such as 0.05")
-    if rows is not None and rows < 1:
-        raise AdshiftError(f"--rows {rows}", "at least 1")
-    about = _refuse(folder, out)
+    about = _refuse(folder, out, rows, target_fpr)
     today = images([normal])
     if len(today) < 2:
         raise AdshiftError(f"{normal}: {len(today)} images", "give at least two: one half tests what the other adapts")
@@ -119,10 +115,6 @@ def adapt(
         out, len(today), gained, effect(model.threshold, old_scores, none), effect(threshold, unseen.scores, none),
         threshold, expected, cost,
     )  # fmt: skip
-    record = Record(
-        threshold=threshold, rule="conformal", normal=len(today), anomalous=0, expected_fpr=expected,
-        map_ratio=model.map_ratio,
-    )  # fmt: skip
     order = [maps.names.index(name) for name in unseen.names]
     reference = Reference(unseen.scores, package.pooled(maps.take(order)))
     evidence = _evidence(about, result, today, rows, target_fpr)
@@ -131,15 +123,27 @@ def adapt(
         for file in KEPT:
             if (folder / file).is_file():
                 shutil.copyfile(folder / file, new / file)
-        write_json(new / "threshold.json", record.to_dict(), checksum=True)
+        write_json(new / "threshold.json", _record(result, model.map_ratio).to_dict(), checksum=True)
         reference.save(new / "reference.npz")
         write_json(new / EVIDENCE, evidence, checksum=True)
         (new / "README.md").write_text(_text(about, result), encoding="utf-8")
     return result
 
 
-def _refuse(folder: Path, out: Path) -> dict[str, Any]:
+def _record(result: Adaptation, map_ratio: float) -> Record:
+    """The new threshold."""
+    return Record(
+        threshold=result.threshold, rule="conformal", normal=result.images, anomalous=0,
+        expected_fpr=result.expected_fpr, map_ratio=map_ratio,
+    )  # fmt: skip
+
+
+def _refuse(folder: Path, out: Path, rows: int | None, target_fpr: float) -> dict[str, Any]:
     """The description of the old model; refuse what cannot be adapted, before the model is loaded."""
+    if not 0 < target_fpr < 1:
+        raise AdshiftError(f"target false-positive rate {target_fpr}: not between 0 and 1", "give one such as 0.05")
+    if rows is not None and rows < 1:
+        raise AdshiftError(f"--rows {rows}", "at least 1")
     if not folder.is_dir():
         raise AdshiftError(f"{folder}: no model directory", "pull the model first")
     if out.exists():

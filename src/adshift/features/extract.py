@@ -49,7 +49,7 @@ def embed(
         what: for the progress bar.
         kept: rows of an earlier run.
         load: the image of an item, (H, W, 3) uint8.
-        normalise: applied to the network's inputs; recorded in the features' spec.
+        normalise: applied to the network's inputs.
 
     Returns:
         Number of rows copied.
@@ -62,8 +62,7 @@ def embed(
     spec = spec_of(backbone, items[0].bits if items else 16, normalise)
     shapes = _shapes(folder, spec, settings)
     earlier = kept.find(items, spec) if kept else {}
-    if earlier and not independent(backbone, spec["size"]):
-        earlier = {}
+    earlier = earlier if earlier and independent(backbone, spec["size"]) else {}
     with ExitStack() as stack:
         writers = [RowWriter(path, dtype, (len(items), *shape)) for path, (dtype, shape) in shapes.items()]
         for writer in writers:
@@ -91,11 +90,18 @@ def embed(
         new = [index for index in range(len(items)) if index not in done]
         batches = [new[start : start + settings.batch] for start in range(0, len(new), settings.batch)]
         map_ordered(work, batches, what=what, unit="batch")
-    record = spec | {"checksums": {writer.path.name: writer.checksums for writer in writers}}
-    if settings.fit == "pad":
+    _write_record(folder, spec, writers, items, padded=settings.fit == "pad")
+    return len(done)
+
+
+def _write_record(
+    folder: Path, spec: Mapping[str, Any], writers: list["RowWriter"], items: list[Item], padded: bool
+) -> None:
+    """Write features.json."""
+    record = {**spec, "checksums": {writer.path.name: writer.checksums for writer in writers}}
+    if padded:
         record["content"] = [content(item.height, item.width, spec["size"]) for item in items]
     write_json(folder / "features.json", {**record, "names": [item.name for item in items]}, checksum=True)
-    return len(done)
 
 
 def _shapes(folder: Path, spec: Mapping[str, Any], settings: Settings) -> dict[Path, tuple[str, Any]]:
