@@ -15,7 +15,7 @@ from adshift.data.normalising import Reference
 from adshift.data.shapes import Size, compact, content, sides
 from adshift.errors import AdshiftError
 from adshift.features.backbones import Backbone
-from adshift.features.kept import Kept
+from adshift.features.kept import Kept, Row
 from adshift.features.settings import Features as Settings
 from adshift.features.store import IMAGES
 from adshift.runtime import checksums
@@ -68,16 +68,6 @@ def embed(
         for writer in writers:
             stack.callback(writer.close)
 
-        def copy(index: int) -> bool:
-            levels = [*range(1, len(spec["layers"]) + 1), *([IMAGES] if settings.images else [])]
-            try:
-                rows = [earlier[index].read(level) for level in levels]
-            except AdshiftError:  # damaged
-                return False
-            for writer, (row, checksum) in zip(writers, rows, strict=True):
-                writer.write(index, row[None], [checksum])
-            return True
-
         def work(indices: list[int]) -> None:
             images = np.stack([network_inputs(load(items[index]), settings, normalise) for index in indices])
             maps = [stored(level, settings.dtype, f"{items[indices[0]].name}...") for level in backbone(images)]
@@ -85,13 +75,29 @@ def embed(
                 for index, row in zip(indices, rows, strict=True):
                     writer.write(index, row[None])
 
-        copied = map_ordered(copy, list(earlier), what="kept rows")
-        done = {index for index, sound in zip(earlier, copied, strict=True) if sound}
+        levels = [*range(1, len(spec["layers"]) + 1), *([IMAGES] if settings.images else [])]
+        done = _copied(earlier, levels, writers)
         new = [index for index in range(len(items)) if index not in done]
         batches = [new[start : start + settings.batch] for start in range(0, len(new), settings.batch)]
         map_ordered(work, batches, what=what, unit="batch")
     _write_record(folder, spec, writers, items, padded=settings.fit == "pad")
     return len(done)
+
+
+def _copied(earlier: Mapping[int, Row], levels: list[int], writers: list["RowWriter"]) -> set[int]:
+    """Copy rows of an earlier run; the indices of those that are sound."""
+
+    def copy(index: int) -> bool:
+        try:
+            rows = [earlier[index].read(level) for level in levels]
+        except AdshiftError:  # damaged
+            return False
+        for writer, (row, checksum) in zip(writers, rows, strict=True):
+            writer.write(index, row[None], [checksum])
+        return True
+
+    sound = map_ordered(copy, list(earlier), what="kept rows")
+    return {index for index, copied in zip(earlier, sound, strict=True) if copied}
 
 
 def _write_record(
