@@ -9,6 +9,12 @@ from adshift.evaluation.scenarios import SCENARIOS, Scenario
 
 PAGE = Path(__file__).with_name("metrics.md")
 DOMAIN = {"clean": "clean", "shift": "shifted"}
+LEVERS = {
+    "normalise": "normalized",
+    "align": "aligned when scored",
+    "harden": "and drifted copies",
+    "adapt": "adapted with a few shifted normal images",
+}
 NEEDS = {"threshold": "a threshold", "normal": "normal images", "defects": "defective images", "masks": "masks"}
 
 
@@ -16,7 +22,8 @@ def of_scenario(one: Scenario) -> tuple[str, ...]:
     """A row of the table of scenarios."""
     whose = "all classes pooled, " if one.unified else ""
     served = (", one for all classes" if one.absolute else ", per class") if one.unified else ""
-    return (f"`{one.name}`", one.label, whose + DOMAIN[one.model], f"{DOMAIN[one.val]} validation{served}",
+    lever = f", {LEVERS[one.lever]}" if one.lever else ""
+    return (f"`{one.name}`", one.label, whose + DOMAIN[one.model] + lever, f"{DOMAIN[one.val]} validation{served}",
             f"{DOMAIN[one.test]} test")  # fmt: skip
 
 

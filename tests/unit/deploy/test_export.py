@@ -176,6 +176,23 @@ def test_oblong_inputs(tmp_path: Path, method: str, fit: str, resize: tuple[int,
     assert f"resize to {resize[1]} x {resize[0]} (width x height)" in told["before"]
 
 
+def test_a_model_of_normalized_images_says_what_comes_before_it(features: Any, tmp_path: Path) -> None:
+    _, how, folder = model(features, tmp_path, "padim_diagonal")
+    record = read_json(folder / "model.json")
+    record["features"]["preprocessing"] |= {"normalise": {"kind": "moments", "mean": [90, 91, 92], "std": [30, 31, 32]}}
+    write_json(folder / "model.json", record, checksum=True)
+    told = export.export(folder, how, tmp_path / "graph.onnx")
+    assert told["before"].endswith(", then bring each channel's moments to those in preprocessing.normalise")
+    assert json.loads(told["preprocessing"])["normalise"]["mean"] == [90, 91, 92]
+
+
+def test_a_model_of_aligned_features_is_refused(features: Any, tmp_path: Path) -> None:
+    _, how, folder = model(features, tmp_path, "padim_diagonal")
+    (folder / "alignment.npz").touch()
+    with pytest.raises(AdshiftError, match="aligned features"):
+        export.export(folder, how, tmp_path / "graph.onnx")
+
+
 def test_a_model_of_padded_images_is_refused(features: Any, tmp_path: Path) -> None:
     _, how, folder = model(features, tmp_path, "padim_diagonal")
     record = read_json(folder / "model.json")

@@ -16,6 +16,7 @@ from adshift.data.shapes import Size, sides
 from adshift.detectors import registry
 from adshift.errors import AdshiftError
 from adshift.evaluation import threshold_file
+from adshift.features.alignment import FILE as ALIGNMENT
 from adshift.runtime.checksums import MODEL_REMEDY
 from adshift.runtime.files import output, read_json
 
@@ -139,6 +140,11 @@ def _detector(folder: Path, method: str) -> Any:
             f"{folder}: a model of padded images: a graph sees the pixels alone, not which of them are padding",
             "fit the model with features.fit: squeeze or tile",
         )
+    if (folder / ALIGNMENT).is_file():
+        raise AdshiftError(
+            f"{folder}: a model of aligned features: a graph does not align them",
+            "export the model of the clean domain, or the one of the lever normalise",
+        )
     return detector
 
 
@@ -218,12 +224,15 @@ def _metadata(folder: Path, detector: Any, settings: Any) -> dict[str, str]:
     bits = spec.get("bits", 16)
     before = f"scale gray values of {bits} bits to 0 to 255, then " if bits > 8 and "bits" in spec else ""
     before += f"resize to {_shown(spec['preprocessing']['resize'])} pixels (Pillow, bilinear, antialiased)"
+    normalized = ""
+    if reference := spec["preprocessing"].get("normalise"):
+        normalized = f", then bring each channel's {reference['kind']} to those in preprocessing.normalise"
     metadata = {
         "adshift_version": __version__,
         "method": method_of(folder),
         **fitted_on(folder),
         "size": " ".join(str(side) for side in dict.fromkeys(sides(spec["size"]))),
-        "before": before + (f", then cut the centre of {_shown(crop)} pixels out" if crop else ""),
+        "before": before + (f", then cut the centre of {_shown(crop)} pixels out" if crop else "") + normalized,
         "preprocessing": _json(spec["preprocessing"]),
         "settings": _json(dict(detector.settings)),
         "scoring": _json(dict(settings)),

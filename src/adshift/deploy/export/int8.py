@@ -57,15 +57,16 @@ def images(folder: Path, spec: Mapping[str, Any]) -> np.ndarray:
     from adshift.data import image_files
     from adshift.data.geometry import network_input
     from adshift.data.images import read_image
+    from adshift.data.normalising import of_spec
 
     if not folder.is_dir():
         raise AdshiftError(f"{folder}: no image to calibrate with", "name a folder of normal images")
     files = image_files.images([str(folder)])
     chosen = [files[index] for index in np.unique(np.linspace(0, len(files) - 1, MOST).astype(int))]
     preprocessing, bits = spec["preprocessing"], spec.get("bits", 16)
-    return np.stack(
-        [network_input(read_image(file, bits), preprocessing["resize"], preprocessing["crop"]) for file in chosen]
-    )
+    reference = of_spec(preprocessing)
+    inputs = [network_input(read_image(file, bits), preprocessing["resize"], preprocessing["crop"]) for file in chosen]
+    return np.stack([reference(image) if reference else image for image in inputs])
 
 
 def quantized(model: onnx.ModelProto, normal: np.ndarray, pixels: str, layout: str) -> onnx.ModelProto:
