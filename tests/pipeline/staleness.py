@@ -87,7 +87,7 @@ def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 def other(key: str, value: Any) -> Any:
     """Another value for a leaf, such that dvc.yaml still resolves."""
-    if key == "methods" or key.startswith("graph."):
+    if key == "methods" or (key.startswith("graph.") and isinstance(value, list)):
         return [*value[:-1]]
     if key == "classes":
         return [*value, "extra"]
