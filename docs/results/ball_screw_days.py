@@ -16,8 +16,8 @@ A model is fitted on the good images of 28 to 30 August; those of the 31st set i
 - `normalized, adapted`: both.
 
 The 10 images are drawn three times. PatchCore keeps 1 % of the patches, for time. A day's images are tested whole:
-those that adapt later days are among them, since they were not used before that day. `recall_at_10` is the recall at the
-threshold with 10 % false alarms on that day, of its own good images, which compares rankings; it is no routine.
+those that adapt later days are among them, since they were not used before that day. `recall_at_10` is the recall at
+the threshold with 10 % false alarms on that day's own good images, which compares rankings; it is no routine.
 Everything above but the number of draws and the share of patches, which a first run showed to take too long, was fixed
 before the first run.
 """
