@@ -18,12 +18,14 @@ Code = dict[tuple[str, str], tuple[set[str], set[str]]]
 
 def of(*methods: str) -> set[str]:
     """What depends on the code of these methods alone."""
-    groups = ("fit", "fit_unified", "score", "score_unified")
+    groups = ("fit", "fit_unified", "score", "score_unified", "lever")
     return {"check", "package", *LABELLED} | {f"{group}@{method}" for group in groups for method in methods}
 
 
 FITS = {"fit", "fit_unified"}
 SCORES = {"score", "score_unified"}
+COPIES = {"harden", "normalise"}  # they run a network
+LEVERS = {*COPIES, "align", "adapt", "lever"}
 EVALUATIONS = {"evaluate", "evaluate_ablation"}
 ABLATION = {"ablate", "score_ablation"}
 CHECKS = {"check", "check_network"}
@@ -43,25 +45,28 @@ STALE: dict[tuple[str, str], set[str]] = {
     ("layout", "src/adshift/search/kernels.py"): set(),
     ("function body", "src/adshift/project/params.py"): set(),
     ("function body", "src/adshift/runtime/seeding.py"): {
-        *CHECKS, "prepare", "split", "shift", *FITS, "ablate", *EVALUATIONS, *TABLES, "package",
+        *CHECKS, "prepare", "split", "shift", "harden", "adapt", "lever", *FITS, "ablate", *EVALUATIONS, *TABLES,
+        "package",
     },
     ("function body", "src/adshift/data/images.py"): {
-        *CHECKS, "prepare", "split", "shift", "embed", "evaluate_pixels", "package", "report",
+        *CHECKS, "prepare", "split", "shift", "embed", *COPIES, "evaluate_pixels", "package", "report",
     },
     ("renamed local", "src/adshift/search/kernels.py"): {*of(*BANKS, *GAUSSIANS, "cfa"), *ABLATION},
     ("function body", "src/adshift/data/datasets/sample.py"): {"check", "prepare"},
     ("function body", "src/adshift/data/splits.py"): {*CHECKS, "split"},
     ("renamed local", "src/adshift/data/split_file.py"): {
-        *CHECKS, "split", *FITS, *SCORES, *ABLATION, "calibrate", "evaluate_ablation", *TABLES, "package",
+        *CHECKS, "split", *FITS, *SCORES, *LEVERS, *ABLATION, "calibrate", "evaluate_ablation", *TABLES, "package",
     },
     # `embed` reads the rows that it kept.
-    ("constant", "src/adshift/features/store.py"): {"check", "embed", *FITS, *SCORES, *ABLATION, *LABELLED, "package"},
-    ("function body", "src/adshift/features/backbones/folding.py"): {*CHECKS, "embed", "package"},
+    ("constant", "src/adshift/features/store.py"): {
+        "check", "embed", *FITS, *SCORES, *COPIES, "align", "lever", *ABLATION, *LABELLED, "package",
+    },
+    ("function body", "src/adshift/features/backbones/folding.py"): {*CHECKS, "embed", *COPIES, "package"},
     ("function body", "src/adshift/features/backbones/edge/mcunet.py"): {"check_network"},  # the one in use is timm's
     ("constant", "src/adshift/search/coreset.py"): {*of(*BANKS), *ABLATION},
     ("function body", "src/adshift/detectors/padim.py"): of("padim"),
     ("renamed local", "src/adshift/detectors/components/training.py"): of(*STUDENTS, "cfa"),
-    ("function body", "src/adshift/evaluation/scenarios.py"): SCENARIO_STAGES,
+    ("function body", "src/adshift/evaluation/scenarios.py"): {*SCENARIO_STAGES, "lever"},
     ("function body", "src/adshift/evaluation/calibration.py"): {"calibrate", *EVALUATIONS, "package"},
     ("constant", "src/adshift/evaluation/metrics/pro.py"): {"evaluate_pixels", *LABELLED, "package"},
     ("function body", "src/adshift/evaluation/intervals.py"): {*EVALUATIONS, *TABLES},
@@ -69,21 +74,22 @@ STALE: dict[tuple[str, str], set[str]] = {
     ("template", "src/adshift/report/page.html"): {"report"},
     ("function body", "src/adshift/deploy/package.py"): {"package"},
     ("function body", "stages/score.py"): SCORES,
-    ("version", "torch"): {*CHECKS, "embed", *of("padim", *STUDENTS, "cfa")},
-    ("version", "timm"): {*CHECKS, "embed", *of(*STUDENTS)},
+    ("version", "torch"): {*CHECKS, "embed", *COPIES, *of("padim", *STUDENTS, "cfa")},
+    ("version", "timm"): {*CHECKS, "embed", *COPIES, *of(*STUDENTS)},
     ("version", "numpy"): {
-        *CHECKS, "prepare", "split", "shift", "embed", *FITS, *SCORES, *ABLATION, "calibrate", *EVALUATIONS,
-        "evaluate_pixels", *LABELLED, "package",
+        *CHECKS, "prepare", "split", "shift", "embed", *FITS, *SCORES, *LEVERS, *ABLATION, "calibrate",
+        *EVALUATIONS, "evaluate_pixels", *LABELLED, "package",
     },
     ("version", "faiss-gpu"): {*of(*BANKS, "cfa"), *ABLATION},
     ("version", "anomalib"): of("padim"),
     # Masks are shrunk where images are read.
     ("version", "scipy"): {
-        *CHECKS, "prepare", "split", "shift", "embed", "calibrate", *EVALUATIONS, "evaluate_pixels", *LABELLED,
+        *CHECKS, "prepare", "split", "shift", "embed", *COPIES, "calibrate", *EVALUATIONS, "evaluate_pixels",
+        *LABELLED,
         "package",
     },
-    ("version", "scikit-image"): {"check", "prepare", "shift"},
-    ("version", "pillow"): {*CHECKS, "prepare", "split", "shift", "embed", "evaluate_pixels", "package", "report"},
+    ("version", "scikit-image"): {"check", "prepare", "shift", "harden"},
+    ("version", "pillow"): {*CHECKS, "prepare", "split", "shift", "embed", *COPIES, "evaluate_pixels", "package", "report"},
 }  # fmt: skip
 
 
@@ -170,7 +176,7 @@ def test_what_is_ignored_concerns_the_model_cards_and_the_report_alone(pipeline:
 
 def test_every_leaf_reaches_a_stage(found: Table) -> None:
     unread = {key for key, (direct, after) in found.items() if direct | after <= staleness.CHECKS}
-    assert unread == {"unified"}  # what it comes to is in graph.unified
+    assert unread == {"scenarios", "unified"}  # what they come to is in graph.scenarios and graph.unified
 
 
 def test_patchcore_touches_no_network_and_no_padim(found: Table) -> None:
@@ -191,7 +197,9 @@ def test_padim_touches_no_patchcore(found: Table) -> None:
 def test_a_knob_of_scoring_refits_nothing(found: Table, knob: str) -> None:
     method = knob.split(".", maxsplit=1)[0]
     touched = reached(found, knob)
-    assert groups(touched) & {"embed", "fit", "fit_unified"} == set()
+    assert groups(touched) & {"embed", *COPIES, "fit", "fit_unified"} == set()
+    # The fit and the scores of a lever are one stage.
+    assert all(f"lever@{method}-" in name for name in touched if name.startswith("lever@"))
     assert f"score@{method}-hazelnut" in touched
 
 
@@ -202,7 +210,17 @@ def test_a_knob_of_the_fit_refits(found: Table, knob: str) -> None:
 
 def test_calibration_fits_and_scores_nothing(found: Table) -> None:
     touched = groups(reached(found, "calibrate."))
-    kept = {"embed", "fit", "fit_unified", "score", "score_unified", "evaluate_pixels", "ablate", "score_ablation"}
+    kept = {
+        "embed",
+        *LEVERS,
+        "fit",
+        "fit_unified",
+        "score",
+        "score_unified",
+        "evaluate_pixels",
+        "ablate",
+        "score_ablation",
+    }
     assert touched & kept == set()
     assert "calibrate" in touched
 
@@ -212,6 +230,16 @@ def test_shift_touches_nothing_clean(found: Table) -> None:
     assert groups(touched) & {"fit_unified", "score_unified", "prepare", "split"} == set()
     assert items(touched, "clean") == set()
     assert items(touched, "shift")
+
+
+@pytest.mark.parametrize(
+    ("knob", "own"), [("harden.", "harden"), ("normalise.", "normalise"), ("align.", "align"), ("adapt.", "adapt")]
+)
+def test_a_knob_of_a_lever_runs_that_lever_alone(found: Table, knob: str, own: str) -> None:
+    touched = reached(found, knob)
+    made = groups(touched) - CHECKS - SCENARIO_STAGES
+    assert made == {own, "lever"}
+    assert {name.rpartition("-")[2] for name in touched if name.startswith("lever@")} == {own}
 
 
 def test_a_new_class_makes_no_item_of_another_stale(pipeline: staleness.Pipeline, found: Table) -> None:

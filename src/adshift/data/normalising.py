@@ -3,7 +3,7 @@
 `moments`: in each channel, x' = (x - m) s_ref / s + m_ref. m and s are mean and standard deviation of the pixels
 between the channel's 10th and 90th percentile, so that a defect that fills less than a tenth of the image hardly moves
 them. The reference is the mean over the training images. `histogram`: each channel's histogram is matched to the mean
-quantiles of the training images (scikit-image's match_histograms).
+quantiles of the training images.
 
 Both remove a global change of brightness and color, by construction also one that is the defect.
 
@@ -64,11 +64,10 @@ class Reference(Section):
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """The normalized image: (h, w, 3) uint8, of an (h, w, 3) uint8 image."""
-        if self.kind == "histogram":
-            from skimage.exposure import match_histograms
-
-            wanted = np.array(self.quantiles, np.float64).T[:, None]
-            values = match_histograms(image.astype(np.float64), wanted, channel_axis=-1)
+        if self.quantiles:
+            values = np.stack(
+                [_matched(image[..., channel], wanted) for channel, wanted in enumerate(self.quantiles)], -1
+            )
         else:
             mean, std = moments(image)
             assert self.mean and self.std
@@ -89,6 +88,14 @@ def moments(image: np.ndarray) -> np.ndarray:
         mean = (kept * levels).sum() / kept.sum()
         result[:, channel] = mean, np.sqrt((kept * (levels - mean) ** 2).sum() / kept.sum())
     return result
+
+
+def _matched(channel: np.ndarray, quantiles: tuple[float, ...]) -> np.ndarray:
+    """A channel with a histogram of these quantiles: (h, w) float64. A grey level goes to the quantile of its rank."""
+    counts = np.bincount(channel.ravel(), minlength=LEVELS)
+    ranks = (np.cumsum(counts) - counts / 2) / channel.size
+    levels: np.ndarray = np.interp(ranks, (np.arange(LEVELS) + 0.5) / LEVELS, quantiles)
+    return levels[channel]
 
 
 def of_spec(preprocessing: Mapping[str, Any]) -> Reference | None:

@@ -15,7 +15,7 @@ Notation: N images, V validation images, D channels of all layers.
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, reduce
 from itertools import islice
@@ -26,13 +26,14 @@ import numpy as np
 from PIL import Image
 
 from adshift.data import images as files
+from adshift.data.normalising import Reference as Intensities
 from adshift.data.normalising import of_spec
 from adshift.data.shapes import content, sides
 from adshift.deploy import package, pull
 from adshift.deploy.prediction import Geometry, Input, Prediction, Region, regions_of
 from adshift.detectors import registry
 from adshift.detectors.records import Predictions, Reference
-from adshift.errors import AdshiftError, warn
+from adshift.errors import AdshiftError, in_line, warn
 from adshift.evaluation import threshold_file
 from adshift.evaluation.metrics.counts import decide
 from adshift.features.alignment import FILE as ALIGNMENT
@@ -112,7 +113,7 @@ class Model:
         self.scoring = registry.settings(self.method, "score", self.folder / "score.json", REMEDY)
         self.detector = registry.detector_class(self.method).load(self.folder)
         self.backbone: Backbone = from_spec(self.spec, weights)
-        self._normalise = of_spec(self.spec["preprocessing"])  # storage.load has checked it
+        self._normalise = _reference(self.spec, self.folder)
         alignment = self.folder / ALIGNMENT
         self._align = Alignment.load(alignment) if alignment.is_file() else None
         self._lock = threading.Lock()
@@ -308,6 +309,18 @@ class Model:
         if ratio is None and own.is_file():
             ratio = threshold_file.read(own).map_ratio
         return record.threshold, 1.0 if ratio is None else ratio
+
+
+def _reference(spec: Mapping[str, Any], folder: Path) -> Intensities | None:
+    """What intensities are brought to, if they are.
+
+    Raises:
+        AdshiftError: the reference is damaged.
+    """
+    try:
+        return of_spec(spec["preprocessing"])
+    except ValueError as error:
+        raise AdshiftError(f"{folder / 'model.json'}: a damaged reference ({in_line(error)})", REMEDY) from None
 
 
 def _warn_of(inputs: Sequence[Input]) -> None:

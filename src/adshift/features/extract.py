@@ -4,14 +4,13 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from adshift.data.geometry import network_input
 from adshift.data.images import load_image
 from adshift.data.manifest import Item
-from adshift.data.normalising import Reference
 from adshift.data.shapes import Size, compact, content, sides
 from adshift.errors import AdshiftError
 from adshift.features.backbones import Backbone
@@ -25,6 +24,16 @@ from adshift.runtime.parallel import map_ordered, torch_threads
 IMAGES_FILE = "images.npy"  # the network's inputs, if `features.images` is true
 
 
+class Normalise(Protocol):
+    """Brings intensities to a reference, such as `adshift.data.normalising.Reference`; imported by its users alone."""
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(h, w, 3) uint8 of (h, w, 3) uint8."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The reference, for the features' spec."""
+
+
 @torch_threads(1)
 def embed(
     items: list[Item],
@@ -34,7 +43,7 @@ def embed(
     what: str,
     kept: Kept | None = None,
     load: Callable[[Item], np.ndarray] = load_image,
-    normalise: Reference | None = None,
+    normalise: Normalise | None = None,
 ) -> int:
     """Write the feature maps of `items`, one array (N, H, W, C) per layer, and features.json; images if set.
 
@@ -116,7 +125,7 @@ def _shapes(folder: Path, spec: Mapping[str, Any], settings: Settings) -> dict[P
     return shapes | ({folder / IMAGES_FILE: ("uint8", (*sides(spec["size"]), 3))} if settings.images else {})
 
 
-def spec_of(backbone: Backbone, bits: int = 16, normalise: Reference | None = None) -> dict[str, Any]:
+def spec_of(backbone: Backbone, bits: int = 16, normalise: Normalise | None = None) -> dict[str, Any]:
     """The spec of a backbone's features for a camera of `bits`, as in features.json, without `images`."""
     settings = backbone.settings
     size = settings.crop or settings.resize
@@ -157,7 +166,7 @@ def independent(backbone: Backbone, size: Size) -> bool:
     )
 
 
-def network_inputs(image: np.ndarray, settings: Settings, normalise: Reference | None = None) -> np.ndarray:
+def network_inputs(image: np.ndarray, settings: Settings, normalise: Normalise | None = None) -> np.ndarray:
     """The network's input of an (H, W, 3) uint8 image: (h, w, 3) uint8."""
     pixels = network_input(image, settings.resize, settings.crop, settings.fit)
     return normalise(pixels) if normalise else pixels

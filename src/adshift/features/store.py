@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from adshift.data.normalising import of_spec
 from adshift.data.shapes import positions, sides
 from adshift.errors import AdshiftError
 from adshift.runtime import checksums
@@ -197,7 +196,6 @@ def check_spec(spec: Mapping[str, Any]) -> None:
         raise ValueError(f"backbone {backbone!a}: expected letters, digits and _ . -")
     if type(spec.get("bits", 16)) is not int or not 8 <= spec.get("bits", 16) <= 16:
         raise ValueError(f"bits {spec['bits']!r}: expected 8 to 16")
-    of_spec(spec.get("preprocessing", {}))
     if not isinstance(layers, list) or not 1 <= len(layers) <= MOST_LAYERS:
         raise ValueError(f"layers: expected a list of 1 to {MOST_LAYERS}")
     for layer in layers:
