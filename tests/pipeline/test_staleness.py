@@ -89,7 +89,9 @@ STALE: dict[tuple[str, str], set[str]] = {
         "package",
     },
     ("version", "scikit-image"): {"check", "prepare", "shift", "harden"},
-    ("version", "pillow"): {*CHECKS, "prepare", "split", "shift", "embed", *COPIES, "evaluate_pixels", "package", "report"},
+    ("version", "pillow"): {
+        *CHECKS, "prepare", "split", "shift", "embed", *COPIES, "evaluate_pixels", "package", "report",
+    },
 }  # fmt: skip
 
 
