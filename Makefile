@@ -68,8 +68,8 @@ lint: setup  ## ruff, mypy, and which room may import which
 
 # Outputs by name, never a folder that may hold somebody's images.
 DATASETS = $(shell sed -n 's/^    "\(.*\)": "adshift.data.datasets.*/\1/p' src/adshift/data/registry.py)
-DATA = checked.json checked_network.json settings sources ablation clean contamination evaluation features fitted scores \
-	shift split thresholds
+DATA = checked.json checked_network.json settings sources ablation clean contamination evaluation features fitted levers \
+	scores shift split thresholds
 clean:  ## remove the environment and all outputs (the DVC cache stays)
 	rm -rf $(VENV) mutants site dist build
 	rm -rf $(addprefix data/,$(DATA)) $(addprefix models/,$(DATASETS)) $(addprefix timings/,$(DATASETS))

@@ -12,7 +12,7 @@ from adshift.runtime.parallel import one_thread_below
 
 def main() -> None:
     settings = params.load("seed", "dataset.name", "classes", "methods", "split", "shift.kind", "calibrate",
-                           "graph.domains", "graph.unified", "graph.scenarios")  # fmt: skip
+                           "graph.scenarios")  # fmt: skip
     # Its matrices are small: threads would take longer to meet than to multiply.
     with one_thread_below(), output(Path("models") / settings.dataset.name) as folder:
         for method in settings.methods:

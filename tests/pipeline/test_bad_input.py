@@ -155,7 +155,7 @@ PARAMS: dict[str, tuple[Edit, str, str]] = {
     "a date": (put("seed", "2001-01-01"), "seed: a date ", COMMENTS),
     "a set": (put("classes", "!!set {dots, rings}"), "classes: a set ", COMMENTS),
     "bytes": (put("root", "!!binary cmF3"), "dataset.root: a bytes ", COMMENTS),
-    "unknown section": (then("patchcor: {coreset: 0.1}"), "unknown: patchcor", "known are ablation, calibrate"),
+    "unknown section": (then("patchcor: {coreset: 0.1}"), "unknown: patchcor", "known are ablation, adapt, align, calibrate"),
     "unknown key": (put("neighbours", "9\n  neighbors: 9"), "neighbors: extra inputs", COMMENTS),
     "a key that is a number": (put("neighbours", "9\n  1: 9"), "patchcore.1: keys should be strings", COMMENTS),
     "a section is missing": (lambda text: text.replace("calibrate:", "calibration:"), "unknown: calibration", "known"),

@@ -29,6 +29,9 @@ def blocks(text: str = PAGE) -> list[tuple[str, str, str]]:
     return [(kind, path, re.sub(f"(?m)^{indent}", "", inner)) for indent, kind, path, inner in found]
 
 
+DERIVE = "from adshift.project import presets; presets.derive()"  # as `adshift repro` does first
+
+
 def put(kind: str, path: Path, text: str) -> None:
     """Do with a file what the page says of a block of this kind."""
     before = path.read_text() if path.exists() else ""
@@ -73,6 +76,7 @@ def evaluated(project: Project, study: Path) -> Path:
         shutil.copytree(study / part, folder / part)
     shutil.copy(study / "params.yaml", folder)
     copy = Project(folder, threads=1)
+    copy.run("python", "-c", DERIVE)
     for stage in ("calibrate", "evaluate", "aggregate", "report"):
         if stage == "aggregate":
             for method in ("patchcore", "padim_diagonal"):
@@ -157,6 +161,7 @@ def test_the_method_is_in_the_graph(stored: Project) -> None:
 
 def test_the_methods_stages_run(stored: Project) -> None:
     stored.run("python", "stages/sources.py")
+    stored.run("python", "-c", DERIVE)
     stored.run("python", "stages/check.py")
     which = ("--dataset", "mvtec", "--method", "mean_patch", "--model", "dots")
     stored.run("python", "stages/fit.py", *which, "--seed", "42", "--domain", "clean")

@@ -44,6 +44,30 @@ padim test nut shift-on-shift nut: 14 15 15 17 | 21 20 17
 padim test nut shift-on-clean nut: 13 14 20 21 | 23 16 16
 padim test unified clean-on-clean bolt: 24 26 23 28 23 | 24 30 22 28
 padim test unified clean-on-clean nut: 20 21 21 22 | 19 26 22
+padim val bolt-normalise clean-on-clean bolt: 39 38 38 39 | 41 35 34
+padim val bolt-align clean-on-clean bolt: 62 61 56 55 | 62 59 57
+padim val bolt-harden clean-on-clean bolt: 46 44 52 45 | 45 45 48
+padim val bolt-adapt clean-on-shift bolt: 62 59 66 64 | 67 69 63
+padim val nut-normalise clean-on-clean nut: 39 40 43 36 37 | 44 47 41 43
+padim val nut-align clean-on-clean nut: 39 42 43 41 46 | 43 39 40 48
+padim val nut-harden clean-on-clean nut: 53 58 53 56 58 | 54 53 63 53
+padim val nut-adapt clean-on-shift nut: 19 16 23 22 22 | 23 18 26 27
+padim test bolt-normalise clean-on-clean bolt: 31 25 33 31 30 | 32 35 26 33
+padim test bolt-normalise clean-on-shift bolt: 7 8 6 8 12 | 11 14 11 14
+padim test bolt-align clean-on-clean bolt: 26 20 24 23 19 | 26 21 23 25
+padim test bolt-align clean-on-shift bolt: 24 23 24 26 29 | 25 34 23 24
+padim test bolt-harden clean-on-clean bolt: 43 37 40 42 41 | 45 48 44 40
+padim test bolt-harden clean-on-shift bolt: 30 29 34 36 30 | 39 36 34 31
+padim test bolt-adapt clean-on-clean bolt: 15 12 16 16 16 | 14 10 14 20
+padim test bolt-adapt clean-on-shift bolt: 9 10 13 9 12 | 10 17 17 10
+padim test nut-normalise clean-on-clean nut: 37 38 33 35 | 36 44 38
+padim test nut-normalise clean-on-shift nut: 26 34 30 27 | 31 35 35
+padim test nut-align clean-on-clean nut: 28 29 26 30 | 31 34 35
+padim test nut-align clean-on-shift nut: 36 35 34 38 | 44 34 40
+padim test nut-harden clean-on-clean nut: 29 31 31 34 | 32 34 28
+padim test nut-harden clean-on-shift nut: 27 30 27 25 | 31 24 25
+padim test nut-adapt clean-on-clean nut: 45 41 40 44 | 38 41 45
+padim test nut-adapt clean-on-shift nut: 22 28 26 29 | 27 25 25
 patchcore val bolt clean-on-clean bolt: 28 26 26 23 | 25 34 33
 patchcore val bolt clean-on-shift bolt: 6 14 8 13 | 16 10 15
 patchcore val bolt shift-on-shift bolt: 16 16 14 14 | 15 21 21
@@ -64,38 +88,14 @@ patchcore test nut shift-on-shift nut: 18 19 20 18 | 19 19 22
 patchcore test nut shift-on-clean nut: 18 16 20 17 | 21 19 24
 patchcore test unified clean-on-clean bolt: 3 1 4 10 8 | 5 7 5 9
 patchcore test unified clean-on-clean nut: 7 11 6 9 | 6 9 14
-padim val bolt-normalise clean-on-clean bolt: 24 27 19 26 | 23 30 20
-padim val bolt-align clean-on-clean bolt: 14 18 20 16 | 20 22 15
-padim val bolt-harden clean-on-clean bolt: 42 39 42 45 | 44 42 46
-padim val bolt-adapt clean-on-shift bolt: 14 15 20 15 | 16 14 14
-padim val nut-normalise clean-on-clean nut: 19 18 18 20 21 | 20 25 27 27
-padim val nut-align clean-on-clean nut: 18 19 22 20 16 | 22 23 19 19
-padim val nut-harden clean-on-clean nut: 20 24 23 19 24 | 21 24 25 24
-padim val nut-adapt clean-on-shift nut: 38 35 40 40 35 | 34 38 34 45
-padim test bolt-normalise clean-on-clean bolt: 31 25 33 31 30 | 32 35 26 33
-padim test bolt-normalise clean-on-shift bolt: 7 8 6 8 12 | 11 14 11 14
-padim test bolt-align clean-on-clean bolt: 26 20 24 23 19 | 26 21 23 25
-padim test bolt-align clean-on-shift bolt: 24 23 24 26 29 | 25 34 23 24
-padim test bolt-harden clean-on-clean bolt: 43 37 40 42 41 | 45 48 44 40
-padim test bolt-harden clean-on-shift bolt: 30 29 34 36 30 | 39 36 34 31
-padim test bolt-adapt clean-on-clean bolt: 15 12 16 16 16 | 14 10 14 20
-padim test bolt-adapt clean-on-shift bolt: 9 10 13 9 12 | 10 17 17 10
-padim test nut-normalise clean-on-clean nut: 37 38 33 35 | 36 44 38
-padim test nut-normalise clean-on-shift nut: 26 34 30 27 | 31 35 35
-padim test nut-align clean-on-clean nut: 28 29 26 30 | 31 34 35
-padim test nut-align clean-on-shift nut: 36 35 34 38 | 44 34 40
-padim test nut-harden clean-on-clean nut: 29 31 31 34 | 32 34 28
-padim test nut-harden clean-on-shift nut: 27 30 27 25 | 31 24 25
-padim test nut-adapt clean-on-clean nut: 45 41 40 44 | 38 41 45
-padim test nut-adapt clean-on-shift nut: 22 28 26 29 | 27 25 25
-patchcore val bolt-normalise clean-on-clean bolt: 41 40 38 41 | 36 40 43
-patchcore val bolt-align clean-on-clean bolt: 37 38 40 41 | 39 39 48
-patchcore val bolt-harden clean-on-clean bolt: 9 10 5 10 | 16 12 5
-patchcore val bolt-adapt clean-on-shift bolt: 11 13 11 12 | 15 22 18
-patchcore val nut-normalise clean-on-clean nut: 14 14 18 14 13 | 22 16 13 21
-patchcore val nut-align clean-on-clean nut: 15 10 13 9 10 | 21 16 19 12
-patchcore val nut-harden clean-on-clean nut: 9 4 8 10 10 | 9 14 9 4
-patchcore val nut-adapt clean-on-shift nut: 15 13 19 15 19 | 20 21 15 16
+patchcore val bolt-normalise clean-on-clean bolt: 19 20 16 19 | 21 16 22
+patchcore val bolt-align clean-on-clean bolt: 52 53 54 52 | 52 52 59
+patchcore val bolt-harden clean-on-clean bolt: 61 56 62 57 | 62 63 58
+patchcore val bolt-adapt clean-on-shift bolt: 51 55 55 50 | 56 56 53
+patchcore val nut-normalise clean-on-clean nut: 28 28 28 30 30 | 28 37 33 33
+patchcore val nut-align clean-on-clean nut: 49 44 49 44 48 | 45 53 45 47
+patchcore val nut-harden clean-on-clean nut: 20 20 19 25 20 | 28 24 25 27
+patchcore val nut-adapt clean-on-shift nut: 14 8 9 9 8 | 17 13 12 20
 patchcore test bolt-normalise clean-on-clean bolt: 15 10 11 11 15 | 10 11 13 15
 patchcore test bolt-normalise clean-on-shift bolt: 18 17 13 16 17 | 18 16 12 19
 patchcore test bolt-align clean-on-clean bolt: 15 22 22 20 15 | 22 23 20 25

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from adshift.project import graph, repair
+from adshift.project import graph_lists, repair
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("dots", "rings", "waves")
@@ -69,7 +69,7 @@ def rewrite(path: Path, values: Mapping[str, object]) -> None:
         for part in parents:
             place = place[part]
         place[last] = value
-    document["graph"] = graph.lists(document)
+    document["graph"] = graph_lists.lists(document)
     with path.open("w") as file:
         yaml.dump(document, file)
 

@@ -152,7 +152,8 @@ def make(folder: Path, changes: Mapping[str, object] | None = None) -> Path:
         assert adshift("preset", "mvtec", "--data-root", "photos", "--classes", ",".join(NAMES))[1] == 0
         rewrite(Path("params.yaml"), {
             "methods": list(METHODS), "features.resize": 72, "features.crop": 64, "features.batch": 1,
-            "patchcore.coreset": 0.1, "evaluate.bootstrap": 100, **(changes or {}),
+            "patchcore.coreset": 0.1, "evaluate.bootstrap": 100,
+            "patchcore.reweight": "softmax", **(changes or {}),
         })  # fmt: skip
         stage("sources")
         run(report=False)

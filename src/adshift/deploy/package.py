@@ -145,7 +145,8 @@ def write(folder: Path, method: str, settings: Any) -> None:
     Args:
         folder: in which CLASS/DOMAIN are made.
         method: whose models are fitted, calibrated and evaluated.
-        settings: `seed`, `dataset.name`, `classes`, `split`, `shift.kind`, `calibrate` and `graph` of params.yaml.
+        settings: `seed`, `dataset.name`, `classes`, `split`, `shift.kind`, `calibrate` and `graph.scenarios` of
+            params.yaml.
 
     Raises:
         AdshiftError: an input is missing or damaged.

@@ -15,7 +15,7 @@ from adshift.features.backbones import PACKAGED, STRIDES_4_8_16, Backbone, famil
 from adshift.features.backbones.channels import CHANNELS
 from adshift.features.backbones.tiling import Tiling
 from adshift.features.settings import Features
-from adshift.project import graph, params
+from adshift.project import graph_lists, params
 from adshift.project.data_check import Checked, look
 from adshift.project.own_images import check_root
 from adshift.project.paths import NETWORK, SOURCES
@@ -123,7 +123,7 @@ def check_network(settings: Features) -> None:
 def _check_graph() -> None:
     """Refuse lists in `graph` that are out of date: DVC has filled its matrices from them before this check."""
     values = params.read()
-    for key, wanted in graph.lists(values).items():
+    for key, wanted in graph_lists.lists(values).items():
         if values["graph"][key] != wanted:
             listed = f"graph.{key}=[{','.join(wanted)}]"
             raise AdshiftError(

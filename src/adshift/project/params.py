@@ -20,10 +20,9 @@ from adshift.data.settings import Dataset, Harden, Normalise, Shift, Split
 from adshift.detectors import registry
 from adshift.errors import AdshiftError
 from adshift.evaluation.registry import LEVERS
-from adshift.evaluation.scenarios import BASELINE, SCENARIOS
 from adshift.evaluation.settings import Ablation, Adapt, Align, Calibrate, Evaluate
 from adshift.features.settings import Features
-from adshift.project.graph import Graph
+from adshift.project.graph import Graph, ScenarioName
 from adshift.report.settings import Report
 from adshift.runtime.files import write_json
 from adshift.runtime.settings import Several
@@ -55,16 +54,6 @@ def _name(value: str) -> str:
 Name = Annotated[str, AfterValidator(_name)]
 
 
-def _with_baseline(names: tuple[str, ...]) -> tuple[str, ...]:
-    if BASELINE.name not in names:
-        raise ValueError(f"{BASELINE.name} is missing, with which the others are compared")
-    return names
-
-
-_Scenario = Literal[tuple(one.name for one in SCENARIOS)]  # type: ignore[valid-type]
-Scenarios = Literal["all"] | Annotated[Several(_Scenario), AfterValidator(_with_baseline)]  # type: ignore[valid-type]
-
-
 SECTIONS: dict[str, Any] = {
     "seed": Annotated[int, Field(ge=0, lt=2**32)],
     "dataset": Dataset,
@@ -76,7 +65,7 @@ SECTIONS: dict[str, Any] = {
     "calibrate": Calibrate,
     "evaluate": Evaluate,
     "unified": bool,
-    "scenarios": Scenarios,
+    "scenarios": Literal["all"] | Several(ScenarioName),
     "harden": Harden,
     "normalise": Normalise,
     "align": Align,

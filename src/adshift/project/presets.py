@@ -10,7 +10,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from adshift.data import datasets
 from adshift.data.class_names import same
 from adshift.errors import AdshiftError
-from adshift.project import graph, own_images
+from adshift.project import graph_lists, own_images
 from adshift.project.data_check import look
 from adshift.project.own_images import Folders
 from adshift.project.params import FILE, check_folder, load_all, read
@@ -210,7 +210,7 @@ def derive(path: Path = FILE) -> list[str]:
     """
     load_all(path)
     values = read(path)
-    changed = {key: wanted for key, wanted in graph.lists(values).items() if values["graph"][key] != wanted}
+    changed = {key: wanted for key, wanted in graph_lists.lists(values).items() if values["graph"][key] != wanted}
     if changed:
         _rewrite(path, {})
     return [f"{path}: graph.{key} is now {wanted}" for key, wanted in changed.items()]
@@ -230,7 +230,7 @@ def _rewrite(path: Path, values: Mapping[str, Any]) -> Any:
     document = yaml.load(path.read_text(encoding="utf-8"))
     for key, value in values.items():
         _set(document, key.split("."), value)
-    for key, wanted in graph.lists(document).items():
+    for key, wanted in graph_lists.lists(document).items():
         if list(document["graph"][key]) != wanted:
             _set(document, ["graph", key], wanted)
     temporary = path.with_name(path.name + ".new")

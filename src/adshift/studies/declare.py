@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from adshift.errors import AdshiftError
 from adshift.evaluation.metrics import registry
 from adshift.evaluation.metrics.counts import Counts
-from adshift.project import graph, params, presets
+from adshift.project import graph_lists, params, presets
 from adshift.report.labels import ON_TEST
 from adshift.runtime.settings import Section
 
@@ -269,7 +269,7 @@ def expand(name: str, study: Study, roots: Mapping[str, str], code: str) -> list
             _set_all(values, {**study.set, **point.set, **dict(zip(study.grid, choice, strict=True))}, path)
             _anchor(values)
             params.validate(values, path)
-            values["graph"] = graph.lists(values)
+            values["graph"] = graph_lists.lists(values)
             cells = {column: _cell(_get(values, key, path)) for column, key in study.settings_columns().items() if key}
             columns = {"dataset": values["dataset"]["name"], **point.labels, **cells}
             changes = dict(_differences(values, base))

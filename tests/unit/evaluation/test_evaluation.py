@@ -247,4 +247,4 @@ def test_the_progress_of_pixel_metrics_names_the_method_and_counts_sets(
 
     monkeypatch.setattr("adshift.runtime.parallel.progress", bar)
     pixel_level.pixel_level(SET, "padim", by_hand.CLASSES, 6, 4, 0.3)
-    assert told == [("pixel metrics of padim", 10, "set")]
+    assert told == [("pixel metrics of padim", 26, "set")]

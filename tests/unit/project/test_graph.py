@@ -8,7 +8,7 @@ import pytest
 from adshift.errors import AdshiftError
 from adshift.evaluation.pairs import PAIRS, pairs
 from adshift.evaluation.scenarios import SCENARIOS, possible
-from adshift.project import checks, graph, params, presets
+from adshift.project import checks, graph_lists, params, presets
 from adshift.studies import declare
 from tiny import ROOT, Project
 
@@ -33,7 +33,7 @@ def values(kind: str = "synthetic", unified: bool = True, classes: int = 2, rati
     ],
 )
 def test_lists_follow_from_the_switches(given: dict, expected: tuple[list[str], ...]) -> None:
-    assert tuple(graph.lists(given).values())[:4] == expected
+    assert tuple(graph_lists.lists(given).values())[:4] == expected
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_lists_follow_from_the_switches(given: dict, expected: tuple[list[str], 
     ],
 )  # fmt: skip
 def test_levers_follow_from_the_scenarios(kind: str, scenarios: list[str], expected: list) -> None:
-    lists = graph.lists(values(kind) | {"scenarios": scenarios})
+    lists = graph_lists.lists(values(kind) | {"scenarios": scenarios})
     assert [lists[key] for key in ("levers", "harden", "normalise", "align", "adapt", "normalised")] == expected
     assert set(lists["scenarios"]) == {one for one in scenarios if kind != "none" or one.startswith("clean")}
 
@@ -61,7 +61,7 @@ def test_the_baseline_is_always_run(project: Project) -> None:
 
 def test_the_shipped_parameters_are_in_line() -> None:
     shipped = params.read(ROOT / "params.yaml")
-    assert shipped["graph"] == graph.lists(shipped)
+    assert shipped["graph"] == graph_lists.lists(shipped)
 
 
 @pytest.fixture
