@@ -29,7 +29,16 @@ def blocks(text: str = PAGE) -> list[tuple[str, str, str]]:
     return [(kind, path, re.sub(f"(?m)^{indent}", "", inner)) for indent, kind, path, inner in found]
 
 
-DERIVE = "from adshift.project import presets; presets.derive()"  # as `adshift repro` does first
+# As `adshift repro` does first, by the code of the project with its additions.
+DERIVE = """
+from pathlib import Path
+from ruamel.yaml import YAML
+from adshift.project import graph_lists
+
+values = YAML().load(Path("params.yaml"))
+values["graph"] = graph_lists.lists(values)
+YAML().dump(values, Path("params.yaml"))
+"""
 
 
 def put(kind: str, path: Path, text: str) -> None:

@@ -55,8 +55,14 @@ def test_levers_follow_from_the_scenarios(kind: str, scenarios: list[str], expec
 
 def test_the_baseline_is_always_run(project: Project) -> None:
     switch(Path("params.yaml"), "scenarios: all ", "scenarios: [shift_adapted] ")
-    with pytest.raises(AdshiftError, match=r"scenarios.*clean is missing"):
-        params.load_all()
+    with pytest.raises(AdshiftError, match=r"scenarios: clean is missing"):
+        presets.derive()
+
+
+def test_an_unknown_scenario_is_refused(project: Project) -> None:
+    switch(Path("params.yaml"), "scenarios: all ", "scenarios: [clean, shift_hardend] ")
+    with pytest.raises(AdshiftError, match="scenarios: shift_hardend unknown"):
+        presets.derive()
 
 
 def test_the_shipped_parameters_are_in_line() -> None:
