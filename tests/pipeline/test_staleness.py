@@ -66,7 +66,7 @@ STALE: dict[tuple[str, str], set[str]] = {
     ("constant", "src/adshift/search/coreset.py"): {*of(*BANKS), *ABLATION},
     ("function body", "src/adshift/detectors/padim.py"): of("padim"),
     ("renamed local", "src/adshift/detectors/components/training.py"): of(*STUDENTS, "cfa"),
-    ("function body", "src/adshift/evaluation/scenarios.py"): {*SCENARIO_STAGES, "lever"},
+    ("function body", "src/adshift/evaluation/scenarios.py"): {*CHECKS, *SCENARIO_STAGES, "lever"},
     ("function body", "src/adshift/evaluation/calibration.py"): {"calibrate", *EVALUATIONS, "package"},
     ("constant", "src/adshift/evaluation/metrics/pro.py"): {"evaluate_pixels", *LABELLED, "package"},
     ("function body", "src/adshift/evaluation/intervals.py"): {*EVALUATIONS, *TABLES},
