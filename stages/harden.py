@@ -8,6 +8,7 @@ from adshift.data.manifest import Item
 from adshift.data.settings import Harden
 from adshift.data.shapes import sides
 from adshift.data.shift import copies
+from adshift.errors import AdshiftError
 from adshift.features import extract
 from adshift.features.backbones import Backbone
 from adshift.features.settings import Features
@@ -28,14 +29,18 @@ def main() -> None:
     items = manifest.read(manifest.path_of(args.dataset, args.name, "clean"))
     normal = [item for item in items if item.name in used and item.defect == manifest.GOOD]
     made = copies.copies_of(normal, settings.copies)
+    if twins := {copy.name for copy in made} & {item.name for item in items}:
+        raise AdshiftError(f"{min(twins)}: an image has the name of a drifted copy of another one", "rename its file")
     draws = {copy.name: copies.drawn_for(settings, args.seed, args.name, copy) for copy in made}
 
     def load(copy: Item):  # type: ignore[no-untyped-def]
         return copies.rendered(copy, draws[copy.name], sides(features.resize))
 
     with output(lever_path("harden", args.dataset, args.name)) as folder:
-        what = f"embedding copies of {args.name}"
-        extract.embed(made, Backbone(features), folder / "features", what=what, load=load)
+        folder.mkdir(parents=True)
+        if made:
+            what = f"embedding copies of {args.name}"
+            extract.embed(made, Backbone(features), folder / "features", what=what, load=load)
         lines = [json.dumps({"name": name, "draw": drawn.to_dict()}, sort_keys=True) for name, drawn in draws.items()]
         (folder / "draws.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 

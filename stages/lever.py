@@ -27,7 +27,6 @@ def main() -> None:
         versions.check(record)
     scenarios = of_lever(args.lever, params.load("graph.scenarios").graph.scenarios)
     lever = levers.lever_class(args.lever)(Run(dataset, method, name, args.seed))
-    registry.warm_up(method)
     with output(model_path(dataset, method, name, args.lever)) as folder:
         lever.save(folder)
     scoring = registry.settings(method, "score")

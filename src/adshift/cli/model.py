@@ -55,12 +55,14 @@ def _add_recalibrate(commands: Any) -> None:
 
 
 def _add_adapt(commands: Any) -> None:
+    from adshift.deploy.recalibration import TARGET_FPR
+
     adapt = commands.add_parser("adapt", help="a new model from an old one and a few normal images of today")
     adapt.add_argument("model", metavar="MODEL", type=Path, help="its directory; it is left as it is")
     adapt.add_argument("--normal", metavar="DIR", required=True, help="images of today without a defect")
     adapt.add_argument("--out", metavar="DIR", type=Path, help="of the new model; MODEL-adapted if not given")
     adapt.add_argument("--rows", type=int, metavar="N", help="rows that a memory bank may gain; no limit if not given")
-    adapt.add_argument("--target-fpr", type=float, default=0.05, metavar="RATE",
+    adapt.add_argument("--target-fpr", type=float, default=TARGET_FPR, metavar="RATE",
                        help="false-positive rate wanted; 0.05 if not given")  # fmt: skip
     adapt.add_argument("--earlier", metavar="DIR", help="normal images from before: measures what it costs on them")
     adapt.set_defaults(work=_adapt)

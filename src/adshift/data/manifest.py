@@ -152,11 +152,6 @@ def copies(name: str, count: int) -> list[str]:
     return [f"{name}{COPY}{number}" for number in range(1, count + 1)]
 
 
-def is_copy(name: str) -> bool:
-    """Whether a name is one of `copies`. Copies have no file: no image of a data set is asked."""
-    return COPY in name and name.rpartition(COPY)[2].isdigit()
-
-
 def names_path(dataset: str) -> Path:
     """Path of the classes' names for people, which `prepare` writes."""
     return Path("data") / "clean" / dataset / "classes.json"

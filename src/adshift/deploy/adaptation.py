@@ -15,7 +15,7 @@ import numpy as np
 from adshift.data.image_files import images
 from adshift.data.images import sha256
 from adshift.deploy import package
-from adshift.deploy.recalibration import effect
+from adshift.deploy.recalibration import TARGET_FPR, effect
 from adshift.detectors.records import Reference
 from adshift.detectors.registry import REGISTRY, UNIFIED, detector_class
 from adshift.errors import AdshiftError, warn
@@ -25,7 +25,6 @@ from adshift.evaluation.levers.adapt import cross_fitted
 from adshift.evaluation.threshold_file import Effect, Record
 from adshift.runtime.files import output, read_json, write_json
 
-TARGET_FPR = 0.05
 EVIDENCE = "adaptation.json"
 KEPT = ("score.json", package.ALIGNMENT)
 

@@ -14,7 +14,7 @@ from adshift.data.image_files import images
 from adshift.data.images import sha256
 from adshift.deploy import recalibration
 from adshift.deploy.drift import DEFECTS, look
-from adshift.deploy.recalibration import reference_path, threshold_path
+from adshift.deploy.recalibration import TARGET_FPR, reference_path, threshold_path
 from adshift.detectors.records import Reference
 from adshift.errors import AdshiftError
 from adshift.evaluation import threshold_file
@@ -24,7 +24,6 @@ from adshift.evaluation.threshold_file import Recalibration
 from adshift.runtime.checksums import MODEL_REMEDY
 from adshift.runtime.files import write_json
 
-TARGET_FPR = 0.05  # default if only normal images are given
 REMEDIES = {
     "fine": "nothing to do",
     "recalibrate": "set a new threshold: adshift recalibrate MODEL --normal DIR",

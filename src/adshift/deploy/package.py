@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from adshift.data import split_file
-from adshift.data.manifest import anomalous, class_names, is_copy, labelled
+from adshift.data.manifest import anomalous, class_names, labelled
 from adshift.deploy import card
 from adshift.detectors.records import Predictions, Reference
 from adshift.detectors.registry import UNIFIED
@@ -250,7 +250,8 @@ def _reference(dataset: str, scenario: Scenario, val: Mapping[str, Predictions])
     for name, scored in val.items():
         stored = Features.open(feature_maps_path(scenario.lever, dataset, name, scenario.val))
         normal = labelled(scored.names) & ~anomalous(scored.names)
-        rows = [row for row in np.flatnonzero(normal) if not is_copy(scored.names[row])]
+        here = set(stored.names)
+        rows = [row for row in np.flatnonzero(normal) if scenario.lever != "harden" or scored.names[row] in here]
         scores.append(scored.scores[rows])
         features.append(pooled(stored.select(scored.names[row] for row in rows)))
     return Reference(np.concatenate(scores).astype(np.float32), np.concatenate(features))

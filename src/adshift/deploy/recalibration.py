@@ -18,6 +18,7 @@ from adshift.evaluation.metrics.counts import FALSE_POSITIVE_RATE, RECALL, Count
 from adshift.evaluation.settings import Calibrate
 from adshift.evaluation.threshold_file import Effect, Recalibration
 
+TARGET_FPR = 0.05  # false-positive rate wanted, unless another one is given
 STEPS = 1000  # of f1_grid, as in the study
 
 

@@ -33,4 +33,4 @@ class Graph(Section):
     normalise: Several(Literal[DOMAINS], least=0)  # type: ignore[valid-type]
     align: Several(Literal["align"], least=0)  # type: ignore[valid-type]
     adapt: Several(Literal["adapt"], least=0)  # type: ignore[valid-type]
-    normalised: Literal["levers/normalise", "features/clean"]
+    normalised: Several(Literal["levers/normalise", "features/clean"])  # type: ignore[valid-type]

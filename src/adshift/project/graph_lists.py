@@ -9,7 +9,7 @@ from adshift.evaluation.scenarios import BASELINE, BY_NAME, levers_of, possible
 from adshift.project.graph import CLEAN, SHIFT
 
 
-def lists(values: Mapping[str, Any]) -> dict[str, list[str] | str]:
+def lists(values: Mapping[str, Any]) -> dict[str, list[str]]:
     """The values of the section `graph`.
 
     Args:
@@ -36,10 +36,10 @@ def lists(values: Mapping[str, Any]) -> dict[str, list[str] | str]:
         "unified": unified,
         "ablation": domains[-1:] if values["ablation"]["ratios"] else [],
         "levers": levers,
-        "harden": [lever for lever in levers if lever == "harden"],
+        "harden": ["harden"] if "harden" in levers else [],
         "normalise": domains if "normalise" in levers else [],
-        "align": [lever for lever in levers if lever == "align"],
-        "adapt": [lever for lever in levers if lever == "adapt"],
-        "normalised": "levers/normalise" if "normalise" in levers else "features/clean",
+        "align": ["align"] if "align" in levers else [],
+        "adapt": ["adapt"] if "adapt" in levers else [],
+        "normalised": ["levers/normalise" if "normalise" in levers else "features/clean"],
         "scenarios": scenarios,
     }

@@ -39,12 +39,12 @@ def test_lists_follow_from_the_switches(given: dict, expected: tuple[list[str], 
 @pytest.mark.parametrize(
     ("kind", "scenarios", "expected"),
     [
-        ("synthetic", ["clean"], [[], [], [], [], [], "features/clean"]),
-        ("synthetic", ["clean", "shift_hardened"], [["harden"], ["harden"], [], [], [], "features/clean"]),
-        ("none", ["clean", "shift_hardened"], [[], [], [], [], [], "features/clean"]),
-        ("none", ["clean", "clean_normalised"], [["normalise"], [], ["clean"], [], [], "levers/normalise"]),
+        ("synthetic", ["clean"], [[], [], [], [], [], ["features/clean"]]),
+        ("synthetic", ["clean", "shift_hardened"], [["harden"], ["harden"], [], [], [], ["features/clean"]]),
+        ("none", ["clean", "shift_hardened"], [[], [], [], [], [], ["features/clean"]]),
+        ("none", ["clean", "clean_normalised"], [["normalise"], [], ["clean"], [], [], ["levers/normalise"]]),
         ("recorded", ["clean", "shift_adapted", "shift_aligned"],
-         [["align", "adapt"], [], [], ["align"], ["adapt"], "features/clean"]),
+         [["align", "adapt"], [], [], ["align"], ["adapt"], ["features/clean"]]),
     ],
 )  # fmt: skip
 def test_levers_follow_from_the_scenarios(kind: str, scenarios: list[str], expected: list) -> None:

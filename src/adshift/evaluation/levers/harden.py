@@ -22,6 +22,8 @@ class Harden(Lever):
     def _with_copies(self, part: Part) -> Features:
         """The clean images of a part, and the copies of the normal ones."""
         images = self.run.stored("clean", part)
+        if not self.settings.copies:
+            return images
         wanted = {copy for name in images.names for copy in copies(name, self.settings.copies)}
         return images + self.copies.select(name for name in self.copies.names if name in wanted)
 
