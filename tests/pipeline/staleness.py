@@ -87,8 +87,9 @@ def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 def other(key: str, value: Any) -> Any:
     """Another value for a leaf, such that dvc.yaml still resolves."""
-    if key == "methods" or (key.startswith("graph.") and isinstance(value, list)):
-        return [*value[:-1]]
+    if key == "methods" or key.startswith("graph."):
+        # The first entry of `graph.normalised` is a part of a path.
+        return ["features/clean"] if key == "graph.normalised" else [*value[:-1]]
     if key == "classes":
         return [*value, "extra"]
     if isinstance(value, bool):

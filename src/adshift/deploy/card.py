@@ -7,6 +7,7 @@ from adshift import __version__
 from adshift.data.images import sha256
 from adshift.detectors.registry import UNIFIED
 from adshift.evaluation.metrics.registry import shown_in
+from adshift.evaluation.registry import LEVERS
 from adshift.evaluation.scenarios import SCENARIOS, Scenario
 from adshift.project.paths import NETWORK, SOURCES, split_path
 from adshift.runtime.files import read_json
@@ -94,10 +95,13 @@ def text(card: Mapping[str, Any], product: str) -> str:
     """The card of a model of `product` as Markdown."""
     model, backbone, thresholds = card["model"], card["backbone"], card["thresholds"]
     parameters, weights = card["parameters"], card["backbone"]["weights"]
+    variant = model["domain"]
+    domain, lever = ("clean", f", with the lever {variant}") if variant in LEVERS else (variant, "")
+    kind = f"lever {variant}" if lever else f"{variant} images"
     lines = [
-        f"# {model['method']}: {product} of {model['dataset']}, {model['domain']} images",
+        f"# {model['method']}: {product} of {model['dataset']}, {kind}",
         "",
-        f"Fitted on normal images of the {model['domain']} domain. Use: `adshift predict THIS_DIRECTORY IMAGES`.",
+        f"Fitted on normal images of the {domain} domain{lever}. Use: `adshift predict THIS_DIRECTORY IMAGES`.",
         "",
         "## Thresholds",
         "",

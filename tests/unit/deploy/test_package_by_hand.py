@@ -359,7 +359,7 @@ def test_the_card(packaged: tuple[Path, dict[str, str]], method: str, model: str
 def test_the_card_for_people(packaged: tuple[Path, dict[str, str]], method: str, model: str, domain: str) -> None:
     hashes = packaged[1]
     card = expected_card(hashes, method, model, domain)
-    whole = "all classes" if model == "unified" else model
+    whole, lever = "all classes" if model == "unified" else model, domain in by_hand.LEVERS
     rows = []
     for file, record in card["thresholds"].items():
         own = record.get("classes", {})
@@ -390,9 +390,10 @@ def test_the_card_for_people(packaged: tuple[Path, dict[str, str]], method: str,
         ]
     weights = card["backbone"]["weights"]
     expected = [
-        f"# {method}: {whole} of set, {domain} images",
+        f"# {method}: {whole} of set, lever {domain}" if lever else f"# {method}: {whole} of set, {domain} images",
         "",
-        f"Fitted on normal images of the {domain} domain. Use: `adshift predict THIS_DIRECTORY IMAGES`.",
+        f"Fitted on normal images of the {'clean' if lever else domain} domain"
+        f"{f', with the lever {domain}' if lever else ''}. Use: `adshift predict THIS_DIRECTORY IMAGES`.",
         "",
         "## Thresholds",
         "",

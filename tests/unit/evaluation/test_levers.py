@@ -1,6 +1,8 @@
 """The levers: what each is fitted on, what it scores, and that one that changes nothing is the plain model."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ from adshift.features.store import Features
 from adshift.project import params
 from adshift.project.paths import lever_path, lever_scores_path, model_path, settings_path
 from adshift.runtime import seeding
-from adshift.runtime.files import read_json
+from adshift.runtime.files import read_json, write_json
 
 NAME = trained.NAMES[0]
 
@@ -75,6 +77,37 @@ def test_copies_are_drawn_apart_and_reproduced_from_their_record(run: Run) -> No
     maps = backbone(extract.network_inputs(pixels, features)[None])[1][0].astype(np.float16)
     np.testing.assert_array_equal(stored.select([copy.name]).maps(2)[0], maps.astype(np.float32))
     assert (pixels != load_image(items[copy.name.rpartition("+")[0]])).any()
+
+
+def copied(study: Path, folder: Path) -> Path:
+    """The study, to change it: what the stage `harden` reads, and its output."""
+    for part in ("data/settings", "data/split", "data/clean", "data/levers/harden", "photos"):
+        shutil.copytree(study / part, folder / part)
+    for part in ("src", "stages"):
+        (folder / part).symlink_to(study / part)
+    shutil.copy(study / "params.yaml", folder)
+    return folder
+
+
+def test_no_copies_are_no_error(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copied(study, tmp_path))
+    write_json(settings_path("harden"), read_json(settings_path("harden")) | {"copies": 0}, checksum=True)
+    trained.stage("harden", dataset="mvtec", name=NAME, seed="42")
+    folder = lever_path("harden", "mvtec", NAME)
+    assert [path.name for path in folder.iterdir()] == ["draws.jsonl"]
+    assert (folder / "draws.jsonl").read_text() == ""
+
+
+def test_an_image_with_the_name_of_a_copy_is_refused(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(copied(study, tmp_path))
+    path = manifest.path_of("mvtec", NAME, "clean")
+    items = manifest.read(path)
+    good = next(item for item in items if item.name.startswith("train/good/"))
+    manifest.write(path, [*items, replace(good, name=f"{good.name}+1")])
+    with pytest.raises(SystemExit, match="has the name of a drifted copy"):
+        trained.stage("harden", dataset="mvtec", name=NAME, seed="42")
 
 
 def test_a_hardened_model_is_fitted_on_the_copies_too(run: Run) -> None:
