@@ -9,7 +9,7 @@ from adshift.detectors.registry import UNIFIED
 from adshift.evaluation.metrics.registry import shown_in
 from adshift.evaluation.registry import LEVERS
 from adshift.evaluation.scenarios import SCENARIOS, Scenario
-from adshift.project.paths import NETWORK, SOURCES, split_path
+from adshift.project.paths import NETWORK, SOURCES, settings_path, split_path
 from adshift.runtime.files import read_json
 from adshift.runtime.versions import IGNORED
 
@@ -25,13 +25,15 @@ def card(
 
     Args:
         settings: as for `package.write`.
-        method, model, domain: of the model.
+        method, model, domain: of the model; with a lever, its name in place of the domain.
         fitted: its model.json.
         score: its score.json.
     """
     dataset, spec = settings.dataset.name, fitted["features"]
     names = settings.classes if model == UNIFIED else (model,)
-    code = {root: sha256(SOURCES / f"{root}.json") for root in ("stages/embed", "stages/fit", f"methods/{method}")}
+    lever = domain if domain in LEVERS else ""
+    roots = ("stages/lever", f"levers/{lever}") if lever else ("stages/fit",)
+    code = {root: sha256(SOURCES / f"{root}.json") for root in ("stages/embed", *roots, f"methods/{method}")}
     ignored = read_json(IGNORED)
     return {
         "model": {"dataset": dataset, "method": method, "class": model, "domain": domain},
@@ -43,6 +45,7 @@ def card(
             "shift": settings.shift.kind,
             "fit": fitted["settings"],
             "score": score,
+            **({"lever": read_json(settings_path(lever))} if lever else {}),
         },
         "backbone": {
             "name": spec["backbone"],
@@ -138,6 +141,7 @@ def text(card: Mapping[str, Any], product: str) -> str:
         f"- seed {parameters['seed']}, drift {parameters['shift']}, split {_pairs(parameters['split'])}",
         f"- fit: {_pairs(parameters['fit'])}",
         f"- scoring: {_pairs(parameters['score'])}",
+        *([f"- lever: {_pairs(parameters['lever'])}"] if "lever" in parameters else []),
         f"- versions: {_pairs(card['versions'])}",
         *(
             f"- {package}: {versions}; taken to be the same"

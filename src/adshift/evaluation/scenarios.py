@@ -27,7 +27,7 @@ class Scenario:
         unified: whether one model serves all classes.
         absolute: whether pooled validation scores set one threshold for all classes; else each class has its own.
         adaptation: under drift, what was adapted; empty for nothing.
-        images: new images that it needs.
+        new_images: whether it needs images of the shifted domain before it is used.
         lever: of `evaluation.levers`; `model` is then the domain of most of its training images.
         caption: over its anomaly maps in pictures of examples; None if another scenario with the same maps shows them.
     """
@@ -42,7 +42,7 @@ class Scenario:
     unified: bool = False
     absolute: bool = False
     adaptation: str = ""
-    images: str = "none"
+    new_images: bool = False
     lever: str = ""
     caption: str | None = None
 
@@ -82,12 +82,12 @@ SCENARIOS = (
              adaptation="a hardened fit"),
     Scenario("shift_threshold_only", "Shift, new threshold", "clean", "shift", "shift", "drift",
              "the clean model, its threshold calibrated on shifted validation images", adaptation="a new threshold",
-             images="validation images"),
+             new_images=True),
     Scenario("shift_adapted", "Shift, adapted", "clean", "shift", "shift", "drift",
              "the clean model, adapted with a few normal shifted images, which set its threshold too", lever="adapt",
-             adaptation="a few normal images", images="adapt.images normal images"),
+             adaptation="a few normal images", new_images=True),
     Scenario("shift_full_adaptation", "Shift, refit", "shift", "shift", "shift", "drift",
-             "model and threshold of the shifted domain", adaptation="a refit", images="training and validation images",
+             "model and threshold of the shifted domain", adaptation="a refit", new_images=True,
              caption="refit"),
     Scenario("unified", "Unified, clean", "clean", "clean", "clean", "unified",
              "one model for all classes, on clean images, with a threshold a class", unified=True),

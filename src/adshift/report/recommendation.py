@@ -32,10 +32,10 @@ def _recommendation(results: Results, name: str) -> str:
     if not known:
         return ""
     method = max(known, key=lambda one: _score(results, one, BASELINE, name) or 0)  # as before the drift
-    free = [one for one in run if one.images == "none"]
-    before = _cheapest(free, {one: scores[method, one] or 0 for one in free})
-    after = _cheapest([before, *(one for one in run if one not in free)],
-                      {one: scores[method, one] or 0 for one in run})  # fmt: skip
+    free = [one for one in run if not one.new_images]
+    of_method = {one: scores[method, one] or 0 for one in run}
+    before = _cheapest(free, of_method)
+    after = _cheapest([before, *(one for one in run if one.new_images)], of_method)
     start = f"{label(method)}, {before.adaptation or 'as it is'} ({_rates(results, method, before, name)} after drift"
     if before is not UNADAPTED:
         start += f"; {_rates(results, method, UNADAPTED, name)} with nothing changed"

@@ -165,8 +165,11 @@ def packaged(tmp_path: Path) -> Iterator[tuple[Path, dict[str, str]]]:
         patch.chdir(tmp_path)
         by_hand.write()
         hashes = {name: write_text(f"data/split/set/{name}.csv", f"split of {name}") for name in by_hand.CLASSES}
-        for root in ("stages/embed", "stages/fit", "methods/padim", "methods/patchcore"):
+        levers = [f"levers/{lever}" for lever in by_hand.LEVERS]
+        for root in ("stages/embed", "stages/fit", "stages/lever", "methods/padim", "methods/patchcore", *levers):
             hashes[root] = write_text(f"data/sources/{root}.json", f"code of {root}")
+        for lever in by_hand.LEVERS:
+            write_text(f"data/settings/{lever}.json", json.dumps({"of": lever, "rows": None}))
         for name in by_hand.CLASSES:
             folders = {
                 "clean": Path("data/features/clean/set") / name,
@@ -300,6 +303,12 @@ def test_the_reference(packaged: tuple[Path, dict[str, str]], method: str, model
         np.testing.assert_allclose(file["features"], rows, rtol=1e-6)
 
 
+def roots(method: str, variant: str) -> tuple[str, ...]:
+    """Names of the records of the code that made a model."""
+    fitted = ("stages/lever", f"levers/{variant}") if variant in by_hand.LEVERS else ("stages/fit",)
+    return ("stages/embed", *fitted, f"methods/{method}")
+
+
 def expected_card(hashes: dict[str, str], method: str, model: str, domain: str) -> dict[str, Any]:
     classes = list(by_hand.CLASSES) if model == "unified" else [model]
     image, pixel, metrics = image_metrics(method), pixel_metrics(method), {}
@@ -328,6 +337,7 @@ def expected_card(hashes: dict[str, str], method: str, model: str, domain: str) 
             "seed": 7, "split": SPLIT, "calibrate": CALIBRATE, "shift": "recorded",
             "fit": {"of": f"{method} {model} {domain}", "layers": [1, 2]},
             "score": {"smoothing": 4.0, "limit": None, "of": method},
+            **({"lever": {"of": domain, "rows": None}} if domain in by_hand.LEVERS else {}),
         },
         "backbone": {
             "name": "net",
@@ -339,7 +349,7 @@ def expected_card(hashes: dict[str, str], method: str, model: str, domain: str) 
             },
         },
         "code": {
-            **{root: hashes[root] for root in ("stages/embed", "stages/fit", f"methods/{method}")},
+            **{root: hashes[root] for root in roots(method, domain)},
             **NETWORK[method].get("code", {}),
         },
         "versions": {"adshift": version("adshift"), "numpy": np.__version__},
@@ -416,12 +426,10 @@ def test_the_card_for_people(packaged: tuple[Path, dict[str, str]], method: str,
         "- seed 7, drift recorded, split protocol study, train_fraction 0.8, val_defect_fraction 0.3, "
         "group none, order random, max_train none, "
         "contamination 0.0",
+        *([f"- lever: of {domain}, rows none"] if lever else []),
         f"- versions: adshift {version('adshift')}, numpy {np.__version__}",
         *(["- torch: recorded 1, installed 2; taken to be the same"] if method == "padim" else []),
-        *(
-            f"- code: data/sources/{root}.json, sha256 {hashes[root]}"
-            for root in ("stages/embed", "stages/fit", f"methods/{method}")
-        ),
+        *(f"- code: data/sources/{root}.json, sha256 {hashes[root]}" for root in roots(method, domain)),
         *(["- code: data/sources/backbones/edge.json, sha256 hash of a family"] if method == "padim" else []),
         "",
         "The git revision is not written here, or each commit would make another model of the same bytes: the code's",
