@@ -23,10 +23,13 @@ from adshift.evaluation import threshold_file
 from adshift.evaluation.conformal import Rate, attainable
 from adshift.evaluation.levers.adapt import cross_fitted
 from adshift.evaluation.threshold_file import Effect, Record
+from adshift.runtime.checksums import MODEL_REMEDY
 from adshift.runtime.files import output, read_json, write_json
 
 EVIDENCE = "adaptation.json"
 KEPT = ("score.json", package.ALIGNMENT)
+CARD = "card.json"
+MEASURED = ("metrics", "false_alarms")  # in a card
 
 
 @dataclass(frozen=True)
@@ -116,15 +119,17 @@ def adapt(
     )  # fmt: skip
     order = [maps.names.index(name) for name in unseen.names]
     reference = Reference(unseen.scores, package.pooled(maps.take(order)))
-    evidence = _evidence(about, result, today, rows, target_fpr)
     with output(out) as new:
         adapted.save(new)
         for file in KEPT:
             if (folder / file).is_file():
                 shutil.copyfile(folder / file, new / file)
-        write_json(new / "threshold.json", _record(result, model.map_ratio).to_dict(), checksum=True)
+        threshold_record = _record(result, model.map_ratio).to_dict()
+        write_json(new / "threshold.json", threshold_record, checksum=True)
+        if (folder / CARD).is_file():
+            write_json(new / CARD, _card(folder / CARD, threshold_record), checksum=True)
         reference.save(new / "reference.npz")
-        write_json(new / EVIDENCE, evidence, checksum=True)
+        write_json(new / EVIDENCE, _evidence(about, result, today, rows, target_fpr), checksum=True)
         (new / "README.md").write_text(_text(about, result), encoding="utf-8")
     return result
 
@@ -135,6 +140,12 @@ def _record(result: Adaptation, map_ratio: float) -> Record:
         threshold=result.threshold, rule="conformal", normal=result.images, anomalous=0,
         expected_fpr=result.expected_fpr, map_ratio=map_ratio,
     )  # fmt: skip
+
+
+def _card(old: Path, threshold_record: dict[str, Any]) -> dict[str, Any]:
+    """The old model's card without its metrics, which the new model does not have."""
+    card = {key: value for key, value in read_json(old, MODEL_REMEDY).items() if key not in MEASURED}
+    return {**card, "thresholds": {"threshold.json": threshold_record}, "adapted": EVIDENCE}
 
 
 def _refuse(folder: Path, out: Path, rows: int | None, target_fpr: float) -> dict[str, Any]:

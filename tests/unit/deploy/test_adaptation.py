@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import trained
-from adshift.deploy import inference
+from adshift.deploy import export, inference
 from adshift.deploy.adaptation import EVIDENCE
 from adshift.detectors import registry
 from adshift.evaluation.conformal import attainable
@@ -59,6 +59,10 @@ def test_a_new_model_and_its_evidence(model: Path, photos: Path, study: Path) ->
     threshold, rate = attainable(np.array(unseen), 0.05)
     assert new.threshold == threshold
     assert rate.value == pytest.approx(1 / 7)
+    card, of_old = read_json(new.folder / "card.json"), read_json(model / "card.json")
+    assert export.fitted_on(new.folder) == {"class": NAME, "domain": "clean"}
+    assert card["thresholds"] == {"threshold.json": read_json(new.folder / "threshold.json")}
+    assert set(of_old) - set(card) == {"metrics", "false_alarms"} and card["adapted"] == EVIDENCE
     evidence = read_json(new.folder / EVIDENCE)
     assert [one["name"] for one in evidence["images"]] == [path.name for path in images]
     old_scores = old.detector.predict(maps, old.scoring).scores
