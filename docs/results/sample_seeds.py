@@ -116,7 +116,7 @@ def judged(
         models[domain] = registry.detector_class(method)(schemas["fit"](**halves["fit"]))
         generator = seeding.generator(seed, "fit", method, name, domain)
         models[domain].fit(features[domain].select(parts["train"]), generator)
-    for scenario in (BASELINE, *DRIFT):
+    for scenario in (one for one in (BASELINE, *DRIFT) if not one.lever):
         if scenario.model in models:
             chosen = [features[scenario.val].select(parts["val"]), features[scenario.test].select(parts["test"])]
             scores = [models[scenario.model].predict(one, schemas["score"](**halves["score"])).scores for one in chosen]

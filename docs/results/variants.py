@@ -79,7 +79,9 @@ def rows(settings: Any) -> Iterator[dict[str, Any]]:
     stored_padim: dict[tuple[str, ...], Predictions] = {}
     for name in settings.classes:
         for reweight in (*REWEIGHT, ""):
-            for scenario in (one for one in SCENARIOS if not one.absolute):  # thresholds are a class's own here
+            for scenario in (
+                one for one in SCENARIOS if not (one.absolute or one.lever)
+            ):  # thresholds are a class's own here
                 model = (reweight, scenario.model_of(name), scenario.model, name)
                 keys = [(*model, scenario.val, "val"), (*model, scenario.test, "test")]
                 for key in [] if reweight else keys:
