@@ -73,7 +73,7 @@ def _add_drift(commands: Any) -> None:
 
     drift = commands.add_parser(
         "drift", help="test whether the threshold is still valid, with recent images without labels",
-        epilog="Exit code: 0 for fine, 1 for recalibrate or refit, 2 if the images cannot tell or something failed.",
+        epilog="Exit code: 0 if nothing is to be done, 1 if something is, 2 if it cannot tell or something failed.",
     )  # fmt: skip
     drift.add_argument("model", metavar="MODEL", type=Path, help="model directory")
     drift.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or patterns")
@@ -170,7 +170,7 @@ def _drift(args: argparse.Namespace) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     print(json.dumps(outcome, indent=1, sort_keys=True) if args.json else "\n".join(monitoring.verdict_lines(outcome)))
-    sys.exit(outcome["verdict"] != "fine")
+    sys.exit(outcome["verdict"] not in monitoring.NOTHING)
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -20,22 +20,14 @@ would not do: it multiplies evidence of batches that are independent under the n
 the same few reference images, and an unlucky reference is unlucky at every look. No state is stored: the user states
 the number of the look.
 
-The verdict follows from levels and effect sizes that were set beforehand and not fitted to any result:
-
-fine         No test rejects.
-refit        A test rejects, and a new threshold cannot correct the change. Either the spread of normal scores (mean
-             absolute deviation from the median) is at least WIDENED times the reference's: this halves the ratio of a
-             defect's effect to the noise (d' of signal detection) if the effect is unchanged. Or more than OUTSIDE of
-             the recent images lie farther from the reference images than WITHIN of these lie from each other: the model
-             has hardly seen such images.
-recalibrate  A test rejects, and neither condition holds.
+A change is no fault by itself. What to do about it is another question (`adshift.deploy.advice`).
 
 Notation: V reference images, N recent ones, at most K of them defective, D dimensions, B permutations.
 """
 
 from dataclasses import asdict, dataclass
 from math import ceil, comb
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -45,14 +37,9 @@ from adshift.runtime import seeding
 
 ALPHA = 0.05  # probability of any false alarm over all looks
 DEFECTS = 0.1  # largest share of the recent images that may be defective
-WIDENED = 2.0
-OUTSIDE = 0.5
-WITHIN = 0.95
 TESTS = 2
 PERMUTATIONS = 999  # at least; more if the level requires more
 CHUNK = 256  # permutations in memory at a time
-
-Verdict = Literal["fine", "recalibrate", "refit"]
 
 
 @dataclass(frozen=True)
@@ -60,17 +47,14 @@ class Drift:
     """The result of one look.
 
     Attributes:
-        verdict: `fine`, `recalibrate` or `refit`.
         reference, images: V and N.
         set_aside: K.
         look, level: number of the look, and its probability of a false alarm.
         scores_p, features_p: p-values, corrected for two tests; a test rejects if its p-value is at most `level`.
-        scores_moved: recent median minus the reference's, in units of the reference's spread, without the K highest.
-        spread: of the recent scores without the K highest, divided by the reference's.
-        outside: share of the recent images that lie outside the range of the reference images.
+        scores_moved: recent median minus the reference's, in units of the reference's spread (mean absolute deviation
+            from the median), without the K highest.
     """
 
-    verdict: Verdict
     reference: int
     images: int
     set_aside: int
@@ -79,25 +63,23 @@ class Drift:
     scores_p: float
     features_p: float
     scores_moved: float
-    spread: float
-    outside: float
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain values for JSON."""
         return asdict(self)
 
     @property
+    def changed(self) -> bool:
+        """Whether a test rejects."""
+        return min(self.scores_p, self.features_p) <= self.level
+
+    @property
     def reasons(self) -> list[str]:
-        """The reasons for the verdict, one per line."""
+        """The results of the tests, one per line."""
         lines = []
         for kind, p in (("scores", self.scores_p), ("features", self.features_p)):
             result = "changed" if p <= self.level else "no change detected"
             lines.append(f"{kind}: {result} (p = {p:.2g}, level {self.level:.2g})")
-        if self.verdict != "fine":
-            lines.append(
-                f"spread of scores: {self.spread:.2f} times the reference's (refit from {WIDENED:g}); images outside "
-                f"the range of the reference: {100 * self.outside:.0f} % (refit above {100 * OUTSIDE:g} %)"
-            )
         return lines
 
 
@@ -109,7 +91,7 @@ def look(
     defects: float = DEFECTS,
     seed: int = 0,
 ) -> Drift:
-    """The verdict on recent images.
+    """Test recent images.
 
     Args:
         reference: the normal images kept with the model.
@@ -120,7 +102,7 @@ def look(
         seed: of the permutations.
 
     Raises:
-        AdshiftError: too few images for any verdict but `fine`, values that are not finite, or features of another
+        AdshiftError: too few images to detect any change, values that are not finite, or features of another
             network.
     """
     if not np.isfinite(scores).all() or not np.isfinite(features).all():
@@ -145,14 +127,8 @@ def look(
     p_features = features_p(distances, kept, aside, permutations(level), generator)
     p_scores, p_features = _holm(p_scores, p_features)
     low, spread = _location_and_spread(reference.scores)
-    high, wide = _location_and_spread(np.sort(recent.scores)[: count - aside])
-    ratio, outside = wide / spread, outside_share(distances, kept)
-    verdict: Verdict = "fine"
-    if min(p_scores, p_features) <= level:
-        verdict = "refit" if ratio >= WIDENED or outside > OUTSIDE else "recalibrate"
-    return Drift(
-        verdict, kept, count, aside, number, level, p_scores, p_features, (high - low) / spread, ratio, outside
-    )
+    high, _ = _location_and_spread(np.sort(recent.scores)[: count - aside])
+    return Drift(kept, count, aside, number, level, p_scores, p_features, (high - low) / spread)
 
 
 def spent(number: int) -> float:
@@ -212,12 +188,6 @@ def features_p(distances: np.ndarray, kept: int, aside: int, count: int, generat
         energies = _energy(distances, generator.permuted(labels, axis=1).T, aside)
         reached += int((energies >= observed * (1 - 1e-9)).sum())  # tolerance for sums in another order
     return reached / (count + 1)
-
-
-def outside_share(distances: np.ndarray, kept: int) -> float:
-    """Share of the recent images whose mean distance from the reference exceeds that of WITHIN of its own images."""
-    among = distances[:kept, :kept].sum(1) / (kept - 1)
-    return float((distances[kept:, :kept].mean(1) > np.quantile(among, WITHIN, method="higher")).mean())
 
 
 def _distances(features: np.ndarray) -> np.ndarray:

@@ -4,16 +4,17 @@ A model directory holds threshold.json and reference.npz, scores and features of
 recalibration adds threshold-NAME.json and reference-NAME.npz, those of its own normal images, and changes neither.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from adshift.data.image_files import images
 from adshift.data.images import sha256
-from adshift.deploy import recalibration
-from adshift.deploy.drift import DEFECTS, look
+from adshift.deploy import advice, recalibration
+from adshift.deploy.blindness import Pasted
+from adshift.deploy.drift import DEFECTS, look, set_aside
 from adshift.deploy.recalibration import TARGET_FPR, reference_path, threshold_path
 from adshift.detectors.records import Reference
 from adshift.errors import AdshiftError
@@ -21,13 +22,25 @@ from adshift.evaluation import threshold_file
 from adshift.evaluation.conformal import CONFIDENCE, CONFORMAL, enough
 from adshift.evaluation.metrics.counts import decide
 from adshift.evaluation.threshold_file import Recalibration
+from adshift.runtime import seeding
 from adshift.runtime.checksums import MODEL_REMEDY
 from adshift.runtime.files import write_json
 
+if TYPE_CHECKING:
+    from adshift.deploy.inference import Model
+
+TRIED = 100  # images on which the levers are tried, at most
+NOTHING = "fine", "harmless"  # verdicts after which nothing is to be done
+VERDICTS: dict[advice.Lever | None, str] = {
+    "nothing": "harmless", "recalibrate": "recalibrate", "adapt": "adapt", "refit": "refit", None: "unclear",
+}  # fmt: skip
 REMEDIES = {
-    "fine": "nothing to do",
-    "recalibrate": "set a new threshold: adshift recalibrate MODEL --normal DIR",
-    "refit": "a new threshold will hardly do: fit the model on images of today",
+    "fine": "no change detected; nothing to do",
+    "harmless": "the images changed, but no lever does better than the model as it is",
+    "recalibrate": "set a new threshold: adshift recalibrate {model} --normal DIR",
+    "adapt": "adapt the model with about {images} normal images of today: adshift adapt {model} --normal DIR",
+    "refit": "fit the model on normal images of today",
+    "unclear": "the images changed, and these images cannot tell what would help: label some of them",
 }
 
 
@@ -93,9 +106,16 @@ def recalibration_lines(result: Recalibration) -> list[str]:
 def drift(
     folder: Path, sources: Iterable[str], number: int = 1, defects: float = DEFECTS, threshold: str | None = None
 ) -> dict[str, Any]:
-    """The result of a look at recent images (`adshift.deploy.drift.Drift`), with the share of alarms and the reasons.
+    """The result of a look at recent images (`adshift.deploy.drift.Drift`), with the share of alarms and a verdict.
 
-    `threshold` is the file of a recalibration beside the model, or its NAME; then its images are the reference.
+    If the images changed, levers are tried on at most `TRIED` of them (`adshift.deploy.advice`).
+
+    Args:
+        folder: model directory.
+        sources: files, folders or patterns of recent images, without labels.
+        number: of the look at this reference, from 1.
+        defects: upper bound on the share of defective images.
+        threshold: file of a recalibration beside the model, or its NAME; then its images are the reference.
 
     Raises:
         AdshiftError: no model directory, no or too few images, or one that cannot be read.
@@ -110,17 +130,38 @@ def drift(
 
     from adshift.deploy import inference
 
-    scores, features = inference.load(folder).score(paths)
+    model = inference.load(folder)
+    scores, features = model.score(paths)
     outcome = look(reference, scores, features, number, defects)
-    alarms = float(decide(scores, limit).mean())
-    return {**outcome.to_dict(), "alarms": alarms, "reasons": outcome.reasons, "remedy": REMEDIES[outcome.verdict]}
+    tried = _tried(model, paths, limit, defects) if outcome.changed else []
+    verdict = VERDICTS[advice.judged(tried)] if tried else "fine"
+    return {
+        **outcome.to_dict(), "alarms": float(decide(scores, limit).mean()), "reasons": outcome.reasons,
+        "levers": [one.to_dict() for one in tried], "verdict": verdict,
+        "remedy": REMEDIES[verdict].format(model=folder, images=min(len(paths), TRIED)),
+    }  # fmt: skip
+
+
+def _tried(model: "Model", paths: Sequence[Path], limit: float, defects: float) -> list[advice.Estimate]:
+    """Levers on recent images, or on some of them at random."""
+    if len(paths) > TRIED:
+        some = seeding.generator(0, "drift", "levers").choice(len(paths), TRIED, replace=False)
+        paths = [paths[index] for index in sorted(some)]
+    pasted = Pasted.of([path.name for path in paths], seed=0)
+    today = advice.Today(model.features(paths), model.features(pasted.inputs(model, paths)), pasted.owners)
+    return advice.estimates(
+        model.detector, model.scoring, limit, today, set_aside(len(paths), defects), TARGET_FPR
+    )  # fmt: skip
 
 
 def verdict_lines(result: Mapping[str, Any]) -> list[str]:
     """The lines that describe a look on the command line."""
+    tried = [advice.Estimate(**one) for one in result["levers"]]
+    evidence = ["  tried on these images, half of them with pasted defects:", *(f"    {one}" for one in tried)]
     return [
         f"{result['verdict']}: {result['remedy']}",
         *(f"  {reason}" for reason in result["reasons"]),
+        *(evidence if tried else []),
         f"  look {result['look']}: {result['images']} images beside {result['reference']} reference images; at most "
         f"{result['set_aside']} taken for defective; {100 * result['alarms']:.0f} % are above the threshold",
     ]

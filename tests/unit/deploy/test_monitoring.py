@@ -11,6 +11,7 @@ import pytest
 
 from adshift import cli
 from adshift.deploy import drift, monitoring
+from adshift.deploy.advice import Estimate
 from adshift.deploy.drift import ALPHA, features_p, look, needed, scores_p, set_aside, spent
 from adshift.detectors.records import Reference
 from adshift.errors import AdshiftError
@@ -37,8 +38,7 @@ def test_false_alarms_stay_below_the_level(kept: int, count: int, defects: bool)
             scores[: count // 10] += 10
             features[: count // 10] += 3
         found.append(look(reference, scores, features, seed=trial))
-    assert sum(one.verdict != "fine" for one in found) / trials <= above(spent(1), trials)
-    assert sum(one.verdict != "fine" for one in found) / trials <= above(ALPHA, trials)
+    assert sum(one.changed for one in found) / trials <= above(spent(1), trials)
 
 
 def test_p_values_are_p_values() -> None:
@@ -111,7 +111,7 @@ def test_a_constant_feature_does_no_harm() -> None:
     generator = np.random.default_rng(5)
     scores, features = sample(generator, 20)
     features[:, 0] = 7.0
-    assert look(Reference(scores[:10], features[:10]), scores[10:], features[10:]).verdict == "fine"
+    assert look(Reference(scores[:10], features[:10]), scores[10:], features[10:]).changed is False
 
 
 def test_holm_by_hand() -> None:
@@ -122,21 +122,16 @@ def test_holm_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("change", "expected"),
-    [
-        ({}, "fine"),
-        ({"place": 4.0}, "recalibrate"),
-        ({"place": -4.0}, "recalibrate"),
-        ({"place": 4.0, "wide": 5.0}, "refit"),
-        ({"far": 6.0}, "refit"),
-        ({"far": 0.7}, "recalibrate"),
-    ],
+    [({}, False), ({"place": 4.0}, True), ({"place": -4.0}, True), ({"wide": 5.0}, True), ({"far": 0.7}, True)],
 )
 @pytest.mark.parametrize("count", [30, 100])
-def test_the_verdict_follows_what_changed(change: dict[str, float], expected: str, count: int) -> None:
+def test_a_change_of_scores_or_of_features_is_noticed(change: dict[str, float], expected: bool, count: int) -> None:
     generator = np.random.default_rng(6)
     reference = Reference(*sample(generator, 60))
-    found = look(reference, *sample(generator, count, **change))
-    assert found.verdict == expected, found
+    outcome = look(reference, *sample(generator, count, **change))
+    assert outcome.changed is expected, outcome
+    moved = change.get("place", 0.0) / np.abs(reference.scores - np.median(reference.scores)).mean()
+    assert outcome.scores_moved == pytest.approx(moved, abs=1.5 * change.get("wide", 1.0))
 
 
 def test_a_few_defects_are_no_drift_and_many_are() -> None:
@@ -144,9 +139,9 @@ def test_a_few_defects_are_no_drift_and_many_are() -> None:
     reference = Reference(*sample(generator, 40))
     scores, features = sample(generator, 60)
     scores[:6] += 20
-    assert look(reference, scores, features).verdict == "fine"
+    assert not look(reference, scores, features).changed
     scores[:40] += 20
-    assert look(reference, scores, features).verdict != "fine"
+    assert look(reference, scores, features).changed
 
 
 def test_the_same_images_get_the_same_verdict() -> None:
@@ -207,6 +202,8 @@ def model(tmp_path, monkeypatch) -> Path:
         return numbers, draw.normal(size=(len(paths), 4)).astype(np.float32)
 
     monkeypatch.setattr("adshift.deploy.inference.load", lambda path: SimpleNamespace(score=score))
+    tried = [Estimate("nothing", 20.0, 0.0, 1.0, 0.9), Estimate("recalibrate", 60.0, 0.95, 0.8, 0.9)]
+    monkeypatch.setattr(monitoring, "_tried", lambda *_: tried)
     monkeypatch.chdir(tmp_path)
     return folder
 
@@ -268,10 +265,12 @@ def test_recalibrate_refuses_and_leaves_nothing(model, monkeypatch, capsys, word
 
 def test_drift_says_its_verdict_by_its_exit_code(model, monkeypatch, capsys) -> None:
     assert adshift(monkeypatch, "drift", "model", "like") == 0
-    assert capsys.readouterr().out.startswith("fine: nothing to do\n")
+    assert capsys.readouterr().out.startswith("fine: no change detected; nothing to do\n")
     assert adshift(monkeypatch, "drift", "model", "moved/*.png", "--json", "--look", "3") == 1
     found = json.loads(capsys.readouterr().out)
     assert (found["verdict"], found["images"], found["alarms"], found["look"]) == ("recalibrate", 19, 1.0, 3)
+    assert found["remedy"].endswith("adshift recalibrate model --normal DIR")
+    assert [one["lever"] for one in found["levers"]] == ["nothing", "recalibrate"]
     assert found["level"] == ALPHA / 12
     assert adshift(monkeypatch, "drift", "model", "few/00.png") == 2
     assert "give at least" in capsys.readouterr().err
@@ -281,6 +280,27 @@ def test_drift_says_its_verdict_by_its_exit_code(model, monkeypatch, capsys) -> 
         (model / "reference.npz").write_bytes(damaged)
         assert adshift(monkeypatch, "drift", "model", "like") == 2
         assert "reference.npz: not a readable reference" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("others", "verdict", "code"),
+    [
+        ([], "harmless", 0),
+        ([Estimate("adapt", 9.0, 1.0, 1.0, 0.9)], "adapt", 1),
+        ([Estimate("adapt", 9.0, 0.5, 1.0, 0.9), Estimate("refit", 9.0, 1.0, 1.0, 0.9)], "refit", 1),
+    ],
+)
+def test_drift_advises_the_cheapest_lever(model, monkeypatch, capsys, others, verdict, code) -> None:
+    tried = [Estimate("nothing", 20.0, 0.6, 0.9, 0.9), *others]
+    monkeypatch.setattr(monitoring, "_tried", lambda *_: tried)
+    assert adshift(monkeypatch, "drift", "model", "moved") == code
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{verdict}: ")
+    assert [line.split()[0] for line in lines if "AUROC" in line] == [one.lever for one in tried]
+    chance = [Estimate(one.lever, one.threshold, one.specificity, one.recall, 0.5) for one in tried]
+    monkeypatch.setattr(monitoring, "_tried", lambda *_: chance)
+    assert adshift(monkeypatch, "drift", "model", "moved") == 1
+    assert capsys.readouterr().out.startswith("unclear: ")
 
 
 def test_drift_is_held_to_the_recalibrations_images(model, monkeypatch) -> None:
