@@ -1,4 +1,4 @@
-"""Verbs of a model: predict, recalibrate, adapt, drift, export."""
+"""Verbs of a model: predict, recalibrate, adapt, drift, blindness, export."""
 
 import argparse
 import json
@@ -16,6 +16,7 @@ def add(commands: Any) -> None:
     _add_recalibrate(commands)
     _add_adapt(commands)
     _add_drift(commands)
+    _add_blindness(commands)
     _add_export(commands)
 
 
@@ -89,6 +90,20 @@ def _add_drift(commands: Any) -> None:
     drift.set_defaults(work=_drift)
 
 
+def _add_blindness(commands: Any) -> None:
+    blindness = commands.add_parser(
+        "blindness", help="which pasted defects a model detects, by size and contrast; needs no defective image"
+    )
+    blindness.add_argument("model", metavar="MODEL", type=Path, help="model directory")
+    blindness.add_argument("normal", metavar="IMAGES", nargs="+",
+                           help="normal images that did not fit the model: files, folders or patterns")  # fmt: skip
+    blindness.add_argument("--threshold", metavar="T", help="a number or a threshold file, for the model's own")
+    blindness.add_argument("--seed", type=int, default=0, help="of the pasted defects (default: 0)")
+    blindness.add_argument("--out", metavar="DIR", type=Path, help="write the pasted images and their record there")
+    blindness.add_argument("--json", action="store_true", help="print the result as JSON")
+    blindness.set_defaults(work=_blindness)
+
+
 def _add_export(commands: Any) -> None:
     from adshift.deploy import export
 
@@ -124,11 +139,12 @@ def _predict(args: argparse.Namespace) -> None:
             raise AdshiftError("--overlays and --masks are written to a folder", "name it: --out DIR")
         if args.batch < 1:
             raise AdshiftError(f"--batch {args.batch}", "at least 1")
-        threshold: str | float | None = args.threshold
-        with suppress(TypeError, ValueError):
-            threshold = float(args.threshold)
         model = inference.load(
-            args.model, threshold=threshold, class_name=args.class_name, weights=args.weights, cache=args.cache
+            args.model,
+            threshold=_number_or_file(args.threshold),
+            class_name=args.class_name,
+            weights=args.weights,
+            cache=args.cache,
         )
         wanted = predict.Wanted(args.out, args.overlays, args.masks, args.boxes, args.json)
         code = predict.predict(model, args.images, wanted, args.batch, sys.stdin)
@@ -171,6 +187,20 @@ def _drift(args: argparse.Namespace) -> None:
         sys.exit(2)
     print(json.dumps(outcome, indent=1, sort_keys=True) if args.json else "\n".join(monitoring.verdict_lines(outcome)))
     sys.exit(outcome["verdict"] not in monitoring.NOTHING)
+
+
+def _blindness(args: argparse.Namespace) -> None:
+    from adshift.deploy.blindness import blindness
+
+    result = blindness(args.model, args.normal, threshold=_number_or_file(args.threshold), seed=args.seed, out=args.out)
+    print(json.dumps(result.to_dict(), indent=1, sort_keys=True) if args.json else "\n".join(result.lines()))
+
+
+def _number_or_file(text: str | None) -> str | float | None:
+    """A threshold as it is typed."""
+    with suppress(TypeError, ValueError):
+        return float(text)  # type: ignore[arg-type]
+    return text
 
 
 def _export(args: argparse.Namespace) -> None:
