@@ -37,13 +37,16 @@ def check() -> Checked:
     checked = look(settings)
     kept = len(layers(settings.features))
     for method in dict.fromkeys([*settings.methods, "patchcore"]):  # the ablation always uses PatchCore
-        asked = max(getattr(settings, method).layers)
+        asked = max(registry.detector_class(method).levels(getattr(settings, method)), default=0)
         if asked > kept:
             raise AdshiftError(
                 f"params.yaml: {method}.layers: level {asked}, but features.layers names {kept}", f"at most {kept}"
             )
-    if "stfpm" in settings.methods and not settings.features.images:
-        raise AdshiftError("params.yaml: stfpm trains on images, which features.images does not keep", "set it to true")
+    for method in settings.methods:
+        if registry.detector_class(method).needs_images and not settings.features.images:
+            message = f"params.yaml: {method} trains on images, which features.images does not keep"
+            raise AdshiftError(message, "set it to true")
+        registry.check(method, getattr(settings, method))
     _check_shape(settings.features)
     if split_file.calibrated_on(settings.split.protocol) == "test" and settings.calibrate.rule == "target_fpr":
         raise AdshiftError(
