@@ -50,7 +50,7 @@ def test_scores_are_anomalibs(run: Project) -> None:
 
     def inputs(names: tuple[str, ...]) -> torch.Tensor:
         batch = torch.from_numpy(np.stack([pixels[name] for name in names])).permute(0, 3, 1, 2)
-        return (batch / 255 - mean) / std
+        return ((batch / 255 - mean) / std).contiguous()
 
     torch.manual_seed(0)
     whole = timm.create_model("resnet18")

@@ -38,7 +38,13 @@ from adshift.runtime.parallel import torch_threads
 from adshift.runtime.settings import Batch, Number, Section
 
 OURS = ("pre_processor", "post_processor", "evaluator", "visualizer")  # arguments of every model that are set here
-Plain = bool | Annotated[int, Field(ge=-(10**9), le=10**9)] | Number | Annotated[str, Field(max_length=200)] | None
+Plain = (
+    bool
+    | Annotated[int, Field(ge=-(10**9), le=10**9)]
+    | Annotated[Number, Field(ge=-1e9, le=1e9)]
+    | Annotated[str, Field(max_length=200)]
+    | None
+)
 Argument = Plain | Annotated[tuple[Plain, ...], Field(min_length=0, max_length=100)]
 
 
@@ -199,17 +205,23 @@ class Bridged(Detector):
         size = sides(self.spec["size"])
         file = Path(self.settings.weights) if self.settings.weights and use_weights else None
         backbone = str(arguments.get("backbone", signature.default(kind, "backbone")))
-        with _quiet(), pretrained.offline(), pretrained.weights(self.name, backbone, file, use_weights):
+        with self._foreign("could not be built"), pretrained.weights(self.name, backbone, file, use_weights):
+            return kind(
+                **arguments, pre_processor=kind.configure_pre_processor(image_size=size), post_processor=False,
+                evaluator=False, visualizer=False,
+            )  # fmt: skip
+
+    @contextmanager
+    def _foreign(self, failure: str) -> Iterator[None]:
+        """Within: anomalib's code runs, prints nothing and reaches no network; what it raises is told as `failure`."""
+        with _quiet(), pretrained.offline():
             try:
-                return kind(
-                    **arguments, pre_processor=kind.configure_pre_processor(image_size=size), post_processor=False,
-                    evaluator=False, visualizer=False,
-                )  # fmt: skip
+                yield
             except AdshiftError:
                 raise
-            except Exception as error:  # constructors of 30 models raise many kinds
+            except Exception as error:  # 30 models raise many kinds
                 raise AdshiftError(
-                    f"{self.name}: anomalib's {self.settings.model} could not be built ({in_line(error)[:300]})",
+                    f"{self.name}: anomalib's {self.settings.model} {failure} ({in_line(error)[:300]})",
                     f"correct {self.name} in params.yaml; docs/anomalib.md says what each model needs",
                 ) from None
 
@@ -248,20 +260,13 @@ class Bridged(Detector):
             "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0,
             "limit_val_batches": 0, "inference_mode": True,
         }  # fmt: skip
-        with tempfile.TemporaryDirectory() as folder, _quiet(), pretrained.offline():
-            try:
-                Trainer(**{**own, **fixed}, default_root_dir=folder).fit(module, datamodule=data)
-            except AdshiftError:
-                raise
-            except Exception as error:
-                raise AdshiftError(
-                    f"{self.name}: the fit of anomalib's {self.settings.model} failed ({in_line(error)[:300]})",
-                    "docs/anomalib.md says what each model needs; more images, or another batch or size may do",
-                ) from None
+        with tempfile.TemporaryDirectory() as folder, self._foreign("could not be fitted"):
+            Trainer(**{**own, **fixed}, default_root_dir=folder).fit(module, datamodule=data)
 
     def _check_stored(self, module: Any, images: Features) -> None:
         """Refuse a model whose state dict is not all that its scores depend on."""
-        fitted, stored = self._scored(module, images), self._scored(self.module, images)
+        with self._foreign("was fitted, but does not score"):
+            fitted, stored = self._scored(module, images), self._scored(self.module, images)
         if not all(np.array_equal(one, other) for one, other in zip(fitted, stored, strict=True)):
             raise AdshiftError(
                 f"{self.name}: anomalib's {self.settings.model} keeps part of its fit outside its state dict, and would"

@@ -66,7 +66,7 @@ def test_dfm_by_hand() -> None:
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
     def inputs(features: Features) -> torch.Tensor:
-        return (torch.from_numpy(features.images()).permute(0, 3, 1, 2) / 255 - mean) / std
+        return ((torch.from_numpy(features.images()).permute(0, 3, 1, 2) / 255 - mean) / std).contiguous()
 
     with torch.no_grad():
         model.train()
@@ -156,11 +156,12 @@ def test_weights_of_a_hub_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_a_model_that_needs_a_download_says_so() -> None:
     section = {"model": "EfficientAd", "weights": None, "epochs": 1, "batch": 1, "imagenet_dir": "./nowhere"}
-    with pytest.raises(AdshiftError, match=r"anomalib_e: .*EfficientAd"):
+    with pytest.raises(AdshiftError, match=r"anomalib_e: .*EfficientAd could not be fitted") as error:
         fitted("anomalib_e", section, images(3, 0))
+    assert "docs/anomalib.md" in error.value.remedy
     with pytest.raises(AdshiftError, match=r"Dfkde gives no anomaly map"):
         section = {"model": "Dfkde", "weights": None, "epochs": None, "batch": 4, "backbone": "resnet18"}
-        fitted("anomalib_k", {**section, "layers": ["layer3"], "pre_trained": False}, images(12, 0))
+        fitted("anomalib_k", {**section, "layers": ["layer3"], "pre_trained": False}, images(20, 0))
 
 
 def test_weights_are_those_that_were_checked(tmp_path: Path) -> None:
