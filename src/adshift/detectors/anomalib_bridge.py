@@ -285,7 +285,7 @@ class Bridged(Detector):
         return module.eval()
 
     def _scored(self, module: Any, features: Features) -> tuple[np.ndarray, np.ndarray]:
-        """Raw scores (N,) and maps (N, h, w), both float32.
+        """Raw scores (N,) and maps (N, h, w), both float32; of a model without maps, the scores as maps (N, 1, 1).
 
         One image at a time, so that no value depends on the other images.
         """
@@ -295,12 +295,10 @@ class Bridged(Detector):
         with torch.inference_mode(), _quiet():
             for index in range(len(features)):
                 result = module(_batch(features[index : index + 1].images()))
-                if result.pred_score is None or result.anomaly_map is None:
-                    lacking = "image score" if result.pred_score is None else "anomaly map"
-                    message = f"{self.name}: anomalib's {self.settings.model} gives no {lacking}"
-                    raise AdshiftError(message, "use another model (docs/anomalib.md)")
-                scores.append(float(result.pred_score.reshape(-1)[0]))
-                maps.append(result.anomaly_map.reshape(result.anomaly_map.shape[-2:]).float().numpy())
+                score = result.pred_score.reshape(1, 1).float()
+                found = score if result.anomaly_map is None else result.anomaly_map
+                scores.append(float(score))
+                maps.append(found.reshape(found.shape[-2:]).float().numpy())
         return np.array(scores, np.float32), np.stack(maps)
 
     @torch_threads(1)
@@ -308,7 +306,8 @@ class Bridged(Detector):
         """The model's own raw scores and anomaly maps, before anomalib normalizes them."""
         scores, maps = self._scored(self.module, features)
         size = compact(features.spec["size"])
-        return Predictions(features.names, scores, without_padding(features, maps), size, 0.0)
+        maps = maps if maps.shape[1:] == (1, 1) else without_padding(features, maps)
+        return Predictions(features.names, scores, maps, size, 0.0)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All parameters and buffers."""

@@ -28,6 +28,8 @@ class Features(Section):
     Attributes:
         options: arguments of timm's network, such as `pad_type: same` for weights that were trained with TensorFlow's
             padding.
+        tiles: side of the tiles of `fit: tile` in pixels; the shorter side of the input if not given. Small tiles keep
+            the memory of a large input low, and show the network defects at full resolution.
     """
 
     backbone: Annotated[str, Field(min_length=1)]
@@ -36,6 +38,7 @@ class Features(Section):
     layers: Several(str, 16) | None  # type: ignore[valid-type]
     resize: Size
     fit: Literal["squeeze", "pad", "tile"]
+    tiles: Side | None
     crop: Size | None
     mean: tuple[Mean, Mean, Mean]
     std: tuple[Deviation, Deviation, Deviation]

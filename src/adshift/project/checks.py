@@ -69,12 +69,15 @@ def _check_shape(features: Features) -> None:
         raise AdshiftError("params.yaml: features.crop is larger than features.resize", "crop at most what was resized")
     if features.fit == "tile":
         height, width = sides(features.resize)
-        if height == width:
+        if height == width and features.tiles in (None, height):
             message = f"params.yaml: features.fit: tile, but features.resize {height} is a square, and so a single tile"
             raise AdshiftError(
-                message, "set features.resize: [HEIGHT, WIDTH], as `adshift preset` proposes, or fit: squeeze"
+                message, "set features.tiles, or features.resize: [HEIGHT, WIDTH], or features.fit: squeeze"
             )
-        Tiling.of(features.resize)
+        Tiling.of(features.resize, features.tiles)
+    elif features.tiles is not None:
+        remedy = "empty features.tiles, or set features.fit: tile"
+        raise AdshiftError(f"params.yaml: features.tiles, but features.fit: {features.fit} makes no tiles", remedy)
 
 
 def network_record(settings: Features) -> dict[str, Any]:

@@ -45,6 +45,7 @@ COMMON: dict[str, Any] = {
     "features.options": {},
     "features.resize": 224,
     "features.fit": "squeeze",
+    "features.tiles": None,
     "features.crop": None,
     "patchcore.layers": [2, 3],
     "patchcore.projection": 128,

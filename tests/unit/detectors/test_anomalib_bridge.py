@@ -159,9 +159,16 @@ def test_a_model_that_needs_a_download_says_so() -> None:
     with pytest.raises(AdshiftError, match=r"anomalib_e: .*EfficientAd could not be fitted") as error:
         fitted("anomalib_e", section, images(3, 0))
     assert "docs/anomalib.md" in error.value.remedy
-    with pytest.raises(AdshiftError, match=r"Dfkde gives no anomaly map"):
-        section = {"model": "Dfkde", "weights": None, "epochs": None, "batch": 4, "backbone": "resnet18"}
-        fitted("anomalib_k", {**section, "layers": ["layer3"], "pre_trained": False}, images(20, 0))
+
+
+def test_a_model_without_maps() -> None:
+    """Its map is one position with the score, and it does not localize, so pixel metrics are null."""
+    section = {"model": "Dfkde", "weights": None, "epochs": None, "batch": 4, "backbone": "resnet18"}
+    detector = fitted("anomalib_k", {**section, "layers": ["layer3"], "pre_trained": False}, images(20, 0))
+    found = detector.predict(images(3, 1), SCORE)
+    assert found.maps.shape == (3, 1, 1)
+    assert not found.localized
+    np.testing.assert_allclose(found.full_maps(), np.broadcast_to(found.scores[:, None, None], (3, 64, 64)))
 
 
 def test_weights_are_those_that_were_checked(tmp_path: Path) -> None:

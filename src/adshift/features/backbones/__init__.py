@@ -62,7 +62,7 @@ TOKENS = dict.fromkeys(
     ),
     ("blocks.3", "blocks.7", "blocks.11"),
 )  # fmt: skip
-SQUEEZED = {"fit": "squeeze"}  # what preprocessing says in models of versions that knew nothing else
+SQUEEZED = {"fit": "squeeze", "tiles": None}  # what preprocessing says in models of versions that knew nothing else
 USUAL_LAYERS = {
     **STRIDES_4_8_16,
     **TOKENS,
@@ -198,7 +198,7 @@ class Backbone:
         from adshift.features.backbones.fusing import fuse
 
         self.settings = settings
-        self.tiling = Tiling.of(settings.resize) if settings.fit == "tile" else None
+        self.tiling = Tiling.of(settings.resize, settings.tiles) if settings.fit == "tile" else None
         self.names = names
         self.dtype = getattr(torch, settings.precision)
         if self.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
