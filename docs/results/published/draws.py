@@ -31,14 +31,14 @@ from adshift.features.store import Features
 from adshift.project import params
 from adshift.runtime import seeding
 
-OURS = ("padim", "patchcore", "cfa", "stfpm")
+OURS = ("padim", "padim_diagonal", "padim_streaming", "patchcore", "patchcore_pq", "cfa", "stfpm")
 THEIRS = {"padim": "Padim", "patchcore": "Patchcore", "cfa": "Cfa", "stfpm": "Stfpm"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("methods", nargs="+", choices=[*OURS, *(f"anomalib_{name}" for name in OURS)])
+    parser.add_argument("methods", nargs="+", choices=[*OURS, *(f"anomalib_{name}" for name in THEIRS)])
     parser.add_argument("--root", required=True)
     parser.add_argument("--name", required=True, help="class")
     parser.add_argument("--backbone", default="resnet18")
@@ -110,7 +110,7 @@ def measured(
     trained = "epochs" if "epochs" in halves["fit"] and halves["fit"]["epochs"] else ""
     return {
         "class": args.name, "backbone": args.backbone, "method": method, "draw": draw,
-        "coreset": args.coreset if method.endswith("patchcore") else "", "epochs": args.epochs if trained else "",
+        "coreset": args.coreset if "patchcore" in method else "", "epochs": args.epochs if trained else "",
         "image_auroc": round(float(ranked.auroc() or 0), 4), "low": round(float(low), 4), "high": round(float(high), 4),
         "best_f1_on_test": round(best_f1(scores, bad), 4), "fit_seconds": round(fitted - start, 1),
         "score_seconds": round(scored - fitted, 1),

@@ -87,7 +87,8 @@ def schemas(method: str) -> dict[Part, Any]:
 def schema(method: str) -> Any:
     """A method's whole section in params.yaml."""
     halves = schemas(method)
-    return type("Settings", (halves["fit"], halves["score"]), {"__doc__": method})
+    config = halves["fit"].model_config  # of a bridge, which takes further keys
+    return type("Settings", (halves["fit"], halves["score"]), {"__doc__": method, "model_config": config})
 
 
 def halves(method: str, section: Mapping[str, Any]) -> dict[Part, dict[str, Any]]:

@@ -115,6 +115,7 @@ def test_names_and_sections() -> None:
     assert registry.detector_class("anomalib_dfm") is registry.detector_class("anomalib_dfm")
     halves = registry.halves("anomalib_dfm", DFM)
     assert halves["score"] == {}
+    assert registry.schema("anomalib_dfm")(**DFM).layer == "blocks.4"
     assert {key: value for key, value in halves["fit"].items() if key != "weights_sha256"} == DFM
     with pytest.raises(AdshiftError, match="'anomalib_X' is unknown"):
         registry.detector_class("anomalib_X")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from adshift.errors import AdshiftError
-from adshift.features.backbones import packaged_file, with_weights
+from adshift.features.backbones import packaged_file, whole_state, with_weights
 
 
 class RefusedError(OSError):
@@ -21,9 +21,14 @@ class RefusedError(OSError):
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """Within: this thread can open no connection to a network, so that a stage never depends on one."""
+    """Within: this thread can open no connection to a network, so that a stage never depends on one.
+
+    The hub's client is told, or it would try again for half a minute. Its cache still serves.
+    """
+    from huggingface_hub import constants
+
     thread = threading.get_ident()
-    kept = socket.socket.connect, socket.getaddrinfo
+    kept, told = (socket.socket.connect, socket.getaddrinfo), constants.HF_HUB_OFFLINE
 
     def unless_here(function: Any) -> Any:
         def called(*arguments: Any, **keywords: Any) -> Any:
@@ -34,15 +39,17 @@ def offline() -> Iterator[None]:
         return called
 
     socket.socket.connect, socket.getaddrinfo = map(unless_here, kept)  # type: ignore[method-assign]
+    constants.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
         socket.socket.connect, socket.getaddrinfo = kept  # type: ignore[method-assign]
+        constants.HF_HUB_OFFLINE = told
 
 
 @contextmanager
 def weights(method: str, backbone: str, file: Path | None, wanted: bool) -> Iterator[None]:
-    """Within: a pretrained network of timm gets its weights from a file.
+    """Within: a pretrained network of timm or torchvision gets its weights from a file.
 
     Args:
         method: for errors.
@@ -54,29 +61,48 @@ def weights(method: str, backbone: str, file: Path | None, wanted: bool) -> Iter
         AdshiftError: within: weights that are nowhere, or another network's.
     """
     import timm
+    from torchvision.models import WeightsEnum
 
-    create = timm.create_model
+    create, downloaded = timm.create_model, WeightsEnum.get_state_dict
 
-    def built(name: str, pretrained: bool = False, **options: Any) -> Any:
+    def file_of(name: str) -> Path | None:
+        return file if file is not None and name == backbone else packaged_file(name)
+
+    def lacking(name: str, error: Exception) -> AdshiftError:
+        return AdshiftError(
+            f"{method}: weights of {name} are in no package and not in the hub's cache ({type(error).__name__}), "
+            "and no stage asks a hub",
+            f"get a state dict of timm's {name} (.pth or .safetensors) and name it: {method}.weights: PATH",
+        )
+
+    def built(model_name: str, pretrained: bool = False, **options: Any) -> Any:
+        """In place of `timm.create_model`."""
         if not pretrained or not wanted:
-            return create(name, pretrained=False, **options)
-        path = file if file is not None and name == backbone else packaged_file(name)
+            return create(model_name, pretrained=False, **options)
+        path = file_of(model_name)
         if path is not None:
-            return with_weights(create(name, pretrained=False, **options), name, path)
+            return with_weights(create(model_name, pretrained=False, **options), model_name, path)
         try:
-            return create(name, pretrained=True, **options)
+            return create(model_name, pretrained=True, **options)
         except Exception as error:  # the hub's client raises many kinds
-            raise AdshiftError(
-                f"{method}: weights of {name} are in no package and not in the hub's cache ({type(error).__name__}), "
-                "and no stage asks a hub",
-                f"get a state dict of timm's {name} (.pth or .safetensors) and name it: {method}.weights: PATH",
-            ) from None
+            raise lacking(model_name, error) from None
 
-    timm.create_model = built
+    def state_dict(self: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """In place of torchvision's download. Its ResNets have the names of timm's."""
+        name = type(self).__name__.removesuffix("_Weights").lower()
+        path = file_of(name) if wanted else None
+        if path is not None or not wanted:
+            return whole_state(name, path)
+        try:
+            return dict(downloaded(self, *arguments, **options))
+        except Exception as error:
+            raise lacking(name, error) from None
+
+    timm.create_model, WeightsEnum.get_state_dict = built, state_dict  # type: ignore[method-assign]
     try:
         yield
     finally:
-        timm.create_model = create
+        timm.create_model, WeightsEnum.get_state_dict = create, downloaded  # type: ignore[method-assign]
 
 
 @contextmanager

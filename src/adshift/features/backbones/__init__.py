@@ -43,6 +43,7 @@ __all__ = [
     "packaged_file",
     "untrained",
     "usual_layers",
+    "whole_state",
     "with_weights",
 ]
 
@@ -166,6 +167,21 @@ def with_weights(network: Any, name: str, path: Path) -> Any:
     full = untrained(name)
     state = named(unfolded(read(path), full), full.state_dict(), path, covering(full, network))
     return filled(network, name, {**full.state_dict(), **state})
+
+
+def whole_state(name: str, path: Path | None) -> dict[str, Any]:
+    """The state dict of a whole network: from a file, where it has the tensors, and random for the rest.
+
+    Raises:
+        AdshiftError: an unknown network, a file that is not readable, or that has less than half of the tensors.
+    """
+    full = untrained(name)
+    expected = full.state_dict()
+    if path is None:
+        return dict(expected)
+    state = unfolded(read(path), full)
+    covered = [key for key in expected if key in state and state[key].shape == expected[key].shape]
+    return {**expected, **named(state, expected, path, covered if 2 * len(covered) >= len(state) else None)}
 
 
 class Backbone:
