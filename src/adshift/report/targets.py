@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from adshift.data.class_names import slug
+from adshift.detectors.registry import BRIDGED
 from adshift.errors import AdshiftError
 from adshift.evaluation.metrics import registry
 from adshift.evaluation.scenarios import BASELINE
@@ -206,7 +207,10 @@ def differs(target: Target, setting: Setting, methods: set[str], classes: Mappin
 
 
 def beside(targets: Sequence[Target], setting: Setting, figures: Figures) -> tuple[Table, dict[str, int]]:
-    """The comparable figures beside the run's, and for the rest {reason: number of figures}."""
+    """The comparable figures beside the run's, and for the rest {reason: number of figures}.
+
+    `anomalibs_own` is the figure of anomalib's own model on the same images, if the run has it as `anomalib_METHOD`.
+    """
     by_file: dict[str, set[str]] = {}
     for target in targets:
         if target.name != MACRO and target.dataset == setting.dataset:
@@ -224,16 +228,29 @@ def beside(targets: Sequence[Target], setting: Setting, figures: Figures) -> tup
             rest["not measured in this run"] += 1
             continue
         gap = value - target.value
+        control = figures.of((BRIDGED + target.method, target.scenario, name, target.metric))[0]
         unsaid = "resolution" if not target.resize else ""
-        row = (target.method, target.scenario, name, target.metric, target.value, value, low, high, spread, gap)
+        row = (
+            target.method,
+            target.scenario,
+            name,
+            target.metric,
+            target.value,
+            value,
+            low,
+            high,
+            spread,
+            control,
+            gap,
+        )
         rows.append((*row, abs(gap) > EXPLAINED, unsaid if target.backbone else f"{unsaid} backbone".strip(),
                      target.source))  # fmt: skip
     columns = ["method", "scenario", "class", "metric", "published", "ours", "ours" + LOW, "ours" + HIGH,
-               "ours_spread", "difference", "above_0.02", "not_printed", "source"]  # fmt: skip
+               "ours_spread", "anomalibs_own", "difference", "above_0.02", "not_printed", "source"]  # fmt: skip
     frame = pd.DataFrame(rows, columns=columns)
     frame["above_0.02"] = ["yes" if one else "" for one in frame["above_0.02"]]
-    if len(figures.runs) < 2:
-        frame = frame.drop(columns="ours_spread")
+    unused = {"ours_spread": len(figures.runs) < 2, "anomalibs_own": frame["anomalibs_own"].isna().all()}
+    frame = frame.drop(columns=[column for column, empty in unused.items() if empty])
     return Table(
         "published", "Published figures beside this run's", frame, note(setting, rest, len(figures.runs))
     ), rest
@@ -281,10 +298,11 @@ def lines(table: Table) -> Iterable[str]:
     for _, row in frame.iterrows():
         ends = "" if pd.isna(row["ours" + LOW]) else f"[{row['ours' + LOW]:.3f}, {row['ours' + HIGH]:.3f}]"
         mark = "*" if row["above_0.02"] else " "
-        spread = f" +- {row['ours_spread']:.3f}" if "ours_spread" in frame and not pd.isna(row["ours_spread"]) else ""
+        spread = f" +- {row['ours_spread']:.3f}" if not pd.isna(row.get("ours_spread")) else ""
+        control = f" (anomalib's own {row['anomalibs_own']:.3f})" if not pd.isna(row.get("anomalibs_own")) else ""
         yield (
             f"{row['method']:<16}{row['class']:<14}{row['metric']:<24}{row['published']:>10.3f}{row['ours']:>8.3f}"
-            f"{ends:>17}{row['difference']:>+11.3f}{mark}  {label(row['source'])[:60]}{spread}"
+            f"{ends:>17}{row['difference']:>+11.3f}{mark}  {label(row['source'])[:60]}{spread}{control}"
         )
     yield ""
     yield table.note

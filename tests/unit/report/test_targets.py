@@ -48,6 +48,15 @@ def test_spread_over_runs() -> None:
     assert "Means of 2 runs" in note
 
 
+def test_anomalibs_own_stands_beside() -> None:
+    ours = figures(0.75)
+    assert "anomalibs_own" not in table_of(SCREW, ours)[0][0]
+    ours.runs[0]["anomalib_padim", "clean", "screw", "image_auroc"] = Estimate(0.76, None, None)
+    table, _ = targets.beside(targets.read(ROOT / "reference"), SCREW, ours)
+    assert table.frame["anomalibs_own"].tolist() == [0.76]
+    assert any("(anomalib's own 0.760)" in line for line in targets.lines(table))
+
+
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
