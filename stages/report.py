@@ -8,8 +8,9 @@ from typing import Any
 from adshift.evaluation.scenarios import named
 from adshift.project import params
 from adshift.project.stage import run
-from adshift.report import page, pictures, plots
+from adshift.report import page, pictures, plots, targets
 from adshift.report.results import collect
+from adshift.report.targets import Setting
 from adshift.runtime.files import output, read_json
 from adshift.runtime.parallel import map_ordered
 from adshift.runtime.versions import IGNORED
@@ -31,11 +32,12 @@ def main() -> None:
     )  # fmt: skip
     shown = pictures.choose(dataset, classes, settings.report.rows, graph.domains)
     charts = plots.rows(dataset, results)
+    published = targets.tables(results, Setting.of_run(dataset, results, settings.features), REFERENCE)
 
     def page_of() -> str:
         return page.build(dataset, results, album, backbone=settings.features.backbone, drift=settings.shift.kind,
                           shown=shown, count=settings.report.pictures,
-                          required=settings.report.required, reference=REFERENCE,
+                          required=settings.report.required, reference=REFERENCE, published=published,
                           ignored=read_json(IGNORED))  # fmt: skip
 
     with output("plots/images") as folder:

@@ -194,6 +194,7 @@ def weights(folder: Path) -> list[Any]:
 
 FEATURES = {
     "layers": ("layer1", "layer2", "layer3"), "resize": 64, "crop": None, "fit": "squeeze",
+    "tiles": None, "options": {},
     "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "precision": "float32", "dtype": "float16",
     "images": False, "batch": 1,
 }  # fmt: skip

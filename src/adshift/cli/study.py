@@ -1,9 +1,11 @@
-"""Verbs of studies and comparisons: study, compare, backbones."""
+"""Verbs of studies and comparisons: study, compare, published, backbones."""
 
 import argparse
 from math import prod
 from pathlib import Path
 from typing import Any
+
+from adshift.errors import AdshiftError
 
 
 def add(commands: Any) -> None:
@@ -57,6 +59,17 @@ def add(commands: Any) -> None:
     )
     compare.set_defaults(work=_compare)
 
+    published = commands.add_parser(
+        "published", help="put published figures beside those of a run, or of several runs with other seeds",
+        epilog="A figure compares if data, class, method, backbone, protocol and resolution are the run's.",
+    )  # fmt: skip
+    published.add_argument(
+        "folders", metavar="DIR", type=Path, nargs="*", default=[Path()],
+        help="a project, or a folder with results.csv and params.yaml (default: this project)",
+    )  # fmt: skip
+    published.add_argument("--csv", metavar="FILE", type=Path, help="write the table to this file too")
+    published.set_defaults(work=_published)
+
 
 def _list_studies(args: argparse.Namespace) -> None:
     from adshift.studies import declare
@@ -97,3 +110,28 @@ def _compare(args: argparse.Namespace) -> None:
     runs = [compare.read(folder, args.scenario) for folder in args.folders]
     print(compare.write(args.to, runs, Path("reference")).markdown())
     print(f"written to {args.to}: comparison.md, comparison.csv, radar.png")
+
+
+def _published(args: argparse.Namespace) -> None:
+    from adshift.project import params
+    from adshift.report import targets
+    from adshift.report.compare import path_of
+    from adshift.report.published import read_csv
+    from adshift.runtime.files import output
+
+    settings, figures = [], targets.Figures()
+    for folder in args.folders:
+        path, own = path_of(folder), folder / "params.yaml"
+        try:
+            settings.append(targets.Setting.of(params.read(own)))
+            figures.runs.append(targets.figures_of(read_csv(path)))
+        except (KeyError, TypeError, ValueError) as error:
+            raise AdshiftError(f"{folder}: no results with their params.yaml ({error})", "name a project") from None
+        if settings[-1] != settings[0]:
+            message = f"{folder}: other data, classes, backbone, protocol or resolution than {args.folders[0]}"
+            raise AdshiftError(message, "name runs that differ in their seed alone")
+    table, _ = targets.beside(targets.read(Path("reference")), settings[0], figures)
+    print(*targets.lines(table), sep="\n")
+    if args.csv:
+        with output(args.csv) as temporary:
+            temporary.write_text(table.csv(), encoding="utf-8")

@@ -17,7 +17,7 @@ from adshift.data.images import sha256
 from adshift.deploy import package
 from adshift.deploy.recalibration import TARGET_FPR, effect
 from adshift.detectors.records import Reference
-from adshift.detectors.registry import REGISTRY, UNIFIED, detector_class
+from adshift.detectors.registry import REGISTRY, UNIFIED, detector_class, exists
 from adshift.errors import AdshiftError, warn
 from adshift.evaluation import threshold_file
 from adshift.evaluation.conformal import Rate, attainable
@@ -160,7 +160,7 @@ def _refuse(folder: Path, out: Path, rows: int | None, target_fpr: float) -> dic
         raise AdshiftError(f"{out} is there already, and no model is overwritten", "give another --out")
     about: dict[str, Any] = read_json(folder / "model.json")
     method = about.get("method") if isinstance(about, dict) else None
-    if method not in REGISTRY:
+    if not exists(method):
         raise AdshiftError(f"{folder / 'model.json'}: no model of adshift", "name a model directory (docs/models.md)")
     if not detector_class(method).adaptable:
         adaptable = ", ".join(name for name in REGISTRY if detector_class(name).adaptable)

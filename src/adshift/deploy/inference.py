@@ -105,7 +105,7 @@ class Model:
         self.folder = Path(folder).absolute()  # `reference` is read later, maybe from another working directory
         about = _record(self.folder / "model.json")
         method, spec = about.get("method"), about.get("features")
-        if not isinstance(method, str) or method not in registry.REGISTRY or not isinstance(spec, dict):
+        if not isinstance(method, str) or not registry.exists(method) or not isinstance(spec, dict):
             raise AdshiftError(f"{self.folder / 'model.json'}: no model of adshift", REMEDY)
         self.method, self.spec, self.bits = method, spec, spec.get("bits", 16)
         self.class_name = class_name

@@ -33,6 +33,7 @@ class Detector(ABC):
         licence: SPDX name of the licence of the code that fits and scores; the library's licence if a library does.
         least_images: number of training images that a fit needs.
         adaptable: whether it has `adapted`.
+        needs_images: whether it reads the network's inputs, which `features.images` stores.
         settings: `Fit` of its module.
         spec: of the features that it was fitted on (network, layers, preprocessing); set by `fit`.
     """
@@ -43,6 +44,7 @@ class Detector(ABC):
     licence: ClassVar[str] = "Apache-2.0"
     least_images: ClassVar[int] = 1
     adaptable: ClassVar[bool] = False
+    needs_images: ClassVar[bool] = False
     spec: dict[str, Any]
 
     def __init__(self, settings: Any) -> None:
@@ -67,6 +69,12 @@ class Detector(ABC):
             AdshiftError: the method cannot be adapted, or the model holds too little for it.
         """
         raise AdshiftError(f"{self.label} cannot be adapted", "fit it again, on the images of today too")
+
+    @classmethod
+    def levels(cls, settings: Any) -> tuple[int, ...]:
+        """Levels of the features that it reads, with `Fit` settings or the method's whole section."""
+        levels: tuple[int, ...] = settings.layers
+        return levels
 
     @classmethod
     def hardened(cls, settings: Any, copies: int) -> Any:

@@ -4,13 +4,14 @@ The rest of the student has two kinds of stored features: its input, the maps of
 the maps of the deeper levels. So neither training nor scoring reads an image or runs a shared layer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from adshift.detectors.components import students, training
 from adshift.errors import AdshiftError
+from adshift.features.network import create
 from adshift.features.store import Features
 from adshift.runtime.settings import Count
 
@@ -36,16 +37,15 @@ class Fit(students.Fit):
         return self
 
 
-def stages_behind(backbone: str, shared: str, wanted: Sequence[str]) -> Any:
+def stages_behind(backbone: str, options: Mapping[str, Any], shared: str, wanted: Sequence[str]) -> Any:
     """The stages of an untrained backbone after a layer: a network from that layer's map to those of `wanted`.
 
     Raises:
         AdshiftError: the layers are not stages that follow one another.
     """
-    import timm
     from torch import nn
 
-    whole = timm.create_model(backbone, pretrained=False)
+    whole = create(backbone, options, pretrained=False)
     *parents, first = shared.split(".")
     names = [name.removeprefix(".".join([*parents, ""])) for name in wanted]
     stages = dict(whole.get_submodule(".".join(parents)).named_children())
@@ -79,7 +79,8 @@ class PaSTe(students.Student):
     def _untrained(self) -> Any:
         names = [layer["name"] for layer in self.spec["layers"]]
         wanted = [names[level - 1] for level in self.settings.layers]
-        return stages_behind(self.spec["backbone"], names[self.settings.shared - 1], wanted)
+        options = self.spec.get("options", {})
+        return stages_behind(self.spec["backbone"], options, names[self.settings.shared - 1], wanted)
 
     def student_input(self, features: Features) -> Any:
         return training.tensor(features.maps(self.settings.shared))

@@ -31,7 +31,8 @@ class Predictions:
     Attributes:
         names: N image names.
         scores: (N,) float32, the larger the more anomalous.
-        maps: (N, h, w) float32 anomaly maps at the detector's own resolution.
+        maps: (N, h, w) float32 anomaly maps at the detector's own resolution; of one position, which holds the score,
+            if the detector does not localize.
         size: of the network's input, a square's side S or height and width, to which maps are enlarged. A map shows the
             whole image, never padding.
         smoothing: standard deviation in pixels of the Gaussian that smooths the enlarged maps, 0 for none.
@@ -48,6 +49,11 @@ class Predictions:
             raise ValueError(f"{len(self.names)} names, {len(self.scores)} scores, {len(self.maps)} maps")
         if not np.isfinite(self.scores).all() or not np.isfinite(self.maps).all():
             raise AdshiftError("a score or an anomaly map is not finite", "fit the model again with `dvc repro`")
+
+    @property
+    def localized(self) -> bool:
+        """Whether a map says where in the image a defect is; otherwise pixel metrics are null."""
+        return self.maps.shape[1:] != (1, 1)
 
     def full_maps(self) -> np.ndarray:
         """Anomaly maps in the geometry of the network's input: (N, S, S) float32, or (N, height, width)."""

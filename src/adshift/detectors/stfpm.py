@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from adshift.detectors.components import students, training
+from adshift.features.network import create
 from adshift.features.store import Features
 
 Fit, Score = students.Fit, students.Score
@@ -20,15 +21,14 @@ class Stfpm(students.Student):
     name = "stfpm"
     label = "STFPM"
     artifact = "STFPM: student and teacher"
+    needs_images = True
 
     def _untrained(self) -> Any:
-        import timm
-
-        backbone, layers = self.spec["backbone"], self.spec["layers"]
-        stages: Any = timm.create_model(backbone, pretrained=False).feature_info
+        backbone, layers, options = self.spec["backbone"], self.spec["layers"], self.spec.get("options", {})
+        stages: Any = create(backbone, options, pretrained=False).feature_info
         known = [stage["module"] for stage in stages]
         indices = [known.index(layers[level - 1]["name"]) for level in self.settings.layers]
-        return timm.create_model(backbone, pretrained=False, features_only=True, out_indices=indices)
+        return create(backbone, options, pretrained=False, features_only=True, out_indices=indices)
 
     def student_input(self, features: Features) -> Any:
         """The backbone's input: (N, 3, S, S) float32."""

@@ -82,7 +82,8 @@ def load(folder: Path, kind: str) -> tuple[Any, dict[str, Any], dict[str, np.nda
         spec, sha256 = dict(model["features"]), model["sha256"]
         check_spec(spec)
         settings = registry.schemas(kind)["fit"].of(model["settings"])
-        if max(settings.layers) > len(spec["layers"]):
+        levels = registry.detector_class(kind).levels(settings)
+        if max(levels, default=0) > len(spec["layers"]):
             raise ValueError(f"a level beyond the {len(spec['layers'])} layers of the features")
         expected = {name: (tuple(entry["shape"]), entry["dtype"]) for name, entry in model["arrays"].items()}
         claimed = sum(_bytes(*entry) for entry in expected.values())

@@ -52,7 +52,7 @@ def pixel_level(
         counts = {"images": len(rows), "unknown_masks": unknown, **_regions(chosen, truth, resize)}
         if masks == "input":
             truth = [fit(mask, resize, crop) for mask in truth]
-        if not any(mask.any() for mask in truth):  # without defective pixels no metric is defined: skip the enlargement
+        if not stored.localized or not any(mask.any() for mask in truth):  # no metric is defined
             return PixelMetrics.undefined(limit).to_dict() | counts
         names = tuple(item.name for item in chosen)
         known = Predictions(names, stored.scores[rows], stored.maps[rows], stored.size, stored.smoothing)

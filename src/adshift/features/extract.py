@@ -138,6 +138,8 @@ def spec_of(backbone: Backbone, bits: int = 16, normalise: Normalise | None = No
     }
     if settings.fit != "squeeze":
         preprocessing["fit"] = settings.fit
+    if settings.tiles is not None:
+        preprocessing["tiles"] = settings.tiles
     if normalise:
         preprocessing["normalise"] = normalise.to_dict()
     return {

@@ -6,6 +6,16 @@ from pydantic import Field
 
 from adshift.runtime.settings import Batch, Number, Section, Several
 
+# What a network of timm may be built with, beside its name. Others could load files or run code.
+OptionName = Literal["pad_type", "act_layer", "bn_eps", "output_stride", "avg_down", "reg_tokens", "no_embed_class"]
+Option = (
+    bool
+    | Annotated[int, Field(ge=0, le=64)]
+    | Annotated[float, Field(ge=0, le=1)]
+    | Annotated[str, Field(max_length=20)]
+)
+Options = dict[OptionName, Option]
+
 Mean = Annotated[Number, Field(ge=-10, le=10)]  # of images in [0, 1]
 Side = Annotated[int, Field(ge=32, le=2048)]
 Size = Side | tuple[Side, Side]  # in pixels: the side of a square, or height and width
@@ -13,11 +23,22 @@ Deviation = Annotated[Number, Field(ge=0.001, le=10)]
 
 
 class Features(Section):
+    """The frozen network, its weights, and how images become its input.
+
+    Attributes:
+        options: arguments of timm's network, such as `pad_type: same` for weights that were trained with TensorFlow's
+            padding.
+        tiles: side of the tiles of `fit: tile` in pixels; the shorter side of the input if not given. Small tiles keep
+            the memory of a large input low, and show the network defects at full resolution.
+    """
+
     backbone: Annotated[str, Field(min_length=1)]
     weights: str | None
+    options: Options
     layers: Several(str, 16) | None  # type: ignore[valid-type]
     resize: Size
     fit: Literal["squeeze", "pad", "tile"]
+    tiles: Side | None
     crop: Size | None
     mean: tuple[Mean, Mean, Mean]
     std: tuple[Deviation, Deviation, Deviation]

@@ -13,9 +13,11 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from adshift.data.shapes import positions, sides
 from adshift.errors import AdshiftError
+from adshift.features.settings import Options
 from adshift.runtime import checksums
 from adshift.runtime.files import read_json
 
@@ -194,6 +196,7 @@ def check_spec(spec: Mapping[str, Any]) -> None:
         raise ValueError(f"size {size!r}: expected 1 to {LARGEST} pixels")
     if not re.fullmatch(r"[\w.-]*", backbone):  # timm would load some names from a hub and run their code
         raise ValueError(f"backbone {backbone!a}: expected letters, digits and _ . -")
+    TypeAdapter(Options).validate_python(spec.get("options", {}), strict=True)
     if type(spec.get("bits", 16)) is not int or not 8 <= spec.get("bits", 16) <= 16:
         raise ValueError(f"bits {spec['bits']!r}: expected 8 to 16")
     if not isinstance(layers, list) or not 1 <= len(layers) <= MOST_LAYERS:

@@ -37,13 +37,16 @@ def check() -> Checked:
     checked = look(settings)
     kept = len(layers(settings.features))
     for method in dict.fromkeys([*settings.methods, "patchcore"]):  # the ablation always uses PatchCore
-        asked = max(getattr(settings, method).layers)
+        asked = max(registry.detector_class(method).levels(getattr(settings, method)), default=0)
         if asked > kept:
             raise AdshiftError(
                 f"params.yaml: {method}.layers: level {asked}, but features.layers names {kept}", f"at most {kept}"
             )
-    if "stfpm" in settings.methods and not settings.features.images:
-        raise AdshiftError("params.yaml: stfpm trains on images, which features.images does not keep", "set it to true")
+    for method in settings.methods:
+        if registry.detector_class(method).needs_images and not settings.features.images:
+            message = f"params.yaml: {method} trains on images, which features.images does not keep"
+            raise AdshiftError(message, "set it to true")
+        registry.check(method, getattr(settings, method))
     _check_shape(settings.features)
     if split_file.calibrated_on(settings.split.protocol) == "test" and settings.calibrate.rule == "target_fpr":
         raise AdshiftError(
@@ -66,12 +69,15 @@ def _check_shape(features: Features) -> None:
         raise AdshiftError("params.yaml: features.crop is larger than features.resize", "crop at most what was resized")
     if features.fit == "tile":
         height, width = sides(features.resize)
-        if height == width:
+        if height == width and features.tiles in (None, height):
             message = f"params.yaml: features.fit: tile, but features.resize {height} is a square, and so a single tile"
             raise AdshiftError(
-                message, "set features.resize: [HEIGHT, WIDTH], as `adshift preset` proposes, or fit: squeeze"
+                message, "set features.tiles, or features.resize: [HEIGHT, WIDTH], or features.fit: squeeze"
             )
-        Tiling.of(features.resize)
+        Tiling.of(features.resize, features.tiles)
+    elif features.tiles is not None:
+        remedy = "empty features.tiles, or set features.fit: tile"
+        raise AdshiftError(f"params.yaml: features.tiles, but features.fit: {features.fit} makes no tiles", remedy)
 
 
 def network_record(settings: Features) -> dict[str, Any]:

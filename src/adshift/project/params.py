@@ -54,11 +54,20 @@ def _name(value: str) -> str:
 Name = Annotated[str, AfterValidator(_name)]
 
 
+def _method(value: str) -> str:
+    if not registry.exists(value):
+        known = ", ".join(registry.REGISTRY)
+        raise ValueError(f"{value!r} is no method: {known}, or {registry.BRIDGED}NAME for a model of anomalib")
+    return value
+
+
+Method = Annotated[str, AfterValidator(_method)]
+
 SECTIONS: dict[str, Any] = {
     "seed": Annotated[int, Field(ge=0, lt=2**32)],
     "dataset": Dataset,
     "classes": Several(Name, 1000),
-    "methods": Several(Literal[tuple(registry.REGISTRY)]),
+    "methods": Several(Method),
     "split": Split,
     "shift": Shift,
     "features": Features,
@@ -77,7 +86,7 @@ SECTIONS: dict[str, Any] = {
 
 
 def _schema(section: str) -> Any:
-    return registry.schema(section) if section in registry.REGISTRY else SECTIONS[section]
+    return registry.schema(section) if registry.exists(section) else SECTIONS[section]
 
 
 def check_folder() -> None:
@@ -235,14 +244,23 @@ def stored_values(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Mappin
 
 def load_all(path: Path = FILE) -> Any:
     """All parameters, validated; unknown sections are refused."""
-    sys.audit("adshift.project.params", (*SECTIONS, *registry.REGISTRY))
-    return validate(read(path), path)
+    values = read(path)
+    sys.audit("adshift.project.params", tuple(_sections(values)))
+    return validate(values, path)
 
 
 def validate(values: Mapping[str, Any], path: Path) -> Any:
     """As `load_all`, from the plain values of `read`; `path` is named in errors."""
-    known = {*SECTIONS, *registry.REGISTRY}
+    known = _sections(values)
     unknown = [str(key)[:80] for key in values if key not in known][:SHOWN]
     if unknown:
         raise AdshiftError(f"{path}: unknown: {', '.join(unknown)}", f"known are {', '.join(sorted(known))}")
     return _pick(values, known, path)
+
+
+def _sections(values: Mapping[str, Any]) -> set[str]:
+    """Names of all sections: those of every project, and those of the models of anomalib, in the file or in use."""
+    methods = values.get("methods")
+    used = methods if isinstance(methods, list) else []
+    bridged = {one for one in [*values, *used] if isinstance(one, str) and registry.is_bridged(one)}
+    return {*SECTIONS, *registry.REGISTRY, *bridged}

@@ -13,14 +13,14 @@ no hash. The hash of any other file is that of its bytes.
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
 
 from adshift.data.registry import DATASETS, FAMILIES
-from adshift.detectors.registry import REGISTRY
+from adshift.detectors.registry import REGISTRY, is_bridged, module_name
 from adshift.errors import AdshiftError
 from adshift.evaluation.registry import LEVERS
 from adshift.runtime.files import write_json
@@ -48,15 +48,19 @@ PLUMBING = {
 }  # fmt: skip
 
 
-def roots() -> dict[str, Path]:
-    """{name of the written file, without suffix: source file of the root}, relative to the project."""
+def roots(methods: Iterable[str] = ()) -> dict[str, Path]:
+    """{name of the written file, without suffix: source file of the root}, relative to the project.
+
+    `methods` are those in use: models of anomalib are methods by name alone, and have one root in common.
+    """
     scripts = {f"stages/{path.stem}": path for path in sorted(Path("stages").glob("*.py"))}
     named = {
         f"{folder}/{name}": list(_files(module.split(":")[0]))[-1]
         for folder, modules in REGISTRIES.items()
         for name, module in modules.items()
     }
-    return scripts | named
+    bridged = {f"methods/{name}": list(_files(module_name(name)))[-1] for name in methods if is_bridged(name)}
+    return scripts | named | bridged
 
 
 def closure(root: Path, direct: dict[Path, set[Path]] | None = None) -> set[Path]:
@@ -91,16 +95,16 @@ def packages(files: set[Path]) -> set[str]:
     return {COMPUTING[name] for name in names & COMPUTING.keys()}
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, methods: Iterable[str] = ()) -> None:
     """Write the `contents` into `folder`."""
-    for name, content in contents().items():
+    for name, content in contents(methods).items():
         write_json(folder / f"{name}.json", content)
 
 
-def contents() -> dict[str, Any]:
+def contents(methods: Iterable[str] = ()) -> dict[str, Any]:
     """{name of the file, without suffix: its content} of every root, and of the versions of all packages in use."""
     direct: dict[Path, set[Path]] = {}
-    files = {name: closure(root, direct) for name, root in roots().items()}
+    files = {name: closure(root, direct) for name, root in roots(methods).items()}
     used = {name: packages(paths) for name, paths in files.items()}
     recorded, ignored = choose(set().union(*used.values()))
     described = {

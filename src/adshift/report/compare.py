@@ -44,11 +44,7 @@ def read(folder: Path, scenario: str) -> Run:
     Raises:
         AdshiftError: there is none, or it has no such scenario.
     """
-    path = next((folder / relative for relative in RESULT_PATHS if (folder / relative).is_file()), None)
-    if path is None:
-        raise AdshiftError(
-            f"{folder}: no {' or '.join(map(str, RESULT_PATHS))}", "name folders that hold results of `dvc repro`"
-        )
+    path = path_of(folder)
     methods: dict[str, dict[str, Estimate]] = {}
     name = folder.resolve().name
     try:
@@ -64,6 +60,20 @@ def read(folder: Path, scenario: str) -> Run:
     if not methods:
         raise AdshiftError(f"{path}: nothing about the scenario {scenario}", "choose another with --scenario")
     return Run(name, methods)
+
+
+def path_of(folder: Path) -> Path:
+    """The table of all results of a project, or in a folder of results.
+
+    Raises:
+        AdshiftError: there is none.
+    """
+    for relative in RESULT_PATHS:
+        if (folder / relative).is_file():
+            return folder / relative
+    raise AdshiftError(
+        f"{folder}: no {' or '.join(map(str, RESULT_PATHS))}", "name folders that hold results of `dvc repro`"
+    )
 
 
 def _number(text: str) -> float | None:

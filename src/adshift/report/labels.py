@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from adshift.detectors.registry import REGISTRY, detector_class
+from adshift.detectors.registry import detector_class, exists
 from adshift.evaluation import scenarios
 from adshift.evaluation.metrics import registry
 
@@ -28,6 +28,6 @@ def label(key: Any) -> str:
         return f"{metric.label} ({metric.on_test})" if key.endswith(ON_TEST) else metric.label
     if key in scenarios.BY_NAME:
         return scenarios.BY_NAME[key].label
-    if key in REGISTRY:
+    if exists(key):
         return str(detector_class(key).label)
     return LABELS.get(key, key.replace("_", " "))

@@ -23,7 +23,7 @@ from adshift.report.labels import MACRO, label
 from adshift.report.pictures import Album
 from adshift.report.recommendation import recommendations
 from adshift.report.results import THRESHOLDED, Results
-from adshift.report.table import Estimate
+from adshift.report.table import Estimate, Table
 from adshift.runtime.parallel import map_ordered
 
 TEMPLATE, STYLE, SCRIPT = (Path(__file__).with_name(f"page.{kind}") for kind in ("html", "css", "js"))
@@ -186,6 +186,7 @@ def build(
     required: float,
     reference: Path,
     ignored: Mapping[str, str] | None = None,
+    published: Sequence[Table] = (),
 ) -> str:
     """The page as HTML.
 
@@ -200,6 +201,7 @@ def build(
         required: lower bound of F1 and specificity of a safe inspection.
         reference: folder of published figures.
         ignored: {package: how its installed version differs from the recorded one}.
+        published: further tables, of published figures beside ours.
     """
     from markupsafe import Markup
 
@@ -227,7 +229,7 @@ titles=results.titles,
         **_judged(results, required),
         recommendations=recommendations(results, results.titles),
         costs={method: costs(results, method) for method in results.methods},
-        printed=[*tables.all_tables(dataset, results, backbone, reference), *absent.tables(results)],
+        printed=[*tables.all_tables(dataset, results, backbone, reference), *published, *absent.tables(results)],
         upper_bound=results.note(THRESHOLDED),
         charts={name: [(heading, Markup(drawn)) for heading, drawn in one] for name, one in charts.items()},
         run=run,

@@ -77,6 +77,11 @@ class Section(BaseModel):
             raise AdshiftError(f"{path}: not its settings ({in_line(error)})", remedy) from None
 
     @classmethod
+    def written(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a section as a stage stores them."""
+        return dict(values)
+
+    @classmethod
     def within(cls, values: Mapping[str, Any]) -> Self:
         """A section from the keys of a larger section that this one has."""
         return cls(**{name: values[name] for name in cls.model_fields})

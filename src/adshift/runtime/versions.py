@@ -23,6 +23,7 @@ COMPUTING = {
     "PIL": "pillow",
     "anomalib": "anomalib",
     "faiss": "faiss-gpu",
+    "lightning": "lightning",
     "numba": "numba",
     "numpy": "numpy",
     "scipy": "scipy",

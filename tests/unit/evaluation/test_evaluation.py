@@ -213,6 +213,18 @@ def test_a_defect_without_a_pixel_is_no_normal_image(written: None) -> None:
     assert pixel_level.pixel_level(SET, "padim", ["nut"], 6, 4, 0.3)["nut"]["clean-on-clean"]["aupimo"] == expected
 
 
+def test_maps_of_one_position_say_nothing_of_where(written: None) -> None:
+    """Of a model that does not localize: counts stay, metrics are null."""
+    path = Path("data/scores/test/set/padim/nut/clean-on-clean/nut.npz")
+    found = Predictions.load(path)
+    before = pixel_level.pixel_level(SET, "padim", ["nut"], 6, 4, 0.3)["nut"]["clean-on-clean"]
+    Predictions(found.names, found.scores, found.scores[:, None, None], found.size, 0.0).save(path)
+    after = pixel_level.pixel_level(SET, "padim", ["nut"], 6, 4, 0.3)["nut"]["clean-on-clean"]
+    assert before["auroc"] is not None
+    assert all(after[metric] is None for metric in ("auroc", "auprc", "pro", "aupimo") if metric in after)
+    assert {key: after[key] for key in ("images", "regions")} == {key: before[key] for key in ("images", "regions")}
+
+
 @pytest.mark.parametrize("on", ["val", "test"])
 def test_the_ablation_by_hand(written: None, on: str) -> None:
     """Thresholds come from validation scores, whatever `on` says of where these come from."""

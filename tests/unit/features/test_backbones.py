@@ -34,8 +34,8 @@ from tiny import ROOT
 
 
 def settings(backbone: str = "tf_efficientnet_lite0", **changes: object) -> Settings:
-    base = dict(weights=None, layers=None, resize=224, fit="squeeze", crop=None, precision="float32", dtype="float16",
-                images=False, batch=2)  # fmt: skip
+    base = dict(weights=None, options={}, layers=None, resize=224, fit="squeeze", tiles=None, crop=None,
+                precision="float32", dtype="float16", images=False, batch=2)  # fmt: skip
     stats = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     return Settings(backbone=backbone, **{**base, **stats, **changes})
 

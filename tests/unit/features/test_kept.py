@@ -25,7 +25,8 @@ class Network:
     names = ("one", "two")
 
     def __init__(self, weights: str = "w", mixed: bool = False, **changes: Any) -> None:
-        values = {"resize": 16, "fit": "squeeze", "crop": None, "batch": 4, "dtype": "float16", "images": True}
+        values = {"resize": 16, "fit": "squeeze", "tiles": None, "crop": None, "batch": 4, "dtype": "float16",
+                  "images": True}  # fmt: skip
         self.settings = SimpleNamespace(**{**values, "mean": [0.0] * 3, "std": [1.0] * 3, **changes})
         self.record, self.mixed, self.seen = {"backbone": "none", "weights": weights}, mixed, 0
 

@@ -24,10 +24,14 @@ def test_tiles_overlap_and_reach_both_ends(
     assert (rows[-1] + tiling.side, columns[-1] + tiling.side) == size
 
 
-@pytest.mark.parametrize("size", [(64, 160), (160, 64), (224, 608), (96, 96)])
-def test_a_network_that_looks_at_single_positions_sees_no_tile(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("size", "side"),
+    [((64, 160), None), ((160, 64), None), ((224, 608), None), ((96, 96), None), ((256, 256), 96), ((160, 320), 64)],
+)
+def test_a_network_that_looks_at_single_positions_sees_no_tile(size: tuple[int, int], side: int | None) -> None:
     images = np.random.default_rng(0).random((2, *size, 3), dtype=np.float32)
-    tiling = Tiling.of(size)
+    tiling = Tiling.of(size, side)
+    assert len(tiling.pixels()) > 1 or size == (96, 96)
     for stride in (4, 16, 32):
         tiles = [images[:, rows, columns][:, ::stride, ::stride] for rows, columns in tiling.pixels()]
         np.testing.assert_array_equal(stitched(tiling, tiles), images[:, ::stride, ::stride])
@@ -43,5 +47,8 @@ def test_what_does_not_lie_on_one_grid_is_refused() -> None:
     with pytest.raises(AdshiftError, match="multiples of 32") as error:
         Tiling.of((224, 616))
     assert "[224, 608]" in error.value.remedy
+    for side in (100, 160):
+        with pytest.raises(AdshiftError, match=f"features.tiles: {side} is no multiple of 32 up to"):
+            Tiling.of((128, 256), side)
     with pytest.raises(AdshiftError, match="7 positions in 64 pixels"):
         stitched(Tiling.of((64, 128)), [np.zeros((1, 7, 7, 1))] * 3)

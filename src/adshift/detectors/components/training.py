@@ -1,6 +1,6 @@
 """Reproducible training for detectors: one thread, one seed, batches in random order, networks as arrays."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -80,17 +80,25 @@ def descend(
 
 
 def arrays_of(network: Any) -> dict[str, np.ndarray]:
-    """A network's parameters and buffers as arrays, by name."""
-    return {name: value.detach().numpy().copy() for name, value in network.state_dict().items()}
+    """A network's parameters and buffers as arrays, by name; truth values as uint8."""
+    arrays = {name: value.detach().numpy().copy() for name, value in network.state_dict().items()}
+    return {name: one.astype(np.uint8) if one.dtype == np.bool_ else one for name, one in arrays.items()}
 
 
-def restore(network: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """The network with the parameters that `arrays_of` gave, in evaluation mode.
+def restore(network: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """The network with the parameters that `arrays_of` gave, in evaluation mode. Buffers take the arrays' shapes.
 
     Raises:
         RuntimeError: the arrays belong to another network.
     """
     import torch
 
-    network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+    expected, buffers = network.state_dict(), {name for name, _ in network.named_buffers()}
+    state = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+    for name in expected.keys() & state.keys():
+        state[name] = state[name].to(expected[name].dtype)
+        if name in buffers and expected[name].shape != state[name].shape:  # the fit decides it, as of a memory bank
+            parent, _, last = name.rpartition(".")
+            setattr(network.get_submodule(parent), last, torch.empty_like(state[name]))
+    network.load_state_dict(state)
     return network.eval().requires_grad_(False)

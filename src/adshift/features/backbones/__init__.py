@@ -6,15 +6,26 @@ Other modules import from here alone. No name of a family's file is a library's.
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from adshift.errors import AdshiftError
 from adshift.features.backbones import families
-from adshift.features.backbones.folding import fold
+from adshift.features.backbones.cutting import channels_last, covering, cut, filled, used
+from adshift.features.backbones.folding import fold, unfolded
 from adshift.features.backbones.tiling import Tiling, stitched
-from adshift.features.backbones.weights import PACKAGED, Weights, find_weights, named, offline_if_unreachable, read
+from adshift.features.backbones.weights import (
+    PACKAGED,
+    Weights,
+    find_weights,
+    named,
+    offline_if_unreachable,
+    packaged_file,
+    read,
+)
+from adshift.features.network import create
 from adshift.features.settings import Features as Settings
 from adshift.runtime.parallel import keep_memory
 
@@ -29,8 +40,11 @@ __all__ = [
     "from_spec",
     "full_model",
     "layers",
+    "packaged_file",
     "untrained",
     "usual_layers",
+    "whole_state",
+    "with_weights",
 ]
 
 # timm's with three layers, shallow to deep, at strides 4, 8 and 16: what the papers call layers 1, 2 and 3.
@@ -39,8 +53,22 @@ STRIDES_4_8_16 = {
     **dict.fromkeys(("resnet18", "resnet50", "wide_resnet50_2"), ("layer1", "layer2", "layer3")),
     "mobilenetv2_100": ("blocks.1", "blocks.2", "blocks.4"),
 }
-SQUEEZED = {"fit": "squeeze"}  # what preprocessing says in models of versions that knew nothing else
-USUAL_LAYERS = {**STRIDES_4_8_16, **{name: family.layers for family in families.FAMILIES for name in family.files}}
+# Transformers have one stride; three blocks, a third of the depth apart, the last one among them.
+TOKENS = dict.fromkeys(
+    (
+        "vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224",
+        "vit_small_patch14_dinov2.lvd142m", "vit_base_patch14_dinov2.lvd142m",
+        "vit_small_patch14_reg4_dinov2.lvd142m", "vit_base_patch14_reg4_dinov2.lvd142m",
+        "vit_small_patch16_dinov3.lvd1689m", "vit_base_patch16_dinov3.lvd1689m",
+    ),
+    ("blocks.3", "blocks.7", "blocks.11"),
+)  # fmt: skip
+SQUEEZED = {"fit": "squeeze", "tiles": None}  # what preprocessing says in models of versions that knew nothing else
+USUAL_LAYERS = {
+    **STRIDES_4_8_16,
+    **TOKENS,
+    **{name: family.layers for family in families.FAMILIES for name in family.files},
+}
 
 
 def layers(settings: Settings) -> tuple[str, ...]:
@@ -77,18 +105,19 @@ def _check_name(name: str) -> None:
         )
 
 
-def untrained(name: str) -> Any:
+def untrained(name: str, options: Mapping[str, Any] = MappingProxyType({})) -> Any:
     """The whole network in evaluation mode, its weights drawn at random.
 
     Raises:
-        AdshiftError: unknown backbone.
+        AdshiftError: unknown backbone, or options that it does not have.
     """
     _check_name(name)
     if family := families.of(name):
+        if options:
+            remedy = "set features.options: {}"
+            raise AdshiftError(f"features.options: {name} is not one of timm's networks, and has no options", remedy)
         return family.build(name).eval()
-    import timm
-
-    return timm.create_model(name, pretrained=False).eval()
+    return create(name, options, pretrained=False).eval()
 
 
 def full_model(settings: Settings) -> Any:
@@ -109,18 +138,18 @@ def _loaded(settings: Settings, kept: Sequence[str] | None = None) -> tuple[Any,
     """
     weights = find_weights(settings)
     if weights.path is not None:
-        model = untrained(settings.backbone)
+        model = untrained(settings.backbone, settings.options)
         expected = model.state_dict()
-        needed = None if kept is None else _used(model, settings.backbone, kept)
-        state = named(read(weights.path), expected, weights.path, needed)
+        needed = None if kept is None else used(model, settings.backbone, kept, settings.options)
+        state = named(unfolded(read(weights.path), model), expected, weights.path, needed)
         model.load_state_dict(state, strict=False)
         return model, tuple(name for name in expected if name not in state)
     with offline_if_unreachable():
-        import timm
-
         _check_name(settings.backbone)
         try:
-            return timm.create_model(settings.backbone, pretrained=True).eval(), ()
+            return create(settings.backbone, settings.options, pretrained=True).eval(), ()
+        except AdshiftError:
+            raise
         except Exception as error:  # the hub's client raises many kinds
             raise AdshiftError(
                 f"weights of {settings.backbone} could not be had from its hub ({type(error).__name__})",
@@ -129,63 +158,30 @@ def _loaded(settings: Settings, kept: Sequence[str] | None = None) -> tuple[Any,
             ) from None
 
 
-def cut(full: Any, backbone: str, names: Sequence[str]) -> Any:
-    """The whole network `full` up to the deepest layer kept: (N, 3, S, S) to a list of maps (N, C, H, W), one a layer.
+def with_weights(network: Any, name: str, path: Path) -> Any:
+    """A network of timm's, whole or cut, with the weights of a file that has at least those of its tensors.
 
     Raises:
-        AdshiftError: the backbone does not have a layer, or they are out of order.
+        AdshiftError: the file is not readable, or holds another network's weights.
     """
-    ours = families.of(backbone) is not None
-    known = list(full.steps()) if ours else [stage["module"] for stage in full.feature_info]
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise AdshiftError(f"features.layers: {backbone} has no {missing[0]}", f"choose from {', '.join(known)}")
-    indices = sorted(known.index(name) for name in names)
-    if [known[index] for index in indices] != list(names):
-        raise AdshiftError("features.layers: not from shallow to deep", f"order them as in {', '.join(known)}")
-    if ours:
-        from adshift.features.backbones.steps import Cut
-
-        network: Any = Cut(full.steps(), names)
-    else:
-        network = _cut_timms(full, backbone, indices)
-    return _channels_last(network.eval())
+    full = untrained(name)
+    state = named(unfolded(read(path), full), full.state_dict(), path, covering(full, network))
+    return filled(network, name, {**full.state_dict(), **state})
 
 
-def _channels_last(network: Any) -> Any:
-    """Its convolutions are several times as fast on a CPU, and the maps are stored that way anyway."""
-    import torch
+def whole_state(name: str, path: Path | None) -> dict[str, Any]:
+    """The state dict of a whole network: from a file, where it has the tensors, and random for the rest.
 
-    return network.requires_grad_(False).to(memory_format=torch.channels_last)
-
-
-def _used(full: Any, backbone: str, names: Sequence[str]) -> list[str]:
-    """Names of the tensors of the whole network that a `cut` at these layers computes with."""
-    if families.of(backbone) is not None:
-        used = {tensor.data_ptr() for tensor in cut(full, backbone, names).state_dict().values()}
-        return [name for name, tensor in full.state_dict().items() if tensor.data_ptr() in used]
-    used_names = set(cut(full, backbone, names).state_dict())
-    return [name for name in full.state_dict() if used_names & {name, name.replace(".", "_", 1), f"model.{name}"}]
-
-
-def _cut_timms(full: Any, name: str, indices: list[int]) -> Any:
-    import timm
-
-    network: Any = timm.create_model(name, features_only=True, out_indices=indices, pretrained=False)
-    last = full.feature_info[indices[-1]]["module"]
-    if hasattr(network, "blocks") and last.startswith("blocks."):  # timm would run all of them, whichever are kept
-        network.blocks = network.blocks[: int(last.removeprefix("blocks.")) + 1]
-    # timm flattens some networks (stages.0 becomes stages_0) and wraps others (model.stages.0).
-    state = full.state_dict()
-    flat = {key.replace(".", "_", 1): value for key, value in state.items()}
-    wrapped = {f"model.{key}": value for key, value in state.items()}
-    outcome = network.load_state_dict({**flat, **wrapped, **state}, strict=False)
-    if outcome.missing_keys:
-        raise AdshiftError(
-            f"features.backbone: {name} cannot be cut at its layers ({outcome.missing_keys[0]} is lost)",
-            f"use another, such as {', '.join(STRIDES_4_8_16)}",
-        )
-    return network
+    Raises:
+        AdshiftError: an unknown network, a file that is not readable, or that has less than half of the tensors.
+    """
+    full = untrained(name)
+    expected = full.state_dict()
+    if path is None:
+        return dict(expected)
+    state = unfolded(read(path), full)
+    covered = [key for key in expected if key in state and state[key].shape == expected[key].shape]
+    return {**expected, **named(state, expected, path, covered if 2 * len(covered) >= len(state) else None)}
 
 
 class Backbone:
@@ -218,13 +214,19 @@ class Backbone:
         from adshift.features.backbones.fusing import fuse
 
         self.settings = settings
-        self.tiling = Tiling.of(settings.resize) if settings.fit == "tile" else None
+        self.tiling = Tiling.of(settings.resize, settings.tiles) if settings.fit == "tile" else None
         self.names = names
         self.dtype = getattr(torch, settings.precision)
         if self.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             raise AdshiftError("features.precision: bfloat16 is not a type of this processor", "set float32")
-        self.network = _channels_last(fold(cut(full, settings.backbone, self.names)))
-        self.fused = fuse(self.network).to(self.dtype)
+        network = cut(full, settings.backbone, self.names, settings.options)
+        if hasattr(network, "resize"):  # a transformer, which has nothing to fold
+            side = self.tiling.side if self.tiling else settings.crop or settings.resize
+            network.resize(side)
+            self.network = self.fused = network.to(self.dtype)
+        else:
+            self.network = channels_last(fold(network))
+            self.fused = fuse(self.network).to(self.dtype)
         self.network.to(self.dtype)
         self.mean = torch.tensor(settings.mean).view(1, 3, 1, 1)
         self.std = torch.tensor(settings.std).view(1, 3, 1, 1)
@@ -232,6 +234,7 @@ class Backbone:
         self.record: dict[str, Any] = {
             "backbone": settings.backbone,
             "layers": list(self.names),
+            **({"options": dict(settings.options)} if settings.options else {}),
             "precision": settings.precision,
             "weights": {
                 "source": weights.source,
@@ -281,6 +284,7 @@ def from_spec(spec: Mapping[str, Any], weights: Path | str | None = None) -> Bac
         names = [layer["name"] for layer in spec["layers"]]
         source, expected = str(spec["weights"]["source"]), spec["weights"]["sha256"]
         chosen = {"weights": str(weights) if weights else None, "images": "images" in spec, "batch": 1}
+        chosen["options"] = spec.get("options", {})
         settings = Settings.of({**kept, "layers": names, **chosen})
     except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())

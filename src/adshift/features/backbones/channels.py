@@ -10,4 +10,7 @@ CHANNELS = {
     "resnet18": (64, 128, 256),
     "resnet50": _RESNET50,
     "wide_resnet50_2": _RESNET50,
+    "vit_tiny_patch16_224": (192, 192, 192),
+    "vit_small_patch16_224": (384, 384, 384),
+    "vit_base_patch16_224": (768, 768, 768),
 }

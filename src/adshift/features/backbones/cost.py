@@ -81,6 +81,9 @@ def describe(
     names = tuple(layers or usual_layers(backbone))
     network = cut(full, backbone, names)
     size = size or usual_size(backbone)
+    if hasattr(network, "resize"):
+        full.set_input_size(img_size=(size, size))
+        network.resize(size)
     image = torch.zeros(1, 3, size, size).contiguous(memory_format=torch.channels_last)
     with torch_threads(threads), torch.inference_mode():
         whole, part = _cost(full, image), _cost(network, image)

@@ -30,6 +30,33 @@ def fold(network: Any) -> Any:
     return folded if agree(network, folded) else network
 
 
+def unfolded(state: Mapping[str, Any], network: Any) -> dict[str, Any]:
+    """A state dict whose batch normalizations are folded into convolutions with a bias, as the network's own names.
+
+    Each normalization whose tensors are missing becomes one that only adds the bias of the convolution before it.
+
+    Args:
+        state: of a file; returned as it is if it has no bias of a convolution that the network lacks.
+        network: in evaluation mode.
+    """
+    import torch
+
+    expected = network.state_dict()
+    biases = {name for name in state if name.endswith(".bias") and name not in expected}
+    if not biases & {f"{name.removesuffix('weight')}bias" for name in expected if name.endswith(".weight")}:
+        return dict(state)
+    names = {module: name for name, module in network.named_modules()}
+    result = dict(state)
+    for convolution, norm in pairs(network, torch.nn.BatchNorm2d):
+        bias, own = f"{names[convolution]}.bias", names[norm]
+        if bias in biases and f"{own}.weight" not in state:
+            value = result.pop(bias)
+            ones, zeros = torch.ones_like(value), torch.zeros_like(value)
+            result |= {f"{own}.weight": ones, f"{own}.bias": value, f"{own}.running_mean": zeros}
+            result[f"{own}.running_var"] = ones - norm.eps
+    return result
+
+
 def agree(one: Any, other: Any) -> bool:
     """Whether two networks make the same maps of an image."""
     import torch

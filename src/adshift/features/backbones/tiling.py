@@ -1,7 +1,8 @@
 """A network over an input larger than itself: overlapping square tiles, whose feature maps become those of the input.
 
-A tile's side is the shorter side of the input. Tiles overlap by about a quarter; in the overlap each position is taken
-from the tile that it lies deeper in, cut at the middle, so that hardly a feature comes from beside a tile's edge.
+A tile's side is `features.tiles`, or the shorter side of the input. Tiles overlap by about a quarter; in the overlap
+each position is taken from the tile that it lies deeper in, cut at the middle, so that hardly a feature comes from
+beside a tile's edge.
 
 Notation: N images of h x w pixels, tiles of t x t, a layer's map of H x W positions and C channels.
 """
@@ -30,11 +31,15 @@ class Tiling:
     columns: tuple[int, ...]
 
     @classmethod
-    def of(cls, size: Size) -> "Tiling":
+    def of(cls, size: Size, side: int | None = None) -> "Tiling":
         """The tiles of an input of a size.
 
+        Args:
+            size: of the input.
+            side: of the tiles; the shorter side of the input if not given.
+
         Raises:
-            AdshiftError: its sides are not multiples of STEP.
+            AdshiftError: a side is no multiple of STEP, or tiles are larger than the input.
         """
         height, width = sides(size)
         if height % STEP or width % STEP:
@@ -43,7 +48,10 @@ class Tiling:
             )
             near = [max(1, round(side / STEP)) * STEP for side in (height, width)]
             raise AdshiftError(message, f"set {near}")
-        side = min(height, width)
+        if side is not None and (side % STEP or side > min(height, width)):
+            message = f"features.tiles: {side} is no multiple of {STEP} up to the input's shorter side"
+            raise AdshiftError(message, f"set a multiple of {STEP}, at most {min(height, width)}, or leave it empty")
+        side = side or min(height, width)
         return cls(side, _starts(height, side), _starts(width, side))
 
     def pixels(self) -> list[tuple[slice, slice]]:

