@@ -92,9 +92,9 @@ def _add_drift(commands: Any) -> None:
 def _add_export(commands: Any) -> None:
     from adshift.deploy import export
 
-    parser = commands.add_parser("export", help="write a model as one ONNX graph: docs/export.md")
+    parser = commands.add_parser("export", help="write a model as one ONNX file: docs/export.md")
     parser.add_argument("model", metavar="MODEL", type=Path, help="model directory")
-    parser.add_argument("--format", required=True, help="onnx")
+    parser.add_argument("--format", default="onnx", help="onnx (default)")
     parser.add_argument("--to", metavar="FILE", type=Path, help="file to write (default: METHOD-CLASS-DTYPE.onnx)")
     parser.add_argument(
         "--opset", type=int, default=export.OPSETS[0], metavar="N", help=f"ONNX opset (default: {export.OPSETS[0]})"
@@ -175,16 +175,17 @@ def _drift(args: argparse.Namespace) -> None:
 
 def _export(args: argparse.Namespace) -> None:
     from adshift.deploy import export
+    from adshift.deploy.export.metadata import fitted_on
 
     if args.format != "onnx":
         raise AdshiftError(f"export: format {args.format} is unknown", "--format onnx")
     method = export.method_of(args.model)
-    to = args.to or Path(f"{method}-{export.fitted_on(args.model)['class']}-{args.dtype}.onnx")
+    to = args.to or Path(f"{method}-{fitted_on(args.model)['class']}-{args.dtype}.onnx")
     scoring = export.scoring(method, args.model, args.params)
     metadata = export.export(
         args.model, scoring, to, opset=args.opset, dtype=args.dtype, pixels=args.input,
         layout=args.layout, calibrate=args.calibrate, weights=args.weights,
     )  # fmt: skip
     print(f"{to}: {to.stat().st_size:,} bytes; input {metadata['input']}")
-    print(f"before it: {metadata['before']}")
+    print(metadata["before"])
     print(f"threshold: {metadata.get('threshold', 'none, since MODEL has no threshold.json')}")
