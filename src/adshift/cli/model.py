@@ -4,10 +4,13 @@ import argparse
 import json
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from adshift.errors import AdshiftError
+
+VERBS = ("predict", "recalibrate", "adapt", "drift", "export")
 
 
 def add(commands: Any) -> None:
@@ -24,7 +27,9 @@ def _add_predict(commands: Any) -> None:
         "predict", help="score images with a model: normal or anomalous",
         epilog="Exit code: 0 if all are normal, 1 if some are anomalous, 2 if something failed. See docs/models.md.",
     )  # fmt: skip
-    predict.add_argument("model", metavar="MODEL", help="model directory, or REPO#METHOD/CLASS/DOMAIN@REV")
+    predict.add_argument(
+        "model", metavar="MODEL", help="exported FILE.onnx, model directory, or REPO#METHOD/CLASS/DOMAIN@REV"
+    )
     predict.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders, patterns; - for paths on stdin")
     predict.add_argument("--out", metavar="DIR", type=Path, help="folder for predictions.jsonl, overlays and masks")
     predict.add_argument("--json", action="store_true", help="print one JSON object a line for each image")
@@ -43,7 +48,7 @@ def _add_predict(commands: Any) -> None:
 
 def _add_recalibrate(commands: Any) -> None:
     again = commands.add_parser("recalibrate", help="set a new threshold for a model, from recent images")
-    again.add_argument("model", metavar="MODEL", type=Path, help="model directory")
+    again.add_argument("model", metavar="MODEL", type=Path, help="exported FILE.onnx, or model directory")
     again.add_argument("--normal", metavar="DIR", required=True, help="folder of images without defects")
     again.add_argument("--anomalous", metavar="DIR", help="folder of defective images")
     again.add_argument(
@@ -75,7 +80,7 @@ def _add_drift(commands: Any) -> None:
         "drift", help="test whether the threshold is still valid, with recent images without labels",
         epilog="Exit code: 0 for fine, 1 for recalibrate or refit, 2 if the images cannot tell or something failed.",
     )  # fmt: skip
-    drift.add_argument("model", metavar="MODEL", type=Path, help="model directory")
+    drift.add_argument("model", metavar="MODEL", type=Path, help="exported FILE.onnx, or model directory")
     drift.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or patterns")
     drift.add_argument(
         "--look", type=int, default=1, metavar="K", help="number of this look, counted from 1 (default: 1)"
@@ -127,11 +132,13 @@ def _predict(args: argparse.Namespace) -> None:
         threshold: str | float | None = args.threshold
         with suppress(TypeError, ValueError):
             threshold = float(args.threshold)
-        model = inference.load(
-            args.model, threshold=threshold, class_name=args.class_name, weights=args.weights, cache=args.cache
-        )
+        inference.check(args.model)
+        load = partial(
+            inference.load, args.model, threshold=threshold, class_name=args.class_name, weights=args.weights,
+            cache=args.cache,
+        )  # fmt: skip
         wanted = predict.Wanted(args.out, args.overlays, args.masks, args.boxes, args.json)
-        code = predict.predict(model, args.images, wanted, args.batch, sys.stdin)
+        code = predict.predict(load, args.images, wanted, args.batch, sys.stdin)
     except AdshiftError as error:
         print(f"error: {error}", file=sys.stderr)
         code = predict.FAILED

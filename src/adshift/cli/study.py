@@ -5,6 +5,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+VERBS = ("backbones", "study", "compare")
+
 
 def add(commands: Any) -> None:
     """Add these verbs to the command."""

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from adshift.data.images import sha256
 from adshift.data.normalising import Reference as Intensities
 from adshift.data.normalising import of_spec
 from adshift.data.shapes import content, sides
-from adshift.deploy.extras import needs
 from adshift.deploy.inference import BATCH, Model, Picture, Scored
 from adshift.deploy.package import pooled
 from adshift.deploy.prediction import Geometry, Input
@@ -29,6 +29,7 @@ from adshift.features.backbones import Backbone, from_spec
 from adshift.features.extract import network_inputs, stored
 from adshift.features.store import CONTENT, IMAGES, Features
 from adshift.runtime.checksums import MODEL_REMEDY as REMEDY
+from adshift.runtime.extras import needs
 from adshift.runtime.files import read_json
 from adshift.runtime.parallel import map_ordered, thread_count, torch_threads
 
@@ -55,6 +56,7 @@ class DirectoryModel(Model):
         super().__init__()
         self.source = Path(folder).absolute()  # `reference` is read later, maybe from another working directory
         about = _record(self.source / "model.json")
+        self._identity = sha256(self.source / "model.json")
         method, spec = about.get("method"), about.get("features")
         if not isinstance(method, str) or method not in registry.REGISTRY or not isinstance(spec, dict):
             raise AdshiftError(f"{self.source / 'model.json'}: no model of adshift", REMEDY)
@@ -84,6 +86,10 @@ class DirectoryModel(Model):
             with self._alone():
                 parts.append(self._features(part))
         return reduce(Features.__add__, parts)
+
+    @property
+    def identity(self) -> str:
+        return self._identity
 
     def _reference(self) -> Reference:
         return Reference.load(self.source / "reference.npz")
@@ -150,6 +156,7 @@ class DirectoryModel(Model):
             except Exception as error:  # arrays of inconsistent shapes raise many kinds of errors
                 message = " ".join(str(error).split())
                 raise AdshiftError(f"{self.source}: arrays do not fit together ({message})", REMEDY) from None
+
 
 def _intensities(spec: Mapping[str, Any], folder: Path) -> Intensities | None:
     """What intensities are brought to, if they are.

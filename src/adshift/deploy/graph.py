@@ -1,5 +1,6 @@
 """An exported file, run by onnxruntime: no torch, and none of the pipeline's packages."""
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -34,6 +35,7 @@ class GraphModel(Model):
         super().__init__()
         self.source = Path(file).absolute()
         data = graph_file.read(self.source)
+        self._identity = hashlib.sha256(data).hexdigest()
         self._session = _session(data, self.source)
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.description = about = graph_file.Description.of(metadata, self.source)
@@ -41,6 +43,10 @@ class GraphModel(Model):
         self.resize, self.crop = (about.features["preprocessing"][key] for key in ("resize", "crop"))
         self._pixels, self._layout, *_ = metadata.get("input", "uint8 NHWC").split()
         self._set_threshold(threshold, class_name, about.threshold, self.source)
+
+    @property
+    def identity(self) -> str:
+        return self._identity
 
     def _reference(self) -> Reference:
         return self.description.reference(self.source)

@@ -28,7 +28,7 @@ from adshift.evaluation.threshold_file import Record
 SUFFIX = ".onnx"
 REMEDY = "copy the file again, or export the model again: adshift export MODEL"
 
-# `metadata_props {key: "sha256" value: 64 digits}` of a ModelProto: field numbers and lengths as protocol buffers have it.
+# `metadata_props {key: "sha256" value: 64 digits}` of a ModelProto, as protocol buffers encode it.
 _SEAL = b"\x72\x4a\x0a\x06sha256\x12\x40"
 _LENGTH = len(_SEAL) + 64
 

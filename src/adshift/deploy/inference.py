@@ -11,6 +11,7 @@ torch, `adshift.deploy.graph` exported files with onnxruntime.
 Notation: N images, V validation images, D channels of all layers.
 """
 
+import copy
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
@@ -39,7 +40,7 @@ __all__ = ["Geometry", "Input", "Model", "Prediction", "Reference", "Region", "l
 
 BATCH = 16  # images in memory together
 
-Picture = str | Path | Image.Image | np.ndarray
+Picture = str | Path | bytes | Image.Image | np.ndarray
 
 
 def load(
@@ -73,6 +74,18 @@ def load(
 
     folder = pull.fetch(str(model), cache) if pull.is_reference(str(model)) else Path(model)
     return DirectoryModel(folder, threshold=threshold, class_name=class_name, weights=weights)
+
+
+def check(model: str | Path) -> None:
+    """Check that there is a model, before packages are loaded that take seconds; a reference is not looked up.
+
+    Raises:
+        AdshiftError: there is none.
+    """
+    file = Path(model) if graph_file.is_file(model) else Path(model, "model.json")
+    if "#" not in str(model) and not file.is_file():
+        known = "an exported FILE.onnx, a model directory (docs/models.md), or REPO#METHOD/CLASS/DOMAIN@REV"
+        raise AdshiftError(f"{file}: not there", f"name {known}")
 
 
 @dataclass(frozen=True)
@@ -123,6 +136,17 @@ class Model(ABC):
         return self.source if self.source.is_dir() else self.source.parent
 
     @property
+    @abstractmethod
+    def identity(self) -> str:
+        """SHA-256 of the exported file, or of a directory's model.json, which holds those of the arrays."""
+
+    def with_threshold(self, threshold: float | str | Path | None, class_name: str | None = None) -> Self:
+        """The same model with another threshold, as for `load`. Both share what is loaded, and take turns."""
+        other = copy.copy(self)
+        other._set_threshold(threshold, class_name, self._own, self._own_name)
+        return other
+
+    @property
     def map_threshold(self) -> float:
         """Value of an anomaly map from which on a pixel is anomalous.
 
@@ -160,17 +184,16 @@ class Model(ABC):
         """Decode and resize an image for the network; `predict` does it for everything that is no `Input`.
 
         Args:
-            image: a path, a PIL image, or an (H, W, 3) uint8 RGB array.
+            image: a path, the bytes of an image file, a PIL image, or an (H, W, 3) uint8 RGB array.
             name: of an image that is not given as a path.
 
         Raises:
             AdshiftError: it cannot be read.
         """
         start, note = time.perf_counter(), ""
-        if isinstance(image, str | Path | Image.Image):
-            picture = files.decode_pillow(image, name) if isinstance(image, Image.Image) else files.read(image)
+        if isinstance(image, str | Path | bytes | Image.Image):
+            picture, name = _decoded(image, name)
             pixels, note = picture.pixels(self.bits), picture.misfit(self.bits)
-            name = name if isinstance(image, Image.Image) else str(image)
         else:
             pixels = image
             if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -185,7 +208,8 @@ class Model(ABC):
         """Predictions of images, in their order.
 
         Args:
-            images: paths, PIL images, (H, W, 3) uint8 RGB arrays, or results of `read`, in any mixture.
+            images: paths, bytes of image files, PIL images, (H, W, 3) uint8 RGB arrays, or results of `read`, in any
+                mixture.
             batch: images in memory together.
 
         Raises:
@@ -197,12 +221,13 @@ class Model(ABC):
         """As `predict`, but one prediction at a time, for more images than fit in memory."""
         threshold, limit = self.threshold, self.map_threshold
         for part, seconds, scored in self._batches(images, batch):
-            rows = zip(part, scored.scores, scored.maps, decide(scored.scores, threshold), strict=True)
-            for image, score, anomaly_map, anomalous in rows:
+            verdicts = decide(scored.scores, threshold)
+            rows = zip(part, scored.scores, scored.maps, scored.features, verdicts, strict=True)
+            for image, score, anomaly_map, features, anomalous in rows:
                 regions = regions_of(anomaly_map, limit, bool(anomalous), image.geometry)
                 yield Prediction(
                     image.name, float(score), threshold, bool(anomalous), anomaly_map, limit, image.seconds + seconds,
-                    regions, image.geometry, image.note,
+                    regions, image.geometry, image.note, features,
                 )  # fmt: skip
 
     def score(self, images: Iterable[Picture | Input], batch: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
@@ -231,7 +256,7 @@ class Model(ABC):
         """The images, read, in batches."""
         if batch < 1:
             raise AdshiftError(f"batch {batch}", "at least 1")
-        if isinstance(images, str | Path | Image.Image | np.ndarray):
+        if isinstance(images, str | Path | bytes | Image.Image | np.ndarray):
             images = [images]
         numbered = enumerate(images)
         while some := list(islice(numbered, batch)):
@@ -246,7 +271,7 @@ class Model(ABC):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Within: no other call runs, and no progress is shown. Thread limits are set, which two calls would not restore."""
+        """Within: no other call runs: two would not restore the limits of threads. No progress is shown."""
         with self._lock, silent(), self._limits():
             yield
 
@@ -273,8 +298,18 @@ class Model(ABC):
             else:
                 record = own
             record = record if class_name is None else record.of_class(class_name, path)
+        self._own, self._own_name = own, name
         ratio = record.map_ratio if record.map_ratio is not None or own is None else own.map_ratio
         self.class_name, self.threshold, self.map_ratio = class_name, record.threshold, 1.0 if ratio is None else ratio
+
+
+def _decoded(image: str | Path | bytes | Image.Image, name: str) -> tuple[files.Picture, str]:
+    """An image file, its bytes or a PIL image, decoded; and its name."""
+    if isinstance(image, Image.Image):
+        return files.decode_pillow(image, name), name
+    if isinstance(image, bytes):
+        return files.decode(image, name), name
+    return files.read(image), str(image)
 
 
 def _warn_of(inputs: Sequence[Input]) -> None:

@@ -1,10 +1,11 @@
 """The verbs `adshift recalibrate` and `adshift drift`: they read models and images, and call the statistics.
 
-A model directory holds threshold.json and reference.npz, scores and features of the normal validation images. A
-recalibration adds threshold-NAME.json and reference-NAME.npz, those of its own normal images, and changes neither.
+A model holds its threshold and its reference, scores and features of the normal validation images. A recalibration
+adds threshold-NAME.json and reference-NAME.npz, those of its own normal images, in the model's directory or beside its
+file, and changes neither.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from adshift.data.image_files import images
 from adshift.data.images import sha256
-from adshift.deploy import recalibration
+from adshift.deploy import graph_file, recalibration
 from adshift.deploy.drift import DEFECTS, look
 from adshift.deploy.recalibration import TARGET_FPR, reference_path, threshold_path
 from adshift.detectors.records import Reference
@@ -20,8 +21,9 @@ from adshift.errors import AdshiftError
 from adshift.evaluation import threshold_file
 from adshift.evaluation.conformal import CONFIDENCE, CONFORMAL, enough
 from adshift.evaluation.metrics.counts import decide
-from adshift.evaluation.threshold_file import Recalibration
+from adshift.evaluation.threshold_file import Recalibration, Record
 from adshift.runtime.checksums import MODEL_REMEDY
+from adshift.runtime.extras import needs
 from adshift.runtime.files import write_json
 
 REMEDIES = {
@@ -34,15 +36,17 @@ REMEDIES = {
 def recalibrate(
     folder: Path, normal: str, anomalous: str | None, target_fpr: float | None, name: str | None
 ) -> tuple[Path, Recalibration]:
-    """Write a new threshold and the normal images' reference into the model's `folder`; returns path and record.
+    """Write a new threshold and the normal images' reference; returns path and record.
+
+    `folder` is a model directory, in which they are written, or an exported file, beside which they are.
 
     Raises:
-        AdshiftError: no model directory, no or too few images, or a name that is taken.
+        AdshiftError: no model, no or too few images, or a name that is taken.
     """
-    own = _existing(folder) / "threshold.json"
-    old = threshold_file.read(own)
+    needs("scipy", extra="drift", what="adshift recalibrate computes intervals")
+    old = _own(folder)[0]
     if old.rule is None:
-        raise AdshiftError(f"{own}: does not say its rule", MODEL_REMEDY)
+        raise AdshiftError(f"{folder}: its threshold does not say its rule", MODEL_REMEDY)
     name = recalibration.checked_name(folder, name) if name is not None else recalibration.next_name(folder)
     if target_fpr is None and (anomalous is None or old.rule not in ("f1_grid", "f1_exact")):
         target_fpr = TARGET_FPR
@@ -95,23 +99,26 @@ def drift(
 ) -> dict[str, Any]:
     """The result of a look at recent images (`adshift.deploy.drift.Drift`), with the share of alarms and the reasons.
 
-    `threshold` is the file of a recalibration beside the model, or its NAME; then its images are the reference.
+    `folder` is a model directory or an exported file. `threshold` is the file of a recalibration of it, or its NAME;
+    then its images are the reference.
 
     Raises:
         AdshiftError: no model directory, no or too few images, or one that cannot be read.
     """
-    _existing(folder)
-    files = folder / "threshold.json", folder / "reference.npz"
-    if threshold is not None:
-        name = Path(threshold).name.removeprefix("threshold-").removesuffix(".json")
-        files = threshold_path(folder, name), reference_path(folder, name)
-    limit, reference = threshold_file.read(files[0]).threshold, Reference.load(files[1])
+    needs("scipy", extra="drift", what="adshift drift computes tests")
+    if threshold is None:
+        record, reference = _own(folder)
+    else:
+        name = recalibration.name_of(_existing(folder), threshold)
+        record = threshold_file.read(threshold_path(folder, name))
+        reference = lambda: Reference.load(reference_path(folder, name))  # noqa: E731
+    limit, kept = record.threshold, reference()
     paths = images(sources)
 
     from adshift.deploy import inference
 
     scores, features = inference.load(folder).score(paths)
-    outcome = look(reference, scores, features, number, defects)
+    outcome = look(kept, scores, features, number, defects)
     alarms = float(decide(scores, limit).mean())
     return {**outcome.to_dict(), "alarms": alarms, "reasons": outcome.reasons, "remedy": REMEDIES[outcome.verdict]}
 
@@ -126,7 +133,19 @@ def verdict_lines(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _existing(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise AdshiftError(f"{folder}: no model directory", "pull the model first")
-    return folder
+def _existing(model: Path) -> Path:
+    if not (model.is_file() if graph_file.is_file(model) else model.is_dir()):
+        raise AdshiftError(f"{model}: no model directory, nor an exported file", "pull the model first, or export it")
+    return model
+
+
+def _own(model: Path) -> tuple[Record, Callable[[], Reference]]:
+    """The threshold of a model directory or exported file, and a function that reads its reference."""
+    if not graph_file.is_file(_existing(model)):
+        return threshold_file.read(model / "threshold.json"), lambda: Reference.load(model / "reference.npz")
+    from adshift.deploy.graph import GraphModel
+
+    description = GraphModel(model, threshold=0.0).description
+    if description.threshold is None:
+        raise AdshiftError(f"{model}: has no threshold", "export a model directory that has one")
+    return description.threshold, lambda: description.reference(model)

@@ -97,7 +97,9 @@ class Graph(nn.Module):
         maps = [level.half().float() if self.rounded else level for level in maps]
         scores, full = self.head(maps)
         features = torch.cat([level.mean((2, 3)) for level in maps], 1)
-        return (scores, full, features) if self.threshold is None else (scores, full, features, scores >= self.threshold())
+        return (
+            (scores, full, features) if self.threshold is None else (scores, full, features, scores >= self.threshold())
+        )
 
     def _maps(self, image: torch.Tensor) -> list[torch.Tensor]:
         """As `Backbone.__call__`, for a normalized image (N, 3, h, w)."""

@@ -66,6 +66,9 @@ def _rounded(high: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
 class Normalise(nn.Module):
     """Intensities brought to a model's reference: `adshift.data.normalising.Reference`, a table of levels an image."""
 
+    given: torch.Tensor
+    levels: torch.Tensor
+
     def __init__(self, reference: Reference) -> None:
         super().__init__()
         given = reference.quantiles if reference.quantiles else (reference.mean, reference.std)
@@ -82,9 +85,7 @@ class Normalise(nn.Module):
 
     def _moments(self, counts: torch.Tensor) -> torch.Tensor:
         total = counts.cumsum(2)
-        low, high = (
-            (total < total[..., -1:] * (percent / 100)).sum(2, keepdim=True).float() for percent in TRIMMED
-        )
+        low, high = ((total < total[..., -1:] * (percent / 100)).sum(2, keepdim=True).float() for percent in TRIMMED)
         kept = counts * ((self.levels >= low) & (self.levels <= high))
         count = kept.sum(2, keepdim=True)
         mean = (kept * self.levels).sum(2, keepdim=True) / count

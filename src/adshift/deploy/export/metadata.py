@@ -50,7 +50,9 @@ def before(spec: Mapping[str, Any]) -> str:
     """What an image needs before the graph."""
     bits, crop = spec.get("bits", 16), spec["preprocessing"]["crop"]
     scaled = f"scale gray values of {bits} bits to 0 to 255; " if bits > 8 and "bits" in spec else ""
-    inside = f"the graph resizes to {_shown(spec['preprocessing']['resize'])} pixels as Pillow does (bilinear, antialiased)"
+    inside = (
+        f"the graph resizes to {_shown(spec['preprocessing']['resize'])} pixels as Pillow does (bilinear, antialiased)"
+    )
     inside += f" and cuts the centre of {_shown(crop)} pixels out" if crop else ""
     reference = spec["preprocessing"].get("normalise")
     return scaled + inside + (f", then brings each channel's {reference['kind']} to the model's" if reference else "")
