@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adshift.errors import AdshiftError
+from adshift.runtime.extras import needs
 
 VERBS = ("predict", "recalibrate", "adapt", "drift", "export")
 
@@ -162,6 +163,7 @@ def _recalibrate(args: argparse.Namespace) -> None:
 def _adapt(args: argparse.Namespace) -> None:
     from adshift.deploy import adaptation
 
+    needs("torch", "scipy", extra="torch", what="adshift adapt runs a model directory")
     result = adaptation.adapt(
         args.model, args.normal, args.out, rows=args.rows, target_fpr=args.target_fpr, earlier=args.earlier
     )
@@ -184,6 +186,7 @@ def _export(args: argparse.Namespace) -> None:
     from adshift.deploy import export
     from adshift.deploy.export.metadata import fitted_on
 
+    needs("torch", "onnx", "onnxscript", extra="torch", what="adshift export traces a model with torch")
     if args.format != "onnx":
         raise AdshiftError(f"export: format {args.format} is unknown", "--format onnx")
     method = export.method_of(args.model)
