@@ -1,14 +1,14 @@
-"""Exported graphs beside the detectors they came from: bytes, milliseconds an image, scores, image AUROC.
+"""Exported files on the runtimes that take them, beside the model directories that they came from.
 
 Run from the repository's root; needs nothing of the pipeline but params.yaml, and real images:
 
-    python docs/results/export.py ../shared/data        # ten minutes
+    python docs/results/export.py ../shared/data        # half an hour
 
 writes export.csv beside this script and the tables of docs/export.md. Data sets that are not in the folder are left
-out; with none there is nothing to do. Detectors have the settings of params.yaml, PatchCore-PQ with all rows as
-candidates, which is what its graph does. Of train/good, two thirds are fitted on, which int8 calibrates with too; the
-others are normal test images beside those of test/good. Graph and Python score an image in turns, the smallest time of
-each counts.
+out; with none there is nothing to do. A runtime that is not installed is left out and said. Detectors have the settings
+of params.yaml, PatchCore-PQ with all rows as candidates, which is what its graph does. Of train/good, two thirds are
+fitted on, which int8 calibrates with too; the others are normal test images beside those of test/good. Scores are those
+of images of their own size, which the graph resizes. Latency is that of an image of the network's size.
 """
 
 import csv
@@ -17,19 +17,16 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-os.environ["ADSHIFT_THREADS"] = "1"
-
 import numpy as np
-import onnxruntime
-import torch
 from PIL import Image
 
+import adshift
 from adshift.data import datasets
 from adshift.data.geometry import fit
 from adshift.data.images import load_image
@@ -42,13 +39,17 @@ from adshift.features.backbones import Backbone
 from adshift.features.store import Features
 from adshift.project import params
 from adshift.runtime import seeding
+from adshift.runtime.files import write_json
 
 HERE = Path(__file__).parent
 SETS = (("mvtec", "mvtec_reduced", "hazelnut"), ("mvtec", "mvtec_reduced", "transistor"),
         ("magnetic_tile", "magnetic_tile", "tile"))  # fmt: skip
 METHODS = ("patchcore", "patchcore_pq", "padim_streaming", "padim_diagonal")  # padim's graph is padim_streaming's
 TRAIN, NORMAL, ANOMALOUS = 60, 60, 60  # images at most
-ROUNDS = 25
+ROUNDS = 200
+LATENCY = ("p50_ms_1_thread", "p99_ms_1_thread", "p50_ms_all_threads", "p99_ms_all_threads")
+
+Run = Callable[[np.ndarray], float]  # the score of an (H, W, 3) uint8 image
 
 
 def main() -> None:
@@ -71,48 +72,66 @@ def main() -> None:
 
 
 def rows(adapter: str, root: Path, name: str, folder: Path) -> Iterator[dict[str, Any]]:
-    """One row a method and type of a class."""
+    """One row for each method, type and runtime of a class."""
     train, test = parted(datasets.build(adapter, str(root), [name], folder / "images")[name], name)
     settings = params.load("features").features
-    backbone = Backbone(settings)
-    stored = {}
-    for part, items in (("train", train), ("test", test)):
-        extract.embed(items, backbone, folder / part, what=f"embedding {name}")
-        stored[part] = Features.open(folder / part)
-    images = np.stack([fit(load_image(item), settings.resize, settings.crop) for item in test])
+    extract.embed(train, Backbone(settings), folder / "train", what=f"embedding {name}")
+    stored = Features.open(folder / "train")
+    images = [load_image(item) for item in test]
+    small = fit(images[0], settings.resize)
     bad = np.array([item.anomalous for item in test])
     (folder / "normal").mkdir()
     for index, item in enumerate(train):
         Image.fromarray(load_image(item)).save(folder / "normal" / f"{index:03}.png")
     timed = (adapter, name) == (SETS[0][0], SETS[0][2])
     for method in METHODS:
-        section = dict(getattr(params.load(method), method))
-        section |= {"candidates": 10**6} if method == "patchcore_pq" else {}
-        halves = registry.schemas(method)
-        detector, how = registry.detector_class(method)(halves["fit"].within(section)), halves["score"].within(section)
-        detector.fit(stored["train"], seeding.generator(42, "export", method))
-        detector.save(folder / method / name / "clean")
-        expected = detector.predict(stored["test"], how).scores
-        for dtype in export.DTYPES if timed else ("float32", "int8"):
+        directory = folder / method / name / "clean"
+        scoring = fitted(method, stored, directory)
+        python = adshift.load(directory, threshold=0.0)
+        expected = np.array([one.score for one in python.predict(images)])
+        own = Ranked.of(expected, bad).auroc() or 0
+        about = {"data": f"{root.name} {name}", "normal": int((~bad).sum()), "defective": int(bad.sum())}
+        if timed:
+            yield row(about, method, "float32", "Python, torch", sum(path.stat().st_size for path in directory.iterdir()),
+                      latencies(lambda _: lambda image: python.predict(image)[0].score, small), 0.0, own, own)  # fmt: skip
+        for dtype in export.DTYPES:
             file = folder / f"{method}-{dtype}.onnx"
-            export.export(folder / method / name / "clean", how, file, dtype=dtype,
+            export.export(directory, scoring, file, dtype=dtype,
                           calibrate=folder / "normal" if dtype == "int8" else None)  # fmt: skip
-            graph = session(file, 1)
-            found = np.array([graph.run(["score"], {"image": image[None]})[0][0] for image in images])
-            auroc, own = (Ranked.of(scores, bad).auroc() or 0 for scores in (found, expected))
-            yield {
-                "data": f"{root.name} {name}",
-                "normal": int((~bad).sum()),
-                "defective": int(bad.sum()),
-                "method": method,
-                "dtype": dtype,
-                "bytes": file.stat().st_size,
-                **(times(file, detector, how, backbone, images[0]) if timed else dict.fromkeys(TIMES, "")),
-                "score_difference": float(f"{np.abs(found / expected - 1).max():.2g}"),
-                "auroc_python": round(own, 4),
-                "auroc": round(auroc, 4),
-                "auroc_difference": round(auroc - own, 4),
-            }
+            for runtime, opened in RUNTIMES.items():
+                if installed(runtime):
+                    run = opened(file, 0)
+                    found = np.array([run(image) for image in images])
+                    times = (
+                        latencies(lambda threads, opened=opened, file=file: opened(file, threads), small)
+                        if timed
+                        else {}
+                    )
+                    yield row(about, method, dtype, runtime, file.stat().st_size, times,
+                              np.abs(found / expected - 1).max(), own, Ranked.of(found, bad).auroc() or 0)  # fmt: skip
+
+
+def row(
+    about: dict[str, Any], method: str, dtype: str, runtime: str, size: int, times: dict[str, float], difference: float,
+    own: float, auroc: float,
+) -> dict[str, Any]:  # fmt: skip
+    return {
+        **about, "method": method, "dtype": dtype, "runtime": runtime, "bytes": size,
+        **(times or dict.fromkeys(LATENCY, "")), "score_difference": float(f"{difference:.2g}"),
+        "auroc_python": round(own, 4), "auroc": round(auroc, 4), "auroc_difference": round(auroc - own, 4),
+    }  # fmt: skip
+
+
+def fitted(method: str, stored: Features, directory: Path) -> Any:
+    """Fit a detector, save it as a model directory, and return its settings of scoring."""
+    section = dict(getattr(params.load(method), method))
+    section |= {"candidates": 10_000} if method == "patchcore_pq" else {}
+    halves = registry.schemas(method)
+    detector, scoring = registry.detector_class(method)(halves["fit"].within(section)), halves["score"].within(section)
+    detector.fit(stored, seeding.generator(42, "export", method))
+    detector.save(directory)
+    write_json(directory / "score.json", dict(scoring))
+    return scoring
 
 
 def parted(items: list[Item], name: str) -> tuple[list[Item], list[Item]]:
@@ -128,55 +147,76 @@ def parted(items: list[Item], name: str) -> tuple[list[Item], list[Item]]:
     return train, some(normal, NORMAL) + some([item for item in items if item.anomalous], ANOMALOUS)
 
 
-TIMES = ("ms_1_thread", "python_ms_1_thread", "ms_2_threads", "python_ms_2_threads")
+def onnxruntime(file: Path, threads: int) -> Run:
+    import onnxruntime
 
-
-def times(file: Path, detector: Any, how: Any, backbone: Backbone, image: np.ndarray) -> dict[str, float]:
-    """Milliseconds of one image, from its pixels to score and full map."""
-
-    def python() -> None:
-        maps = {level: one.astype(np.float16) for level, one in enumerate(backbone(image[None]), start=1)}
-        detector.predict(Features.of(["one"], maps, detector.spec), how).full_maps()
-
-    found = {}
-    for threads in (1, 2):
-        graph = session(file, threads)
-        os.environ["ADSHIFT_THREADS"] = str(threads)
-        torch.set_num_threads(threads)
-        spent: list[list[float]] = [[], []]
-        for _ in range(ROUNDS):
-            for work, kept in ((lambda: graph.run(None, {"image": image[None]}), spent[0]), (python, spent[1])):  # noqa: B023
-                start = time.perf_counter()
-                work()
-                kept.append(time.perf_counter() - start)
-        plural = "s" if threads > 1 else ""
-        for prefix, kept in zip(("", "python_"), spent, strict=True):
-            found[f"{prefix}ms_{threads}_thread{plural}"] = round(1000 * min(kept[1:]), 1)
-    os.environ["ADSHIFT_THREADS"] = "1"
-    torch.set_num_threads(1)
-    return found
-
-
-def session(file: Path, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a waiting thread takes no core
-    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return lambda image: float(session.run(["score", "map"], {"image": image[None]})[0][0])
+
+
+def openvino(file: Path, threads: int) -> Run:
+    import openvino
+
+    wanted = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    core = openvino.Core()
+    compiled = core.compile_model(
+        core.read_model(file), "CPU", wanted | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+    )
+    request = compiled.create_infer_request()
+
+    def run(image: np.ndarray) -> float:
+        request.infer({"image": image[None]})
+        return float(request.get_tensor("score").data[0])
+
+    return run
+
+
+RUNTIMES: dict[str, Callable[[Path, int], Run]] = {"onnxruntime": onnxruntime, "openvino": openvino}
+
+
+def latencies(opened: Callable[[int], Run], image: np.ndarray) -> dict[str, float]:
+    """Milliseconds of one image, on one thread and on all."""
+    import torch
+
+    found = []
+    for threads in (1, 0):
+        os.environ["ADSHIFT_THREADS"] = str(threads)
+        torch.set_num_threads(threads or os.cpu_count() or 1)
+        run, spent = opened(threads), []
+        for _ in range(ROUNDS):
+            start = time.perf_counter()
+            run(image)
+            spent.append(1000 * (time.perf_counter() - start))
+        found += [round(float(value), 1) for value in np.percentile(spent[10:], [50, 99])]
+    os.environ["ADSHIFT_THREADS"] = "0"
+    return dict(zip(LATENCY, found, strict=True))
+
+
+def installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def tables(table: list[dict[str, Any]]) -> str:
     """Both tables and where they were measured, as Markdown."""
     lines = []
-    for keep in (("bytes", *TIMES), ("score_difference", "auroc_python", "auroc", "auroc_difference")):
-        columns = ["data", *(["normal", "defective"] if "auroc" in keep else []), "method", "dtype", *keep]
-        chosen = [row for row in table if row[keep[-1]] != ""]
-        lines += [columns, ["---"] * len(columns), *([row[column] for column in columns] for row in chosen), []]
+    for keep in (("bytes", *LATENCY), ("score_difference", "auroc_python", "auroc", "auroc_difference")):
+        columns = ["data", *(["normal", "defective"] if "auroc" in keep else []), "method", "dtype", "runtime", *keep]
+        chosen = [one for one in table if one[keep[-1]] != "" and not ("auroc" in keep and "torch" in one["runtime"])]
+        lines += [columns, ["---"] * len(columns), *([one[column] for column in columns] for one in chosen), []]
     text = "\n".join("| " + " | ".join(map(str, line)) + " |" if line else "" for line in lines)
     cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("model name")[1].split("\n")[0].strip("\t: ")
-    versions = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "onnx", "torch", "numpy"))
+    packages = [name for name in ("onnxruntime", "openvino", "onnx", "torch", "numpy") if installed(name)]
+    versions = ", ".join(f"{name} {installed(name)}" for name in packages)
+    absent = "".join(f" {name} was not installed, so it is left out." for name in RUNTIMES if not installed(name))
     load = f"load average {os.getloadavg()[1]:.1f} (other work ran beside it where that exceeds 1)"
     told = f"{datetime.now(UTC):%Y-%m-%d}, {cpu}, {os.cpu_count()} cores; {versions}; {load}"
-    return f"{text}\n\nMeasured on {told}.\n"
+    return f"{text}\n\nMeasured on {told}.{absent}\n"
 
 
 if __name__ == "__main__":

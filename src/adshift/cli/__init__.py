@@ -5,12 +5,14 @@ import io
 import os
 import sys
 import traceback
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
 from adshift import __version__
 from adshift.errors import shown
 from adshift.project.stage import run
+from adshift.runtime.extras import installed, needs
 
 UNFORESEEN = 2  # exit code; 1 is a result of some verbs, and bad input of the others
 
@@ -64,22 +66,40 @@ def _drop_output() -> None:
 
 
 def _main() -> None:
-    args = parser().parse_args()
+    args = parser(sys.argv[1] if len(sys.argv) > 1 else None).parse_args()
     args.work(args)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of every verb; the site's page on the command line is made from it."""
-    from adshift.cli import model, project, study
+def parser(verb: str | None = None) -> argparse.ArgumentParser:
+    """The parser of every verb; the site's page on the command line is made from it.
+
+    Args:
+        verb: the only one that will be used: verbs of other groups, whose modules take time to load, are left out.
+    """
+    from adshift.cli import line, model, project, study
 
     about = "Industrial anomaly detection as a DVC pipeline: commands that DVC does not have."
     command = _Parser(prog="adshift", description=about)
     command.add_argument("--version", action="version", version=f"adshift {__version__}")
     commands = command.add_subparsers(required=True, metavar="COMMAND")
-    for group in (project, model, study):
-        group.add(commands)
+    groups = (project, model, line, study)
+    for group in [one for one in groups if verb in one.VERBS] or groups:
+        if group in (model, line) or installed("dvc"):
+            group.add(commands)
+        else:
+            _add_absent(commands, group.VERBS)
     _describe(commands)
     return command
+
+
+def _add_absent(commands: Any, verbs: Iterable[str]) -> None:
+    """Add verbs of the pipeline that say which extra they need, in a small install."""
+    for name in verbs:
+        absent = commands.add_parser(name, help="needs the pipeline, adshift[study]", add_help=False)
+        absent.add_argument("rest", nargs=argparse.REMAINDER)
+        absent.set_defaults(
+            work=lambda _, name=name: needs("dvc", extra="study", what=f"adshift {name} runs the pipeline")
+        )
 
 
 def _describe(commands: Any) -> None:

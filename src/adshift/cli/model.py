@@ -4,10 +4,14 @@ import argparse
 import json
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from adshift.errors import AdshiftError
+from adshift.runtime.extras import needs
+
+VERBS = ("predict", "recalibrate", "adapt", "drift", "blindness", "export")
 
 
 def add(commands: Any) -> None:
@@ -25,7 +29,9 @@ def _add_predict(commands: Any) -> None:
         "predict", help="score images with a model: normal or anomalous",
         epilog="Exit code: 0 if all are normal, 1 if some are anomalous, 2 if something failed. See docs/models.md.",
     )  # fmt: skip
-    predict.add_argument("model", metavar="MODEL", help="model directory, or REPO#METHOD/CLASS/DOMAIN@REV")
+    predict.add_argument(
+        "model", metavar="MODEL", help="exported FILE.onnx, model directory, or REPO#METHOD/CLASS/DOMAIN@REV"
+    )
     predict.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders, patterns; - for paths on stdin")
     predict.add_argument("--out", metavar="DIR", type=Path, help="folder for predictions.jsonl, overlays and masks")
     predict.add_argument("--json", action="store_true", help="print one JSON object a line for each image")
@@ -44,7 +50,7 @@ def _add_predict(commands: Any) -> None:
 
 def _add_recalibrate(commands: Any) -> None:
     again = commands.add_parser("recalibrate", help="set a new threshold for a model, from recent images")
-    again.add_argument("model", metavar="MODEL", type=Path, help="model directory")
+    again.add_argument("model", metavar="MODEL", type=Path, help="exported FILE.onnx, or model directory")
     again.add_argument("--normal", metavar="DIR", required=True, help="folder of images without defects")
     again.add_argument("--anomalous", metavar="DIR", help="folder of defective images")
     again.add_argument(
@@ -76,7 +82,7 @@ def _add_drift(commands: Any) -> None:
         "drift", help="test whether the threshold is still valid, with recent images without labels",
         epilog="Exit code: 0 if nothing is to be done, 1 if something is, 2 if it cannot tell or something failed.",
     )  # fmt: skip
-    drift.add_argument("model", metavar="MODEL", type=Path, help="model directory")
+    drift.add_argument("model", metavar="MODEL", type=Path, help="exported FILE.onnx, or model directory")
     drift.add_argument("images", metavar="IMAGES", nargs="+", help="files, folders or patterns")
     drift.add_argument(
         "--look", type=int, default=1, metavar="K", help="number of this look, counted from 1 (default: 1)"
@@ -107,9 +113,9 @@ def _add_blindness(commands: Any) -> None:
 def _add_export(commands: Any) -> None:
     from adshift.deploy import export
 
-    parser = commands.add_parser("export", help="write a model as one ONNX graph: docs/export.md")
+    parser = commands.add_parser("export", help="write a model as one ONNX file: docs/export.md")
     parser.add_argument("model", metavar="MODEL", type=Path, help="model directory")
-    parser.add_argument("--format", required=True, help="onnx")
+    parser.add_argument("--format", default="onnx", help="onnx (default)")
     parser.add_argument("--to", metavar="FILE", type=Path, help="file to write (default: METHOD-CLASS-DTYPE.onnx)")
     parser.add_argument(
         "--opset", type=int, default=export.OPSETS[0], metavar="N", help=f"ONNX opset (default: {export.OPSETS[0]})"
@@ -139,15 +145,13 @@ def _predict(args: argparse.Namespace) -> None:
             raise AdshiftError("--overlays and --masks are written to a folder", "name it: --out DIR")
         if args.batch < 1:
             raise AdshiftError(f"--batch {args.batch}", "at least 1")
-        model = inference.load(
-            args.model,
-            threshold=_number_or_file(args.threshold),
-            class_name=args.class_name,
-            weights=args.weights,
-            cache=args.cache,
-        )
+        inference.check(args.model)
+        load = partial(
+            inference.load, args.model, threshold=_number_or_file(args.threshold), class_name=args.class_name,
+            weights=args.weights, cache=args.cache,
+        )  # fmt: skip
         wanted = predict.Wanted(args.out, args.overlays, args.masks, args.boxes, args.json)
-        code = predict.predict(model, args.images, wanted, args.batch, sys.stdin)
+        code = predict.predict(load, args.images, wanted, args.batch, sys.stdin)
     except AdshiftError as error:
         print(f"error: {error}", file=sys.stderr)
         code = predict.FAILED
@@ -171,6 +175,7 @@ def _recalibrate(args: argparse.Namespace) -> None:
 def _adapt(args: argparse.Namespace) -> None:
     from adshift.deploy import adaptation
 
+    needs("torch", "scipy", extra="torch", what="adshift adapt runs a model directory")
     result = adaptation.adapt(
         args.model, args.normal, args.out, rows=args.rows, target_fpr=args.target_fpr, earlier=args.earlier
     )
@@ -205,16 +210,18 @@ def _number_or_file(text: str | None) -> str | float | None:
 
 def _export(args: argparse.Namespace) -> None:
     from adshift.deploy import export
+    from adshift.deploy.export.metadata import fitted_on
 
+    needs("torch", "onnx", "onnxscript", extra="torch", what="adshift export traces a model with torch")
     if args.format != "onnx":
         raise AdshiftError(f"export: format {args.format} is unknown", "--format onnx")
     method = export.method_of(args.model)
-    to = args.to or Path(f"{method}-{export.fitted_on(args.model)['class']}-{args.dtype}.onnx")
+    to = args.to or Path(f"{method}-{fitted_on(args.model)['class']}-{args.dtype}.onnx")
     scoring = export.scoring(method, args.model, args.params)
     metadata = export.export(
         args.model, scoring, to, opset=args.opset, dtype=args.dtype, pixels=args.input,
         layout=args.layout, calibrate=args.calibrate, weights=args.weights,
     )  # fmt: skip
     print(f"{to}: {to.stat().st_size:,} bytes; input {metadata['input']}")
-    print(f"before it: {metadata['before']}")
+    print(metadata["before"])
     print(f"threshold: {metadata.get('threshold', 'none, since MODEL has no threshold.json')}")

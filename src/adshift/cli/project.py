@@ -8,6 +8,7 @@ from typing import Any
 
 from adshift.errors import AdshiftError
 
+VERBS = ("preset", "fetch", "repro", "check", "repair", "summary", "offline-plots")
 SHOWN = 5  # changes that an error names
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from adshift.errors import AdshiftError
 
+VERBS = ("backbones", "study", "compare", "published")
+
 
 def add(commands: Any) -> None:
     """Add these verbs to the command."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from adshift.data.image_files import images
 from adshift.data.images import sha256
-from adshift.deploy import package
+from adshift.deploy import graph_file, package
 from adshift.deploy.recalibration import TARGET_FPR, effect
 from adshift.detectors.records import Reference
 from adshift.detectors.registry import REGISTRY, UNIFIED, detector_class, exists
@@ -96,9 +96,9 @@ def adapt(
         raise AdshiftError(f"{normal}: {len(today)} images", "give at least two: one half tests what the other adapts")
     before = images([earlier]) if earlier else []
 
-    from adshift.deploy import inference
+    from adshift.deploy.directory import DirectoryModel
 
-    model = inference.load(folder)
+    model = DirectoryModel(folder)
     maps = model.features(today)
     old_scores = model.detector.predict(maps, model.scoring).scores
     adapted = model.detector.adapted(maps, rows)
@@ -154,6 +154,10 @@ def _refuse(folder: Path, out: Path, rows: int | None, target_fpr: float) -> dic
         raise AdshiftError(f"target false-positive rate {target_fpr}: not between 0 and 1", "give one such as 0.05")
     if rows is not None and rows < 1:
         raise AdshiftError(f"--rows {rows}", "at least 1")
+    if graph_file.is_file(folder):
+        raise AdshiftError(
+            f"{folder}: an exported file cannot be adapted", "adapt its model directory, and export that"
+        )
     if not folder.is_dir():
         raise AdshiftError(f"{folder}: no model directory", "pull the model first")
     if out.exists():

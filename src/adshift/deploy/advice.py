@@ -18,16 +18,18 @@ Notation: N images of today, at most K of them defective; P images with a pasted
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from adshift.deploy.blindness import auroc_of
-from adshift.detectors.base import Detector
 from adshift.evaluation.conformal import attainable
 from adshift.evaluation.metrics.counts import decide
-from adshift.features.store import Features
 from adshift.runtime import seeding
+
+if TYPE_CHECKING:
+    from adshift.detectors.base import Detector
+    from adshift.features.store import Features
 
 Lever = Literal["nothing", "recalibrate", "adapt", "refit"]  # from the cheapest to the most expensive
 LEVERS: tuple[Lever, ...] = get_args(Lever)
@@ -77,8 +79,8 @@ class Today:
         owners: (P,) index of the image that a pasted one was made of.
     """
 
-    normal: Features
-    pasted: Features
+    normal: "Features"
+    pasted: "Features"
     owners: np.ndarray
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "Today":
@@ -90,7 +92,7 @@ class Today:
 
 
 def estimates(
-    detector: Detector, scoring: Any, threshold: float, today: Today, aside: int, target_fpr: float, seed: int = 0
+    detector: "Detector", scoring: Any, threshold: float, today: Today, aside: int, target_fpr: float, seed: int = 0
 ) -> list[Estimate]:
     """Estimates of the levers that the method allows, from the cheapest to the most expensive.
 
@@ -104,20 +106,14 @@ def estimates(
         seed: of a fit.
     """
     scores = detector.predict(today.normal, scoring).scores
-    kept = np.sort(np.argsort(scores, kind="stable")[: len(scores) - aside])
-    scores, rest = scores[kept], today.take(kept)
-    pasted = detector.predict(rest.pasted, scoring).scores
-    below = 1 - float(decide(scores, threshold).mean())
-    recall = float(decide(pasted, threshold).mean())
-    tried = [
-        Estimate("nothing", threshold, below, recall, auroc_of(scores, pasted)),
-        _recalibrated("recalibrate", scores, pasted, target_fpr),
-    ]
+    kept = likely_normal(scores, aside)
+    rest = today.take(kept)
+    tried = unchanged(scores[kept], detector.predict(rest.pasted, scoring).scores, threshold, target_fpr)
     if not detector.adaptable:
         return tried
 
-    def refit(half: Features) -> Detector:
-        model = type(detector)(detector.settings)
+    def refit(half: "Features") -> "Detector":
+        model: Detector = type(detector)(detector.settings)
         model.fit(half, seeding.generator(seed, "refit"))
         return model
 
@@ -127,6 +123,20 @@ def estimates(
         if len(kept) // 2 >= least[lever]:
             tried.append(_recalibrated(lever, *_crossed(make, rest, scoring), target_fpr))
     return tried
+
+
+def likely_normal(scores: np.ndarray, aside: int) -> np.ndarray:
+    """Indices, ascending, of the images that are left if the K with the highest scores are not counted."""
+    return np.sort(np.argsort(scores, kind="stable")[: len(scores) - aside])
+
+
+def unchanged(scores: np.ndarray, pasted: np.ndarray, threshold: float, target_fpr: float) -> list[Estimate]:
+    """Estimates of the levers that leave the model as it is, from its scores of normal and of pasted images."""
+    specificity, recall = 1 - float(decide(scores, threshold).mean()), float(decide(pasted, threshold).mean())
+    return [
+        Estimate("nothing", threshold, specificity, recall, auroc_of(scores, pasted)),
+        _recalibrated("recalibrate", scores, pasted, target_fpr),
+    ]
 
 
 def cheapest(tried: Sequence[Estimate]) -> Estimate:
@@ -150,7 +160,7 @@ def _recalibrated(lever: Lever, scores: np.ndarray, pasted: np.ndarray, target_f
     return Estimate(lever, threshold, 1 - promised.value, recall, auroc_of(scores, pasted))
 
 
-def _crossed(make: Callable[[Features], Detector], today: Today, scoring: Any) -> tuple[np.ndarray, np.ndarray]:
+def _crossed(make: "Callable[[Features], Detector]", today: Today, scoring: Any) -> tuple[np.ndarray, np.ndarray]:
     """Scores of normal and of pasted images, each half's by the model made with the other half."""
     count = len(today.normal)
     halves = [today.take(range(start, count, 2)) for start in (0, 1)]

@@ -20,6 +20,7 @@ from adshift.evaluation.conformal import Rate, clopper_pearson
 from adshift.evaluation.metrics.counts import decide
 from adshift.evaluation.metrics.ranking import auroc
 from adshift.runtime import seeding
+from adshift.runtime.extras import needs
 from adshift.runtime.files import output, write_json
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def blindness(
     """What the model in `folder` sees of defects pasted onto normal images.
 
     Args:
-        folder: model directory.
+        folder: model directory or exported file.
         normal: files, folders or patterns of normal images that the model was not fitted on.
         threshold: as for `adshift.load`.
         seed: of the patches.
@@ -149,6 +150,8 @@ def blindness(
 
     if out is not None and out.exists():
         raise AdshiftError(f"{out} is there already, and nothing is overwritten", "give another --out")
+    needs("skimage", "scipy", extra="drift", what="adshift blindness pastes textures")
+    inference.check(folder)
     paths = images(normal)
     model = inference.load(folder, threshold=threshold)
     pasted = Pasted.of([path.name for path in paths], seed)

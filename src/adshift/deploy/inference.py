@@ -1,54 +1,46 @@
-"""Load a model directory and predict images.
+"""Load a model, from its directory or an exported file, and predict images.
 
-    model = adshift.load("models/sample/patchcore/hazelnut/clean")
+    model = adshift.load("models/sample/patchcore/hazelnut/clean")  # or "hazelnut.onnx"
     for prediction in model.predict(["part-1.png", "part-2.png"]):
         print(prediction.name, prediction.score, prediction.anomalous)
 
 Every image goes through the network alone. It is decoded, resized, cropped and rounded as in the pipeline, so its score
-depends neither on other images nor on the number of threads. Several images share the threads. A single image uses all
-threads if the network's maps stay identical to the bit, which is tested when a model is loaded. The pipeline scores
-batches of `features.batch` images: the network's sums then differ in the last bits, and scores by about 1e-5 of their
-value.
+depends neither on other images nor on the number of threads. `adshift.deploy.directory` runs model directories with
+torch, `adshift.deploy.graph` exported files with onnxruntime.
 
 Notation: N images, V validation images, D channels of all layers.
 """
 
+import copy
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, reduce
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
 
 from adshift.data import images as files
-from adshift.data.normalising import Reference as Intensities
-from adshift.data.normalising import of_spec
-from adshift.data.shapes import content, sides
-from adshift.deploy import package, pull
+from adshift.data.shapes import Size
+from adshift.deploy import graph_file
 from adshift.deploy.prediction import Geometry, Input, Prediction, Region, regions_of
-from adshift.detectors import registry
-from adshift.detectors.records import Predictions, Reference
-from adshift.errors import AdshiftError, in_line, warn
+from adshift.detectors.records import Reference
+from adshift.errors import AdshiftError, warn
 from adshift.evaluation import threshold_file
 from adshift.evaluation.metrics.counts import decide
-from adshift.features.alignment import FILE as ALIGNMENT
-from adshift.features.alignment import Alignment
-from adshift.features.backbones import Backbone, from_spec
-from adshift.features.extract import network_inputs, stored
-from adshift.features.store import CONTENT, IMAGES, Features
-from adshift.runtime.checksums import MODEL_REMEDY as REMEDY
-from adshift.runtime.parallel import map_ordered, silent, thread_count, torch_threads
+from adshift.runtime.parallel import map_ordered, silent
 
 __all__ = ["Geometry", "Input", "Model", "Prediction", "Reference", "Region", "load"]
 
 BATCH = 16  # images in memory together
 
-Picture = str | Path | Image.Image | np.ndarray
+Picture = str | Path | bytes | Image.Image | np.ndarray
 
 
 def load(
@@ -59,65 +51,100 @@ def load(
     weights: str | Path | None = None,
     cache: str | Path | None = None,
 ) -> "Model":
-    """Load a model from its directory, or by reference.
+    """Load a model from its directory, from an exported file, or by reference.
 
     Args:
-        model: a model directory, or `REPO#METHOD/CLASS/DOMAIN@REV` (`adshift.deploy.pull`).
-        threshold: a score, or a threshold file (of the model directory if it does not exist as a path); the model's
-            `threshold.json` if not given.
+        model: a model directory, an exported `.onnx` file, or `REPO#METHOD/CLASS/DOMAIN@REV` (`adshift.deploy.pull`).
+        threshold: a score, or a threshold file (of the model's folder if it does not exist as a path); the model's own
+            threshold if not given.
         class_name: class whose threshold a unified model uses; by default the threshold for all classes.
-        weights: file of the backbone's weights, for a model whose backbone got them from a file.
+        weights: file of the backbone's weights, for a model directory whose backbone got them from a file.
         cache: where models fetched by reference are kept.
 
     Raises:
         AdshiftError: a file is missing or damaged, the backbone's weights differ from those that the model was fitted
-            with, or the reference does not exist.
+            with, the reference does not exist, or a package is missing that the model needs.
     """
+    if graph_file.is_file(model):
+        from adshift.deploy.graph import GraphModel
+
+        return GraphModel(model, threshold=threshold, class_name=class_name)
+    from adshift.deploy import pull
+    from adshift.deploy.directory import DirectoryModel
+
     folder = pull.fetch(str(model), cache) if pull.is_reference(str(model)) else Path(model)
-    return Model(folder, threshold=threshold, class_name=class_name, weights=weights)
+    return DirectoryModel(folder, threshold=threshold, class_name=class_name, weights=weights)
 
 
-class Model:
+def check(model: str | Path) -> None:
+    """Check that there is a model, before packages are loaded that take seconds; a reference is not looked up.
+
+    Raises:
+        AdshiftError: there is none.
+    """
+    file = Path(model) if graph_file.is_file(model) else Path(model, "model.json")
+    if "#" not in str(model) and not file.is_file():
+        known = "an exported FILE.onnx, a model directory (docs/models.md), or REPO#METHOD/CLASS/DOMAIN@REV"
+        raise AdshiftError(f"{file}: not there", f"name {known}")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a model makes of some images.
+
+    Attributes:
+        scores: (N,) float32.
+        maps: (N, S, S) float32, enlarged and smoothed.
+        features: (N, D) float32, feature maps averaged over positions.
+    """
+
+    scores: np.ndarray
+    maps: np.ndarray
+    features: np.ndarray
+
+
+class Model(ABC):
     """A fitted detector with its backbone and threshold. Threads may share a model: their calls take turns.
 
     Attributes:
-        folder: its directory.
+        source: the model's directory or file.
         method: its detector's name.
-        backbone: the frozen network.
-        detector: of `adshift.detectors.registry`.
-        scoring: settings of the scoring.
-        spec: of the features: network, layers, preprocessing.
+        resize, crop: sizes of the network's input before and after the centre crop; no crop if None.
+        channels: D.
         bits: depth of the camera, for files with more than 8 bits per pixel.
         threshold: score from which on an image is anomalous; may be set.
         map_ratio: peak of an anomaly map divided by the image's score, median over validation images.
         class_name: class of the threshold, if a unified model has one threshold per class.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        *,
-        threshold: float | str | Path | None = None,
-        class_name: str | None = None,
-        weights: str | Path | None = None,
-    ) -> None:
-        """Read a model directory; arguments and errors as for `load`."""
-        self.folder = Path(folder).absolute()  # `reference` is read later, maybe from another working directory
-        about = _record(self.folder / "model.json")
-        method, spec = about.get("method"), about.get("features")
-        if not isinstance(method, str) or not registry.exists(method) or not isinstance(spec, dict):
-            raise AdshiftError(f"{self.folder / 'model.json'}: no model of adshift", REMEDY)
-        self.method, self.spec, self.bits = method, spec, spec.get("bits", 16)
-        self.class_name = class_name
-        self.threshold, self.map_ratio = self._threshold(threshold)
-        self.scoring = registry.settings(self.method, "score", self.folder / "score.json", REMEDY)
-        self.detector = registry.detector_class(self.method).load(self.folder)
-        self.backbone: Backbone = from_spec(self.spec, weights)
-        self._normalise = _reference(self.spec, self.folder)
-        alignment = self.folder / ALIGNMENT
-        self._align = Alignment.load(alignment) if alignment.is_file() else None
+    source: Path
+    method: str
+    resize: Size
+    crop: Size | None
+    channels: int
+    bits: int
+    threshold: float
+    map_ratio: float
+    class_name: str | None
+
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._check_shapes()
+
+    @property
+    def folder(self) -> Path:
+        """The folder in which thresholds of the model lie: its directory, or that of its file."""
+        return self.source if self.source.is_dir() else self.source.parent
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """SHA-256 of the exported file, or of a directory's model.json, which holds those of the arrays."""
+
+    def with_threshold(self, threshold: float | str | Path | None, class_name: str | None = None) -> Self:
+        """The same model with another threshold, as for `load`. Both share what is loaded, and take turns."""
+        other = copy.copy(self)
+        other._set_threshold(threshold, class_name, self._own, self._own_name)
+        return other
 
     @property
     def map_threshold(self) -> float:
@@ -134,25 +161,39 @@ class Model:
         """Validation normals of the model's own domain.
 
         Raises:
-            AdshiftError: reference.npz is missing or damaged.
+            AdshiftError: they are missing or damaged.
         """
-        return Reference.load(self.folder / "reference.npz")
+        return self._reference()
+
+    @abstractmethod
+    def _reference(self) -> Reference: ...
+
+    @abstractmethod
+    def _fitted(self, pixels: np.ndarray) -> np.ndarray:
+        """What the model takes of an (H, W, 3) uint8 image, also (h, w, 3) uint8."""
+
+    @abstractmethod
+    def _scored(self, images: Sequence[Input]) -> Scored:
+        """Scores, maps and features of at least one image; called by one thread at a time."""
+
+    @abstractmethod
+    def _limits(self) -> Any:
+        """A context within which libraries use as many threads as the model is to have."""
 
     def read(self, image: Picture, name: str = "image") -> Input:
         """Decode and resize an image for the network; `predict` does it for everything that is no `Input`.
 
         Args:
-            image: a path, a PIL image, or an (H, W, 3) uint8 RGB array.
+            image: a path, the bytes of an image file, a PIL image, or an (H, W, 3) uint8 RGB array.
             name: of an image that is not given as a path.
 
         Raises:
             AdshiftError: it cannot be read.
         """
         start, note = time.perf_counter(), ""
-        if isinstance(image, str | Path | Image.Image):
-            picture = files.decode_pillow(image, name) if isinstance(image, Image.Image) else files.read(image)
+        if isinstance(image, str | Path | bytes | Image.Image):
+            picture, name = _decoded(image, name)
             pixels, note = picture.pixels(self.bits), picture.misfit(self.bits)
-            name = name if isinstance(image, Image.Image) else str(image)
         else:
             pixels = image
             if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -160,16 +201,15 @@ class Model:
                 raise AdshiftError(f"{name}: {kind}", "give a path, a PIL image or an (H, W, 3) uint8 RGB array")
             if not image.size:
                 raise AdshiftError(f"{name}: has no pixel", "give an image")
-        settings = self.backbone.settings
-        geometry = Geometry(pixels.shape[0], pixels.shape[1], settings.resize, settings.crop or settings.resize)
-        fitted = network_inputs(pixels, settings, self._normalise)
-        return Input(name, fitted, geometry, time.perf_counter() - start, note)
+        geometry = Geometry(pixels.shape[0], pixels.shape[1], self.resize, self.crop or self.resize)
+        return Input(name, self._fitted(pixels), geometry, time.perf_counter() - start, note)
 
     def predict(self, images: Iterable[Picture | Input], batch: int = BATCH) -> list[Prediction]:
         """Predictions of images, in their order.
 
         Args:
-            images: paths, PIL images, (H, W, 3) uint8 RGB arrays, or results of `read`, in any mixture.
+            images: paths, bytes of image files, PIL images, (H, W, 3) uint8 RGB arrays, or results of `read`, in any
+                mixture.
             batch: images in memory together.
 
         Raises:
@@ -180,15 +220,14 @@ class Model:
     def stream(self, images: Iterable[Picture | Input], batch: int = BATCH) -> Iterator[Prediction]:
         """As `predict`, but one prediction at a time, for more images than fit in memory."""
         threshold, limit = self.threshold, self.map_threshold
-        for part, seconds, predictions, _ in self._batches(images, batch):
-            with self._alone():  # it sets thread limits, which two calls at once would not restore
-                maps = predictions.full_maps()
-            rows = zip(part, predictions.scores, maps, decide(predictions.scores, threshold), strict=True)
-            for image, score, anomaly_map, anomalous in rows:
+        for part, seconds, scored in self._batches(images, batch):
+            verdicts = decide(scored.scores, threshold)
+            rows = zip(part, scored.scores, scored.maps, scored.features, verdicts, strict=True)
+            for image, score, anomaly_map, features, anomalous in rows:
                 regions = regions_of(anomaly_map, limit, bool(anomalous), image.geometry)
                 yield Prediction(
                     image.name, float(score), threshold, bool(anomalous), anomaly_map, limit, image.seconds + seconds,
-                    regions, image.geometry, image.note,
+                    regions, image.geometry, image.note, features,
                 )  # fmt: skip
 
     def score(self, images: Iterable[Picture | Input], batch: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
@@ -197,38 +236,34 @@ class Model:
         Raises:
             AdshiftError: as `predict`.
         """
-        channels = sum(layer["shape"][-1] for layer in self.spec["layers"])
-        scores, features = [np.empty(0, np.float32)], [np.empty((0, channels), np.float32)]
-        for _, _, predictions, maps in self._batches(images, batch):
-            scores.append(predictions.scores)
-            features.append(package.pooled(maps))
+        scores, features = [np.empty(0, np.float32)], [np.empty((0, self.channels), np.float32)]
+        for *_, scored in self._batches(images, batch):
+            scores.append(scored.scores)
+            features.append(scored.features)
         return np.concatenate(scores), np.concatenate(features)
-
-    def features(self, images: Iterable[Picture | Input], batch: int = BATCH) -> Features:
-        """Feature maps of at least one image, as the detector scores them, all in memory.
-
-        Raises:
-            AdshiftError: as `predict`.
-        """
-        return reduce(Features.__add__, (maps for *_, maps in self._batches(images, batch)))
 
     def _batches(
         self, images: Iterable[Picture | Input], batch: int
-    ) -> Iterator[tuple[Sequence[Input], float, Predictions, Features]]:
-        """For each batch: its images, seconds per image without reading, predictions, features."""
+    ) -> Iterator[tuple[Sequence[Input], float, Scored]]:
+        """For each batch: its images, seconds per image without reading, and what the model makes of them."""
+        for part in self._parts(images, batch):
+            with self._alone():
+                start = time.perf_counter()
+                scored = self._scored(part)
+            yield part, (time.perf_counter() - start) / len(part), scored
+
+    def _parts(self, images: Iterable[Picture | Input], batch: int) -> Iterator[Sequence[Input]]:
+        """The images, read, in batches."""
         if batch < 1:
             raise AdshiftError(f"batch {batch}", "at least 1")
-        if isinstance(images, str | Path | Image.Image | np.ndarray):
+        if isinstance(images, str | Path | bytes | Image.Image | np.ndarray):
             images = [images]
         numbered = enumerate(images)
         while some := list(islice(numbered, batch)):
             with self._alone():
                 part = map_ordered(self._input, some, what="reading")
-                start = time.perf_counter()
                 _warn_of(part)
-                features = self._features(part)
-                predictions = self.detector.predict(features, self.scoring)
-            yield part, (time.perf_counter() - start) / len(part), predictions, features
+            yield part
 
     def _input(self, numbered: tuple[int, Picture | Input]) -> Input:
         number, image = numbered
@@ -236,91 +271,45 @@ class Model:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Within: no other call runs, and each library uses one thread per image.
-
-        The pipeline does the same: sums in another order would give other features.
-        """
-        with self._lock, silent(), torch_threads(1):
+        """Within: no other call runs: two would not restore the limits of threads. No progress is shown."""
+        with self._lock, silent(), self._limits():
             yield
 
-    def _features(self, images: Sequence[Input]) -> Features:
-        """Feature maps of the stored type, as in the pipeline."""
-        if len(images) == 1:
-            with torch_threads(self._threads):
-                maps = [self._maps(images[0])]
-        else:
-            maps = map_ordered(self._maps, images, what="network")
-        arrays = {level: np.stack(rows) for level, rows in enumerate(zip(*maps, strict=True), start=1)}
-        if "images" in self.spec:
-            arrays[IMAGES] = np.stack([image.pixels for image in images])
-        if self.backbone.settings.fit == "pad":
-            shapes = [(image.geometry.height, image.geometry.width) for image in images]
-            arrays[CONTENT] = np.array([content(*shape, self.spec["size"]) for shape in shapes])
-        features = Features.of((image.name for image in images), arrays, self.spec)
-        return self._align(features) if self._align else features
+    def _set_threshold(
+        self, given: float | str | Path | None, class_name: str | None, own: threshold_file.Record | None, name: Path
+    ) -> None:
+        """Set the threshold and the ratio of maps to scores.
 
-    def _maps(self, image: Input) -> list[np.ndarray]:
-        maps = self.backbone(np.stack([image.pixels]))
-        return [stored(level[0], self.spec["dtype"], image.name) for level in maps]
-
-    def _threads_of_one(self, height: int, width: int) -> int:
-        """All threads, if the network's maps of noise are then the same to the bit as on one thread; else one."""
-        noise = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
-        outputs = []
-        for threads in (1, thread_count()):
-            with torch_threads(threads):
-                outputs.append(self.backbone(noise))
-        return thread_count() if all(map(np.array_equal, *outputs)) else 1
-
-    def _check_shapes(self) -> None:
-        """Predict a black image: an inconsistent model raises now, and the first real image is fast."""
-        settings = self.backbone.settings
-        height, width = sides(settings.crop or settings.resize)
-        black = np.zeros((height, width, 3), np.uint8)
-        expected = [tuple(layer.get("shape", ())) for layer in self.spec["layers"]]
-        with self._alone():
-            shapes = [maps.shape[1:] for maps in self.backbone(black[None])]
-            if shapes != expected or sides(self.spec["size"]) != (height, width):
-                raise AdshiftError(
-                    f"{self.folder / 'model.json'}: features of {expected}, the network makes {shapes}", REMEDY
-                )
-            self._threads = self._threads_of_one(height, width)
-            image = Input("black", black, Geometry(height, width, (height, width), (height, width)))
-            try:
-                self.detector.predict(self._features([image]), self.scoring).full_maps()
-            except AdshiftError:
-                raise
-            except Exception as error:  # arrays of inconsistent shapes raise many kinds of errors
-                message = " ".join(str(error).split())
-                raise AdshiftError(f"{self.folder}: arrays do not fit together ({message})", REMEDY) from None
-
-    def _threshold(self, given: float | str | Path | None) -> tuple[float, float]:
-        """The threshold and the ratio of maps to scores."""
-        own = self.folder / "threshold.json"
+        Args:
+            given: as for `load`.
+            class_name: as for `load`.
+            own: the model's threshold; None if it has none, or it was not read since another is given.
+            name: of the model's threshold in errors.
+        """
         if isinstance(given, int | float):
             record = threshold_file.given(given)
         else:
-            path = own if given is None else Path(given)
-            path = path if path.is_file() or path.parent != Path() else self.folder / path
-            record = threshold_file.read(path)
-            if self.class_name is not None:
-                record = record.of_class(self.class_name, path)
-        ratio = record.map_ratio
-        if ratio is None and own.is_file():
-            ratio = threshold_file.read(own).map_ratio
-        return record.threshold, 1.0 if ratio is None else ratio
+            path = name if given is None else Path(given)
+            if given is not None:
+                path = path if path.is_file() or path.parent != Path() else self.folder / path
+                record = threshold_file.read(path)
+            elif own is None:
+                raise AdshiftError(f"{name}: has no threshold", "give one: threshold=, or --threshold FILE|NUMBER")
+            else:
+                record = own
+            record = record if class_name is None else record.of_class(class_name, path)
+        self._own, self._own_name = own, name
+        ratio = record.map_ratio if record.map_ratio is not None or own is None else own.map_ratio
+        self.class_name, self.threshold, self.map_ratio = class_name, record.threshold, 1.0 if ratio is None else ratio
 
 
-def _reference(spec: Mapping[str, Any], folder: Path) -> Intensities | None:
-    """What intensities are brought to, if they are.
-
-    Raises:
-        AdshiftError: the reference is damaged.
-    """
-    try:
-        return of_spec(spec["preprocessing"])
-    except ValueError as error:
-        raise AdshiftError(f"{folder / 'model.json'}: a damaged reference ({in_line(error)})", REMEDY) from None
+def _decoded(image: str | Path | bytes | Image.Image, name: str) -> tuple[files.Picture, str]:
+    """An image file, its bytes or a PIL image, decoded; and its name."""
+    if isinstance(image, Image.Image):
+        return files.decode_pillow(image, name), name
+    if isinstance(image, bytes):
+        return files.decode(image, name), name
+    return files.read(image), str(image)
 
 
 def _warn_of(inputs: Sequence[Input]) -> None:
@@ -328,19 +317,3 @@ def _warn_of(inputs: Sequence[Input]) -> None:
     if odd := [image for image in inputs if image.note]:
         more = f"; {len(odd) - 1} more such images in this batch" if len(odd) > 1 else ""
         warn(f"{odd[0].name}: {odd[0].note}{more}")
-
-
-def _record(path: Path) -> dict[str, Any]:
-    from adshift.runtime.files import read_json
-
-    if not path.is_file():
-        raise AdshiftError(
-            f"{path}: not there", "name a model directory (docs/models.md), or REPO#METHOD/CLASS/DOMAIN@REV"
-        )
-    try:
-        record = read_json(path)
-    except AdshiftError as error:
-        raise AdshiftError(error.what, REMEDY) from None
-    if not isinstance(record, dict):
-        raise AdshiftError(f"{path}: holds {type(record).__name__}, not an object", REMEDY)
-    return record

@@ -1,10 +1,11 @@
 """The verbs `adshift recalibrate` and `adshift drift`: they read models and images, and call the statistics.
 
-A model directory holds threshold.json and reference.npz, scores and features of the normal validation images. A
-recalibration adds threshold-NAME.json and reference-NAME.npz, those of its own normal images, and changes neither.
+A model holds its threshold and its reference, scores and features of the normal validation images. A recalibration
+adds threshold-NAME.json and reference-NAME.npz, those of its own normal images, in the model's directory or beside its
+file, and changes neither.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from adshift.data.image_files import images
 from adshift.data.images import sha256
-from adshift.deploy import advice, recalibration
+from adshift.deploy import advice, graph_file, recalibration
 from adshift.deploy.blindness import Pasted
 from adshift.deploy.drift import DEFECTS, look, set_aside
 from adshift.deploy.recalibration import TARGET_FPR, reference_path, threshold_path
@@ -21,9 +22,10 @@ from adshift.errors import AdshiftError
 from adshift.evaluation import threshold_file
 from adshift.evaluation.conformal import CONFIDENCE, CONFORMAL, enough
 from adshift.evaluation.metrics.counts import decide
-from adshift.evaluation.threshold_file import Recalibration
+from adshift.evaluation.threshold_file import Recalibration, Record
 from adshift.runtime import seeding
 from adshift.runtime.checksums import MODEL_REMEDY
+from adshift.runtime.extras import needs
 from adshift.runtime.files import write_json
 
 if TYPE_CHECKING:
@@ -47,15 +49,17 @@ REMEDIES = {
 def recalibrate(
     folder: Path, normal: str, anomalous: str | None, target_fpr: float | None, name: str | None
 ) -> tuple[Path, Recalibration]:
-    """Write a new threshold and the normal images' reference into the model's `folder`; returns path and record.
+    """Write a new threshold and the normal images' reference; returns path and record.
+
+    `folder` is a model directory, in which they are written, or an exported file, beside which they are.
 
     Raises:
-        AdshiftError: no model directory, no or too few images, or a name that is taken.
+        AdshiftError: no model, no or too few images, or a name that is taken.
     """
-    own = _existing(folder) / "threshold.json"
-    old = threshold_file.read(own)
+    needs("scipy", extra="drift", what="adshift recalibrate computes intervals")
+    old = _own(folder)[0]
     if old.rule is None:
-        raise AdshiftError(f"{own}: does not say its rule", MODEL_REMEDY)
+        raise AdshiftError(f"{folder}: its threshold does not say its rule", MODEL_REMEDY)
     name = recalibration.checked_name(folder, name) if name is not None else recalibration.next_name(folder)
     if target_fpr is None and (anomalous is None or old.rule not in ("f1_grid", "f1_exact")):
         target_fpr = TARGET_FPR
@@ -111,28 +115,30 @@ def drift(
     If the images changed, levers are tried on at most `TRIED` of them (`adshift.deploy.advice`).
 
     Args:
-        folder: model directory.
+        folder: model directory or exported file.
         sources: files, folders or patterns of recent images, without labels.
         number: of the look at this reference, from 1.
         defects: upper bound on the share of defective images.
-        threshold: file of a recalibration beside the model, or its NAME; then its images are the reference.
+        threshold: file of a recalibration of it, or its NAME; then its images are the reference.
 
     Raises:
         AdshiftError: no model directory, no or too few images, or one that cannot be read.
     """
-    _existing(folder)
-    files = folder / "threshold.json", folder / "reference.npz"
-    if threshold is not None:
-        name = Path(threshold).name.removeprefix("threshold-").removesuffix(".json")
-        files = threshold_path(folder, name), reference_path(folder, name)
-    limit, reference = threshold_file.read(files[0]).threshold, Reference.load(files[1])
+    needs("skimage", "scipy", extra="drift", what="adshift drift computes tests")
+    if threshold is None:
+        record, reference = _own(folder)
+    else:
+        name = recalibration.name_of(_existing(folder), threshold)
+        record = threshold_file.read(threshold_path(folder, name))
+        reference = lambda: Reference.load(reference_path(folder, name))  # noqa: E731
+    limit, kept = record.threshold, reference()
     paths = images(sources)
 
     from adshift.deploy import inference
 
     model = inference.load(folder)
     scores, features = model.score(paths)
-    outcome = look(reference, scores, features, number, defects)
+    outcome = look(kept, scores, features, number, defects)
     tried = _tried(model, paths, limit, defects) if outcome.changed else []
     verdict = VERDICTS[advice.judged(tried)] if tried else "fine"
     return {
@@ -147,11 +153,14 @@ def _tried(model: "Model", paths: Sequence[Path], limit: float, defects: float) 
     if len(paths) > TRIED:
         some = seeding.generator(0, "drift", "levers").choice(len(paths), TRIED, replace=False)
         paths = [paths[index] for index in sorted(some)]
-    pasted = Pasted.of([path.name for path in paths], seed=0)
-    today = advice.Today(model.features(paths), model.features(pasted.inputs(model, paths)), pasted.owners)
-    return advice.estimates(
-        model.detector, model.scoring, limit, today, set_aside(len(paths), defects), TARGET_FPR
-    )  # fmt: skip
+    pasted, aside = Pasted.of([path.name for path in paths], seed=0), set_aside(len(paths), defects)
+    copies = pasted.inputs(model, paths)
+    if graph_file.is_file(model.source):  # its detector is part of the graph
+        scores, pasted_scores = model.score(paths)[0], model.score(copies)[0]
+        kept = advice.likely_normal(scores, aside)
+        return advice.unchanged(scores[kept], pasted_scores[np.isin(pasted.owners, kept)], limit, TARGET_FPR)
+    today = advice.Today(model.features(paths), model.features(copies), pasted.owners)  # type: ignore[attr-defined]
+    return advice.estimates(model.detector, model.scoring, limit, today, aside, TARGET_FPR)  # type: ignore[attr-defined]
 
 
 def verdict_lines(result: Mapping[str, Any]) -> list[str]:
@@ -167,7 +176,19 @@ def verdict_lines(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _existing(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise AdshiftError(f"{folder}: no model directory", "pull the model first")
-    return folder
+def _existing(model: Path) -> Path:
+    if not (model.is_file() if graph_file.is_file(model) else model.is_dir()):
+        raise AdshiftError(f"{model}: no model directory, nor an exported file", "pull the model first, or export it")
+    return model
+
+
+def _own(model: Path) -> tuple[Record, Callable[[], Reference]]:
+    """The threshold of a model directory or exported file, and a function that reads its reference."""
+    if not graph_file.is_file(_existing(model)):
+        return threshold_file.read(model / "threshold.json"), lambda: Reference.load(model / "reference.npz")
+    from adshift.deploy.graph import GraphModel
+
+    description = GraphModel(model, threshold=0.0).description
+    if description.threshold is None:
+        raise AdshiftError(f"{model}: has no threshold", "export a model directory that has one")
+    return description.threshold, lambda: description.reference(model)

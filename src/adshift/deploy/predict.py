@@ -4,11 +4,13 @@ A file or folder that cannot be read is reported on standard error and in the re
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from adshift.data.image_files import Closed, Entry, Search
-from adshift.data.images import SUFFIXES, read_image
+from adshift.data.images import SUFFIXES, read_bytes, read_image
 from adshift.deploy.inference import Input, Model, Prediction
 from adshift.errors import AdshiftError, shown
 from adshift.report import pictures
@@ -47,11 +49,13 @@ class Wanted:
     json: bool = False
 
 
-def predict(model: Model, sources: Iterable[str], wanted: Wanted, batch: int, lines: Iterable[str] = ()) -> int:
+def predict(
+    load: Callable[[], Model], sources: Iterable[str], wanted: Wanted, batch: int, lines: Iterable[str] = ()
+) -> int:
     """Predict images and print or write the results; returns the exit code.
 
     Args:
-        model: a loaded model.
+        load: loads the model; called once, when the first image that exists is to be read.
         sources: files, folders, patterns, `-` for `lines` (`adshift.data.image_files`).
         wanted: what to write.
         batch: images in memory together.
@@ -71,10 +75,11 @@ def predict(model: Model, sources: Iterable[str], wanted: Wanted, batch: int, li
         if wanted.out is not None:
             _make(wanted.out, wanted)
             file = stack.enter_context((wanted.out / RECORDS).open("w", encoding="utf-8"))
+        model = cache(load)
         predictions = progress(_predictions(model, images, batch), what="predicting", total=total)
         for number, (name, one) in enumerate(predictions, start=1):
             picture = f"{number:06}-{_safe(Path(name).stem)}.png"
-            record = {"image": name} | _described(one, wanted, picture, model.bits)
+            record = {"image": name} | _described(one, wanted, picture, model)
             if "error" in record:
                 counts[FAILED] += 1
                 _print(f"error: {shown(record['error'])}", sys.stderr)
@@ -97,14 +102,21 @@ def predict(model: Model, sources: Iterable[str], wanted: Wanted, batch: int, li
     return FAILED if counts[FAILED] else ANOMALOUS if counts[ANOMALOUS] else NORMAL
 
 
-def _predictions(model: Model, images: Iterable[Entry], batch: int) -> Iterator[tuple[str, Prediction | AdshiftError]]:
+def _predictions(
+    load: Callable[[], Model], images: Iterable[Entry], batch: int
+) -> Iterator[tuple[str, Prediction | AdshiftError]]:
     """(name, prediction or error) of all images in order, read and predicted in batches."""
     waiting = iter(images)
+    model: Model
 
     def read(one: Entry) -> Input | AdshiftError:
         return one.error if isinstance(one, Closed) else _attempt(lambda: model.read(one))
 
     while entries := list(islice(waiting, batch)):
+        if not any(isinstance(one, str) and os.path.exists(one) for one in entries):  # noqa: PTH110
+            yield from ((one.path, one.error) if isinstance(one, Closed) else (one, _unread(one)) for one in entries)
+            continue
+        model = load()
         with silent():
             inputs = map_ordered(read, entries, what="reading")
         sound = [one for one in inputs if isinstance(one, Input)]
@@ -112,10 +124,23 @@ def _predictions(model: Model, images: Iterable[Entry], batch: int) -> Iterator[
         try:
             results = iter(model.predict(sound, batch))
         except AdshiftError:  # of one image: predict each alone
-            results = iter([_attempt(lambda one=one: model.predict([one])[0]) for one in sound])  # type: ignore[misc]
+            results = iter([_attempt(partial(_alone, model, one)) for one in sound])
         for entry, one in zip(entries, inputs, strict=True):
             name = entry.path if isinstance(entry, Closed) else entry
             yield name, one if isinstance(one, AdshiftError) else next(results)
+
+
+def _unread(path: str) -> AdshiftError:
+    """Why a file that is not there cannot be read."""
+    try:
+        read_bytes(path)
+    except AdshiftError as error:
+        return error
+    return AdshiftError(f"{path}: appeared while the images were read", "predict it again")
+
+
+def _alone(model: Model, image: Input) -> Prediction:
+    return model.predict([image])[0]
 
 
 def _attempt(work: Callable[[], Any]) -> Any:
@@ -125,12 +150,14 @@ def _attempt(work: Callable[[], Any]) -> Any:
         return error
 
 
-def _described(one: Prediction | AdshiftError, wanted: Wanted, picture: str, bits: int) -> dict[str, Any]:
-    """Write the pictures; return the record without the name. `bits` are the model's."""
+def _described(
+    one: Prediction | AdshiftError, wanted: Wanted, picture: str, model: Callable[[], Model]
+) -> dict[str, Any]:
+    """Write the pictures; return the record without the name."""
     try:
         if isinstance(one, AdshiftError):
             raise one
-        return _record(one, wanted) | _pictures(one, wanted, picture, bits)
+        return _record(one, wanted) | _pictures(one, wanted, picture, model().bits)
     except AdshiftError as error:
         return {"error": error.what}
 
@@ -181,16 +208,17 @@ def _pictures(one: Prediction, wanted: Wanted, name: str, bits: int) -> dict[str
         Image.fromarray(one.mask().astype(np.uint8) * 255).save(wanted.out / made["mask"])
     if wanted.out is not None and wanted.overlays:
         made["overlay"] = f"overlays/{name}"
-        Image.fromarray(overlay(one, bits)).save(wanted.out / made["overlay"])
+        Image.fromarray(overlay(one, read_image(one.name, bits))).save(wanted.out / made["overlay"])
     return made
 
 
-def overlay(one: Prediction, bits: int) -> np.ndarray:
+def overlay(one: Prediction, pixels: np.ndarray) -> np.ndarray:
     """(h, w, 3) uint8: the anomaly map over the image, anomalous regions outlined; at most SIDE pixels per side.
 
-    The threshold has the middle colour, so that a normal image stays dark. `bits` are the model's.
+    The threshold has the middle colour, so that a normal image stays dark. `pixels` are the image's, (H, W, 3) uint8,
+    also enlarged or reduced.
     """
-    image = Image.fromarray(read_image(one.name, bits))
+    image = Image.fromarray(pixels)
     image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
     heat = one.geometry.enlarge(one.anomaly_map, image.height, image.width)
     empty = np.empty(0)

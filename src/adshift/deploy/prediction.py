@@ -4,7 +4,7 @@ Notation: H x W pixels of an image, S side of the network's input in pixels, or 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
@@ -116,6 +116,7 @@ class Prediction:
         regions: of `mask`, largest peak first; none for a normal image.
         geometry: position of the map in the image.
         note: why the image's values are unlikely for the model's camera; empty if they are plausible.
+        features: (D,) float32, feature maps averaged over positions, comparable to `Model.reference`.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Prediction:
     regions: tuple[Region, ...]
     geometry: Geometry
     note: str = ""
+    features: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
 
     def mask(self) -> np.ndarray:
         """(H, W) bool, true for anomalous pixels; all false for a normal image."""
@@ -148,14 +150,40 @@ def regions_of(anomaly_map: np.ndarray, limit: float, anomalous: bool, geometry:
     """Connected regions, largest peak first. Pixels that touch at a corner are connected."""
     if not anomalous:
         return ()
-    from scipy import ndimage
-
-    labels, _ = ndimage.label(mask_of(anomaly_map, limit, anomalous), np.ones((3, 3)))
+    labels = components(mask_of(anomaly_map, limit, anomalous))
     pixel = geometry.width * geometry.height / math.prod(sides(geometry.resize))
+    rows, columns = np.nonzero(labels)
+    order = np.argsort(labels[rows, columns], kind="stable")
+    rows, columns = rows[order], columns[order]
+    starts = np.flatnonzero(np.diff(labels[rows, columns], prepend=0))
     regions = []
-    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
-        inside = labels[rows, columns] == number
-        box = geometry.box(rows.start, columns.start, rows.stop, columns.stop)
-        peak = anomaly_map[rows, columns][inside].max()
-        regions.append(Region(box, float(inside.sum()) * pixel, float(peak)))
+    for down, across in zip(np.split(rows, starts[1:]), np.split(columns, starts[1:]), strict=True):
+        box = geometry.box(int(down[0]), int(across.min()), int(down[-1]) + 1, int(across.max()) + 1)
+        regions.append(Region(box, float(len(down)) * pixel, float(anomaly_map[down, across].max())))
     return tuple(sorted(regions, key=lambda region: (-region.peak, region.box)))
+
+
+def components(mask: np.ndarray) -> np.ndarray:
+    """Connected components of an (H, W) bool mask, by its rows' runs: (H, W) int32, 0 outside, equal in a component."""
+    height, width = mask.shape
+    changes = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, starts = np.nonzero(changes == 1)
+    ends = np.nonzero(changes == -1)[1]
+    parents = list(range(len(rows)))
+
+    def root(run: int) -> int:
+        while parents[run] != run:
+            parents[run] = run = parents[parents[run]]
+        return run
+
+    first = np.searchsorted(rows, np.arange(height + 1)).tolist()
+    for row in range(1, height):
+        above, below = first[row - 1], first[row]
+        while above < first[row] and below < first[row + 1]:
+            if starts[above] <= ends[below] and starts[below] <= ends[above]:  # they overlap, or touch at a corner
+                parents[root(below)] = root(above)
+            above, below = (above + 1, below) if ends[above] < ends[below] else (above, below + 1)
+    ids = np.array([root(run) + 1 for run in range(len(rows))], np.int32)
+    labels = np.zeros((height, width), np.int32)
+    labels[mask] = np.repeat(ids, ends - starts)
+    return labels

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from adshift.deploy import graph_file
 from adshift.errors import AdshiftError
 from adshift.evaluation.calibration import calibrate
 from adshift.evaluation.conformal import CONFIDENCE, CONFORMAL, chosen_rate, clopper_pearson, conformal
@@ -19,6 +20,7 @@ from adshift.evaluation.settings import Calibrate
 from adshift.evaluation.threshold_file import Effect, Recalibration
 
 TARGET_FPR = 0.05  # false-positive rate wanted, unless another one is given
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"  # of a recalibration
 STEPS = 1000  # of f1_grid, as in the study
 
 
@@ -77,33 +79,43 @@ def _checked(scores: np.ndarray, kind: str) -> np.ndarray:
     return scores
 
 
-def next_name(folder: Path) -> str:
-    """The smallest number that is no name of a threshold file beside the model."""
+def next_name(model: Path) -> str:
+    """The smallest number that is no name of a threshold file of the model."""
     number = 1
-    while threshold_path(folder, str(number)).exists() or reference_path(folder, str(number)).exists():
+    while threshold_path(model, str(number)).exists() or reference_path(model, str(number)).exists():
         number += 1
     return str(number)
 
 
-def threshold_path(folder: Path, name: str) -> Path:
-    """Path of a recalibrated threshold, beside the model."""
-    return folder / f"threshold-{name}.json"
+def threshold_path(model: Path, name: str) -> Path:
+    """Path of a recalibrated threshold: in the model's directory, or beside its file as FILE.threshold-NAME.json."""
+    return _of(model, f"threshold-{name}.json")
 
 
-def reference_path(folder: Path, name: str) -> Path:
+def reference_path(model: Path, name: str) -> Path:
     """Path of a recalibration's reference: scores and pooled features of its normal images, for `adshift drift`."""
-    return folder / f"reference-{name}.npz"
+    return _of(model, f"reference-{name}.npz")
 
 
-def checked_name(folder: Path, name: str) -> str:
+def _of(model: Path, file: str) -> Path:
+    return model.with_name(f"{model.stem}.{file}") if graph_file.is_file(model) else model / file
+
+
+def name_of(model: Path, file: str) -> str:
+    """NAME of a recalibration of the model, given as NAME or as the path of its threshold file."""
+    start = _of(model, "threshold-").name
+    return Path(file).name.removeprefix(start).removesuffix(".json")
+
+
+def checked_name(model: Path, name: str) -> str:
     """Check that a name can be part of a file's name, and return it.
 
     Raises:
         AdshiftError: it is taken, or could lead out of the folder.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+    if not re.fullmatch(NAME, name):
         raise AdshiftError(f"name {name!r}: letters, digits, `_`, `-` and `.` only", "give another --name")
-    for path in (threshold_path(folder, name), reference_path(folder, name)):
+    for path in (threshold_path(model, name), reference_path(model, name)):
         if path.exists():
             raise AdshiftError(f"{path} is there already, and no threshold is overwritten", "give another --name")
     return name

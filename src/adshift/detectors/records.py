@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 
@@ -98,8 +98,8 @@ class Reference:
             raise ValueError("a score or a feature is not finite")
 
     @classmethod
-    def load(cls, path: Path) -> "Reference":
-        """Read a reference that `save` or the pipeline wrote.
+    def load(cls, path: Path | BinaryIO, name: str = "") -> "Reference":
+        """Read a reference that `save` or the pipeline wrote, from a file or from bytes of the file `name`.
 
         Raises:
             AdshiftError: the file is missing or damaged.
@@ -109,13 +109,13 @@ class Reference:
             _check_headers(path, {"scores": 1, "features": 2})
             return cls(file["scores"], file["features"])
 
-        return _read(path, of, "a readable reference", MODEL_REMEDY)
+        return _read(path, of, "a readable reference", MODEL_REMEDY, name)
 
     def save(self, path: Path) -> None:
         np.savez(path, scores=self.scores.astype(np.float32), features=self.features.astype(np.float32))
 
 
-def _check_headers(path: Path, dimensions: Mapping[str, int]) -> None:
+def _check_headers(path: Path | BinaryIO, dimensions: Mapping[str, int]) -> None:
     """Refuse arrays that are not float32 of `dimensions` and at most MOST_REFERENCE bytes, before memory is allocated.
 
     Raises:
@@ -134,10 +134,12 @@ def _check_headers(path: Path, dimensions: Mapping[str, int]) -> None:
                 raise ValueError(f"{name}: {shape} takes more than {MOST_REFERENCE} bytes")
 
 
-def _read(path: Path, of: Callable[[Mapping[str, np.ndarray]], Record], what: str, remedy: str) -> Record:
+def _read(
+    path: Path | BinaryIO, of: Callable[[Mapping[str, np.ndarray]], Record], what: str, remedy: str, name: str = ""
+) -> Record:
     """A record of the arrays in a file; every failure becomes an `AdshiftError`."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return of(file)
     except Exception as error:  # readers of a damaged archive raise many kinds of errors; its parts have checksums
-        raise AdshiftError(f"{path}: not {what} ({error})", remedy) from None
+        raise AdshiftError(f"{name or path}: not {what} ({error})", remedy) from None

@@ -5,16 +5,19 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from PIL import Image
 
+import adshift
 from adshift.cli import _main
 from adshift.data.geometry import fit as squeeze
+from adshift.data.normalising import Reference as Intensities
 from adshift.deploy import export
 from adshift.detectors import registry
 from adshift.detectors.records import Predictions
@@ -72,6 +75,7 @@ def features_of(backbone: Backbone) -> Callable[..., Features]:
     settings = backbone.settings
 
     def of(images: np.ndarray, dtype: str = "float16") -> Features:
+        images = np.stack([squeeze(image, settings.resize, settings.crop) for image in images])
         arrays = {level: maps.astype(dtype) for level, maps in enumerate(backbone(images), start=1)}
         layers = [
             {"name": name, "file": f"level{level}.npy", "shape": list(arrays[level].shape[1:])}
@@ -148,7 +152,7 @@ def test_the_graph_scores_as_the_detector_does(
     assert metadata == told
     assert metadata.keys() >= METADATA
     assert (metadata["method"], metadata["class"], float(metadata["threshold"])) == (method, "dots", 1.25)
-    assert "resize to 80 x 80" in metadata["before"]
+    assert "resizes to 80 x 80" in metadata["before"]
     assert "centre of 64 x 64" in metadata["before"]
     assert json.loads(metadata["scoring"])["smoothing"] == how.smoothing
     assert str(ROOT).encode() not in file.SerializeToString()
@@ -170,20 +174,68 @@ def test_oblong_inputs(tmp_path: Path, method: str, fit: str, resize: tuple[int,
 
     detector, how, folder = model(features, tmp_path, method)
     told = export.export(folder, how, tmp_path / "graph.onnx")
-    wide = np.stack([squeeze(image, resize) for image in TEST])
-    assert_same(run(tmp_path / "graph.onnx", wide), detector.predict(features(TEST), how))
+    assert_same(run(tmp_path / "graph.onnx", TEST), detector.predict(features(TEST), how))
     assert told["size"] == f"{resize[0]} {resize[1]}"
-    assert f"resize to {resize[1]} x {resize[0]} (width x height)" in told["before"]
+    assert f"resizes to {resize[1]} x {resize[0]} (width x height)" in told["before"]
 
 
-def test_a_model_of_normalized_images_says_what_comes_before_it(features: Any, tmp_path: Path) -> None:
-    _, how, folder = model(features, tmp_path, "padim_diagonal")
+@pytest.mark.parametrize("kind", ["moments", "histogram"])
+def test_a_graph_normalizes_intensities(
+    features: Any, backbone: Backbone, tmp_path: Path, kind: Literal["moments", "histogram"]
+) -> None:
+    reference = Intensities.fit([image // 2 + 20 for image in TRAIN], kind)
+    detector, how, folder = model(features, tmp_path, "padim_diagonal")
     record = read_json(folder / "model.json")
-    record["features"]["preprocessing"] |= {"normalise": {"kind": "moments", "mean": [90, 91, 92], "std": [30, 31, 32]}}
+    record["features"]["preprocessing"] |= {"normalise": reference.to_dict()}
     write_json(folder / "model.json", record, checksum=True)
     told = export.export(folder, how, tmp_path / "graph.onnx")
-    assert told["before"].endswith(", then bring each channel's moments to those in preprocessing.normalise")
-    assert json.loads(told["preprocessing"])["normalise"]["mean"] == [90, 91, 92]
+    assert told["before"].endswith(f", then brings each channel's {kind} to the model's")
+    assert json.loads(told["preprocessing"])["normalise"] == reference.to_dict()
+    normalized = np.stack([reference(squeeze(image, 80, 64)) for image in TEST])
+    assert np.abs(normalized.astype(int) - np.stack([squeeze(image, 80, 64) for image in TEST])).mean() > 5
+    maps = {level: maps.astype("float16") for level, maps in enumerate(backbone(normalized), start=1)}
+    expected = detector.predict(Features.of([str(index) for index in range(8)], maps, detector.spec), how)
+    assert_same(run(tmp_path / "graph.onnx", TEST), expected)
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(300, 400), (80, 80), (80, 200), (64, 64), (33, 50), (1, 1), (719, 411), (1200, 13)]
+)
+def test_a_graph_resizes_as_pillow_does(height: int, width: int) -> None:
+    """To the byte, also where a weighted sum lies half way between two levels."""
+    from adshift.deploy.export.inputs import Resize
+
+    noise = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+    for resize, crop in ((80, 64), ((40, 96), None)):
+        found = Resize(resize, crop)(torch.from_numpy(noise).permute(0, 3, 1, 2).float())
+        expected = np.stack([squeeze(image, resize, crop) for image in noise])
+        np.testing.assert_array_equal(found.permute(0, 2, 3, 1).numpy(), expected)
+
+
+def test_images_of_their_own_size(features: Any, tmp_path: Path) -> None:
+    """The file takes images of any size, onnxruntime and OpenVINO alike, and `adshift.load` the same file."""
+    import openvino
+
+    detector, how, folder = model(features, tmp_path, "padim_diagonal")
+    expected_small = detector.predict(features(TEST), how).scores
+    middle = float(np.median(expected_small.astype(float)))
+    write_json(folder / "threshold.json", {"threshold": middle, "rule": "f1_grid", "map_ratio": 0.9}, checksum=True)
+    file = tmp_path / "graph.onnx"
+    export.export(folder, how, file)
+    large = np.stack([np.asarray(Image.fromarray(image).resize((213, 170))) for image in TEST])
+    expected = detector.predict(features(large), how)
+    assert_same(run(file, large), expected)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    assert session.run(["anomalous"], {"image": TEST})[0].tolist() == (expected_small >= middle).tolist()
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(openvino.Core().read_model(file), "CPU", options)
+    outputs = compiled({"image": large})
+    assert_same((outputs["score"], outputs["map"]), expected)
+    found = adshift.load(file)
+    assert (found.threshold, found.map_ratio, found.method) == (middle, 0.9, "padim_diagonal")
+    predictions = found.predict(large)
+    np.testing.assert_allclose([one.score for one in predictions], expected.scores, rtol=1e-4)
+    assert [one.anomalous for one in predictions] == [one.score >= middle for one in predictions]
 
 
 def test_a_model_of_aligned_features_is_refused(features: Any, tmp_path: Path) -> None:
@@ -347,7 +399,7 @@ def test_the_linear_map_undoes_a_linear_change() -> None:
     np.testing.assert_allclose(_least_squares(nothing)[0], np.eye(3))
 
 
-def adshift(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     monkeypatch.setattr(sys, "argv", ["adshift", "export", *map(str, arguments)])
     _main()
 
@@ -355,8 +407,8 @@ def adshift(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 def test_the_command(features: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     detector, how, folder = model(features, tmp_path, "padim_diagonal")
     monkeypatch.chdir(tmp_path)
-    adshift(monkeypatch, folder, "--format", "onnx", "--params", ROOT / "params.yaml")
-    assert "before it: resize to 80 x 80" in capsys.readouterr().out
+    command(monkeypatch, folder, "--params", ROOT / "params.yaml")
+    assert "the graph resizes to 80 x 80" in capsys.readouterr().out
     assert_same(run(tmp_path / "padim_diagonal-dots-float32.onnx", TEST), detector.predict(features(TEST), how))
 
 
@@ -381,17 +433,17 @@ def test_wrong_arguments_are_told(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").symlink_to(ROOT / "params.yaml")
     with pytest.raises(AdshiftError, match=message):
-        adshift(monkeypatch, folder, *arguments)
+        command(monkeypatch, folder, *arguments)
     assert not list(tmp_path.glob("*.onnx"))
 
 
 def test_no_model_and_methods_without_a_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AdshiftError, match=r"nowhere: no model directory"):
-        adshift(monkeypatch, tmp_path / "nowhere", "--format", "onnx")
+        command(monkeypatch, tmp_path / "nowhere", "--format", "onnx")
     for content, named in (({"method": "stfpm"}, "stfpm"), ({"method": "x"}, "x"), ([], "no known method")):
         (tmp_path / "model.json").write_text(json.dumps(content))
         with pytest.raises(AdshiftError, match=rf"a model of {named}, .*\n.*patchcore, patchcore_pq, padim, padim_str"):
-            adshift(monkeypatch, tmp_path, "--format", "onnx")
+            command(monkeypatch, tmp_path, "--format", "onnx")
 
 
 def test_a_threshold_that_is_none(features: Any, tmp_path: Path) -> None:

@@ -1,21 +1,18 @@
-"""Export a fitted detector as one ONNX graph, from image to score and anomaly map, which runs without Python.
+"""Export a fitted detector as one ONNX file, from an image of any size to its verdict, which runs without Python.
 
-The graph holds normalization, backbone, search and map. Resizing and cropping come before it: Pillow's bilinear filter
-rounds to bytes between its two passes, which no operator of ONNX does, so an image resized in the graph would differ
-from the images that the model was fitted on. The file's metadata describe the steps before the graph.
+The graph holds resizing, normalization, backbone, search and map; the file's metadata hold all else that a model
+directory has (`adshift.deploy.graph_file`).
 """
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from adshift import __version__
 from adshift.data.shapes import Size, sides
+from adshift.deploy import graph_file
+from adshift.deploy.export.metadata import describe
 from adshift.detectors import registry
 from adshift.errors import AdshiftError
-from adshift.evaluation import threshold_file
 from adshift.features.alignment import FILE as ALIGNMENT
 from adshift.runtime.checksums import MODEL_REMEDY
 from adshift.runtime.files import output, read_json
@@ -25,7 +22,9 @@ DTYPES: tuple[str, ...] = get_args(Dtype)
 OPSETS = range(18, 24)
 INPUTS = ("uint8", "float32")
 LAYOUTS = ("NHWC", "NCHW")
-BATCH = 2  # of the traced example; the exporter takes 1 for a constant
+OUTPUTS = ("score", "map", "features", "anomalous")
+# Of the traced example. The exporter takes 1 for a constant, and sizes that follow from each other for one size.
+BATCH, HIGHER, WIDER = 2, 3, 5
 
 
 def _patchcore(detector: Any, scoring: Any) -> Any:
@@ -74,7 +73,11 @@ def export(
     calibrate: Path | None = None,
     weights: Path | None = None,
 ) -> dict[str, str]:
-    """Write a model directory as one ONNX file: `image` to `score` (N,) and `map` (N, S, S), float32, any batch N.
+    """Write a model directory as one ONNX file.
+
+    Its input is `image`, N images of one size, H and W of any length. Its outputs are `score` (N,), `map` (N, S, S) and
+    `features` (N, D), the maps of all layers averaged over positions, all float32; and `anomalous` (N,), bool, if the
+    model has a threshold.
 
     Args:
         folder: the model directory.
@@ -98,6 +101,7 @@ def export(
     _check(opset, dtype, pixels, layout, calibrate)
     method = method_of(folder)
     detector = _detector(folder, method)
+    metadata = {**describe(folder, method, detector, settings), "dtype": dtype, "input": f"{pixels} {layout} RGB"}
     normal = None
     if calibrate:
         from adshift.deploy.export import int8
@@ -107,19 +111,21 @@ def export(
     from adshift.features.backbones import from_spec
 
     backbone = from_spec(detector.spec, weights)  # it checks the values that follow
-    metadata = {**_metadata(folder, detector, settings), "dtype": dtype, "input": f"{pixels} {layout} RGB"}
     from adshift.deploy.export import files, graph
 
+    threshold = float(metadata["threshold"]) if "threshold" in metadata else None
     head = HEADS[method](detector, settings)
-    network = graph.Graph(backbone, head, detector.spec, pixels, layout, adjusted=dtype == "int8").eval()
-    model = files.traced(network, _example(detector.spec["size"], pixels, layout), opset)
+    network = graph.Graph(backbone, head, detector.spec, pixels, layout, threshold).eval()
+    free = (0, 1, 2) if layout == "NHWC" else (0, 2, 3)
+    outputs = OUTPUTS if threshold is not None else OUTPUTS[:-1]
+    model = files.traced(network, _example(detector.spec["size"], pixels, layout), opset, free, outputs)
     if normal is not None:
         model, metadata["calibration_images"] = int8.quantized(model, normal, pixels, layout), str(len(normal))
     if dtype == "float16":
         files.halve(model)
     files.describe(model, metadata)
     with output(to) as temporary:
-        temporary.write_bytes(model.SerializeToString())
+        temporary.write_bytes(graph_file.sealed(model.SerializeToString()))
     return metadata
 
 
@@ -166,24 +172,6 @@ def method_of(folder: Path) -> str:
     return method
 
 
-def fitted_on(folder: Path) -> dict[str, str]:
-    """`class` and `domain` that a model was fitted on, from its card.
-
-    A model that `fit` wrote has no card; its folder is CLASS/DOMAIN.
-
-    Raises:
-        AdshiftError: the card is damaged.
-    """
-    card = folder / "card.json"
-    if not card.is_file():
-        return {"class": folder.resolve().parent.name, "domain": folder.resolve().name}
-    try:
-        about = read_json(card, MODEL_REMEDY)["model"]
-        return {key: str(about[key]) for key in ("class", "domain")}
-    except (KeyError, TypeError) as error:
-        raise AdshiftError(f"{card}: does not say what the model was fitted on ({error})", MODEL_REMEDY) from None
-
-
 def scoring(method: str, folder: Path, params: Path) -> Any:
     """The method's settings of scoring: from the model directory, or from params.yaml for a model that `fit` wrote.
 
@@ -213,48 +201,7 @@ def _check(opset: int, dtype: str, pixels: str, layout: str, calibrate: Path | N
 def _example(size: Size, pixels: str, layout: str) -> Any:
     import torch
 
-    shape = (BATCH, *sides(size), 3) if layout == "NHWC" else (BATCH, 3, *sides(size))
-    return torch.zeros(shape, dtype=getattr(torch, pixels))
-
-
-def _metadata(folder: Path, detector: Any, settings: Any) -> dict[str, str]:
-    """Metadata: how to use the graph, and its origin. Values are text; structured ones are JSON."""
-    spec = detector.spec
-    crop = spec["preprocessing"]["crop"]
-    bits = spec.get("bits", 16)
-    before = f"scale gray values of {bits} bits to 0 to 255, then " if bits > 8 and "bits" in spec else ""
-    before += f"resize to {_shown(spec['preprocessing']['resize'])} pixels (Pillow, bilinear, antialiased)"
-    normalized = ""
-    if reference := spec["preprocessing"].get("normalise"):
-        normalized = f", then bring each channel's {reference['kind']} to those in preprocessing.normalise"
-    metadata = {
-        "adshift_version": __version__,
-        "method": method_of(folder),
-        **fitted_on(folder),
-        "size": " ".join(str(side) for side in dict.fromkeys(sides(spec["size"]))),
-        "before": before + (f", then cut the centre of {_shown(crop)} pixels out" if crop else "") + normalized,
-        "preprocessing": _json(spec["preprocessing"]),
-        "settings": _json(dict(detector.settings)),
-        "scoring": _json(dict(settings)),
-        "backbone": spec["backbone"],
-        "weights_sha256": spec["weights"]["sha256"],
-        "model_sha256": hashlib.sha256((folder / "model.json").read_bytes()).hexdigest(),
-    }
-    return metadata | dict(_threshold(folder / "threshold.json"))
-
-
-def _shown(size: Size) -> str:
     height, width = sides(size)
-    return f"{width} x {height}" if height == width else f"{width} x {height} (width x height)"
-
-
-def _threshold(path: Path) -> Iterator[tuple[str, str]]:
-    if not path.is_file():
-        return
-    record = threshold_file.read(path)
-    yield "threshold", repr(record.threshold)
-    yield "threshold_rule", record.rule or ""
-
-
-def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, sort_keys=True)
+    shape = (BATCH, height + HIGHER, width + WIDER, 3)
+    image = torch.zeros(shape, dtype=getattr(torch, pixels))
+    return image if layout == "NHWC" else image.permute(0, 3, 1, 2).contiguous()

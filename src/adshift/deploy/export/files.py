@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,15 @@ LARGE = 1024  # numbers in a constant from which on it is stored as float16
 LIMIT = 2**31 - 2**20  # bytes: a protobuf message, and so the one file, is at most 2 GiB
 
 
-def traced(network: Any, example: Any, opset: int) -> onnx.ModelProto:
-    """A module with one input and the outputs score and map as ONNX; its first axis has any length.
+def traced(network: Any, example: Any, opset: int, free: Sequence[int], outputs: Sequence[str]) -> onnx.ModelProto:
+    """A module with the input `image` and some outputs as ONNX.
+
+    Args:
+        network: the module.
+        example: of the input.
+        opset: of ONNX's operators.
+        free: axes of the input that have any length.
+        outputs: their names.
 
     Raises:
         AdshiftError: the model is too large for one file.
@@ -34,8 +41,8 @@ def traced(network: Any, example: Any, opset: int) -> onnx.ModelProto:
             warnings.simplefilter("ignore")  # raised inside torch
             program = torch.onnx.export(
                 network, (example,), dynamo=True, opset_version=opset, verbose=False,
-                input_names=["image"], output_names=["score", "map"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                input_names=["image"], output_names=list(outputs),
+                dynamic_shapes=({axis: torch.export.Dim(f"axis{axis}") for axis in free},),
             )  # fmt: skip
     finally:
         logger.setLevel(level)

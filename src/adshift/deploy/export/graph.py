@@ -1,6 +1,7 @@
-"""The graph from an image to score and anomaly map: the part that all methods share.
+"""The graph from an image of any size to score, anomaly map and verdict: the part that all methods share.
 
-Notation: N images, S side of the network's input, or its height and width, H x W positions and C channels of a layer.
+Notation: N images, S side of the network's input, or its height and width, H x W positions and C channels of a layer,
+D channels of all layers.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from adshift.data.normalising import of_spec
 from adshift.data.shapes import Size, sides
+from adshift.deploy.export.inputs import Normalise, Resize
 from adshift.detectors.resample import enlargement
 from adshift.features.backbones import Backbone
 
@@ -53,7 +56,7 @@ class Graph(nn.Module):
         spec: of the features: network, layers, preprocessing.
         pixels: uint8 in 0 to 255, or float32 in 0 to 1.
         layout: of the images.
-        adjusted: add a linear map of the channels, initially the identity, after each layer.
+        threshold: score from which on an image is anomalous; None for a graph without a verdict.
     """
 
     def __init__(
@@ -63,27 +66,40 @@ class Graph(nn.Module):
         spec: Mapping[str, Any],
         pixels: Pixels,
         layout: Layout,
-        adjusted: bool = False,
+        threshold: float | None = None,
     ) -> None:
         super().__init__()
         self.network, self.tiling, self.head, self.layout = backbone.network, backbone.tiling, head, layout
         for module in self.network.modules():
             if hasattr(module, "inplace"):
                 module.inplace = False  # torch takes twice as long to trace an activation in place; the graph is equal
-        self.scale = 255.0 if pixels == "uint8" else 1.0
+        self.pixels = pixels
+        preprocessing = spec["preprocessing"]
+        self.resize = Resize(preprocessing["resize"], preprocessing["crop"])
+        reference = of_spec(preprocessing)
+        self.normalise = Normalise(reference) if reference else nn.Identity()
         self.mean, self.std = Constant(backbone.mean.numpy()), Constant(backbone.std.numpy())
         self.rounded = spec["dtype"] == "float16"
-        channels = [layer["shape"][-1] for layer in spec["layers"]] if adjusted else []
-        self.adjust = nn.ModuleList(_identity(count) for count in channels)
+        self.threshold = None if threshold is None else Constant(np.array(least_float32(threshold)))
 
-    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Scores (N,), maps (N, S, S), features averaged over positions (N, D), verdicts (N,) if there is a threshold.
+
+        Args:
+            image: of any height and width.
+        """
         if self.layout == "NHWC":
             image = image.permute(0, 3, 1, 2)
-        levels = self._maps((image.float() / self.scale - self.mean()) / self.std())
-        levels = [adjust(maps) for adjust, maps in zip(self.adjust, levels, strict=True)] if self.adjust else levels
+        levels = image.float() if self.pixels == "uint8" else torch.floor(image * 255 + 0.5)
+        inputs = self.normalise(self.resize(levels))
+        maps = self._maps((inputs / 255.0 - self.mean()) / self.std())
         # The model was fitted on stored features, which are rounded, so they are rounded here too.
-        scores, maps = self.head([maps.half().float() if self.rounded else maps for maps in levels])
-        return scores, maps
+        maps = [level.half().float() if self.rounded else level for level in maps]
+        scores, full = self.head(maps)
+        features = torch.cat([level.mean((2, 3)) for level in maps], 1)
+        return (
+            (scores, full, features) if self.threshold is None else (scores, full, features, scores >= self.threshold())
+        )
 
     def _maps(self, image: torch.Tensor) -> list[torch.Tensor]:
         """As `Backbone.__call__`, for a normalized image (N, 3, h, w)."""
@@ -100,7 +116,7 @@ class Graph(nn.Module):
         return whole
 
 
-def _identity(channels: int) -> nn.Module:
-    layer = nn.Conv2d(channels, channels, 1, bias=False)
-    nn.init.dirac_(layer.weight)
-    return layer.requires_grad_(False)
+def least_float32(threshold: float) -> np.float32:
+    """The least float32 that is at least `threshold`: a float32 score reaches both or neither."""
+    near = np.float32(threshold)
+    return near if float(near) >= threshold else np.nextafter(near, np.float32(np.inf))

@@ -1,0 +1,1 @@
+"""`adshift serve`: models as a service for an inspection line. Needs `adshift[serve]`."""
