@@ -194,7 +194,9 @@ def estimated_auroc(scores: np.ndarray, pasted_scores: np.ndarray, owners: np.nd
 def auroc_of(normal: np.ndarray, anomalous: np.ndarray) -> float:
     """AUROC of two sets of raw scores."""
     labels = np.arange(len(normal) + len(anomalous)) >= len(normal)
-    return float(auroc(np.concatenate([normal, anomalous]), labels))
+    value = auroc(np.concatenate([normal, anomalous]), labels)
+    assert value is not None  # both kinds are there
+    return float(value)
 
 
 def _percent(rate: Rate) -> str:
