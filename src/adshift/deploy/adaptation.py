@@ -164,7 +164,7 @@ def _refuse(folder: Path, out: Path, rows: int | None, target_fpr: float) -> dic
         raise AdshiftError(f"{out} is there already, and no model is overwritten", "give another --out")
     about: dict[str, Any] = read_json(folder / "model.json")
     method = about.get("method") if isinstance(about, dict) else None
-    if not exists(method):
+    if not isinstance(method, str) or not exists(method):
         raise AdshiftError(f"{folder / 'model.json'}: no model of adshift", "name a model directory (docs/models.md)")
     if not detector_class(method).adaptable:
         adaptable = ", ".join(name for name in REGISTRY if detector_class(name).adaptable)

@@ -158,7 +158,7 @@ def _data(features: Features, batch: int, generator: Any) -> Any:
     from lightning.pytorch import LightningDataModule
     from torch.utils.data import DataLoader, Dataset
 
-    class Images(Dataset):  # type: ignore[type-arg]
+    class Images(Dataset[Any]):
         def __len__(self) -> int:
             return len(features)
 

@@ -137,7 +137,7 @@ def read(folder: Path) -> list[Target]:
         AdshiftError: a file of figures without a source, or a figure that is no number.
     """
     sources = {row["file"]: row for row in read_csv(folder / SOURCES)}
-    targets = []
+    targets: list[Target] = []
     for path in sorted(folder.glob("*.csv")):
         if path.name in UNPRINTED:
             continue

@@ -58,8 +58,8 @@ def find_weights(settings: Settings) -> Weights:
             f"weights of {settings.backbone}: no package and no hub has them, and features.weights names no file",
             f"get {file} from its authors ({family.release}) and name it: features.weights: PATH/{file}",
         )
-    path = packaged_file(settings.backbone)
-    return Weights(f"package {PACKAGED[settings.backbone][0]}" if path else f"hub {settings.backbone}", path)
+    packaged = packaged_file(settings.backbone)
+    return Weights(f"package {PACKAGED[settings.backbone][0]}" if packaged else f"hub {settings.backbone}", packaged)
 
 
 def packaged_file(backbone: str) -> Path | None:
