@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,9 @@ def rows(adapter: str, root: Path, name: str, folder: Path) -> Iterator[dict[str
         own = Ranked.of(expected, bad).auroc() or 0
         about = {"data": f"{root.name} {name}", "normal": int((~bad).sum()), "defective": int(bad.sum())}
         if timed:
-            yield row(about, method, "float32", "Python, torch", sum(path.stat().st_size for path in directory.iterdir()),
-                      latencies(lambda _: lambda image: python.predict(image)[0].score, small), 0.0, own, own)  # fmt: skip
+            size = sum(path.stat().st_size for path in directory.iterdir())
+            times = latencies(partial(directory_model, directory), small)
+            yield row(about, method, "float32", "Python, torch", size, times, 0.0, own, own)
         for dtype in export.DTYPES:
             file = folder / f"{method}-{dtype}.onnx"
             export.export(directory, scoring, file, dtype=dtype,
@@ -145,6 +147,11 @@ def parted(items: list[Item], name: str) -> tuple[list[Item], list[Item]]:
     train = some(good, min(TRAIN, 2 * len(good) // 3))
     normal = [item for item in items if not item.anomalous and item not in train]
     return train, some(normal, NORMAL) + some([item for item in items if item.anomalous], ANOMALOUS)
+
+
+def directory_model(folder: Path, _: int) -> Run:
+    model = adshift.load(folder, threshold=0.0)
+    return lambda image: model.predict(image)[0].score
 
 
 def onnxruntime(file: Path, threads: int) -> Run:

@@ -106,7 +106,6 @@ def export(
     if calibrate:
         from adshift.deploy.export import int8
 
-        int8.check_installed()
         normal = int8.images(calibrate, detector.spec)
     from adshift.features.backbones import from_spec
 
