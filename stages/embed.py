@@ -10,6 +10,7 @@ from adshift.features.kept import Kept
 from adshift.features.settings import Features
 from adshift.project.paths import DOMAINS, NETWORK, SOURCES, features_path, kept_path, settings_path
 from adshift.project.stage import run
+from adshift.runtime import device
 from adshift.runtime.files import output
 
 
@@ -27,7 +28,7 @@ def main() -> None:
     with output(made) as folder:
         copied = extract.embed(items, backbone, folder, what=what, kept=kept)
     kept.keep(made, items)
-    print(f"{what}: {len(items) - copied:,} new, {copied:,} kept")
+    print(f"{what}: {len(items) - copied:,} new, {copied:,} kept; device: {device.used()}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from typing import Any
 from adshift import __version__
 from adshift.errors import shown
 from adshift.project.stage import run
+from adshift.runtime import device
 
+NETWORKS = ("repro", "predict", "recalibrate", "adapt", "drift", "backbones")  # commands that run a network
 UNFORESEEN = 2  # exit code; 1 is a result of some verbs, and bad input of the others
 
 
@@ -65,6 +67,9 @@ def _drop_output() -> None:
 
 def _main() -> None:
     args = parser().parse_args()
+    if getattr(args, "device", None):
+        os.environ[device.VARIABLE] = args.device
+        device.wanted()
     args.work(args)
 
 
@@ -78,6 +83,10 @@ def parser() -> argparse.ArgumentParser:
     commands = command.add_subparsers(required=True, metavar="COMMAND")
     for group in (project, model, study):
         group.add(commands)
+    for name in NETWORKS:
+        commands.choices[name].add_argument(
+            "--device", metavar="DEVICE", help="auto (default), cpu, cuda or cuda:N; sets ADSHIFT_DEVICE"
+        )
     _describe(commands)
     return command
 

@@ -39,8 +39,9 @@ from adshift.evaluation.metrics.counts import decide
 from adshift.features.alignment import FILE as ALIGNMENT
 from adshift.features.alignment import Alignment
 from adshift.features.backbones import Backbone, from_spec
-from adshift.features.extract import network_inputs, stored
+from adshift.features.extract import as_stored, network_inputs
 from adshift.features.store import CONTENT, IMAGES, Features
+from adshift.runtime import device
 from adshift.runtime.checksums import MODEL_REMEDY as REMEDY
 from adshift.runtime.parallel import map_ordered, silent, thread_count, torch_threads
 
@@ -260,11 +261,13 @@ class Model:
         return self._align(features) if self._align else features
 
     def _maps(self, image: Input) -> list[np.ndarray]:
-        maps = self.backbone(np.stack([image.pixels]))
-        return [stored(level[0], self.spec["dtype"], image.name) for level in maps]
+        maps = self.backbone(np.stack([image.pixels]), as_stored(self.spec["dtype"], image.name))
+        return [level[0] for level in maps]
 
     def _threads_of_one(self, height: int, width: int) -> int:
         """All threads, if the network's maps of noise are then the same to the bit as on one thread; else one."""
+        if device.on_card():
+            return 1
         noise = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
         outputs = []
         for threads in (1, thread_count()):

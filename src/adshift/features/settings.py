@@ -21,7 +21,7 @@ class Features(Section):
     crop: Size | None
     mean: tuple[Mean, Mean, Mean]
     std: tuple[Deviation, Deviation, Deviation]
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "bfloat16", "float16"]
     dtype: Literal["float16", "float32"]
     images: bool
     batch: Batch
