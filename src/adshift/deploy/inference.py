@@ -40,7 +40,7 @@ from adshift.features.alignment import FILE as ALIGNMENT
 from adshift.features.alignment import Alignment
 from adshift.features.backbones import Backbone, from_spec
 from adshift.features.extract import as_stored, network_inputs
-from adshift.features.store import CONTENT, IMAGES, Features
+from adshift.features.store import CONTENT, IMAGES, Features, levels_of
 from adshift.runtime import device
 from adshift.runtime.checksums import MODEL_REMEDY as REMEDY
 from adshift.runtime.parallel import map_ordered, silent, thread_count, torch_threads
@@ -198,7 +198,7 @@ class Model:
         Raises:
             AdshiftError: as `predict`.
         """
-        channels = sum(layer["shape"][-1] for layer in self.spec["layers"])
+        channels = sum(self.spec["layers"][level - 1]["shape"][-1] for level in levels_of(self.spec))
         scores, features = [np.empty(0, np.float32)], [np.empty((0, channels), np.float32)]
         for _, _, predictions, maps in self._batches(images, batch):
             scores.append(predictions.scores)
@@ -251,7 +251,8 @@ class Model:
                 maps = [self._maps(images[0])]
         else:
             maps = map_ordered(self._maps, images, what="network")
-        arrays = {level: np.stack(rows) for level, rows in enumerate(zip(*maps, strict=True), start=1)}
+        rows = zip(levels_of(self.spec), zip(*maps, strict=True), strict=True)
+        arrays = {level: np.stack(maps_of_level) for level, maps_of_level in rows}
         if "images" in self.spec:
             arrays[IMAGES] = np.stack([image.pixels for image in images])
         if self.backbone.settings.fit == "pad":
@@ -262,7 +263,7 @@ class Model:
 
     def _maps(self, image: Input) -> list[np.ndarray]:
         maps = self.backbone(np.stack([image.pixels]), as_stored(self.spec["dtype"], image.name))
-        return [level[0] for level in maps]
+        return [maps[level - 1][0] for level in levels_of(self.spec)]
 
     def _threads_of_one(self, height: int, width: int) -> int:
         """All threads, if the network's maps of noise are then the same to the bit as on one thread; else one."""

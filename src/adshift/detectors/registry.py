@@ -62,6 +62,11 @@ def halves(method: str, section: Mapping[str, Any]) -> dict[Part, dict[str, Any]
     return {part: {name: section[name] for name in half.model_fields} for part, half in schemas(method).items()}
 
 
+def levels(section: Mapping[str, Any]) -> set[int]:
+    """The levels of the features that a method's section in params.yaml names."""
+    return {*section["layers"], *([section["shared"]] if "shared" in section else [])}
+
+
 def settings(method: str, part: Part, path: Path | None = None, remedy: str = REMEDY) -> Any:
     """One half of a method's settings, as the pipeline stored it, or from another file.
 
