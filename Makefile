@@ -8,7 +8,7 @@ SETUP := $(VENV)/.done
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-fast browser bench faults fuzz mutants audit docs build lint clean
+.PHONY: help setup repro test test-fast browser bench faults cluster fuzz mutants audit docs build lint clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -43,6 +43,10 @@ bench: setup  ## ours against the peers; ONLY=NAME for one benchmark
 
 faults: setup  ## kills, damage, a full disk, in runs of the pipeline; long; ONLY="kills disk" for some, KILLS=9 for fewer
 	@python tests/faults/run.py $(if $(ONLY),--only $(ONLY)) --kills $(KILLS)
+
+cluster: setup  ## a real SLURM on this machine runs stages and the sample: root, slurm-wlm and munge; long
+	@$(BIN)/python -c 'import dask_jobqueue' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python distributed dask-jobqueue
+	@python tests/cluster/slurm.py
 
 fuzz: setup  ## 10,000 mutated images and params files: minutes; writes docs/results/fuzz.json
 	@python tests/faults/fuzz.py

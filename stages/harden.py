@@ -11,7 +11,7 @@ from adshift.data.shift import copies
 from adshift.errors import AdshiftError
 from adshift.features import extract
 from adshift.features.backbones import Backbone
-from adshift.features.settings import Features
+from adshift.features.settings import Stored
 from adshift.project.paths import lever_path, settings_path, split_path
 from adshift.project.stage import run
 from adshift.runtime.files import output
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--seed", required=True, type=int)
     parser.add_argument("--name", required=True, help="class")
     args = parser.parse_args()
-    settings, features = Harden.read(settings_path("harden")), Features.read(settings_path("features"))
+    settings, features = Harden.read(settings_path("harden")), Stored.read(settings_path("features"))
     roles = split_file.read(split_path(args.dataset, args.name), "clean")
     used = {*split_file.images_of(roles, "train"), *split_file.images_of(roles, "val")}
     items = manifest.read(manifest.path_of(args.dataset, args.name, "clean"))
@@ -40,7 +40,7 @@ def main() -> None:
         folder.mkdir(parents=True)
         if made:
             what = f"embedding copies of {args.name}"
-            extract.embed(made, Backbone(features), folder / "features", what=what, load=load)
+            extract.embed(made, Backbone(features), folder / "features", what=what, load=load, levels=features.levels)
         lines = [json.dumps({"name": name, "draw": drawn.to_dict()}, sort_keys=True) for name, drawn in draws.items()]
         (folder / "draws.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 

@@ -8,7 +8,7 @@ from adshift.data.normalising import Reference
 from adshift.data.settings import Normalise
 from adshift.features import extract
 from adshift.features.backbones import Backbone
-from adshift.features.settings import Features
+from adshift.features.settings import Stored
 from adshift.project.paths import DOMAINS, lever_path, settings_path, split_path
 from adshift.project.stage import run
 from adshift.runtime.files import output
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="class")
     parser.add_argument("--domain", required=True, choices=DOMAINS)
     args = parser.parse_args()
-    settings, features = Normalise.read(settings_path("normalise")), Features.read(settings_path("features"))
+    settings, features = Normalise.read(settings_path("normalise")), Stored.read(settings_path("features"))
     training = split_file.images_of(split_file.read(split_path(args.dataset, args.name), "clean"), "train")
     clean = {item.name: item for item in manifest.read(manifest.path_of(args.dataset, args.name, "clean"))}
     inputs = map_ordered(
@@ -30,7 +30,8 @@ def main() -> None:
     items = manifest.read(manifest.path_of(args.dataset, args.name, args.domain))
     with output(lever_path("normalise", args.dataset, args.name) / args.domain) as folder:
         what = f"embedding {args.name}, {args.domain}, normalized"
-        extract.embed(items, Backbone(features), folder, what=what, normalise=Reference.fit(inputs, settings.kind))
+        reference = Reference.fit(inputs, settings.kind)
+        extract.embed(items, Backbone(features), folder, what=what, normalise=reference, levels=features.levels)
 
 
 if __name__ == "__main__":

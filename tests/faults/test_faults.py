@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ruamel.yaml import YAML
 
 from adshift.data import datasets, manifest, split_file
@@ -264,8 +265,9 @@ def write_features(folder: Path) -> None:
 
         names, record = ["one", "two"], {"backbone": "none"}
 
-        def __call__(self, images: np.ndarray) -> list[np.ndarray]:
-            return [images[:, ::step, ::step].astype(np.float32) / 7 for step in (2, 4)]
+        def __call__(self, images: np.ndarray, finish: Callable[[Any], Any] = lambda maps: maps) -> list[np.ndarray]:
+            maps = [images[:, ::step, ::step].astype(np.float32) / 7 for step in (2, 4)]
+            return [np.asarray(finish(torch.from_numpy(level))) for level in maps]
 
     photos = folder.parent / "photos"
     write_tree(photos, ("dots",))

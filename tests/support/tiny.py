@@ -112,11 +112,17 @@ class Project:
             if (ROOT / name).is_file() and not name.startswith("docs/results") and Path(name).name != "dvc.lock":
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, self.folder / name)
+        self.link("copy")  # tests damage one of the two copies in place; test_links has the shipped setting
         for cache in (ROOT / "src").rglob("__pycache__"):  # compiled modules and kernels: half a minute saved
             shutil.copytree(cache, self.folder / cache.relative_to(ROOT), dirs_exist_ok=True)
         self.git("init", "-q", "-b", "main")
         self.commit("copy")
         return self
+
+    def link(self, kinds: str) -> None:
+        """Set how DVC puts outputs into the workspace: reflink, hardlink, symlink or copy, the first that works."""
+        config = self.folder / ".dvc" / "config"
+        config.write_text(re.sub(r"(?m)^    type = .*$", f'    type = "{kinds}"', config.read_text()))
 
     def full_environment(self) -> dict[str, str]:
         """In which its commands run."""

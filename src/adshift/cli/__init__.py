@@ -12,8 +12,10 @@ from typing import Any
 from adshift import __version__
 from adshift.errors import shown
 from adshift.project.stage import run
+from adshift.runtime import device
 from adshift.runtime.extras import installed, needs
 
+NETWORKS = ("repro", "predict", "recalibrate", "adapt", "drift", "blindness", "backbones")  # commands that run a network
 UNFORESEEN = 2  # exit code; 1 is a result of some verbs, and bad input of the others
 
 
@@ -67,6 +69,9 @@ def _drop_output() -> None:
 
 def _main() -> None:
     args = parser(sys.argv[1] if len(sys.argv) > 1 else None).parse_args()
+    if getattr(args, "device", None):
+        os.environ[device.VARIABLE] = args.device
+        device.wanted()
     args.work(args)
 
 
@@ -88,6 +93,10 @@ def parser(verb: str | None = None) -> argparse.ArgumentParser:
             group.add(commands)
         else:
             _add_absent(commands, group.VERBS)
+    for name in filter(commands.choices.get, NETWORKS):
+        commands.choices[name].add_argument(
+            "--device", metavar="DEVICE", help="auto (default), cpu, cuda or cuda:N; sets ADSHIFT_DEVICE"
+        )
     _describe(commands)
     return command
 

@@ -45,6 +45,9 @@ def add(commands: Any) -> None:
         "stages", nargs="*", metavar="STAGE", help="fit@padim-nut-clean, or fit for all its items (default: all stages)"
     )
     repro.add_argument("--jobs", type=int, default=1, metavar="N", help="run up to N stages at once (default: 1)")
+    repro.add_argument(
+        "--cluster", default="", metavar="WHERE", help="run heavy stages on a Dask cluster: docs/cluster.md"
+    )
     repro.set_defaults(work=_repro)
 
     check = commands.add_parser("check", help="check params.yaml, the data and the weights; bring `graph` up to date")
@@ -85,7 +88,7 @@ def _fetch(args: argparse.Namespace) -> None:
 def _repro(args: argparse.Namespace) -> None:
     from adshift.project.jobs import repro
 
-    if code := repro(args.jobs, args.stages):
+    if code := repro(args.jobs, args.stages, args.cluster):
         sys.exit(code)
 
 

@@ -47,10 +47,13 @@ def add(commands: Any) -> None:
             default=[],
             help="set a parameter in all experiments",
         )
-        one.set_defaults(work=_study, jobs=None)
+        one.set_defaults(work=_study, jobs=None, cluster="")
         if verb == "run":
             one.add_argument(
                 "--jobs", type=int, default=1, metavar="N", help="run up to N experiments at once (default: 1)"
+            )
+            one.add_argument(
+                "--cluster", default="", metavar="WHERE", help="run heavy stages on a Dask cluster: docs/cluster.md"
             )
 
     compare = commands.add_parser("compare", help="compare runs and published figures in one table and a radar chart")
@@ -85,7 +88,7 @@ def _list_studies(args: argparse.Namespace) -> None:
 def _study(args: argparse.Namespace) -> None:
     from adshift.studies import command
 
-    command.study(args.name, args.preset, args.data_root, args.set_param, args.jobs)
+    command.study(args.name, args.preset, args.data_root, args.set_param, args.jobs, args.cluster)
 
 
 def _backbones(args: argparse.Namespace) -> None:

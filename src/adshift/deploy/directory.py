@@ -26,8 +26,9 @@ from adshift.evaluation import threshold_file
 from adshift.features.alignment import FILE as ALIGNMENT
 from adshift.features.alignment import Alignment
 from adshift.features.backbones import Backbone, from_spec
-from adshift.features.extract import network_inputs, stored
-from adshift.features.store import CONTENT, IMAGES, Features
+from adshift.features.extract import as_stored, network_inputs
+from adshift.features.store import CONTENT, IMAGES, Features, levels_of
+from adshift.runtime import device
 from adshift.runtime.checksums import MODEL_REMEDY as REMEDY
 from adshift.runtime.extras import needs
 from adshift.runtime.files import read_json
@@ -69,7 +70,7 @@ class DirectoryModel(Model):
         self.detector = registry.detector_class(self.method).load(self.source)
         self.backbone: Backbone = from_spec(self.spec, weights)
         self.resize, self.crop = self.backbone.settings.resize, self.backbone.settings.crop
-        self.channels = sum(layer["shape"][-1] for layer in self.spec["layers"])
+        self.channels = sum(self.spec["layers"][level - 1]["shape"][-1] for level in levels_of(self.spec))
         self._normalise = _intensities(self.spec, self.source)
         alignment = self.source / ALIGNMENT
         self._align = Alignment.load(alignment) if alignment.is_file() else None
@@ -113,7 +114,8 @@ class DirectoryModel(Model):
                 maps = [self._maps(images[0])]
         else:
             maps = map_ordered(self._maps, images, what="network")
-        arrays = {level: np.stack(rows) for level, rows in enumerate(zip(*maps, strict=True), start=1)}
+        rows = zip(levels_of(self.spec), zip(*maps, strict=True), strict=True)
+        arrays = {level: np.stack(maps_of_level) for level, maps_of_level in rows}
         if "images" in self.spec:
             arrays[IMAGES] = np.stack([image.pixels for image in images])
         if self.backbone.settings.fit == "pad":
@@ -123,11 +125,13 @@ class DirectoryModel(Model):
         return self._align(features) if self._align else features
 
     def _maps(self, image: Input) -> list[np.ndarray]:
-        maps = self.backbone(np.stack([image.pixels]))
-        return [stored(level[0], self.spec["dtype"], image.name) for level in maps]
+        maps = self.backbone(np.stack([image.pixels]), as_stored(self.spec["dtype"], image.name))
+        return [maps[level - 1][0] for level in levels_of(self.spec)]
 
     def _threads_of_one(self, height: int, width: int) -> int:
         """All threads, if the network's maps of noise are then the same to the bit as on one thread; else one."""
+        if device.on_card():
+            return 1
         noise = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
         outputs = []
         for threads in (1, thread_count()):

@@ -39,7 +39,7 @@ from adshift.evaluation.threshold_file import Record
 from adshift.features import duplicates
 from adshift.features.alignment import FILE as ALIGNMENT
 from adshift.features.alignment import Alignment
-from adshift.features.store import Features
+from adshift.features.store import Features, levels_of
 from adshift.project.paths import (
     DOMAINS,
     evaluation_path,
@@ -77,7 +77,7 @@ def models(classes: Sequence[str], scenarios: Sequence[Scenario]) -> list[tuple[
 
 def pooled(features: Features) -> np.ndarray:
     """Feature maps averaged over positions without padding, all layers concatenated: (N, D) float32."""
-    levels = range(1, len(features.spec["layers"]) + 1)
+    levels = levels_of(features.spec)
     rows = []
     for index in range(len(features)):
         image = features[index : index + 1]

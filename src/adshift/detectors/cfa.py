@@ -22,6 +22,7 @@ from adshift.detectors.components.whole_maps import predictions_of
 from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
+from adshift.runtime import device
 from adshift.runtime.parallel import map_ordered
 from adshift.runtime.settings import Batch, Number, Section
 from adshift.search.neighbors import Neighbors
@@ -109,17 +110,18 @@ class Cfa(Detector):
         settings, self.spec = self.settings, dict(features.spec)
         wanted = settings.neighbours + settings.hard_negatives
         with training.reproducible(generator):
-            mean = torch.from_numpy(self._mean(features))
+            mean = device.to_device(torch.from_numpy(self._mean(features)))
             if len(mean) < wanted:
                 raise AdshiftError(f"cfa: {wanted} neighbours of {len(mean)} positions", "lower cfa.neighbours")
-            descriptor = torch.nn.Linear(mean.shape[1], mean.shape[1] - 2)
+            descriptor = device.to_device(torch.nn.Linear(mean.shape[1], mean.shape[1] - 2))
             bank = descriptor(mean).detach()  # a linear map of the mean is the mean of its outputs
             optimizer = torch.optim.AdamW(
                 descriptor.parameters(), settings.learning_rate, weight_decay=DECAY, amsgrad=True
             )
 
             def loss(part: Features) -> Any:
-                points = descriptor(torch.from_numpy(patches(part, settings.layers)).flatten(0, 2))
+                inputs = device.to_device(torch.from_numpy(patches(part, settings.layers)))
+                points = descriptor(inputs.flatten(0, 2))
                 with torch.no_grad():  # the search itself has no gradient, only the distances to its results
                     nearest = torch.cdist(points, bank).topk(wanted, largest=False).indices
                 return soft_boundary((points[:, None] - bank[nearest]).square().sum(-1), settings)
@@ -127,8 +129,8 @@ class Cfa(Detector):
             self.history = training.descend(
                 descriptor, optimizer, loss, features, generator, epochs=settings.epochs, batch=settings.batch
             )
-        self.weight, self.bias = (value.detach().numpy().copy() for value in (descriptor.weight, descriptor.bias))
-        self.bank = bank.numpy()
+        arrays = training.arrays_of(descriptor)
+        self.weight, self.bias, self.bank = arrays["weight"], arrays["bias"], bank.cpu().numpy()
 
     def _mean(self, features: Features) -> np.ndarray:
         """Mean patches of all images: (P, D + 2) float32."""

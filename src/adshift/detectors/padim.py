@@ -1,4 +1,4 @@
-"""PaDiM (Defard et al., 2021), fitted by anomalib's PadimModel on cached feature maps.
+"""PaDiM (Defard et al., 2021), fitted by anomalib's PadimModel on cached feature maps, on the device.
 
 anomalib fits the Gaussians; scoring evaluates the same formulas in NumPy, so that it starts without torch.
 tests/unit/detectors/test_padim.py compares both with anomalib's own forward pass.
@@ -13,6 +13,7 @@ from adshift.detectors.components import gaussian
 from adshift.detectors.components.comoments import upper_triangles
 from adshift.detectors.components.gaussian import FullGaussians, chunks
 from adshift.features.store import Features
+from adshift.runtime import device
 from adshift.runtime.parallel import torch_threads
 
 Fit, Score = gaussian.Fit, gaussian.Score
@@ -53,15 +54,17 @@ class Padim(FullGaussians):
         # The model gets no image, so its own network can be any of timm's; timm may not have that of the features.
         model = PadimModel("resnet18", ["layer1"], pre_trained=False, n_features=1)
         model.layers = names
-        model.idx = torch.from_numpy(self.channels)
-        for part in chunks(features):
-            maps = {
-                name: part.maps(level).transpose(0, 3, 1, 2)
-                for name, level in zip(names, self.settings.layers, strict=True)
-            }
-            model.memory_bank.append(model.generate_embedding({name: torch.from_numpy(m) for name, m in maps.items()}))
-        model.fit()
-        self.mean = model.gaussian.mean.numpy().T.copy()
+        model.idx = device.to_device(torch.from_numpy(self.channels))
+        model = device.to_device(model)
+        with device.explained("padim", "use padim_streaming, or ADSHIFT_DEVICE=cpu"):
+            for part in chunks(features):
+                maps = {
+                    name: device.to_device(torch.from_numpy(part.maps(level).transpose(0, 3, 1, 2)))
+                    for name, level in zip(names, self.settings.layers, strict=True)
+                }
+                model.memory_bank.append(model.generate_embedding(maps))
+            model.fit()
+        self.mean = model.gaussian.mean.cpu().numpy().T.copy()
         # A quadratic form depends on the symmetric part alone; the rest is from rounding.
-        inverse = model.gaussian.inv_covariance.numpy()
+        inverse = model.gaussian.inv_covariance.cpu().numpy()
         self.triangles = upper_triangles((inverse + inverse.transpose(0, 2, 1)) / 2)

@@ -99,6 +99,11 @@ def halves(method: str, section: Mapping[str, Any]) -> dict[Part, dict[str, Any]
     return {"fit": kinds["fit"].written(fit), "score": score}
 
 
+def levels(section: Mapping[str, Any]) -> set[int]:
+    """The levels of the features that a method's section in params.yaml names."""
+    return {*section["layers"], *([section["shared"]] if "shared" in section else [])}
+
+
 def settings(method: str, part: Part, path: Path | None = None, remedy: str = REMEDY) -> Any:
     """One half of a method's settings, as the pipeline stored it, or from another file.
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from adshift.errors import AdshiftError
-from adshift.features.store import Features, Rows
+from adshift.features.store import Features, Rows, levels_of
 from adshift.runtime.checksums import MODEL_REMEDY
 
 Per = Literal["image", "batch"]
@@ -42,7 +42,7 @@ class Alignment:
     def fit(cls, features: Features, per: Per) -> "Alignment":
         """The ranges of training images, at least one, of all layers."""
         ranges = {}
-        for level in range(1, len(features.spec["layers"]) + 1):
+        for level in levels_of(features.spec):
             medians, spreads = _of_images(features, level)
             ranges[level] = np.stack([medians.min(0), medians.max(0), spreads.min(0), spreads.max(0)])
         return cls(per, ranges)

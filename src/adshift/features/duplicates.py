@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adshift.features.store import Features
+from adshift.features.store import Features, levels_of
 
 GRID = 4
 CLOSE = 0.5
@@ -83,7 +83,7 @@ def warning(pairs: list[Pair], subject: str) -> str:
 
 def _rows(features: Features) -> np.ndarray:
     """Maps of the deepest layer in GRID x GRID fields, minus their mean over the images: (N, D) float32."""
-    level, rows = len(features.spec["layers"]), []
+    level, rows = levels_of(features.spec)[-1], []
     for index in range(len(features)):
         maps = features[index : index + 1].maps(level)[0]
         bands = np.array_split(maps, min(GRID, len(maps)))

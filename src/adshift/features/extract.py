@@ -1,7 +1,7 @@
 """Run a frozen network on images and store the feature maps, for `adshift.features.store.Features.open`."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from adshift.errors import AdshiftError
 from adshift.features.backbones import Backbone
 from adshift.features.kept import Kept, Row
 from adshift.features.settings import Features as Settings
-from adshift.features.store import IMAGES
+from adshift.features.store import IMAGES, levels_of
 from adshift.runtime import checksums
 from adshift.runtime.files import write_json
 from adshift.runtime.parallel import map_ordered, torch_threads
@@ -44,6 +44,7 @@ def embed(
     kept: Kept | None = None,
     load: Callable[[Item], np.ndarray] = load_image,
     normalise: Normalise | None = None,
+    levels: Sequence[int] | None = None,
 ) -> int:
     """Write the feature maps of `items`, one array (N, H, W, C) per layer, and features.json; images if set.
 
@@ -59,6 +60,7 @@ def embed(
         kept: rows of an earlier run.
         load: the image of an item, (H, W, 3) uint8.
         normalise: applied to the network's inputs.
+        levels: of the layers to store, ascending, counted from 1; all if not given.
 
     Returns:
         Number of rows copied.
@@ -68,7 +70,7 @@ def embed(
     """
     settings = backbone.settings
     folder.mkdir(parents=True)
-    spec = spec_of(backbone, items[0].bits if items else 16, normalise)
+    spec = spec_of(backbone, items[0].bits if items else 16, normalise, levels)
     shapes = _shapes(folder, spec, settings)
     earlier = kept.find(items, spec) if kept else {}
     earlier = earlier if earlier and independent(backbone, spec["size"]) else {}
@@ -79,13 +81,13 @@ def embed(
 
         def work(indices: list[int]) -> None:
             images = np.stack([network_inputs(load(items[index]), settings, normalise) for index in indices])
-            maps = [stored(level, settings.dtype, f"{items[indices[0]].name}...") for level in backbone(images)]
+            made = backbone(images, as_stored(settings.dtype, f"{items[indices[0]].name}..."))
+            maps = [made[level - 1] for level in levels_of(spec)]
             for writer, rows in zip(writers, [*maps, *([images] if settings.images else [])], strict=True):
                 for index, row in zip(indices, rows, strict=True):
                     writer.write(index, row[None])
 
-        levels = [*range(1, len(spec["layers"]) + 1), *([IMAGES] if settings.images else [])]
-        done = _copied(earlier, levels, writers)
+        done = _copied(earlier, [*levels_of(spec), *([IMAGES] if settings.images else [])], writers)
         new = [index for index in range(len(items)) if index not in done]
         batches = [new[start : start + settings.batch] for start in range(0, len(new), settings.batch)]
         map_ordered(work, batches, what=what, unit="batch")
@@ -121,12 +123,15 @@ def _write_record(
 
 def _shapes(folder: Path, spec: Mapping[str, Any], settings: Settings) -> dict[Path, tuple[str, Any]]:
     """{file: (type, shape of an image's row)} of a folder of feature maps."""
-    shapes = {folder / layer["file"]: (settings.dtype, layer["shape"]) for layer in spec["layers"]}
+    layers = [spec["layers"][level - 1] for level in levels_of(spec)]
+    shapes = {folder / layer["file"]: (settings.dtype, layer["shape"]) for layer in layers}
     return shapes | ({folder / IMAGES_FILE: ("uint8", (*sides(spec["size"]), 3))} if settings.images else {})
 
 
-def spec_of(backbone: Backbone, bits: int = 16, normalise: Normalise | None = None) -> dict[str, Any]:
-    """The spec of a backbone's features for a camera of `bits`, as in features.json, without `images`."""
+def spec_of(
+    backbone: Backbone, bits: int = 16, normalise: Normalise | None = None, levels: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """The spec of a backbone's features for a camera of `bits`, as in features.json; `levels` None for all."""
     settings = backbone.settings
     size = settings.crop or settings.resize
     shapes = [maps.shape[1:] for maps in backbone(np.zeros((1, *sides(size), 3), np.uint8))]
@@ -153,6 +158,7 @@ def spec_of(backbone: Backbone, bits: int = 16, normalise: Normalise | None = No
             for level, (name, shape) in enumerate(zip(backbone.names, shapes, strict=True), start=1)
         ],
         **({"images": IMAGES_FILE} if settings.images else {}),
+        **({"stored": list(levels)} if levels and len(levels) < len(shapes) else {}),
     }
 
 
@@ -174,25 +180,27 @@ def network_inputs(image: np.ndarray, settings: Settings, normalise: Normalise |
     return normalise(pixels) if normalise else pixels
 
 
-def stored(maps: np.ndarray, dtype: str, name: str) -> np.ndarray:
-    """Feature maps in the type in which they are stored.
+def as_stored(dtype: str, name: str) -> Callable[[Any], Any]:
+    """A conversion of feature maps to the type in which they are stored.
 
     Args:
-        maps: float32.
         dtype: float16 or float32.
         name: of the image, for the error.
 
-    Raises:
-        AdshiftError: a value overflows, or is not finite.
+    Returns:
+        A function of a float32 tensor on any device. It raises AdshiftError if a value overflows, or is not finite.
     """
-    import torch
 
-    with np.errstate(over="ignore"):
-        largest = np.abs(maps).max().astype(dtype)  # rounding keeps the order: if this value is finite, all are
-    if not np.isfinite(largest):
-        raise AdshiftError(f"{name}: features overflow {dtype}", "set features.dtype: float32 and fit anew")
-    values: np.ndarray = torch.from_numpy(maps).to(getattr(torch, dtype)).numpy()  # ten times as fast as NumPy's
-    return values
+    def convert(maps: Any) -> Any:
+        import torch
+
+        kind = getattr(torch, dtype)
+        ends = torch.stack(torch.aminmax(maps)).to(kind)  # rounding keeps the order: if these are finite, all are
+        if not torch.isfinite(ends).all():
+            raise AdshiftError(f"{name}: features overflow {dtype}", "set features.dtype: float32 and fit anew")
+        return maps.to(kind)
+
+    return convert
 
 
 class RowWriter:

@@ -43,7 +43,27 @@ class Features(Section):
     crop: Size | None
     mean: tuple[Mean, Mean, Mean]
     std: tuple[Deviation, Deviation, Deviation]
-    precision: Literal["float32", "bfloat16"]
+    precision: Literal["float32", "bfloat16", "float16"]
     dtype: Literal["float16", "float32"]
     images: bool
     batch: Batch
+
+
+class Declared(Features):
+    """The section as params.yaml has it.
+
+    Attributes:
+        store: `all` layers, so that no parameter of a method runs the network, or those that are `needed` by a method.
+    """
+
+    store: Literal["all", "needed"]
+
+
+class Stored(Features):
+    """The section as the stage `check` writes it.
+
+    Attributes:
+        levels: of the layers that are stored, counted from 1; None for all.
+    """
+
+    levels: Several(Annotated[int, Field(ge=1, le=16)], 16) | None  # type: ignore[valid-type]

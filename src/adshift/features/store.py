@@ -92,7 +92,8 @@ class Features:
             names, expected = spec.pop("names"), spec.pop("checksums", {})
             content = _content(spec.pop("content", None), len(names), spec["size"])
             check_spec(spec)
-            files = {level: (layer["file"], layer["shape"]) for level, layer in enumerate(spec["layers"], start=1)}
+            kept = {level: spec["layers"][level - 1] for level in levels_of(spec)}
+            files = {level: (layer["file"], layer["shape"]) for level, layer in kept.items()}
             if "images" in spec:
                 files[IMAGES] = spec["images"], (*sides(spec["size"]), 3)
             if wrong := [file for file, _ in files.values() if PurePath(file).name != file]:
@@ -154,6 +155,9 @@ class Features:
             AdshiftError: the level does not exist.
         """
         if level < 1 or level not in self.rows[0][0]:
+            if "stored" in self.spec and 1 <= level <= len(self.spec["layers"]):
+                message = f"level {level} of the features is not stored, only {self.spec['stored']}"
+                raise AdshiftError(message, "set features.store: all, or let a method of `methods` use it")
             count = len(self.rows[0][0].keys() - {IMAGES, CONTENT})
             raise AdshiftError(f"level {level} of the features, which have {count}", "correct `layers` in params.yaml")
         return np.stack([arrays[level][row] for arrays, row in self.rows]).astype(np.float32)
@@ -185,6 +189,11 @@ class Features:
         return [positions(one.tolist(), self.spec["size"], grid) for one in self.content()]
 
 
+def levels_of(spec: Mapping[str, Any]) -> list[int]:
+    """The levels that are stored, ascending: all, unless the spec names some."""
+    return list(spec.get("stored", range(1, len(spec["layers"]) + 1)))
+
+
 def check_spec(spec: Mapping[str, Any]) -> None:
     """Refuse a spec that no network can have, before memory is allocated for it.
 
@@ -201,6 +210,9 @@ def check_spec(spec: Mapping[str, Any]) -> None:
         raise ValueError(f"bits {spec['bits']!r}: expected 8 to 16")
     if not isinstance(layers, list) or not 1 <= len(layers) <= MOST_LAYERS:
         raise ValueError(f"layers: expected a list of 1 to {MOST_LAYERS}")
+    stored = levels_of(spec)
+    if not stored or stored != sorted(set(stored)) or not all(_whole(level, len(layers)) for level in stored):
+        raise ValueError(f"stored {stored}: expected levels of {len(layers)} layers")
     for layer in layers:
         height, width, channels = layer["shape"]
         if not (_whole(height, LARGEST) and _whole(width, LARGEST) and _whole(channels, MOST_CHANNELS)):

@@ -4,14 +4,17 @@ A line has the stage's number, its name and its seconds, or `cached` (outputs re
 `unchanged`. All other output of stages and DVC is passed on. DVC's hints about git come once, at the end.
 """
 
+import json
+import os
 import re
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 from tqdm import tqdm
 
@@ -24,7 +27,7 @@ QUIET = 30.0  # without a terminal, a line names the running stages after so man
 _RUNNING = re.compile(r"Running stage '(.+)':$")
 _CACHED = re.compile(r"Stage '(.+)' is cached - skipping run, checking out outputs$")
 _UNCHANGED = re.compile(r"Stage '(.+)' didn't change, skipping$")
-_ENDED = re.compile(r"(?:Updating|Generating) lock file '.+'$")
+_ENDED = re.compile(r"(?:Updating|Generating) lock file '.+'$|Stage '(?P<name>.+)' ended$")  # the driver names it
 _DROPPED = re.compile(
     r"$|> |To track the changes with git, run:|To enable auto staging, run:|\tgit add |\tdvc config core\.autostage "
     r"|Use `dvc push` |Data and pipelines are up to date\.$"
@@ -82,19 +85,33 @@ class Board:
         self._watch.join()
         self._bar.close()
 
-    def dvc(self, *command: str, environment: dict[str, str] | None = None) -> int:
+    def dvc(self, *command: str) -> int:
         """Run `dvc` with these arguments, print its output, and return its exit code."""
+        return self._run(["dvc", *command])
+
+    def drive(self, asked: Mapping[str, Any], environment: Mapping[str, str]) -> int:
+        """Run `adshift.project.driver`, print its output, and return its exit code.
+
+        Args:
+            asked: what it reads.
+            environment: variables beside this process's.
+        """
+        return self._run([sys.executable, "-m", "adshift.project.driver"], environment, json.dumps(asked))
+
+    def _run(self, command: Sequence[str], environment: Mapping[str, str] | None = None, given: str = "") -> int:
         # stderr is a pipe too, so that the bars of stages do not overwrite this one.
         process = subprocess.Popen(
-            ["dvc", *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            encoding="utf-8", errors="replace",
+            command, env={**os.environ, **(environment or {})}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="replace",
         )  # fmt: skip
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        with suppress(BrokenPipeError), process.stdin as file:
+            file.write(given)
         complaints = threading.Thread(target=self._copy, args=(process.stderr,), daemon=True)
         complaints.start()
         try:
             with process.stdout as lines:
-                self._follow(lines)
+                self._follow(lines, several=command[0] != "dvc")
         finally:
             code = process.wait()
             complaints.join()
@@ -105,32 +122,35 @@ class Board:
             for line in map(str.rstrip, lines):
                 self.write(line, sys.stderr)
 
-    def _follow(self, lines: IO[str]) -> None:
-        current = ""
+    def _follow(self, lines: IO[str], several: bool) -> None:
+        """Report the stages of which lines speak; of `several` that run together, a line says which has ended."""
         for line in map(str.rstrip, lines):
-            running, cached, unchanged = (pattern.match(line) for pattern in (_RUNNING, _CACHED, _UNCHANGED))
-            if running or cached or unchanged or _ENDED.match(line):
-                self._end(current)
-                current = ""
+            running, cached, unchanged, ended = (
+                pattern.match(line) for pattern in (_RUNNING, _CACHED, _UNCHANGED, _ENDED)
+            )
+            if ended and ended["name"]:
+                self._end(ended["name"])
+            elif not several and (running or cached or unchanged or ended):
+                for name in list(self._running):
+                    self._end(name)
             if running:
-                current = running[1]
                 with self._lock:
-                    self._running[current] = time.monotonic()
+                    self._running[running[1]] = time.monotonic()
                     self._bar.set_postfix_str(", ".join(map(bare, self._running)))
             elif cached:
                 self._report(cached[1], "cached")
             elif unchanged:
                 self._report(unchanged[1], UNCHANGED)
-            elif not _ENDED.match(line) and not _DROPPED.match(line):
+            elif not ended and not _DROPPED.match(line):
                 self.write(line)
         with self._lock:  # a failed stage has no line: DVC's error names it
-            self._running.pop(current, None)
+            self._running.clear()
 
     def _end(self, address: str) -> None:
-        if address:
-            with self._lock:
-                seconds = time.monotonic() - self._running.pop(address)
-            self._report(address, f"{seconds:.1f} s")
+        with self._lock:
+            start = self._running.pop(address, None)
+        if start is not None:
+            self._report(address, f"{time.monotonic() - start:.1f} s")
 
     def _report(self, address: str, outcome: str) -> None:
         with self._lock:

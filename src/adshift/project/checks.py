@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import ceil, prod
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from adshift.project.data_check import Checked, look
 from adshift.project.own_images import check_root
 from adshift.project.paths import NETWORK, SOURCES
 from adshift.runtime.files import read_json
+
+LARGE = 20e9  # bytes of feature maps from which on `features.store: needed` is advised
 
 
 def check() -> Checked:
@@ -57,7 +60,29 @@ def check() -> Checked:
     _check_coreset(settings, checked.normal)
     find_weights(settings.features)
     check_weights(settings.features)
+    if line := _large(settings, checked):
+        return replace(checked, warnings=(*checked.warnings, line))
     return checked
+
+
+def _large(settings: Any, checked: Checked) -> str:
+    """Advice for a set whose feature maps take much room; empty for others, and where the shapes are not known."""
+    features = settings.features
+    if features.store != "all" or features.layers or features.backbone not in STRIDES_4_8_16.keys() & CHANNELS.keys():
+        return ""
+    used = {level for method in settings.methods for level in registry.levels(dict(getattr(settings, method)))}
+    height, width = sides(features.crop or features.resize)
+    value = 2 if features.dtype == "float16" else 4
+    each = [
+        value * channels * ceil(height / stride) * ceil(width / stride)
+        for channels, stride in zip(CHANNELS[features.backbone], (4, 8, 16), strict=True)
+    ]
+    counts = checked.survey.counts
+    images = sum(counts[kind] for kind in ("train", "val", "good", "defective", "unlabelled")) * len(settings.graph.domains)
+    whole, needed = (images * size for size in (sum(each), sum(each[level - 1] for level in used)))
+    if whole < LARGE or needed == whole:
+        return ""
+    return f"feature maps will take {whole / 1e9:.0f} GB, {needed / 1e9:.0f} GB with features.store: needed"
 
 
 def _check_shape(features: Features) -> None:

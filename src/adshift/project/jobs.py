@@ -1,41 +1,50 @@
-"""`adshift repro`: run independent stages at the same time, and print one line per stage.
+"""`adshift repro`: run independent stages at the same time, here or on a cluster, and print one line per stage.
 
-`dvc repro` runs one stage at a time, and imports take most of the time of a stage. Here each worker takes a share of
-the stages whose inputs are ready and runs it with its own `dvc repro --single-item`, which skips fresh stages. DVC's
-locks keep each dvc.lock whole. A plain `dvc repro` at the end decides whether everything is up to date.
+`dvc repro` runs one stage at a time. `project.driver` runs those whose inputs are ready together, in one DVC process. A
+plain `dvc repro` at the end decides whether everything is up to date.
 """
 
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from adshift.errors import AdshiftError
 from adshift.project import params, presets, repair
 from adshift.project.board import Board, addresses
-from adshift.runtime import versions
+from adshift.project.cluster import engines, sole
+from adshift.runtime import device, versions
 
 HINT = "to keep this state: git add -A && git commit; to share the outputs: dvc push"
 
 
-def repro(jobs: int, names: Sequence[str] = ()) -> int:
+def repro(jobs: int, names: Sequence[str] = (), cluster: str = "") -> int:
     """Bring the pipeline up to date with up to `jobs` stages at once.
 
     Args:
         jobs: stages at once, at least 1.
         names: stages to run, with their dependencies: `fit@padim-nut-clean`, or `fit` for all its items; empty for all.
+        cluster: whose workers run the heavy stages (`engines.FORMS`); empty for this machine.
 
     Returns:
         DVC's exit code.
 
     Raises:
-        AdshiftError: `jobs` is not positive, params.yaml is not valid, or a stage is unknown.
+        AdshiftError: `jobs` is not positive, params.yaml is not valid, a stage is unknown, another head is at work, or
+            device or cluster are not to be had.
     """
     if jobs < 1:
         raise AdshiftError(f"--jobs {jobs}", "at least 1")
     params.check_folder()
+    if not cluster:
+        device.check()
+    with sole.head(bool(cluster)):
+        return _repro(jobs, names, cluster)
+
+
+def _repro(jobs: int, names: Sequence[str], cluster: str) -> int:
     for line in repair.locks():
         print(line, file=sys.stderr)
     for line in presets.derive():
@@ -56,8 +65,9 @@ def repro(jobs: int, names: Sequence[str] = ()) -> int:
             # DVC does not track installed packages.
             if code := board.dvc("repro", "--force", "--single-item", "sources"):
                 return code
-        stale = jobs > 1 and subprocess.run(["dvc", "status", "--quiet", *targets], check=False).returncode != 0
-        code = (_side_by_side(jobs, waiting, board) if stale else 0) or board.dvc("repro", *targets)
+        together = jobs > 1 or cluster
+        stale = together and subprocess.run(["dvc", "status", "--quiet", *targets], check=False).returncode != 0
+        code = (_together(jobs, list(waiting), cluster, board) if stale else 0) or board.dvc("repro", *targets)
     if code == 0 and board.ran:
         print(HINT)
     return code
@@ -74,48 +84,36 @@ def _needed(inputs: dict[str, set[str]], targets: Sequence[str]) -> dict[str, se
     return {name: others for name, others in inputs.items() if name in needed}
 
 
-def _side_by_side(jobs: int, waiting: dict[str, set[str]], board: Board) -> int:
-    waiting = dict(waiting)
-    done: set[str] = set()
-    failures: list[int] = []
-    changed = threading.Condition()
-    # The number of threads changes no byte, so each job gets its share of the processors.
-    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-    environment = {"ADSHIFT_THREADS": str(threads), **os.environ}
+def _together(jobs: int, names: Sequence[str], where: str, board: Board) -> int:
+    """Run stages at the same time, here or on a cluster."""
+    here = len(os.sched_getaffinity(0))
+    if not where:
+        # The number of threads changes no byte, so each job gets its share of the processors.
+        environment = {"ADSHIFT_THREADS": os.environ.get("ADSHIFT_THREADS") or str(max(1, here // jobs))}
+        return board.drive({"jobs": jobs, "here": jobs, "away": [], "names": names}, environment)
+    from adshift.project.cluster.handover import HEAVY
 
-    def take() -> list[str]:
-        """The next share; empty if all stages are done or one failed. Waits until a stage is ready."""
-        while waiting and not failures:
-            ready = [name for name, inputs in waiting.items() if inputs <= done]
-            if ready:
-                # Every n-th stage, since neighbors are alike: each share then has some stages of the slow method.
-                share = ready[::jobs]
-                for name in share:
-                    del waiting[name]
-                return share
-            changed.wait()
-        return []
+    with headed(where) as (slots, environment):
+        board.write(f"cluster: {slots} stages at once, on {where}")
+        asked = {"jobs": slots + here, "here": here, "away": list(HEAVY), "names": names}
+        return board.drive(asked, environment)
 
-    def worker() -> None:
-        while True:
-            with changed:
-                share = take()
-            if not share:
-                return
-            code = 1
-            try:
-                code = board.dvc("--wait-for-lock", "repro", "--single-item", *share, environment=environment)
-            finally:
-                with changed:
-                    done.update(share)
-                    if code:
-                        failures.append(code)
-                    changed.notify_all()
 
-    with ThreadPoolExecutor(jobs) as pool:
-        for future in [pool.submit(worker) for _ in range(jobs)]:
-            future.result()
-    return failures[0] if failures else 0
+@contextmanager
+def headed(where: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Within: this process is the head of a cluster.
+
+    Gives the number of stages that its workers run at once, and the variables with which heavy stages go there.
+
+    Raises:
+        AdshiftError: the cluster is not to be had, or its workers cannot run the stages.
+    """
+    with engines.opened(where) as client:
+        from adshift.project.cluster.head import Head
+
+        head = Head(client, _outputs)
+        with head.listening() as environment:
+            yield head.slots, environment
 
 
 def _inputs() -> dict[str, set[str]]:
@@ -129,3 +127,16 @@ def _inputs() -> dict[str, set[str]]:
     except DvcException as error:
         raise AdshiftError(f"dvc.yaml: {error}", "correct it, or params.yaml, whose values it uses") from None
     return {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in index.stages}
+
+
+def _outputs(folder: str) -> dict[str, list[str]]:
+    """{stage: its outputs} of the project in a folder."""
+    from dvc.repo import Repo
+
+    def address(stage: Any) -> str:
+        """What DVC calls the stage in this folder, which need not be the working directory."""
+        file = os.path.relpath(stage.path, folder)
+        return str(stage.name) if file == "dvc.yaml" else f"{file}:{stage.name}"
+
+    stages = Repo(folder).index.stages
+    return {address(stage): [os.path.relpath(out.fs_path, folder) for out in stage.outs] for stage in stages}

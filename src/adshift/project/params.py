@@ -21,7 +21,7 @@ from adshift.detectors import registry
 from adshift.errors import AdshiftError
 from adshift.evaluation.registry import LEVERS
 from adshift.evaluation.settings import Ablation, Adapt, Align, Calibrate, Evaluate
-from adshift.features.settings import Features
+from adshift.features.settings import Declared
 from adshift.project.graph import Graph, ScenarioName
 from adshift.report.settings import Report
 from adshift.runtime.files import write_json
@@ -70,7 +70,7 @@ SECTIONS: dict[str, Any] = {
     "methods": Several(Method),
     "split": Split,
     "shift": Shift,
-    "features": Features,
+    "features": Declared,
     "calibrate": Calibrate,
     "evaluate": Evaluate,
     "unified": bool,
@@ -229,17 +229,31 @@ def store(settings: Any, folder: Path) -> None:
     """Write the sections of `STORED` into a folder. Stages with many items depend on one file; otherwise each item
     would repeat the section in dvc.lock, which DVC reads and writes whole at every stage.
     """
-    sections = {section: getattr(settings, section).model_dump(mode="json") for section in STORED}
-    for section, values in stored_values(sections).items():
+    used = dict.fromkeys((*STORED, "ablation", "patchcore", *settings.methods))
+    named = {section: getattr(settings, section).model_dump(mode="json") for section in used}
+    for section, values in stored_values({**named, "methods": settings.methods}).items():
         write_json(folder / f"{section}.json", values, checksum=True)
 
 
-def stored_values(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The contents of the files of `STORED`: the sections; for the shift also the size that images are shrunk to."""
-    resize = sections["features"]["resize"]
+def stored_values(sections: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The contents of the files of `STORED`: the sections; for the shift also the size that images are shrunk to, for
+    the features the levels that are stored in place of what `store` says.
+
+    Args:
+        sections: of `STORED`, `methods`, the section of each method, and those of the ablation, of PatchCore.
+    """
+    methods = [*sections["methods"], *(["patchcore"] if sections["ablation"]["ratios"] else [])]
+    features = {key: value for key, value in sections["features"].items() if key != "store"}
+    needed = sections["features"]["store"] == "needed"
+    used = {level for method in methods for level in registry.levels(sections[method])}
+    resize = features["resize"]
     size = list(resize) if isinstance(resize, list | tuple) else [resize, resize]
     shrunk = size if sections["shift"]["resolution"] == "input" else None
-    return {**sections, "shift": {**sections["shift"], "input": shrunk}}
+    return {
+        **{section: sections[section] for section in STORED},
+        "features": {**features, "levels": sorted(used) if needed else None},
+        "shift": {**sections["shift"], "input": shrunk},
+    }
 
 
 def load_all(path: Path = FILE) -> Any:

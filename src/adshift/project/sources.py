@@ -36,14 +36,17 @@ REGISTRIES = {"datasets": DATASETS, "methods": REGISTRY, "backbones": FAMILIES, 
 PLUMBING = {
     PACKAGE / f"{name}.py"
     for name in (
-        "__init__", "errors", "runtime/checksums", "runtime/files", "runtime/parallel", "runtime/settings",
-        "runtime/signals", "runtime/versions", "data/registry", "data/settings", "features/settings",
-        "features/backbones/families", "detectors/registry", "evaluation/settings", "evaluation/registry",
-        "project/graph", "project/params", "project/paths", "project/stage", "report/settings",
+        "__init__", "errors", "runtime/checksums", "runtime/device", "runtime/files", "runtime/parallel",
+        "runtime/settings", "runtime/signals", "runtime/versions", "data/registry", "data/settings",
+        "features/settings", "features/backbones/families", "detectors/registry", "evaluation/settings",
+        "evaluation/registry", "project/cluster/handover", "project/graph", "project/params", "project/paths",
+        "project/stage", "report/settings",
+        "search/products",  # exact search on a card, the same results as on the processor within docs/devices.md
         # Packages whose own file holds only a docstring.
         "runtime/__init__", "data/__init__", "data/shift/__init__", "features/__init__",
         "features/backbones/edge/__init__", "search/__init__", "detectors/__init__", "detectors/components/__init__",
         "evaluation/__init__", "evaluation/metrics/__init__", "report/__init__", "deploy/__init__", "project/__init__",
+        "project/cluster/__init__",
     )
 }  # fmt: skip
 

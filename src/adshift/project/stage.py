@@ -1,4 +1,4 @@
-"""Shared by all stage scripts: errors without a traceback, an orderly end after a signal, and timing."""
+"""Shared by all stage scripts: errors without a traceback, an orderly end after a signal, a cluster, and timing."""
 
 import signal
 import sys
@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from adshift.errors import AdshiftError, warnings_shown
-from adshift.runtime import signals, versions
+from adshift.project.cluster import handover
+from adshift.runtime import device, signals, versions
 from adshift.runtime.files import abandon, write_json
 
 
 def run(main: Callable[[], None], *, watched: bool = True) -> None:
-    """Run a stage: bad input ends it with a message and exit code 1, a signal with 128 + its number.
+    """Run a stage, here or on a worker. Bad input ends it with a message and code 1, a signal with 128 + its number.
 
     Args:
         main: the stage.
@@ -23,8 +24,11 @@ def run(main: Callable[[], None], *, watched: bool = True) -> None:
     """
     with warnings_shown(), signals.watch(abandon) if watched else signals.unwinding([signal.SIGTERM]):
         try:
-            versions.check(f"stages/{Path(sys.argv[0]).stem}")
-            main()
+            if code := handover.handed_over():
+                sys.exit(code)
+            if code is None:
+                versions.check(f"stages/{Path(sys.argv[0]).stem}")
+                main()
         except AdshiftError as error:
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:
@@ -33,7 +37,7 @@ def run(main: Callable[[], None], *, watched: bool = True) -> None:
 
 @contextmanager
 def timed(path: Path | str, **facts: Any) -> Iterator[None]:
-    """Write the wall time of the block and `facts` as JSON, the only kind of output that differs between runs."""
+    """Write wall time and device of the block, and `facts`, as JSON: the only outputs that differ between runs."""
     start = time.perf_counter()
     yield
-    write_json(path, {**facts, "seconds": round(time.perf_counter() - start, 3)})
+    write_json(path, {**facts, "device": device.used(), "seconds": round(time.perf_counter() - start, 3)})

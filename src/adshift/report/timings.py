@@ -10,7 +10,7 @@ from adshift.project.paths import timings_path
 from adshift.report.table import Table
 from adshift.runtime.files import read_json
 
-COLUMNS = ["stage", "method", "class", "domain", "images", "ratio", "seconds"]
+COLUMNS = ["stage", "method", "class", "domain", "images", "ratio", "device", "seconds"]
 NOTE = "Wall time: the only table that differs between runs."
 
 

@@ -1,4 +1,4 @@
-"""Nearest neighbors in a memory bank: exact, or by an HNSW graph that FAISS builds.
+"""Nearest neighbors in a memory bank: exact, on the device, or by an HNSW graph that FAISS builds.
 
 Notation: B rows of the bank, Q queries, D dimensions, K neighbors.
 """
@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from adshift.runtime import device
 from adshift.runtime.parallel import in_slices, one_thread_below
 from adshift.search.hnsw import HNSW_M, QUERIES_PER_BLOCK
 from adshift.search.rows import Metric, prepared
@@ -28,9 +29,15 @@ class Neighbors:
         self.metric = metric
         # Of unit vectors, 1 - cos is half the squared distance: one index serves both.
         self.bank = prepared(bank, metric)
+        self.graph = self.products = None
+        if device.on_card() and not graph:
+            from adshift.search.products import Products
+
+            self.products = Products(self.bank)
+            return
         from adshift.search.exact import Exact  # compiled code, not needed to read params.yaml
 
-        self.exact, self.graph = Exact(self.bank), None
+        self.exact = Exact(self.bank)
         if graph:
             from adshift.search.graph import Graph
 
@@ -50,6 +57,9 @@ class Neighbors:
         Returns:
             distances (Q, K) float32 and indices (Q, K) int64.
         """
+        if self.products:
+            squared, indices = self.products.search(prepared(queries, self.metric), min(k, len(self.bank)))
+            return self._distances(squared), indices
         none = np.full((len(queries), min(k, len(self.bank))), -1)
         if self.graph is None:
             return self._each(self.exact.search, queries, none, threads)

@@ -1,13 +1,18 @@
 """`adshift study run` and `adshift study table`."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from adshift.data.registry import DATASETS
 from adshift.errors import AdshiftError
+from adshift.project.cluster import sole
+from adshift.project.jobs import headed
 from adshift.studies import declare, queue, results
 
 
-def study(name: str, preset: str | None, roots: Sequence[str], changes: Sequence[str], jobs: int | None) -> None:
+def study(
+    name: str, preset: str | None, roots: Sequence[str], changes: Sequence[str], jobs: int | None, cluster: str = ""
+) -> None:
     """Run the missing experiments of a study, `jobs` at once (None: run nothing), and write the results so far.
 
     Args:
@@ -16,12 +21,11 @@ def study(name: str, preset: str | None, roots: Sequence[str], changes: Sequence
         roots: `[DATASET=]DIR`.
         changes: `KEY=VALUE`; they replace the study's settings, and its points and grid replace them.
         jobs: experiments at once.
+        cluster: whose workers run the heavy stages; empty for this machine.
 
     Raises:
-        AdshiftError: the study or its data are not valid, or an experiment failed.
+        AdshiftError: the study or its data are not valid, the cluster is not to be had, or an experiment failed.
     """
-    from tqdm import tqdm
-
     if jobs is not None and jobs < 1:
         raise AdshiftError(f"--jobs {jobs}", "at least 1")
     declared = declare.read(name)
@@ -31,22 +35,34 @@ def study(name: str, preset: str | None, roots: Sequence[str], changes: Sequence
         declared, name = declared.model_copy(update={"preset": preset}), f"{name}-{preset}"
     declared = declare.changed(name, declared, changes)
     experiments = declare.expand(name, declared, roots_of(name, declared, roots), declare.code_identity())
-    dvc, failures = queue.DvcQueue(), {}
+    dvc, failures = queue.DvcQueue(), dict[str, str]()
     if jobs is not None:
-        # On a terminal the bar stays under the lines; elsewhere there are lines alone.
-        with tqdm(total=len({one.name for one in experiments}), unit="experiment", disable=None, leave=False) as bar:
-
-            def tell(line: str, ended: int) -> None:
-                tqdm.write(line)
-                bar.update(ended - bar.n)
-
-            failures = queue.run(experiments, dvc, jobs, tell)
+        with ExitStack() as stack:
+            if cluster:
+                stack.enter_context(sole.head(True))
+                slots, dvc.environment = stack.enter_context(headed(cluster))
+                print(f"cluster: {slots} stages at once, on {cluster}")
+            failures = _run(experiments, dvc, jobs)
     rows = results.collect(declared, experiments, dvc.finished())
     print(f"written: {results.write(name, declared, experiments, rows)}")
     if failures:
         raise AdshiftError(
             f"study {name}: failed: {', '.join(failures)}", "`dvc queue logs EXPERIMENT`; then the same command again"
         )
+
+
+def _run(experiments: Sequence[declare.Experiment], dvc: queue.DvcQueue, jobs: int) -> dict[str, str]:
+    """Run the missing ones; {experiment that failed: last lines of what it printed}."""
+    from tqdm import tqdm
+
+    # On a terminal the bar stays under the lines; elsewhere there are lines alone.
+    with tqdm(total=len({one.name for one in experiments}), unit="experiment", disable=None, leave=False) as bar:
+
+        def tell(line: str, ended: int) -> None:
+            tqdm.write(line)
+            bar.update(ended - bar.n)
+
+        return queue.run(experiments, dvc, jobs, tell)
 
 
 def roots_of(name: str, declared: declare.Study, given: Sequence[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from adshift.errors import AdshiftError
@@ -35,7 +35,14 @@ class Queue(Protocol):
 
 
 class DvcQueue:
-    """DVC's queue in the repository of the working directory."""
+    """DVC's queue in the repository of the working directory.
+
+    Args:
+        environment: further variables of the workers that are started, such as a cluster's.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self.environment = environment or {}
 
     def finished(self) -> dict[str, str]:
         """{experiment: its commit} of all that came to an end, from whichever commit they started."""
@@ -67,7 +74,7 @@ class DvcQueue:
         threads = max(1, len(os.sched_getaffinity(0)) // jobs)
         # `src` of the experiment's own checkout: an edit made meanwhile must not reach a stage that runs later.
         path = os.pathsep.join(filter(None, ["src", os.environ.get("PYTHONPATH")]))
-        environment = {"ADSHIFT_THREADS": str(threads), **os.environ, "PYTHONPATH": path}
+        environment = {"ADSHIFT_THREADS": str(threads), **os.environ, "PYTHONPATH": path, **self.environment}
         _run("dvc", "queue", "start", "--jobs", str(jobs), environment=environment)
 
     def working(self) -> bool:

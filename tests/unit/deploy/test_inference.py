@@ -123,12 +123,12 @@ def test_a_network_whose_bits_hang_on_threads_has_one(
     path = next(iter(files.values()))
     whole, used = Backbone.__call__, []
 
-    def watched(network: Backbone, images: np.ndarray) -> list[np.ndarray]:
+    def watched(network: Backbone, images: np.ndarray, *finish: Any) -> list[np.ndarray]:
         used.append(torch.get_num_threads())
-        return whole(network, images)
+        return whole(network, images, *finish)
 
-    def shaken(network: Backbone, images: np.ndarray) -> list[np.ndarray]:
-        maps = watched(network, images)
+    def shaken(network: Backbone, images: np.ndarray, *finish: Any) -> list[np.ndarray]:
+        maps = watched(network, images, *finish)
         maps[-1][0, 0, 0, 0] += 1e-6 * torch.get_num_threads()
         return maps
 

@@ -26,7 +26,7 @@ from adshift.features.backbones.edge.micronet import VARIANTS as MICRONETS
 from adshift.features.backbones.edge.micronet import ShiftMax
 from adshift.features.backbones.edge.phinet import VARIANTS as PHINETS
 from adshift.features.backbones.edge.phinet import PhiNet, Variant
-from adshift.features.extract import stored
+from adshift.features.extract import as_stored
 from adshift.features.settings import Features as Settings
 from adshift.project import checks, sources
 from adshift.runtime.files import write_json
@@ -441,14 +441,14 @@ def test_features_that_do_not_fit_their_type_are_refused(value: float) -> None:
     maps = np.zeros((1, 2, 2, 3), np.float32)
     maps[0, 1, 1, 2] = value
     with pytest.raises(AdshiftError, match=r"nut\.png: features overflow float16"):
-        stored(maps, "float16", "nut.png")
+        as_stored("float16", "nut.png")(torch.from_numpy(maps))
     if np.isfinite(value):
-        np.testing.assert_array_equal(stored(maps, "float32", "nut.png"), maps)
+        np.testing.assert_array_equal(as_stored("float32", "nut.png")(torch.from_numpy(maps)), maps)
 
 
 def test_features_are_rounded_as_numpy_rounds() -> None:
     values = np.random.default_rng(0).standard_normal((1, 50, 50, 4)).astype(np.float32)
     values *= 10 ** np.linspace(-9, 4, 4, dtype=np.float32)  # numbers below float16's normal ones too
-    found = stored(values, "float16", "nut.png")
+    found = as_stored("float16", "nut.png")(torch.from_numpy(values)).numpy()
     np.testing.assert_array_equal(found, values.astype(np.float16))
     assert found.dtype == np.float16

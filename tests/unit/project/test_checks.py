@@ -52,6 +52,23 @@ def test_named_layers_are_not_refused_on_a_guess(project: Project) -> None:
     checks.check()
 
 
+def test_a_large_set_is_advised_to_store_what_is_needed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """22 images in two domains, of 56 x 56 x 24, 28 x 28 x 40 and 14 x 14 x 112 values of two bytes."""
+    advice = lambda: [line for line in checks.check().warnings if "features.store" in line]  # noqa: E731
+    project.change(methods=["patchcore"])
+    assert not advice()
+    first, others = 56 * 56 * 24, 28 * 28 * 40 + 14 * 14 * 112
+    monkeypatch.setattr(checks, "LARGE", 2 * 2 * 22 * (first + others))
+    assert len(advice()) == 1
+    monkeypatch.setattr(checks, "LARGE", 2 * 2 * 22 * (first + others) + 1)
+    assert not advice()
+    monkeypatch.setattr(checks, "LARGE", 1)
+    project.change(methods=["patchcore", "padim"])  # all levels
+    assert not advice()
+    project.change(methods=["patchcore"], features__store="needed")
+    assert not advice()
+
+
 def test_strides_of_a_small_network_are_not_guessed(project: Project) -> None:
     Path("weights.pth").touch()
     project.change(patchcore__coreset=0.1 / PATCHES, features__backbone="mcunet-in3", features__weights="weights.pth")

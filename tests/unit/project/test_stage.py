@@ -13,8 +13,7 @@ import pytest
 import isolation
 from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
-from adshift.project import jobs, stage
-from adshift.project.board import Board
+from adshift.project import stage
 from adshift.runtime import files, parallel, seeding
 from timing import END, fastest
 
@@ -184,27 +183,3 @@ def test_predictions_round_trip_and_refuse_what_is_not_finite(tmp_path: Path) ->
     (tmp_path / "x.npz").write_bytes(b"PK")
     with pytest.raises(AdshiftError, match=r"x\.npz: not readable"):
         Predictions.load(tmp_path / "x.npz")
-
-
-def side_by_side(waiting: dict[str, set[str]]) -> int:
-    with Board(len(waiting)) as board:
-        return jobs._side_by_side(2, waiting, board)
-
-
-def test_jobs_respect_the_graph_and_stop_at_a_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`dvc` stands for a script that notes its stages; d needs b and c, which need a; c fails when asked to."""
-    log = tmp_path / "log"
-    fake = tmp_path / "dvc"
-    fake.write_text(
-        f'#!/bin/sh\nshift 3\nfor s in "$@"; do echo $s >> {log}; [ "$s" = "$FAIL" ] && exit 3; done; exit 0\n'
-    )
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    waiting: dict[str, set[str]] = {"a": set(), "b": {"a"}, "c": {"a"}, "d": {"b", "c"}}
-    assert side_by_side(waiting) == 0
-    order = log.read_text().split()
-    assert (order[0], sorted(order[1:3]), order[3]) == ("a", ["b", "c"], "d")
-    log.unlink()
-    monkeypatch.setenv("FAIL", "a")
-    assert side_by_side(waiting) == 3
-    assert log.read_text().split() == ["a"]

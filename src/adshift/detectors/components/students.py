@@ -23,6 +23,7 @@ from adshift.detectors.records import Predictions
 from adshift.detectors.resample import bilinear
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
+from adshift.runtime import device
 from adshift.runtime.parallel import map_ordered, torch_threads
 from adshift.runtime.settings import Batch, Section
 
@@ -102,7 +103,7 @@ class Student(Detector):
             )
         self.spec = dict(features.spec)
         with training.reproducible(generator):
-            student = self._untrained().to(memory_format=torch.channels_last)
+            student = device.to_device(self._untrained()).to(memory_format=torch.channels_last)
             self.check_shapes(student, features[:1])
             optimizer = torch.optim.SGD(
                 student.parameters(), self.settings.learning_rate, momentum=MOMENTUM, weight_decay=DECAY
@@ -142,7 +143,7 @@ class Student(Detector):
 
         with torch.random.fork_rng(devices=[]):  # random parameters are overwritten below
             network = self._untrained()
-        return training.restore(network, self.arrays).to(memory_format=torch.channels_last)
+        return device.to_device(training.restore(network, self.arrays)).to(memory_format=torch.channels_last)
 
     @torch_threads(1)  # the batches are spread over threads
     def _predict(self, features: Features, scoring: Score) -> Predictions:
@@ -156,11 +157,8 @@ class Student(Detector):
         """(N, H, W) float32: multiplied on the first layer's grid, while the papers multiply on the image's."""
         import torch
 
-        with torch.inference_mode():
-            layers = [
-                one.numpy()
-                for one in distances(self.teacher_maps(features), self.student(self.student_input(features)))
-            ]
+        with torch.inference_mode(), device.turn():
+            layers = device.received(distances(self.teacher_maps(features), self.student(self.student_input(features))))
         height, width = layers[0].shape[1:]
         product = np.ones_like(layers[0])
         for layer in layers:

@@ -7,14 +7,20 @@ from typing import Any
 import numpy as np
 
 from adshift.features.store import Features
+from adshift.runtime import device
 from adshift.runtime.parallel import progress, torch_threads
+
+SMALLER = "set a smaller batch of the method in params.yaml, or ADSHIFT_DEVICE=cpu"
 
 
 def tensor(maps: np.ndarray) -> Any:
-    """(N, H, W, C) maps as a tensor (N, C, H, W) over the same memory, in torch's channels-last format."""
+    """(N, H, W, C) maps as a tensor (N, C, H, W) on the device, in torch's channels-last format.
+
+    On the processor it is over the same memory.
+    """
     import torch
 
-    return torch.from_numpy(maps).permute(0, 3, 1, 2)
+    return device.to_device(torch.from_numpy(maps)).permute(0, 3, 1, 2)
 
 
 def warm_up() -> None:
@@ -25,12 +31,16 @@ def warm_up() -> None:
 
 @contextmanager
 def reproducible(generator: np.random.Generator) -> Iterator[None]:
-    """Within: torch has one thread, a seed from `generator` and deterministic algorithms."""
+    """Within: torch has one thread, a seed from `generator` and deterministic algorithms.
+
+    Raises:
+        AdshiftError: the card's memory is full.
+    """
     import torch
 
     strict = torch.are_deterministic_algorithms_enabled()
     # On one thread: sums in another order would change the model's bytes.
-    with torch.random.fork_rng(devices=[]), torch_threads(1):
+    with torch.random.fork_rng(devices=[]), torch_threads(1), device.explained("training", SMALLER):
         torch.manual_seed(int(generator.integers(2**63)))
         torch.use_deterministic_algorithms(True)
         try:
@@ -81,7 +91,7 @@ def descend(
 
 def arrays_of(network: Any) -> dict[str, np.ndarray]:
     """A network's parameters and buffers as arrays, by name; truth values as uint8."""
-    arrays = {name: value.detach().numpy().copy() for name, value in network.state_dict().items()}
+    arrays = {name: value.detach().cpu().numpy().copy() for name, value in network.state_dict().items()}
     return {name: one.astype(np.uint8) if one.dtype == np.bool_ else one for name, one in arrays.items()}
 
 

@@ -4,7 +4,8 @@ Other modules import from here alone. No name of a family's file is a library's.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -27,6 +28,7 @@ from adshift.features.backbones.weights import (
 )
 from adshift.features.network import create
 from adshift.features.settings import Features as Settings
+from adshift.runtime import device
 from adshift.runtime.parallel import keep_memory
 
 __all__ = [
@@ -192,7 +194,7 @@ class Backbone:
         names: the layers kept, shallow to deep.
         tiling: of the input, None where the network sees it whole.
         network: (N, 3, S, S) normalized to a list of maps (N, C, H, W); its batch normalization is folded away.
-        fused: the same as it is run here, which cannot be exported.
+        fused: the same as it is run here, on the device, which cannot be exported.
         record: backbone, source and hash of its weights, layers' names: what made a feature. `not_in_file` lists
             the tensors that a file of weights does not cover; none of them is used.
     """
@@ -201,9 +203,10 @@ class Backbone:
         """Build the network and load its weights.
 
         Raises:
-            AdshiftError: as `full_model` and `cut`, or a precision that the processor does not have.
+            AdshiftError: as `full_model`, `cut` and `device.choose`, or a precision that the processor does not have.
         """
         keep_memory()
+        card = device.on_card()
         if not settings.layers and settings.backbone not in USUAL_LAYERS:
             _check_name(settings.backbone)  # a name that no network has is the first thing to tell
         names = layers(settings)
@@ -217,19 +220,24 @@ class Backbone:
         self.tiling = Tiling.of(settings.resize, settings.tiles) if settings.fit == "tile" else None
         self.names = names
         self.dtype = getattr(torch, settings.precision)
-        if self.dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if self.dtype == torch.bfloat16 and not card and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             raise AdshiftError("features.precision: bfloat16 is not a type of this processor", "set float32")
         network = cut(full, settings.backbone, self.names, settings.options)
+        plain = card or self.dtype == torch.float16  # the processor's operator does not have it
         if hasattr(network, "resize"):  # a transformer, which has nothing to fold
             side = self.tiling.side if self.tiling else settings.crop or settings.resize
             network.resize(side)
-            self.network = self.fused = network.to(self.dtype)
+            self.network, fused = network, deepcopy(network) if card else network
         else:
             self.network = channels_last(fold(network))
-            self.fused = fuse(self.network).to(self.dtype)
+            fused = deepcopy(self.network) if plain else fuse(self.network)
+        self.fused = device.to_device(fused).to(self.dtype)
         self.network.to(self.dtype)
         self.mean = torch.tensor(settings.mean).view(1, 3, 1, 1)
         self.std = torch.tensor(settings.std).view(1, 3, 1, 1)
+        self._statistics = [device.to_device(values) for values in (self.mean, self.std)]
+        self._batches = device.Batches(settings.backbone)
+        device.synchronize()
         weights = find_weights(settings)
         self.record: dict[str, Any] = {
             "backbone": settings.backbone,
@@ -243,29 +251,45 @@ class Backbone:
             },
         }
 
-    def __call__(self, images: np.ndarray) -> list[np.ndarray]:
+    def __call__(self, images: np.ndarray, finish: Callable[[Any], Any] = lambda maps: maps) -> list[np.ndarray]:
         """Feature maps of a batch.
 
         Args:
             images: (N, h, w, 3) uint8 RGB.
+            finish: applied to each layer's maps, a tensor on the device, such as a conversion to the stored type.
 
         Returns:
-            Per layer (N, H, W, C) float32. Where `features.fit` is `tile`, the maps of the tiles as one.
-        """
-        if self.tiling is None:
-            return self._maps(images)
-        tiles = [self._maps(np.ascontiguousarray(images[:, rows, columns])) for rows, columns in self.tiling.pixels()]
-        return [stitched(self.tiling, level) for level in zip(*tiles, strict=True)]
+            Per layer (N, H, W, C) float32, or what `finish` makes of it. Where `features.fit` is `tile`, the maps of
+            the tiles as one.
 
-    def _maps(self, images: np.ndarray) -> list[np.ndarray]:
-        """Of one run of the network."""
+        Raises:
+            AdshiftError: an image is too much for the card's memory.
+        """
+        parts = self._batches.run(lambda some: self._layers(images[some], finish), len(images))
+        return parts[0] if len(parts) == 1 else [np.concatenate(level) for level in zip(*parts, strict=True)]
+
+    def _layers(self, images: np.ndarray, finish: Callable[[Any], Any]) -> list[np.ndarray]:
         import torch
 
         with torch.inference_mode():
+            if self.tiling is None:
+                return self._maps(images, finish)
+            tiles = [
+                self._maps(np.ascontiguousarray(images[:, rows, columns])) for rows, columns in self.tiling.pixels()
+            ]
+            whole = (stitched(self.tiling, level) for level in zip(*tiles, strict=True))
+            return [finish(torch.from_numpy(level)).numpy() for level in whole]
+
+    def _maps(self, images: np.ndarray, finish: Callable[[Any], Any] = lambda maps: maps) -> list[np.ndarray]:
+        """Of one run of the network. The bytes go to the card, and everything else is computed there."""
+        import torch
+
+        with device.turn():
             # The NHWC bytes seen as NCHW are channels-last already.
-            batch = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255).sub_(self.mean).div_(self.std)
-            levels = self.fused(batch.to(self.dtype))
-            return [maps.float().permute(0, 2, 3, 1).contiguous().numpy() for maps in levels]
+            batch = device.sent(torch.from_numpy(images)).permute(0, 3, 1, 2)
+            mean, std = self._statistics
+            levels = self.fused(batch.float().div_(255).sub_(mean).div_(std).to(self.dtype))
+            return device.received([finish(maps.float().permute(0, 2, 3, 1).contiguous()) for maps in levels])
 
 
 def from_spec(spec: Mapping[str, Any], weights: Path | str | None = None) -> Backbone:

@@ -1,4 +1,6 @@
-"""What a backbone costs: parameters, multiply-adds, bytes, time. None of it depends on the weights, so they are random.
+"""What a backbone costs: parameters, multiply-adds, bytes, time on the device.
+
+None of it depends on the weights, so they are random.
 
 Notation: S side of the network's input in pixels; H, W, C height, width, channels of a layer's map.
 """
@@ -11,6 +13,7 @@ from statistics import median
 from typing import Any
 
 from adshift.features.backbones import USUAL_LAYERS, cut, families, untrained, usual_layers
+from adshift.runtime import device
 from adshift.runtime.parallel import torch_threads
 
 WARM_UP = 3
@@ -77,14 +80,14 @@ def describe(
     """
     import torch
 
-    full = untrained(backbone)
+    full = device.to_device(untrained(backbone))
     names = tuple(layers or usual_layers(backbone))
-    network = cut(full, backbone, names)
+    network = device.to_device(cut(full, backbone, names))
     size = size or usual_size(backbone)
     if hasattr(network, "resize"):
         full.set_input_size(img_size=(size, size))
         network.resize(size)
-    image = torch.zeros(1, 3, size, size).contiguous(memory_format=torch.channels_last)
+    image = device.to_device(torch.zeros(1, 3, size, size)).contiguous(memory_format=torch.channels_last)
     with torch_threads(threads), torch.inference_mode():
         whole, part = _cost(full, image), _cost(network, image)
         shapes = tuple((*maps.shape[2:], maps.shape[1]) for maps in network(image))
@@ -114,8 +117,10 @@ def row(profile: Profile) -> dict[str, str | int | float]:
 
 
 def _seconds(network: Any, image: Any) -> float:
+    device.synchronize()
     start = time.perf_counter()
     network(image)
+    device.synchronize()
     return time.perf_counter() - start
 
 

@@ -1,0 +1,169 @@
+"""Run stages at the same time in one DVC process, for `adshift repro` with --jobs or --cluster.
+
+A `dvc repro` runs one stage at a time, and a process of it for each stage costs seconds. Here DVC's own code runs in
+one thread at a time, under DVC's lock of the workspace, while the commands of other stages run. Each stage is treated
+as by `dvc repro --single-item`: skipped if it has not changed, restored from the run cache if it ran before, else
+run, hashed and put into the cache. dvc.lock is written now and then, for all stages that ended meanwhile, since
+that takes longer than all else. What a killed driver has not written is restored from the run cache at the next call.
+"""
+
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from pathlib import PurePath
+from typing import Any
+
+FAILED = 255  # exit code, as DVC's
+SHARE = 10  # dvc.lock is written once so many times the seconds have passed that the last writing took
+
+
+class Driver:
+    """The stages of one call.
+
+    Args:
+        repo: DVC's, which waits for locks.
+        jobs: stages at once.
+        here: of those, the stages that run on this machine: their scripts are not among `away`.
+        away: names of the scripts that a cluster runs.
+    """
+
+    def __init__(self, repo: Any, jobs: int, here: int, away: set[str]) -> None:
+        self.repo, self.jobs, self.away = repo, jobs, away
+        self._here = threading.Semaphore(here)
+        self._changed, self._turn = threading.Condition(), threading.Lock()
+        self._unwritten: list[Any] = []
+        self._write_from = 0.0
+        self.failed = False
+
+    def run(self, names: set[str]) -> bool:
+        """Bring the stages of these names up to date, in the order of their dependencies; whether all are."""
+        graph = self.repo.index.graph
+        stages = {stage.addressing: stage for stage in self.repo.index.stages if stage.addressing in names}
+        waiting = {
+            name: {other.addressing for other in graph.successors(stage)} & names for name, stage in stages.items()
+        }
+        done: set[str] = set()
+
+        def take() -> Any:
+            """A stage whose inputs are ready; None if there is no further one. Waits until there is."""
+            with self._changed:
+                while waiting and not self.failed:
+                    ready = next((name for name, inputs in waiting.items() if inputs <= done), None)
+                    if ready:
+                        del waiting[ready]
+                        return stages[ready]
+                    self._changed.wait()
+                return None
+
+        def work() -> None:
+            while stage := take():
+                sound = False
+                try:
+                    sound = self._one(stage)
+                finally:
+                    with self._changed:
+                        done.add(stage.addressing)
+                        self.failed |= not sound
+                        self._changed.notify_all()
+
+        try:
+            with ThreadPoolExecutor(self.jobs) as pool:
+                for worker in [pool.submit(work) for _ in range(self.jobs)]:
+                    worker.result()
+        except KeyboardInterrupt:  # the commands got it too, and the pool has waited for them
+            self.failed = True
+        with self._alone():
+            self._write()
+        return not self.failed
+
+    def _one(self, stage: Any) -> bool:
+        """Bring a stage up to date; whether that went well."""
+        try:
+            self._reproduce(stage)
+        except Exception as error:  # DVC's, and those of its libraries
+            say(f"ERROR: failed to reproduce '{stage.addressing}': {error}", sys.stderr)
+            return False
+        return True
+
+    def _reproduce(self, stage: Any) -> None:
+        from dvc.rwlock import rwlock
+        from dvc.stage.cache import RunCacheNotFoundError
+        from dvc.stage.run import cmd_run
+
+        reads, writes = ([one.fs_path for one in ones] for ones in (stage.deps, stage.outs))
+        with self._alone():
+            if not stage.changed():
+                return say(f"Stage '{stage.addressing}' didn't change, skipping")
+            locked = rwlock(self.repo.tmp_dir, self.repo.fs, " ".join(sys.argv[:2]), reads, writes, False)
+            locked.__enter__()
+        try:
+            with self._alone():
+                stage.remove_outs(ignore_remove=False, force=False)
+                try:
+                    self.repo.stage_cache.restore(stage)
+                    restored = True
+                except RunCacheNotFoundError:
+                    stage.save_deps()
+                    restored = False
+            if restored:
+                say(f"Stage '{stage.addressing}' is cached - skipping run, checking out outputs")
+            else:
+                self._command(stage, cmd_run)
+            with self._alone():
+                kept = all(out.use_cache or out.is_metric or out.is_plot for out in stage.outs)
+                stage.save(run_cache=kept)
+                stage.commit()
+                self._unwritten.append(stage)
+                if time.monotonic() >= self._write_from:
+                    self._write()
+            say(f"Stage '{stage.addressing}' ended")
+        finally:
+            with self._alone():
+                locked.__exit__(None, None, None)
+
+    def _command(self, stage: Any, cmd_run: Any) -> None:
+        script = next((word for word in stage.cmd.split() if word.endswith(".py")), "")
+        with nullcontext() if PurePath(script).stem in self.away else self._here:
+            say(f"Running stage '{stage.addressing}':")
+            cmd_run(stage)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Within: this thread alone runs DVC's code, and DVC's other processes wait."""
+        with self._turn, self.repo.lock:
+            yield
+
+    def _write(self) -> None:
+        """Write the entries of dvc.lock."""
+        start = time.monotonic()
+        for file in {stage.dvcfile for stage in self._unwritten}:
+            file.dump_stages([one for one in self._unwritten if one.dvcfile == file], update_pipeline=False)
+        self._unwritten.clear()
+        self._write_from = time.monotonic() + SHARE * (time.monotonic() - start)
+
+
+def say(line: str, file: Any = None) -> None:
+    """Print a line for `adshift.project.board`."""
+    print(line, file=file or sys.stdout, flush=True)
+
+
+def main() -> None:
+    """Read {jobs, here, away, names} as JSON from standard input."""
+    asked = json.load(sys.stdin)
+    sys.stdin.close()
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.WARNING)
+    with Repo(_wait_for_lock=True) as repo, repo.scm_context(quiet=True):
+        driver = Driver(repo, asked["jobs"], asked["here"], set(asked["away"]))
+        sound = driver.run(set(asked["names"]))
+    sys.exit(0 if sound else FAILED)
+
+
+if __name__ == "__main__":
+    main()
