@@ -16,14 +16,6 @@ from adshift.runtime import device
 from adshift.runtime.extras import installed, needs
 
 NETWORKS = ("repro", "predict", "recalibrate", "adapt", "drift", "blindness", "backbones")  # they run a network
-    "repro",
-    "predict",
-    "recalibrate",
-    "adapt",
-    "drift",
-    "blindness",
-    "backbones",
-)  # commands that run a network
 UNFORESEEN = 2  # exit code; 1 is a result of some verbs, and bad input of the others
 
 
