@@ -18,6 +18,9 @@ def cut(full: Any, backbone: str, names: Sequence[str], options: Mapping[str, An
         AdshiftError: the backbone does not have a layer, or they are out of order.
     """
     ours = families.of(backbone) is not None
+    if not ours and not getattr(full, "feature_info", None):
+        message = f"features.backbone: timm names no layers of {backbone} that could be kept"
+        raise AdshiftError(message, "use another, such as resnet18")
     known = list(full.steps()) if ours else [stage["module"] for stage in full.feature_info]
     missing = [name for name in names if name not in known]
     if missing:

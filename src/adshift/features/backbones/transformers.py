@@ -58,4 +58,4 @@ class Tokens(nn.Module):
 def is_transformer(full: Any) -> bool:
     """Whether a network of timm has tokens at one stride in place of a pyramid of maps."""
     strides = {stage["reduction"] for stage in full.feature_info}
-    return len(strides) == 1 and hasattr(full, "forward_intermediates") and hasattr(full, "patch_embed")
+    return len(strides) == 1 and all(hasattr(full, name) for name in ("set_input_size", "patch_embed"))
