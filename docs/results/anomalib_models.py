@@ -2,9 +2,9 @@
 
     python docs/results/anomalib_models.py        # 10 minutes; needs no data and no weights
 
-Each model is fitted on 20 images of noise for one epoch and stored, as the stage `fit` does it, without a connection to a
-network. Random weights of a ResNet-18, which a file would hold, stand in for those of any ResNet. So the table says what
-a fit needs, not how well a model does. A model that takes longer than `--limit` seconds is told so.
+Each model is fitted on 20 images of noise for one epoch and stored, as the stage `fit` does it, without a network.
+Random weights of a ResNet-18, which a file would hold, stand in for those of any ResNet. So the table says what a fit
+needs, not how well a model does. A model that takes longer than `--limit` seconds is told so.
 """
 
 import argparse

@@ -54,7 +54,7 @@ def test_every_parameter_is_listed_with_its_default() -> None:
 
     def walk(values: dict, above: str = "") -> None:
         for key, value in values.items():
-            if isinstance(value, dict):
+            if value and isinstance(value, dict):
                 walk(value, f"{above}{key}.")
             else:
                 expected[above + key] = value

@@ -73,7 +73,8 @@ def test_it_is_evaluated_packaged_and_loads(run: Project, monkeypatch: pytest.Mo
     assert figures["pixel_auroc"] > 0.7
     assert "anomalib: dfm" in Path("report/index.html").read_text()
     folder = Path("models/mvtec") / METHOD / NAME / "clean"
-    assert read_json(folder / "card.json")["method"] == METHOD
+    assert read_json(folder / "model.json")["method"] == METHOD
+    assert "anomalib" in (folder / "README.md").read_text()
     scores = Predictions.load(scores_path("test", "mvtec", METHOD, NAME, "clean-on-clean", NAME))
     items = {item.name: item for item in manifest.read(manifest.path_of("mvtec", NAME, "clean"))}
     (run.folder / "w.safetensors").unlink()  # a fitted model holds its own backbone

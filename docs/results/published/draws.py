@@ -46,6 +46,9 @@ def main() -> None:
     parser.add_argument("--mean", type=float, help="of all channels, and --std; by default ImageNet's")
     parser.add_argument("--std", type=float)
     parser.add_argument("--pad-type")
+    parser.add_argument("--resize", type=int, default=256)
+    parser.add_argument("--crop", type=int, default=224, help="0 for none")
+    parser.add_argument("--tiles", type=int, help="side of the tiles of a large input")
     parser.add_argument("--draws", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="number of the first draw")
     parser.add_argument("--coreset", type=float, default=0.1)
@@ -63,13 +66,16 @@ def main() -> None:
 
 def embedded(settings: Any, args: argparse.Namespace, folder: Path) -> Features:
     """Feature maps and inputs of every image of the class."""
-    values = {"backbone": args.backbone, "weights": args.weights, "layers": None, "resize": 256, "crop": 224,
+    values = {"backbone": args.backbone, "weights": args.weights, "layers": None, "resize": args.resize,
+              "crop": args.crop or None, "fit": "tile" if args.tiles else "squeeze", "tiles": args.tiles,
               "images": True, "options": {"pad_type": args.pad_type} if args.pad_type else {}}  # fmt: skip
     if args.mean is not None:
         values |= {"mean": (args.mean,) * 3, "std": (args.std,) * 3}
     look = Settings(**{**dict(settings.features), **values})
     items = datasets.build("mvtec", args.root, [args.name], folder)[args.name]
+    start = time.perf_counter()
     extract.embed(items, Backbone(look), folder / "features", what=args.name)
+    args.embed_seconds = round(time.perf_counter() - start, 1)
     return Features.open(folder / "features")
 
 
@@ -113,7 +119,8 @@ def measured(
         "coreset": args.coreset if "patchcore" in method else "", "epochs": args.epochs if trained else "",
         "image_auroc": round(float(ranked.auroc() or 0), 4), "low": round(float(low), 4), "high": round(float(high), 4),
         "best_f1_on_test": round(best_f1(scores, bad), 4), "fit_seconds": round(fitted - start, 1),
-        "score_seconds": round(scored - fitted, 1),
+        "score_seconds": round(scored - fitted, 1), "resize": args.resize, "crop": args.crop or "",
+        "tiles": args.tiles or "", "embed_seconds": args.embed_seconds,
     }  # fmt: skip
 
 

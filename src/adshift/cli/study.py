@@ -63,7 +63,10 @@ def add(commands: Any) -> None:
         "--to", metavar="DIR", type=Path, default=Path("comparison"), help="folder to write to (default: comparison)"
     )
     compare.set_defaults(work=_compare)
+    _add_published(commands)
 
+
+def _add_published(commands: Any) -> None:
     published = commands.add_parser(
         "published", help="put published figures beside those of a run, or of several runs with other seeds",
         epilog="A figure compares if data, class, method, backbone, protocol and resolution are the run's.",

@@ -6,6 +6,7 @@ from typing import Any
 from adshift.errors import AdshiftError, in_line
 
 TRANSFORMERS = "vit_"  # begins their names
+TOKEN_NORM = "token_norm"  # the option that is ours, of transformers
 
 
 def create(name: str, options: Mapping[str, Any], **arguments: Any) -> Any:
@@ -16,10 +17,11 @@ def create(name: str, options: Mapping[str, Any], **arguments: Any) -> Any:
     """
     import timm
 
+    theirs = {key: value for key, value in options.items() if key != TOKEN_NORM}
     if name.startswith(TRANSFORMERS):
         arguments = {"dynamic_img_size": True, **arguments}  # for other sizes than the pretrained ones
     try:
-        return timm.create_model(name, **arguments, **options)
+        return timm.create_model(name, **arguments, **theirs)
     except (AssertionError, KeyError, NotImplementedError, TypeError, ValueError) as error:
         if not options and not name.startswith(TRANSFORMERS):
             raise

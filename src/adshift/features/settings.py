@@ -7,7 +7,7 @@ from pydantic import Field
 from adshift.runtime.settings import Batch, Number, Section, Several
 
 # What a network of timm may be built with, beside its name. Others could load files or run code.
-OPTIONS = ("pad_type", "act_layer", "bn_eps", "output_stride", "avg_down", "reg_tokens", "no_embed_class")
+OPTIONS = ("pad_type", "act_layer", "bn_eps", "output_stride", "avg_down", "reg_tokens", "no_embed_class", "token_norm")
 OptionName = Annotated[str, Field(pattern=f"^({'|'.join(OPTIONS)})$")]
 Option = (
     bool

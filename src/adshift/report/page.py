@@ -201,11 +201,11 @@ def build(
         required: lower bound of F1 and specificity of a safe inspection.
         reference: folder of published figures.
         ignored: {package: how its installed version differs from the recorded one}.
-        published: further tables, of published figures beside ours.
+        published: tables of published figures beside ours.
     """
     from markupsafe import Markup
 
-    rows = plots.rows(dataset, results)
+    rows, printed = plots.rows(dataset, results), tables.all_tables(dataset, results, backbone, reference)
     charts, run = map_ordered(
         lambda part: part(),
         [partial(_charts, rows), partial(payload.build, results, album, shown, count)],
@@ -218,18 +218,16 @@ def build(
         scaled=album.scaled,
         results=results,
         scenarios=results.scenarios,
-        pictured={
-            domain: [scenario.name for scenario in pictures.pictured(domain)]
-            for domain in {scenario.test for scenario in results.scenarios}
-        },
+        pictured={domain: [one.name for one in pictures.pictured(domain)]
+                  for domain in {scenario.test for scenario in results.scenarios}},
         quality=overview.quality(results, rows["scores"]),
         rows=results.names if len(results.classes) > 1 else results.classes,
         gradient=", ".join(f"rgb({red} {green} {blue})" for red, green, blue in pictures.colours(album.palette)[::15]),
-titles=results.titles,
+        titles=results.titles,
         **_judged(results, required),
         recommendations=recommendations(results, results.titles),
         costs={method: costs(results, method) for method in results.methods},
-        printed=[*tables.all_tables(dataset, results, backbone, reference), *published, *absent.tables(results)],
+        printed=[*printed, *published, *absent.tables(results)],
         upper_bound=results.note(THRESHOLDED),
         charts={name: [(heading, Markup(drawn)) for heading, drawn in one] for name, one in charts.items()},
         run=run,

@@ -416,7 +416,8 @@ def test_the_embedding_depends_on_the_family_in_use_alone(monkeypatch: pytest.Mo
     """By what check_network records; no import statement leads to a family."""
     monkeypatch.chdir(ROOT)
     found = {path.name for path in sources.closure(Path("stages/embed.py")) if path.parent.name == "backbones"}
-    assert {"__init__.py", "folding.py", "fusing.py", "steps.py", "tiling.py", "weights.py"} == found
+    assert {"__init__.py", "cutting.py", "folding.py", "fusing.py", "steps.py", "tiling.py", "transformers.py",
+            "weights.py"} == found  # fmt: skip
     for name in ("mcunet", "micronet", "phinet"):
         assert sources.closure(sources.roots()[f"backbones/{name}"]) == {
             Path(f"src/adshift/features/backbones/edge/{name}.py")

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from adshift.errors import AdshiftError
-from adshift.features.backbones import Backbone, from_spec, untrained
+from adshift.features.backbones import Backbone, cut, from_spec, untrained
 from adshift.features.extract import spec_of
 from adshift.features.settings import Features
 from adshift.features.store import check_spec
@@ -92,3 +92,8 @@ def test_folded_batch_norm_is_recognised(tmp_path: Path, name: str) -> None:
     del folded[next(key for key in folded if key.endswith(".bias") and "classifier" not in key and "fc" not in key)]
     with pytest.raises(AdshiftError, match="is not there"):
         Backbone(settings(backbone=name, weights=saved(tmp_path / "less.safetensors", folded)))
+
+
+def test_a_backbone_without_layers_to_keep() -> None:
+    with pytest.raises(AdshiftError, match="timm names no layers of resnet18 that could be kept"):
+        cut(torch.nn.Conv2d(3, 8, 3), "resnet18", ("layer1",))

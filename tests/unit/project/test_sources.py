@@ -270,3 +270,13 @@ def test_the_roots_of_the_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     written = {path.stem for path in (tmp_path / "methods").iterdir()}
     assert written == set(registry.REGISTRY)
     assert json.loads((tmp_path / "stages/sources.json").read_text())["packages"] == {}  # else it could refuse to run
+
+
+def test_models_of_anomalib_have_a_record_if_they_are_in_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    sources.write(tmp_path, ["patchcore", "anomalib_dfm", "anomalib_other"])
+    written = {path.stem for path in (tmp_path / "methods").iterdir()}
+    assert written == {*registry.REGISTRY, "anomalib_dfm", "anomalib_other"}
+    record = json.loads((tmp_path / "methods/anomalib_dfm.json").read_text())
+    assert "src/adshift/detectors/anomalib_bridge.py" in record["files"]
+    assert {"anomalib", "lightning", "timm", "torch"} <= record["packages"].keys()

@@ -6,7 +6,7 @@ from typing import Any
 
 from adshift.errors import AdshiftError
 from adshift.features.backbones import families
-from adshift.features.network import create
+from adshift.features.network import TOKEN_NORM, create
 
 
 def cut(full: Any, backbone: str, names: Sequence[str], options: Mapping[str, Any] = MappingProxyType({})) -> Any:
@@ -18,6 +18,9 @@ def cut(full: Any, backbone: str, names: Sequence[str], options: Mapping[str, An
         AdshiftError: the backbone does not have a layer, or they are out of order.
     """
     ours = families.of(backbone) is not None
+    if not ours and not getattr(full, "feature_info", None):
+        message = f"features.backbone: timm names no layers of {backbone} that could be kept"
+        raise AdshiftError(message, "use another, such as resnet18")
     known = list(full.steps()) if ours else [stage["module"] for stage in full.feature_info]
     missing = [name for name in names if name not in known]
     if missing:
@@ -32,7 +35,11 @@ def cut(full: Any, backbone: str, names: Sequence[str], options: Mapping[str, An
     else:
         from adshift.features.backbones.transformers import Tokens, is_transformer
 
-        network = Tokens(full, indices) if is_transformer(full) else _cut_timms(full, backbone, indices, options)
+        norm = options.get(TOKEN_NORM, False)
+        if norm and not is_transformer(full):
+            message = f"features.options: {TOKEN_NORM} is for transformers, and {backbone} is none"
+            raise AdshiftError(message, "remove it from features.options")
+        network = Tokens(full, indices, norm) if is_transformer(full) else _cut_timms(full, backbone, indices, options)
     return channels_last(network.eval())
 
 

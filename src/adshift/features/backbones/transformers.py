@@ -1,7 +1,8 @@
 """Vision transformers of timm as backbones: the patch tokens of some blocks as maps, all at one stride.
 
-Every map is normalized by the last layer norm of the network, as in AnomalyDINO (Damm et al., 2025)
-and DINOv2. Position embeddings are interpolated once to the size of the input; a file holds the pretrained ones.
+With the option `token_norm` every map is normalized by the last layer norm of the network, as in AnomalyDINO (Damm et
+al., 2025) and DINOv2. Position embeddings are interpolated once to the size of the input; a file holds the
+pretrained ones.
 
 Notation: N images of h x w pixels, patches of p x p, C channels.
 """
@@ -21,19 +22,20 @@ class Tokens(nn.Module):
     """(N, 3, h, w) to one map (N, C, h / p, w / p) for each block kept.
 
     Attributes:
-        model: the network up to the deepest block kept, with its last layer norm.
+        model: the network up to the deepest block kept.
         indices: of the blocks.
+        norm: whether the last layer norm of the network normalizes each of them.
     """
 
-    def __init__(self, full: Any, indices: Sequence[int]) -> None:
+    def __init__(self, full: Any, indices: Sequence[int], norm: bool) -> None:
         super().__init__()
         self.model = deepcopy(full)
-        self.indices = list(indices)
-        self.model.prune_intermediate_layers(self.indices, prune_norm=False, prune_head=True)
+        self.indices, self.norm = list(indices), norm
+        self.model.prune_intermediate_layers(self.indices, prune_norm=not norm, prune_head=True)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         maps: list[torch.Tensor] = self.model.forward_intermediates(
-            images, indices=self.indices, norm=True, output_fmt="NCHW", intermediates_only=True
+            images, indices=self.indices, norm=self.norm, output_fmt="NCHW", intermediates_only=True
         )
         return maps
 
@@ -56,4 +58,4 @@ class Tokens(nn.Module):
 def is_transformer(full: Any) -> bool:
     """Whether a network of timm has tokens at one stride in place of a pyramid of maps."""
     strides = {stage["reduction"] for stage in full.feature_info}
-    return len(strides) == 1 and hasattr(full, "forward_intermediates") and hasattr(full, "patch_embed")
+    return len(strides) == 1 and all(hasattr(full, name) for name in ("set_input_size", "patch_embed"))
