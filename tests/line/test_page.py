@@ -69,6 +69,12 @@ def test_it_shows_parts_as_they_come(serving: line.Serving, page: Any) -> None:
     page.locator("#problems li", has_text="sink webhook").wait_for()
 
 
+def test_the_description_of_the_api_is_shown(serving: line.Serving, page: Any) -> None:
+    page.goto(f"{serving.url}/docs")
+    page.locator(".opblock").nth(8).wait_for()
+    assert page.locator(".errors-wrapper").count() == 0
+
+
 def test_the_operator_marks_false_alarms(serving: line.Serving, page: Any) -> None:
     send(serving, 200)
     button = page.get_by_role("button", name="Mark as false alarm")
