@@ -28,6 +28,8 @@ NAMES = (
     "job",
     "own",
     "later",
+    "serve",
+    "startup",
 )
 RESULTS = HERE / "results" / "latest.json"
 PAGE = HERE.parent / "docs" / "benchmarks.md"

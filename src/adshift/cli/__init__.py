@@ -89,7 +89,9 @@ def parser(verb: str | None = None) -> argparse.ArgumentParser:
     commands = command.add_subparsers(required=True, metavar="COMMAND")
     groups = (project, model, line, study)
     for group in [one for one in groups if verb in one.VERBS] or groups:
-        if group in (model, line) or installed("dvc"):
+        if group is model:
+            model.add(commands, verb if verb in model.VERBS else None)
+        elif group is line or installed("dvc"):
             group.add(commands)
         else:
             _add_absent(commands, group.VERBS)

@@ -14,14 +14,12 @@ from adshift.runtime.extras import needs
 VERBS = ("predict", "recalibrate", "adapt", "drift", "blindness", "export")
 
 
-def add(commands: Any) -> None:
-    """Add these verbs to the command."""
-    _add_predict(commands)
-    _add_recalibrate(commands)
-    _add_adapt(commands)
-    _add_drift(commands)
-    _add_blindness(commands)
-    _add_export(commands)
+def add(commands: Any, verb: str | None = None) -> None:
+    """Add these verbs to the command, or the one that will be used: predicting is to start within a second."""
+    adding = (_add_predict, _add_recalibrate, _add_adapt, _add_drift, _add_blindness, _add_export)
+    for name, one in zip(VERBS, adding, strict=True):
+        if verb in (name, None):
+            one(commands)
 
 
 def _add_predict(commands: Any) -> None:

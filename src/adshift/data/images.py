@@ -42,7 +42,7 @@ _READERS = (
     WebPImagePlugin.WebPImageFile,
     PpmImagePlugin.PpmImageFile,
 )
-_FORMATS = [reader.format for reader in _READERS]
+FORMATS = [reader.format for reader in _READERS]
 
 
 def sha256(path: Path | str) -> str:
@@ -147,7 +147,7 @@ def shape_of(path: Path | str) -> tuple[int, int]:
         AdshiftError: it cannot be read, or is no image.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.height, image.width
     except Exception as error:  # a damaged file makes Pillow's readers trip in many ways
         raise AdshiftError(f"{path}: not an image ({error})", "replace the file") from None
@@ -237,7 +237,7 @@ def decode_mask(data: bytes, path: Path | str) -> np.ndarray:
 def _open(data: bytes, path: Path | str) -> Image.Image:
     remedy = "replace the file, or take it out of the data set"
     try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
         # A phone's JPEG may hold a second picture beside the image. In other files with frames, no frame is the image.

@@ -22,7 +22,6 @@ from adshift.data.image_files import Closed, Entry, Search
 from adshift.data.images import SUFFIXES, read_bytes, read_image
 from adshift.deploy.inference import Input, Model, Prediction
 from adshift.errors import AdshiftError, shown
-from adshift.report import pictures
 from adshift.runtime.parallel import map_ordered, progress, silent
 
 RECORDS = "predictions.jsonl"
@@ -218,6 +217,8 @@ def overlay(one: Prediction, pixels: np.ndarray) -> np.ndarray:
     The threshold has the middle colour, so that a normal image stays dark. `pixels` are the image's, (H, W, 3) uint8,
     also enlarged or reduced.
     """
+    from adshift.report import pictures
+
     image = Image.fromarray(pixels)
     image.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
     heat = one.geometry.enlarge(one.anomaly_map, image.height, image.width)

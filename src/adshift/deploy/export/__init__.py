@@ -4,7 +4,7 @@ The graph holds resizing, normalization, backbone, search and map; the file's me
 directory has (`adshift.deploy.graph_file`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,6 +22,7 @@ DTYPES: tuple[str, ...] = get_args(Dtype)
 OPSETS = range(18, 24)
 INPUTS = ("uint8", "float32")
 LAYOUTS = ("NHWC", "NCHW")
+FREE = {"NHWC": (0, 1, 2), "NCHW": (0, 2, 3)}  # axes of the input that have any length
 OUTPUTS = ("score", "map", "features", "anomalous")
 # Of the traced example. The exporter takes 1 for a constant, and sizes that follow from each other for one size.
 BATCH, HIGHER, WIDER = 2, 3, 5
@@ -107,17 +108,11 @@ def export(
         from adshift.deploy.export import int8
 
         normal = int8.images(calibrate, detector.spec)
-    from adshift.features.backbones import from_spec
+    from adshift.deploy.export import files
 
-    backbone = from_spec(detector.spec, weights)  # it checks the values that follow
-    from adshift.deploy.export import files, graph
-
-    threshold = float(metadata["threshold"]) if "threshold" in metadata else None
-    head = HEADS[method](detector, settings)
-    network = graph.Graph(backbone, head, detector.spec, pixels, layout, threshold).eval()
-    free = (0, 1, 2) if layout == "NHWC" else (0, 2, 3)
-    outputs = OUTPUTS if threshold is not None else OUTPUTS[:-1]
-    model = files.traced(network, _example(detector.spec["size"], pixels, layout), opset, free, outputs)
+    network = _network(detector, HEADS[method](detector, settings), metadata, weights)
+    outputs = OUTPUTS if "threshold" in metadata else OUTPUTS[:-1]
+    model = files.traced(network, _example(detector.spec["size"], pixels, layout), opset, FREE[layout], outputs)
     if normal is not None:
         model, metadata["calibration_images"] = int8.quantized(model, normal, pixels, layout), str(len(normal))
     if dtype == "float16":
@@ -126,6 +121,18 @@ def export(
     with output(to) as temporary:
         temporary.write_bytes(graph_file.sealed(model.SerializeToString()))
     return metadata
+
+
+def _network(detector: Any, head: Any, metadata: Mapping[str, str], weights: Path | None) -> Any:
+    """The graph as a torch module; errors as for `export`."""
+    from adshift.features.backbones import from_spec
+
+    backbone = from_spec(detector.spec, weights)  # it checks the values that follow
+    from adshift.deploy.export import graph
+
+    threshold = float(metadata["threshold"]) if "threshold" in metadata else None
+    pixels, layout, _ = metadata["input"].split()
+    return graph.Graph(backbone, head, detector.spec, pixels, layout, threshold).eval()
 
 
 def _detector(folder: Path, method: str) -> Any:

@@ -5,7 +5,7 @@ D channels of all layers.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +16,6 @@ from adshift.data.shapes import Size, sides
 from adshift.deploy.export.inputs import Normalise, Resize
 from adshift.detectors.resample import enlargement
 from adshift.features.backbones import Backbone
-
-Pixels = Literal["uint8", "float32"]
-Layout = Literal["NHWC", "NCHW"]
 
 
 class Constant(nn.Module):
@@ -64,8 +61,8 @@ class Graph(nn.Module):
         backbone: Backbone,
         head: nn.Module,
         spec: Mapping[str, Any],
-        pixels: Pixels,
-        layout: Layout,
+        pixels: str,
+        layout: str,
         threshold: float | None = None,
     ) -> None:
         super().__init__()

@@ -59,6 +59,7 @@ def application(engine: Engine, problems: Callable[[], dict[str, str]]) -> FastA
         problems: what keeps inputs and sinks from working, by name.
     """
     app = FastAPI(title="adshift", version=__version__, docs_url=None, redoc_url=None)
+    app.openapi_version = "3.0.3"  # the newest that the bundled page at /docs shows
     _errors(app)
     _guard(app, engine)
     _judging(app, engine)

@@ -205,12 +205,9 @@ class Engine:
     def _read(self, current: Current, data: bytes, file: str) -> Input:
         if not data:
             raise RefusedError(400, f"{file}: empty", "send the bytes of an image file")
-        try:
-            height, width = files.shape_of(io.BytesIO(data))  # type: ignore[arg-type]
-        except AdshiftError:
-            raise RefusedError(415, f"{file}: not an image", f"send one of {', '.join(files.SUFFIXES)}") from None
-        if height * width > (most := self.settings.limits.pixels):
-            message = f"{file}: {width} x {height} pixels, more than {most / 1e6:g} megapixels"
+        most = self.settings.limits.pixels
+        if _pixels(data, file) > most:
+            message = f"{file}: more than {most / 1e6:g} megapixels"
             raise RefusedError(413, message, "reduce the image, it would be shrunk anyway; or --max-megapixels")
         try:
             return current.model.read(data, file)
@@ -281,6 +278,21 @@ def png(picture: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
+
+
+def _pixels(data: bytes, file: str) -> float:
+    """Number of pixels that an image file says it has, from its header alone.
+
+    Raises:
+        RefusedError: it is no image.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=files.FORMATS) as image:
+            return image.width * image.height
+    except Image.DecompressionBombError:
+        return float("inf")
+    except Exception:  # a damaged file makes Pillow's readers trip in many ways
+        raise RefusedError(415, f"{file}: not an image", f"send one of {', '.join(files.SUFFIXES)}") from None
 
 
 def _shortened(file: str) -> str:

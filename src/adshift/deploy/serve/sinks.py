@@ -59,7 +59,7 @@ class JsonLines(Sink):
     def send(self, records: Sequence[str]) -> int:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self.path.exists() and self.path.stat().st_size >= self.size:
+            if self.path.is_file() and self.path.stat().st_size >= self.size:
                 self._rotate()
             before = self.path.stat().st_size if self.path.exists() else 0
             with self.path.open("a", encoding="utf-8") as file:
