@@ -75,7 +75,8 @@ def _large(settings: Any, checked: Checked) -> str:
         for channels, stride in zip(CHANNELS[features.backbone], (4, 8, 16), strict=True)
     ]
     counts = checked.survey.counts
-    images = sum(counts[kind] for kind in ("train", "val", "good", "defective", "unlabelled")) * len(settings.graph.domains)
+    images = sum(counts[kind] for kind in ("train", "val", "good", "defective", "unlabelled"))
+    images *= len(settings.graph.domains)
     whole, needed = (images * size for size in (sum(each), sum(each[level - 1] for level in used)))
     if whole < LARGE or needed == whole:
         return ""
