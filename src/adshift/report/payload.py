@@ -11,7 +11,7 @@ Notation: N test images of a class and domain, P of them pictured; h x w anomaly
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,35 +60,19 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
         matrices: {key: base64 of a (S, side) float32, little-endian}.
         palette: base64 of (256, 3) uint8.
     """
-    images, cells, maps, matrices = {}, {}, {}, {}
     domains = list(dict.fromkeys(scenario.test for scenario in results.scenarios))
-    parts = len(results.classes) * len(domains)
-    there = {(name, domain): _names(results, album, name, domain) for name in results.classes for domain in domains}
-    drawn = {part: np.arange(len(names)) for part, names in there.items()}
-    if (total := sum(map(len, there.values()))) > MOST_ROWS:
-        drawn = {part: _drawn(names, shown[part], MOST_ROWS // parts, part[0]) for part, names in there.items()}
-        count = min(count, max(1, MOST_PICTURES // parts))
+    drawn, total = _every_row(results, album, domains, shown)
     kept = sum(map(len, drawn.values()))
-    for name in results.classes:
-        images[name] = {
+    if kept < total:
+        count = min(count, max(1, MOST_PICTURES // len(drawn)))
+    images = {
+        name: {
             domain: _images(results, album, name, domain, drawn[name, domain], shown[name, domain], count)
             for domain in domains
         }
-    for method in results.methods:
-        cells[method] = {
-            scenario.name: {
-                name: _cell(results, album, method, scenario, name, drawn[name, scenario.test])
-                for name in results.classes
-            }
-            for scenario in results.scenarios
-        }
-        for name in results.classes:
-            for scenario in {maps_key(method, one, name): one for one in results.scenarios}.values():
-                predictions = album.predictions(method, name, scenario, scenario.test)
-                rows = drawn[name, scenario.test][images[name][scenario.test]["pictured"]]
-                stored, used = _maps(predictions, rows)
-                maps[maps_key(method, scenario, name)] = stored
-                matrices.update(used)
+        for name in results.classes
+    }
+    maps, matrices = _every_map(results, album, drawn, images)
     return {
         "methods": [{"key": method, "label": label(method)} for method in results.methods],
         "classes": list(results.classes),
@@ -103,13 +87,41 @@ def build(results: Results, album: Album, shown: Shown, count: int) -> dict[str,
         ],
         "sampled": [kept, total] if kept < total else [],
         "images": images,
-        "cells": cells,
+        "cells": {method: _cells(results, album, method, drawn) for method in results.methods},
         "maps": maps,
         "matrices": matrices,
         "palette": _base64(pictures.colours(album.palette)),
         "blend": {"palette": album.palette, "alpha": pictures.ALPHA, "scaled": album.scaled},
         "outlines": {"truth": pictures.TRUTH, "found": pictures.FOUND},
     }  # fmt: skip
+
+
+def _every_map(
+    results: Results, album: Album, drawn: Mapping[tuple[str, str], np.ndarray], images: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Maps of all pictured images, and the matrices that enlarge them."""
+    maps: dict[str, Any] = {}
+    matrices: dict[str, str] = {}
+    for method in results.methods:
+        for name in results.classes:
+            for scenario in {maps_key(method, one, name): one for one in results.scenarios}.values():
+                predictions = album.predictions(method, name, scenario, scenario.test)
+                rows = drawn[name, scenario.test][images[name][scenario.test]["pictured"]]
+                maps[maps_key(method, scenario, name)], used = _maps(predictions, rows)
+                matrices.update(used)
+    return maps, matrices
+
+
+def _every_row(
+    results: Results, album: Album, domains: Sequence[str], shown: Shown
+) -> tuple[dict[tuple[str, str], np.ndarray], int]:
+    """{class and domain: rows of its test images that the page shows}, and how many images there are in all."""
+    there = {(name, domain): _names(results, album, name, domain) for name in results.classes for domain in domains}
+    total = sum(map(len, there.values()))
+    if total <= MOST_ROWS:
+        return {part: np.arange(len(names)) for part, names in there.items()}, total
+    most = MOST_ROWS // len(there)
+    return {part: _drawn(names, shown[part], most, part[0]) for part, names in there.items()}, total
 
 
 def _names(results: Results, album: Album, name: str, domain: str) -> tuple[str, ...]:
@@ -198,6 +210,13 @@ def _worst(results: Results, album: Album, name: str, domain: str) -> tuple[list
     names = list(tested[0][0].names)
     labels = anomalous(names)
     return names, np.max([errors(one.scores, labels, threshold) for one, threshold in tested], axis=0)
+
+
+def _cells(results: Results, album: Album, method: str, drawn: Mapping[tuple[str, str], np.ndarray]) -> dict[str, Any]:
+    return {
+        one.name: {name: _cell(results, album, method, one, name, drawn[name, one.test]) for name in results.classes}
+        for one in results.scenarios
+    }
 
 
 def _cell(
