@@ -274,6 +274,50 @@ def test_pictured_are_the_examples_and_the_worst():
     assert payload.pictured(names, worst, ["d", "a"], 1) == [0, 3]
 
 
+def test_a_page_of_a_large_set_shows_a_sample_and_says_so(run, monkeypatch):
+    whole = embedded(build())
+    assert whole["sampled"] == []
+    there = sum(len(one["names"]) for domains in whole["images"].values() for one in domains.values())
+    parts = len(fake_run.CLASSES) * 2
+    monkeypatch.setattr(payload, "MOST_ROWS", 3 * parts)
+    monkeypatch.setattr(payload, "MOST_PICTURES", 2 * parts)
+    html = build()
+    found = embedded(html)
+    kept = sum(len(one["names"]) for domains in found["images"].values() for one in domains.values())
+    assert found["sampled"] == [kept, there] and kept < there
+    assert f"This page shows {kept:,} of {there:,} test images" in Tags(html).text
+    for name, domains in found["images"].items():
+        for domain, one in domains.items():
+            before = whole["images"][name][domain]
+            rows = [before["names"].index(image) for image in one["names"]]  # a subset, in order
+            assert rows == sorted(rows) and len(rows) >= 3
+            assert [one["names"][row] for row in one["shown"]] == [before["names"][row] for row in before["shown"]]
+            assert len(one["pictured"]) >= len(one["shown"])
+            for method, scenarios in found["cells"].items():
+                for scenario, cells in scenarios.items():
+                    if BY_NAME[scenario].test == domain:
+                        every = whole["cells"][method][scenario][name]
+                        assert cells[name]["scores"] == [every["scores"][row] for row in rows]
+                        assert cells[name]["sigma"] == every["sigma"]
+
+
+def test_a_page_of_150_000_images_stays_below_20_megabytes(run):
+    """By what an image adds: names and scores of all shown, pictures and maps of those pictured."""
+    html = build()
+    found = embedded(html)
+    images = [one for domains in found["images"].values() for one in domains.values()]
+    rows, pictured = (sum(len(one[key]) for one in images) for key in ("names", "pictured"))
+    size = lambda value: len(json.dumps(value))  # noqa: E731
+    names = sum(size(one["names"]) for one in images) + 40 * rows  # longer names than here
+    scores = sum(size(cell["scores"]) for one in found["cells"].values() for cells in one.values() for cell in
+                 cells.values())  # fmt: skip
+    pictures_of = sum(size([one["pictures"], one["masks"]]) for one in images) + size(found["maps"])
+    fixed = len(html) - pictures_of - scores
+    shown = payload.MOST_ROWS + 4 * 60
+    expected = fixed + (names + scores) / rows * shown + pictures_of / pictured * (payload.MOST_PICTURES + 4 * 60)
+    assert expected < 20e6
+
+
 def test_a_stored_map_is_the_detectors_own_to_half_a_level(html, run):
     found = embedded(html)
     scenario = BY_NAME["shift_no_adaptation"]
