@@ -1,10 +1,12 @@
 """adshift: industrial visual anomaly detection under domain shift, as a DVC pipeline."""
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and the site; at run time `__getattr__` imports them at their first use
-    from adshift.deploy.inference import Model, Prediction, Region, load
+    from adshift.deploy.inference import Model, Prediction, Region
+    from adshift.deploy.loading import load
 
 __all__ = ["Model", "Prediction", "Region", "__version__", "load"]
 __version__ = "0.1.0"
@@ -14,12 +16,11 @@ __version__ = "0.1.0"
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # 2^4 cycles
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
-_LAZY = ("Model", "Prediction", "Region", "load")  # of adshift.deploy.inference: `import adshift` itself stays cheap
+# {name: its module in adshift.deploy}; imported late, so that `import adshift` itself stays cheap.
+_LAZY = {"Model": "inference", "Prediction": "inference", "Region": "inference", "load": "loading"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        from adshift.deploy import inference
-
-        return getattr(inference, name)
+        return getattr(import_module(f"adshift.deploy.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'adshift' has no attribute {name!r}")

@@ -74,7 +74,7 @@ def _add_limits(serve: Any) -> None:
 
 
 def _serve(args: argparse.Namespace) -> None:
-    from adshift.deploy.inference import check
+    from adshift.deploy.loading import check
     from adshift.deploy.serve import settings
     from adshift.runtime.extras import needs
 

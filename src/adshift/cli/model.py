@@ -136,16 +136,16 @@ def _add_export(commands: Any) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    from adshift.deploy import inference, predict
+    from adshift.deploy import loading, predict
 
     try:
         if (args.overlays or args.masks) and args.out is None:
             raise AdshiftError("--overlays and --masks are written to a folder", "name it: --out DIR")
         if args.batch < 1:
             raise AdshiftError(f"--batch {args.batch}", "at least 1")
-        inference.check(args.model)
+        loading.check(args.model)
         load = partial(
-            inference.load, args.model, threshold=_number_or_file(args.threshold), class_name=args.class_name,
+            loading.load, args.model, threshold=_number_or_file(args.threshold), class_name=args.class_name,
             weights=args.weights, cache=args.cache,
         )  # fmt: skip
         wanted = predict.Wanted(args.out, args.overlays, args.masks, args.boxes, args.json)

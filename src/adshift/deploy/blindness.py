@@ -146,14 +146,14 @@ def blindness(
         AdshiftError: no model, an image that cannot be read, or `out` exists.
     """
     from adshift.data.image_files import images
-    from adshift.deploy import inference
+    from adshift.deploy import loading
 
     if out is not None and out.exists():
         raise AdshiftError(f"{out} is there already, and nothing is overwritten", "give another --out")
     needs("skimage", "scipy", extra="drift", what="adshift blindness pastes textures")
-    inference.check(folder)
+    loading.check(folder)
     paths = images(normal)
-    model = inference.load(folder, threshold=threshold)
+    model = loading.load(folder, threshold=threshold)
     pasted = Pasted.of([path.name for path in paths], seed)
     if out is not None:
         _write(out, paths, pasted, model.bits)

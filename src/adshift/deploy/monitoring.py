@@ -71,9 +71,9 @@ def recalibrate(
     if target_fpr is not None:
         enough(len(good), target_fpr)  # raises before the model is loaded
 
-    from adshift.deploy import inference
+    from adshift.deploy import loading
 
-    model = inference.load(folder)
+    model = loading.load(folder)
     scores, features = model.score(good)
     defective = model.score(bad)[0] if bad else np.empty(0)
     result = recalibration.recalibrate(scores, defective, old.threshold, target_fpr, old.rule)
@@ -134,9 +134,9 @@ def drift(
     limit, kept = record.threshold, reference()
     paths = images(sources)
 
-    from adshift.deploy import inference
+    from adshift.deploy import loading
 
-    model = inference.load(folder)
+    model = loading.load(folder)
     scores, features = model.score(paths)
     outcome = look(kept, scores, features, number, defects)
     tried = _tried(model, paths, limit, defects) if outcome.changed else []

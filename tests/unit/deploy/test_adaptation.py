@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import trained
-from adshift.deploy import export, inference
+from adshift.deploy import export, loading
 from adshift.deploy.adaptation import EVIDENCE
 from adshift.detectors import registry
 from adshift.evaluation.conformal import attainable
@@ -46,7 +46,7 @@ def test_a_new_model_and_its_evidence(model: Path, photos: Path, study: Path) ->
     text, code = trained.adshift("adapt", str(model), "--normal", str(photos), "--earlier", str(earlier))
     assert code == 0, text
     assert contents(model) == before  # the old one is left as it is
-    old, new = inference.load(model), inference.load(model.with_name("line-adapted"))
+    old, new = loading.load(model), loading.load(model.with_name("line-adapted"))
     images = sorted(photos.iterdir())
     maps = old.features(images)
     adapted = old.detector.adapted(maps)

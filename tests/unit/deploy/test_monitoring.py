@@ -201,7 +201,7 @@ def model(tmp_path, monkeypatch) -> Path:
         numbers = np.array([float(path.stem) for path in paths], np.float32)
         return numbers, draw.normal(size=(len(paths), 4)).astype(np.float32)
 
-    monkeypatch.setattr("adshift.deploy.inference.load", lambda path: SimpleNamespace(score=score))
+    monkeypatch.setattr("adshift.deploy.loading.load", lambda path: SimpleNamespace(score=score))
     tried = [Estimate("nothing", 20.0, 0.0, 1.0, 0.9), Estimate("recalibrate", 60.0, 0.95, 0.8, 0.9)]
     monkeypatch.setattr(monitoring, "_tried", lambda *_: tried)
     monkeypatch.chdir(tmp_path)

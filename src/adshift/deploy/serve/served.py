@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from adshift.deploy import inference, recalibration
+from adshift.deploy import loading, recalibration
 from adshift.deploy.drift import look
 from adshift.deploy.inference import Model
 from adshift.deploy.serve.journal import Journal
@@ -95,7 +95,7 @@ class Served:
                 raise
 
     def _loaded(self) -> Current:
-        model = inference.load(self.source)
+        model = loading.load(self.source)
         return Current(model, model.identity, "model", lambda: model.reference)
 
 
