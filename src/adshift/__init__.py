@@ -1,7 +1,6 @@
 """adshift: industrial visual anomaly detection under domain shift, as a DVC pipeline."""
 
 import os
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and the site; at run time `__getattr__` imports them at their first use
@@ -16,11 +15,12 @@ __version__ = "0.1.0"
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # 2^4 cycles
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
-# {name: its module in adshift.deploy}; imported late, so that `import adshift` itself stays cheap.
-_LAZY = {"Model": "inference", "Prediction": "inference", "Region": "inference", "load": "loading"}
+_LAZY = ("Model", "Prediction", "Region", "load")  # imported late, so that `import adshift` itself stays cheap
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"adshift.deploy.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'adshift' has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module 'adshift' has no attribute {name!r}")
+    from adshift.deploy import inference, loading
+
+    return getattr(loading if name == "load" else inference, name)
