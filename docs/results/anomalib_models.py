@@ -40,7 +40,7 @@ class SlowError(BaseException):  # the bridge turns every Exception into an Adsh
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--limit", type=int, default=60)
+    parser.add_argument("--limit", type=int, default=40)
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("names", nargs="*", help="models (default: all)")
     args = parser.parse_args()

@@ -80,7 +80,7 @@ def test_it_is_evaluated_packaged_and_loads(run: Project, monkeypatch: pytest.Mo
     (run.folder / "w.safetensors").unlink()  # a fitted model holds its own backbone
     predictions = adshift.load(folder).predict([items[name].image for name in scores.names])
     np.testing.assert_array_equal([one.score for one in predictions], scores.scores)
-    refused = run.run("adshift", "export", str(folder), "--to", "model.onnx", ok=False)
+    refused = run.run("adshift", "export", str(folder), "--format", "onnx", "--to", "model.onnx", ok=False)
     assert refused.returncode == 1
     assert METHOD in refused.stderr
 

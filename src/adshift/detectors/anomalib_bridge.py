@@ -311,6 +311,12 @@ class Bridged(Detector):
         maps = maps if maps.shape[1:] == (1, 1) else without_padding(features, maps)
         return Predictions(features.names, scores, maps, size, 0.0)
 
+    def save(self, folder: Path) -> None:
+        """Write model.json and model.safetensors into `folder`; of the file of weights its name and hash alone."""
+        weights = self.settings.weights and Path(self.settings.weights).name
+        settings = {**dict(self.settings), "weights": weights}
+        storage.save(folder, self.name, settings, self.spec, self.to_arrays())
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All parameters and buffers."""
         return self.arrays

@@ -1,5 +1,6 @@
 """Models of anomalib as methods: against anomalib called by hand, their files, and what is said of bad sections."""
 
+import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -182,6 +183,10 @@ def test_weights_are_those_that_were_checked(tmp_path: Path) -> None:
     halves = registry.halves("anomalib_dfm", section)
     detector = registry.detector_class("anomalib_dfm")(anomalib_bridge.Fit.of(halves["fit"]))
     detector.fit(images(4, 0), np.random.default_rng(0))
+    detector.save(tmp_path / "model")
+    about = json.loads((tmp_path / "model/model.json").read_text())["settings"]
+    assert (about["weights"], about["weights_sha256"]) == ("w.safetensors", halves["fit"]["weights_sha256"])
+    registry.detector_class("anomalib_dfm").load(tmp_path / "model")  # holds its backbone
     save_file({name: one.contiguous() for name, one in timm.create_model("resnet18").state_dict().items()}, file)
     with pytest.raises(
         AdshiftError, match=r"w\.safetensors has sha256 [0-9a-f]{12}\.\.\., but [0-9a-f]{12}\.\.\. when"
@@ -218,8 +223,6 @@ def test_a_model_that_is_not_its_state_dict_is_refused(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("damage", ["missing", "other"])
 def test_a_damaged_model_is_refused(tmp_path: Path, damage: str) -> None:
-    import json
-
     from safetensors.numpy import load_file
 
     detector = fitted("anomalib_dfm", DFM, images(6, 0))

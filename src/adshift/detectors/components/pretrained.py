@@ -98,7 +98,7 @@ def weights(method: str, backbone: str, file: Path | None, wanted: bool) -> Iter
         except Exception as error:
             raise lacking(name, error) from None
 
-    timm.create_model, WeightsEnum.get_state_dict = built, state_dict  # type: ignore[assignment,method-assign]
+    timm.create_model, WeightsEnum.get_state_dict = built, state_dict  # type: ignore[assignment]
     try:
         yield
     finally:
