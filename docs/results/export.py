@@ -5,7 +5,7 @@ Run from the repository's root; needs nothing of the pipeline but params.yaml, a
     python docs/results/export.py ../shared/data        # half an hour
 
 writes export.csv beside this script and the tables of docs/export.md. Data sets that are not in the folder are left
-out; with none there is nothing to do. A runtime that is not installed is left out and said. Detectors have the settings
+out; with none there is nothing to do. A runtime that is not at hand is left out and said. Detectors have the settings
 of params.yaml, PatchCore-PQ with all rows as candidates, which is what its graph does. Of train/good, two thirds are
 fitted on, which int8 calibrates with too; the others are normal test images beside those of test/good. Scores are those
 of images of their own size, which the graph resizes. Latency is that of an image of the network's size.
@@ -101,7 +101,7 @@ def rows(adapter: str, root: Path, name: str, folder: Path) -> Iterator[dict[str
             export.export(directory, scoring, file, dtype=dtype,
                           calibrate=folder / "normal" if dtype == "int8" else None)  # fmt: skip
             for runtime, opened in RUNTIMES.items():
-                if installed(runtime):
+                if at_hand(runtime):
                     run = opened(file, 0)
                     found = np.array([run(image) for image in images])
                     times = (
@@ -154,13 +154,13 @@ def directory_model(folder: Path, _: int) -> Run:
     return lambda image: model.predict(image)[0].score
 
 
-def onnxruntime(file: Path, threads: int) -> Run:
+def onnxruntime(file: Path, threads: int, provider: str = "CPUExecutionProvider") -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a waiting thread takes no core
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(file, options, providers=[provider])
     return lambda image: float(session.run(["score", "map"], {"image": image[None]})[0][0])
 
 
@@ -181,7 +181,20 @@ def openvino(file: Path, threads: int) -> Run:
     return run
 
 
-RUNTIMES: dict[str, Callable[[Path, int], Run]] = {"onnxruntime": onnxruntime, "openvino": openvino}
+PROVIDERS = {"onnxruntime CUDA": "CUDAExecutionProvider", "onnxruntime TensorRT": "TensorrtExecutionProvider"}
+RUNTIMES: dict[str, Callable[[Path, int], Run]] = {
+    "onnxruntime": onnxruntime, "openvino": openvino,
+    **{name: partial(onnxruntime, provider=provider) for name, provider in PROVIDERS.items()},
+}  # fmt: skip
+
+
+def at_hand(runtime: str) -> bool:
+    """Whether a runtime is installed, and has the processor that it needs."""
+    if runtime not in PROVIDERS:
+        return bool(installed(runtime))
+    import onnxruntime
+
+    return PROVIDERS[runtime] in onnxruntime.get_available_providers()
 
 
 def latencies(opened: Callable[[int], Run], image: np.ndarray) -> dict[str, float]:
@@ -220,7 +233,7 @@ def tables(table: list[dict[str, Any]]) -> str:
     cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("model name")[1].split("\n")[0].strip("\t: ")
     packages = [name for name in ("onnxruntime", "openvino", "onnx", "torch", "numpy") if installed(name)]
     versions = ", ".join(f"{name} {installed(name)}" for name in packages)
-    absent = "".join(f" {name} was not installed, so it is left out." for name in RUNTIMES if not installed(name))
+    absent = "".join(f" Untested, since it was not at hand: {name}." for name in RUNTIMES if not at_hand(name))
     load = f"load average {os.getloadavg()[1]:.1f} (other work ran beside it where that exceeds 1)"
     told = f"{datetime.now(UTC):%Y-%m-%d}, {cpu}, {os.cpu_count()} cores; {versions}; {load}"
     return f"{text}\n\nMeasured on {told}.{absent}\n"

@@ -41,7 +41,9 @@ def post(url: str, data: bytes, **options: Any) -> httpx.Response:
     return httpx.post(f"{url}/v1/models/nut/predict", content=data, timeout=30, **options)
 
 
-def test_a_thousand_requests_at_once(serving: line.Serving) -> None:
+def test_a_thousand_requests_at_once(model: Path, tmp_path: Path) -> None:
+    serving = line.Serving(tmp_path, model, "--queue", "8")
+
     def one(number: int) -> tuple[int, str]:
         for _ in range(3):
             try:
@@ -51,15 +53,16 @@ def test_a_thousand_requests_at_once(serving: line.Serving) -> None:
                 time.sleep(0.2)
         return 0, ""
 
-    with ThreadPoolExecutor(100) as pool:
-        answers = list(pool.map(one, range(1000)))
-    codes = Counter(code for code, _ in answers)
-    assert codes.keys() <= {200, 429}, codes
-    assert codes[200] > 50
-    assert codes[429] > 0
-    kept = {one["id"] for one in serving.ask("/v1/models/nut/verdicts?count=1000")["verdicts"]}
-    assert kept == {identity for code, identity in answers if code == 200}
-    assert serving.ask("/v1/models")["in_flight"] == 0
+    with line.ended(serving):
+        with ThreadPoolExecutor(100) as pool:
+            answers = list(pool.map(one, range(1000)))
+        codes = Counter(code for code, _ in answers)
+        assert codes.keys() <= {200, 429}, codes
+        assert codes[200] > 50
+        assert codes[429] > 0
+        kept = {one["id"] for one in serving.ask("/v1/models/nut/verdicts?count=1000")["verdicts"]}
+        assert kept == {identity for code, identity in answers if code == 200}
+        assert serving.ask("/v1/models")["in_flight"] == 0
 
 
 def test_a_client_that_sends_a_byte_a_second(serving: line.Serving) -> None:

@@ -18,6 +18,7 @@ import adshift
 from adshift.cli import _main
 from adshift.data.geometry import fit as squeeze
 from adshift.data.normalising import Reference as Intensities
+from adshift.data.shapes import sides
 from adshift.deploy import export
 from adshift.detectors import registry
 from adshift.detectors.records import Predictions
@@ -198,18 +199,33 @@ def test_a_graph_normalizes_intensities(
     assert_same(run(tmp_path / "graph.onnx", TEST), expected)
 
 
-@pytest.mark.parametrize(
-    ("height", "width"), [(300, 400), (80, 80), (80, 200), (64, 64), (33, 50), (1, 1), (719, 411), (1200, 13)]
-)
-def test_a_graph_resizes_as_pillow_does(height: int, width: int) -> None:
-    """To the byte, also where a weighted sum lies half way between two levels."""
+@pytest.mark.parametrize(("resize", "crop"), [(80, 64), ((40, 96), None)])
+def test_a_graph_resizes_as_pillow_does(tmp_path: Path, resize: Any, crop: int | None) -> None:
+    """To the byte, also where a weighted sum lies half way between two levels, and where Pillow starts with the rows."""
+    from adshift.deploy.export.files import traced
     from adshift.deploy.export.inputs import Resize
 
-    noise = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
-    for resize, crop in ((80, 64), ((40, 96), None)):
-        found = Resize(resize, crop)(torch.from_numpy(noise).permute(0, 3, 1, 2).float())
+    file = traced(Resize(resize, crop).eval(), torch.zeros(2, 3, 90, 85), 18, (0, 2, 3), ["resized"])
+    session = onnxruntime.InferenceSession(file.SerializeToString(), providers=["CPUExecutionProvider"])
+    shapes = [
+        (300, 400),
+        (80, 80),
+        (80, 200),
+        (64, 64),
+        (33, 50),
+        (1, 1),
+        (411, 719),
+        (719, 411),
+        (300, 200),
+        (1200, 13),
+    ]
+    high, wide = sides(resize)
+    shapes += [(high + 2 * 60 + more, wide + 60) for more in (-1, 0, 1)]
+    for height, width in shapes:
+        noise = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+        [found] = session.run(None, {"image": noise.transpose(0, 3, 1, 2).astype(np.float32)})
         expected = np.stack([squeeze(image, resize, crop) for image in noise])
-        np.testing.assert_array_equal(found.permute(0, 2, 3, 1).numpy(), expected)
+        np.testing.assert_array_equal(found.transpose(0, 2, 3, 1), expected, err_msg=f"{height} x {width}")
 
 
 def test_images_of_their_own_size(features: Any, tmp_path: Path) -> None:

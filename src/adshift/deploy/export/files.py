@@ -71,14 +71,22 @@ def halve(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def describe(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
-    """Replace all metadata by `metadata`: the exporter's own name files of this machine."""
-    for node in model.graph.node:
+def _clear(graph: onnx.GraphProto) -> None:
+    """Remove the metadata of a graph and of the branches in it."""
+    for node in graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
-    for value in [*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer]:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _clear(attribute.g)
+    for value in [*graph.input, *graph.output, *graph.value_info, *graph.initializer]:
         del value.metadata_props[:]
-    del model.graph.metadata_props[:]
+    del graph.metadata_props[:]
+
+
+def describe(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
+    """Replace all metadata by `metadata`: the exporter's own name files of this machine."""
+    _clear(model.graph)
     model.producer_name, model.producer_version = "adshift", metadata["adshift_version"]
     model.graph.name, model.doc_string = metadata["method"], metadata["before"]
     del model.metadata_props[:]

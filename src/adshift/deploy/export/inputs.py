@@ -1,9 +1,9 @@
 """What comes before the network, as part of the graph: resizing, the centre crop and normalized intensities.
 
-The resizing is Pillow's bilinear filter, antialiased: columns first, then rows, each rounded to whole grey levels. Both
+The resizing is Pillow's bilinear filter, antialiased: columns, then rows, each rounded to whole grey levels. Both
 are products with small matrices that the graph computes from the image's height and width. (ONNX's own `Resize` with
-antialiasing differs by up to 12 grey levels in onnxruntime.) The bytes are Pillow's, except for images a hundred times
-as high as wide, whose rows Pillow resizes first.
+antialiasing differs by up to 12 grey levels in onnxruntime.) The bytes are Pillow's. Pillow 13 resizes the rows first of
+images that lose more than twice as many rows as columns, H - h > 2 (W - w), and so does the graph.
 
 Notation: N images of H x W pixels, of any size, h x w pixels of the network's input before the crop.
 """
@@ -29,12 +29,25 @@ class Resize(nn.Module):
         self.rows, self.columns = sides(resize if crop is None else crop)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        high, low = _weights(image.shape[3], self.width)
-        image = _rounded(image @ high.T, image @ low.T)
-        high, low = _weights(image.shape[2], self.height)
-        image = _rounded(high @ image, low @ image)
+        height, width = (torch.full((), side) for side in image.shape[2:])
+        rows_first = (height > self.height) & (height - self.height > 2 * (width - self.width))
+        image = torch.cond(rows_first, self._rows_first, self._columns_first, (image,))
         top, left = round((self.height - self.rows) / 2), round((self.width - self.columns) / 2)
         return image[:, :, top : top + self.rows, left : left + self.columns]
+
+    def _rows_first(self, image: torch.Tensor) -> torch.Tensor:
+        return self._fit_columns(self._fit_rows(image))
+
+    def _columns_first(self, image: torch.Tensor) -> torch.Tensor:
+        return self._fit_rows(self._fit_columns(image))
+
+    def _fit_rows(self, image: torch.Tensor) -> torch.Tensor:
+        high, low = _weights(image.shape[2], self.height)
+        return _rounded(high @ image, low @ image)
+
+    def _fit_columns(self, image: torch.Tensor) -> torch.Tensor:
+        high, low = _weights(image.shape[3], self.width)
+        return _rounded(image @ high.T, image @ low.T)
 
 
 def _weights(given: Any, wanted: int) -> tuple[torch.Tensor, torch.Tensor]:
