@@ -121,10 +121,10 @@ def test_the_head_names_the_worker_and_the_version(project: Path, monkeypatch: p
     monkeypatch.setenv("PYTHONPATH", mini.environment()["PYTHONPATH"])
     Client.changes = {"versions": {"python": "3.9.1"}}
     with pytest.raises(AdshiftError, match=r"10\.0\.0\.7:1234 on .* has other versions: python 3\.9\.1 there"):
-        Head(Client(), {})
+        Head(Client(), lambda folder: {})
     Client.changes = {"problem": "has no folder /project"}
     with pytest.raises(AdshiftError, match="has no folder /project"):
-        Head(Client(), {})
+        Head(Client(), lambda folder: {})
     assert not list(Path(".dvc/tmp").glob("adshift-*"))
 
 

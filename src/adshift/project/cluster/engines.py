@@ -1,7 +1,8 @@
 """Dask clusters: one that runs already, processes of this machine, jobs of a batch system, hosts reached by SSH."""
 
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -90,18 +91,16 @@ def opened(where: str) -> Iterator[Any]:
     if kind not in ("tcp", "tls", *openers) or (kind in SYSTEMS and rest):
         raise AdshiftError(f"--cluster {where}: not known", FORMS)
     settings = {"distributed.scheduler.allowed-failures": TRIES_AGAIN, "distributed.worker.daemon": False}
-    with dask.config.set(settings):
+    with dask.config.set(settings), ExitStack() as stack:
         try:
             if kind in ("tcp", "tls"):
-                with Client(where, timeout=10) as client:
-                    yield client
-                return
-            cluster = openers[kind](rest)
+                client = stack.enter_context(Client(where, timeout=10))
+            else:
+                client = stack.enter_context(Client(stack.enter_context(openers[kind](rest))))
         except OSError as error:
             message = f"--cluster {where}: cannot be reached or started ({in_line(error)})"
             raise AdshiftError(message, "check the address, and that its scheduler runs") from None
-        with cluster, Client(cluster) as client:
-            yield client
+        yield client
 
 
 def _local(rest: str) -> Any:
@@ -121,14 +120,15 @@ def _local(rest: str) -> Any:
 
 
 def _batch(name: str, _: str) -> Any:
+    jobs, handler = jobs_of(), signal.getsignal(signal.SIGINT)
     try:
         import dask_jobqueue
     except ImportError:
         message = f"--cluster {name} needs dask-jobqueue, which is not installed"
         raise AdshiftError(message, "pip install 'adshift[cluster]'") from None
+    signal.signal(signal.SIGINT, handler)  # its import lets Ctrl-C end a process with code 0
     from dask.utils import parse_bytes
 
-    jobs = jobs_of()
     offered = {"memory": parse_bytes(jobs.memory), **({"GPU": jobs.gpus} if jobs.gpus else {})}
     cards = [f"--gres=gpu:{jobs.gpus}"] if jobs.gpus else []
     listed = " ".join(f"{key}={value}" for key, value in offered.items())
