@@ -38,7 +38,9 @@ def repro(jobs: int, names: Sequence[str] = (), cluster: str = "") -> int:
     if jobs < 1:
         raise AdshiftError(f"--jobs {jobs}", "at least 1")
     params.check_folder()
-    if not cluster:
+    if cluster:
+        engines.check(cluster)
+    else:
         device.check()
     with sole.head(bool(cluster)):
         return _repro(jobs, names, cluster)

@@ -128,6 +128,20 @@ def test_the_head_names_the_worker_and_the_version(project: Path, monkeypatch: p
     assert not list(Path(".dvc/tmp").glob("adshift-*"))
 
 
+def test_a_stage_asks_for_what_any_worker_offers() -> None:
+    from adshift.project.cluster.head import GIB, Head
+
+    head = Head.__new__(Head)
+    head._offered = {"memory": 0, "GPU": 0}
+    assert head._resources("embed") == {}
+    head._offered = {"memory": 8 * GIB, "GPU": 1}
+    assert head._resources("embed") == {"memory": 2 * GIB, "GPU": 1}
+    assert head._resources("fit") == {"memory": 2 * GIB}
+    head._offered = {"memory": GIB, "GPU": 0}
+    with pytest.raises(AdshiftError, match=r"embed needs 2 GiB, the workers have 1\.0 at most"):
+        head._resources("embed")
+
+
 def test_outputs_must_be_seen_as_the_worker_wrote_them(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from adshift.project.cluster import head
 
@@ -169,9 +183,13 @@ def test_two_heads_on_one_workspace_are_refused_by_name(project: Path) -> None:
         ("slurm", r"cluster\.yaml: not readable"),
         ("slurm:queue", "not known"),
         ("ssh:hosts.txt", "hosts.txt: not readable|needs asyncssh"),
+        ("ssh:seed.txt", "names no host|needs asyncssh"),
     ],
 )
 def test_a_cluster_that_cannot_be_had(project: Path, where: str, reason: str) -> None:
+    Path("seed.txt").write_text("# none\n")
+    with pytest.raises(AdshiftError, match=reason):
+        engines.check(where)
     with pytest.raises(AdshiftError, match=reason), engines.opened(where):
         pass
 
