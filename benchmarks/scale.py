@@ -73,7 +73,7 @@ def head(items: int) -> dict[str, Any]:
             run([sys.executable, "stages/fit.py", "out/x"])
         found["stage_seconds"] = (time.perf_counter() - start) / 10
         names = [f"fit@{i}" for i in range(items)]
-        asked = json.dumps({"jobs": 2, "here": 2, "away": [], "names": names})
+        asked = json.dumps({"jobs": 2, "here": 2, "names": names})
         for kind, command, given in (
             ("driver", [sys.executable, "-m", "adshift.project.driver"], asked),
             ("dvc repro", ["dvc", "repro"], None),

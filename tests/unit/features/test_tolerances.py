@@ -49,7 +49,7 @@ def pictures() -> tuple[np.ndarray, np.ndarray]:
     for index in range(NORMAL + TESTED, len(images)):
         row, column = generator.integers(8, 50, 2)
         masks[index, row : row + 6, column : column + 6] = True
-        faint = images[index].astype(int) + (masks[index] * 40)[..., None]  # so that metrics lie below 1
+        faint = images[index].astype(int) + (masks[index] * 90)[..., None]  # so that metrics lie below 1
         images[index] = faint.clip(0, 255)
     return images, masks
 

@@ -40,6 +40,17 @@ def test_heavy_stages_go_to_workers_and_dvc_sees_no_difference(project: Path) ->
     assert entries(Path("dvc.lock").read_bytes()) == entries(lock)
 
 
+def test_a_stage_that_dvc_itself_starts_hands_itself_over(project: Path) -> None:
+    """As in an experiment."""
+    done = mini.headed("local:1", "dvc", "repro")
+    assert done.returncode == 0, done.stderr
+    assert {line[0]: line[1] for line in mini.log()} == {
+        "begin": "here", "end": "here", **dict.fromkeys("abc", "elsewhere")
+    }  # fmt: skip
+    assert "b speaks" in done.stdout and "b complains" in done.stderr
+    assert mini.fresh()
+
+
 def test_a_worker_that_dies_is_replaced_and_its_stage_tried_again(project: Path) -> None:
     mini.order("die", "b", 2)
     done = mini.headed()
@@ -73,7 +84,7 @@ def test_when_the_head_ends_the_workers_stages_end(project: Path, number: int) -
     for name in mini.ITEMS:
         mini.order("sleep", name, 60)
     head = subprocess.Popen(
-        [sys.executable, "head.py", "local:3", mini.asked(4, 2, ("fit",))], env=mini.environment(),
+        [sys.executable, "head.py", "local:3", mini.asked(4, 2)], env=mini.environment(),
         start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 90

@@ -4,13 +4,13 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from adshift.errors import AdshiftError, in_line
+from adshift.runtime import versions
 from adshift.runtime.settings import Count, Section
 
 FILE = Path("cluster.yaml")
@@ -81,11 +81,11 @@ def check(where: str) -> None:
         raise AdshiftError(f"--cluster {where}: not known", FORMS)
     packages = [
         "distributed",
-        *(["dask_jobqueue"] if kind in SYSTEMS else []),
+        *(["dask-jobqueue"] if kind in SYSTEMS else []),
         *(["asyncssh"] if kind == "ssh" else []),
     ]
     for package in packages:
-        if find_spec(package) is None:
+        if versions.installed(package) == "none":
             message = f"--cluster {where}: needs {package}, which is not installed"
             raise AdshiftError(message, "pip install 'adshift[cluster]'")
     if kind in SYSTEMS:
