@@ -49,7 +49,9 @@ One row for the leaves of a section of `params.yaml` that re-run the same. `chec
 the sections of the features, the shift and the methods into files, these in two halves: what follows depends on the
 file that changed. Beside that its output never changes, nor does that of `check_network`, which looks at the features'
 parameters. A new class makes `prepare` run again, but every other class's manifest keeps its bytes, so its items stay
-fresh (tests/pipeline/test_pipeline.py sees that in a run).
+fresh (tests/pipeline/test_pipeline.py sees that in a run). With `features.store: needed`, `methods`,
+`ablation.ratios` and the `layers` of a method in use can also change the features' file: `embed`, `harden`, `normalise`
+and all that follows from them then run, if other layers are needed than before.
 
 | parameters | stale at once | may follow |
 | --- | --- | --- |

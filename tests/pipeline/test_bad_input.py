@@ -724,6 +724,8 @@ COMMANDS: dict[str, tuple[list[str], str, str]] = {
     # what: (arguments, what the error says, what it advises)
     "no jobs": (["repro", "--jobs", "0"], "--jobs 0", "at least 1"),
     "negative jobs": (["study", "run", "x", "--jobs", "-1"], "--jobs -1", "at least 1"),
+    "an unknown cluster": (["repro", "--cluster", "grid"], "--cluster grid: not known", "tcp://HOST:PORT, local:N"),
+    "a study on one": (["study", "run", "x", "--cluster", "local:no"], "--cluster local:no: ", "local:4|pip install"),
     "a preset without images": (["preset", "mvtec"], "preset mvtec: which images", "--data-root DIR"),
     "a folder for what is made": (["preset", "sample", "--data-root", "raw"], "--data-root raw: the sample's", "leave"),
     "a folder that is not there": (["preset", "mvtec", "--data-root", "gone"], "gone does not exist", "set it to"),

@@ -86,7 +86,7 @@ def head():
 
     with sole.head(True), engines.opened(sys.argv[1]) as client:
         with Head(client, outputs).listening() as environment:
-            driver = [sys.executable, "-m", "adshift.project.driver"]
+            driver = sys.argv[3:] or [sys.executable, "-m", "adshift.project.driver"]
             sys.exit(subprocess.run(driver, input=sys.argv[2], text=True, env={**os.environ, **environment}).returncode)
 
 
@@ -138,19 +138,19 @@ def call(*command: str, given: str | None = None, **more: str) -> subprocess.Com
     )
 
 
-def drive(jobs: int = 2, here: int = 2, away: tuple[str, ...] = (), **more: str) -> subprocess.CompletedProcess[str]:
+def drive(jobs: int = 2, here: int = 2, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the driver on all stages."""
-    return call(sys.executable, "-m", "adshift.project.driver", given=asked(jobs, here, away), **more)
+    return call(sys.executable, "-m", "adshift.project.driver", given=asked(jobs, here), **more)
 
 
-def asked(jobs: int = 2, here: int = 2, away: tuple[str, ...] = ()) -> str:
+def asked(jobs: int = 2, here: int = 2) -> str:
     """What the driver reads, of all stages."""
-    return json.dumps({"jobs": jobs, "here": here, "away": away, "names": NAMES})
+    return json.dumps({"jobs": jobs, "here": here, "names": NAMES})
 
 
-def headed(where: str = "local:2", **more: str) -> subprocess.CompletedProcess[str]:
-    """Run all stages, `fit` on a cluster."""
-    return call(sys.executable, "head.py", where, asked(4, 2, ("fit",)), **more)
+def headed(where: str = "local:2", *dvc: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run all stages, `fit` on a cluster: by the driver, or by the command `dvc`."""
+    return call(sys.executable, "head.py", where, asked(4, 2), *dvc, **more)
 
 
 def fresh() -> bool:

@@ -50,9 +50,9 @@ BUILD = Backbone.__init__
 
 
 @functools.cache
-def _built(settings: str) -> dict[str, Any]:
+def _built(kind: type[Features], settings: str) -> dict[str, Any]:
     backbone = Backbone.__new__(Backbone)
-    BUILD(backbone, Features.model_validate_json(settings))
+    BUILD(backbone, kind.model_validate_json(settings))
     return vars(backbone)
 
 
@@ -60,7 +60,9 @@ def _built(settings: str) -> dict[str, Any]:
 def one_network() -> Iterator[None]:
     """Equal settings make one network meanwhile: building it takes longer than a tiny data set."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Backbone, "__init__", lambda self, one: vars(self).update(_built(one.model_dump_json())))
+        patch.setattr(
+            Backbone, "__init__", lambda self, one: vars(self).update(_built(type(one), one.model_dump_json()))
+        )
         yield
 
 

@@ -9,14 +9,18 @@ that takes longer than all else. What a killed driver has not written is restore
 
 import json
 import logging
+import os
+import shlex
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Any
+
+from adshift.project.cluster import handover
 
 FAILED = 255  # exit code, as DVC's
 SHARE = 10  # dvc.lock is written once so many times the seconds have passed that the last writing took
@@ -28,12 +32,12 @@ class Driver:
     Args:
         repo: DVC's, which waits for locks.
         jobs: stages at once.
-        here: of those, the stages that run on this machine: their scripts are not among `away`.
-        away: names of the scripts that a cluster runs.
+        here: of those, the stages that run on this machine.
+        cluster: whether a cluster runs the heavy stages.
     """
 
-    def __init__(self, repo: Any, jobs: int, here: int, away: set[str]) -> None:
-        self.repo, self.jobs, self.away = repo, jobs, away
+    def __init__(self, repo: Any, jobs: int, here: int, cluster: bool) -> None:
+        self.repo, self.jobs, self.cluster = repo, jobs, cluster
         self._here = threading.Semaphore(here)
         self._changed, self._turn = threading.Condition(), threading.Lock()
         self._unwritten: list[Any] = []
@@ -73,10 +77,16 @@ class Driver:
 
         try:
             with ThreadPoolExecutor(self.jobs) as pool:
-                for worker in [pool.submit(work) for _ in range(self.jobs)]:
-                    worker.result()
-        except KeyboardInterrupt:  # the commands got it too, and the pool has waited for them
-            self.failed = True
+                workers = [pool.submit(work) for _ in range(self.jobs)]
+                try:
+                    for worker in workers:
+                        worker.result()
+                except KeyboardInterrupt:  # the commands got it too, and the pool waits for them
+                    self.failed = True
+                    handover.abandon()
+                    raise
+        except KeyboardInterrupt:
+            pass
         with self._alone():
             self._write()
         return not self.failed
@@ -93,7 +103,6 @@ class Driver:
     def _reproduce(self, stage: Any) -> None:
         from dvc.rwlock import rwlock
         from dvc.stage.cache import RunCacheNotFoundError
-        from dvc.stage.run import cmd_run
 
         reads, writes = ([one.fs_path for one in ones] for ones in (stage.deps, stage.outs))
         with self._alone():
@@ -113,7 +122,7 @@ class Driver:
             if restored:
                 say(f"Stage '{stage.addressing}' is cached - skipping run, checking out outputs")
             else:
-                self._command(stage, cmd_run)
+                self._command(stage)
             with self._alone():
                 kept = all(out.use_cache or out.is_metric or out.is_plot for out in stage.outs)
                 stage.save(run_cache=kept)
@@ -126,11 +135,20 @@ class Driver:
             with self._alone():
                 locked.__exit__(None, None, None)
 
-    def _command(self, stage: Any, cmd_run: Any) -> None:
-        script = next((word for word in stage.cmd.split() if word.endswith(".py")), "")
-        with nullcontext() if PurePath(script).stem in self.away else self._here:
-            say(f"Running stage '{stage.addressing}':")
-            cmd_run(stage)
+    def _command(self, stage: Any) -> None:
+        """Run the command of a stage, here or by the head of a cluster."""
+        from dvc.stage.exceptions import StageCmdFailedError
+        from dvc.stage.run import cmd_run, prepare_kwargs
+
+        words = shlex.split(stage.cmd)[1:]  # without `python`
+        if not self.cluster or not words or PurePath(words[0]).stem not in handover.HEAVY:
+            with self._here:
+                say(f"Running stage '{stage.addressing}':")
+                cmd_run(stage)
+            return
+        say(f"Running stage '{stage.addressing}':")
+        if code := handover.ask(stage.addressing, words, prepare_kwargs(stage)["env"]):
+            raise StageCmdFailedError(stage.cmd, code)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -153,14 +171,14 @@ def say(line: str, file: Any = None) -> None:
 
 
 def main() -> None:
-    """Read {jobs, here, away, names} as JSON from standard input."""
+    """Read {jobs, here, names} as JSON from standard input."""
     asked = json.load(sys.stdin)
     sys.stdin.close()
     from dvc.repo import Repo
 
     logging.getLogger("dvc").setLevel(logging.WARNING)
     with Repo(_wait_for_lock=True) as repo, repo.scm_context(quiet=True):
-        driver = Driver(repo, asked["jobs"], asked["here"], set(asked["away"]))
+        driver = Driver(repo, asked["jobs"], asked["here"], handover.VARIABLE in os.environ)
         sound = driver.run(set(asked["names"]))
     sys.exit(0 if sound else FAILED)
 

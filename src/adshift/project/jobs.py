@@ -17,6 +17,7 @@ from adshift.project.board import Board, addresses
 from adshift.project.cluster import engines, sole
 from adshift.runtime import device, versions
 
+WAITING = 64  # heavy stages handed to a cluster at once, at least
 HINT = "to keep this state: git add -A && git commit; to share the outputs: dvc push"
 
 
@@ -38,7 +39,9 @@ def repro(jobs: int, names: Sequence[str] = (), cluster: str = "") -> int:
     if jobs < 1:
         raise AdshiftError(f"--jobs {jobs}", "at least 1")
     params.check_folder()
-    if not cluster:
+    if cluster:
+        engines.check(cluster)
+    else:
         device.check()
     with sole.head(bool(cluster)):
         return _repro(jobs, names, cluster)
@@ -90,12 +93,12 @@ def _together(jobs: int, names: Sequence[str], where: str, board: Board) -> int:
     if not where:
         # The number of threads changes no byte, so each job gets its share of the processors.
         environment = {"ADSHIFT_THREADS": os.environ.get("ADSHIFT_THREADS") or str(max(1, here // jobs))}
-        return board.drive({"jobs": jobs, "here": jobs, "away": [], "names": names}, environment)
-    from adshift.project.cluster.handover import HEAVY
+        return board.drive({"jobs": jobs, "here": jobs, "names": names}, environment)
 
     with headed(where) as (slots, environment):
         board.write(f"cluster: {slots} stages at once, on {where}")
-        asked = {"jobs": slots + here, "here": here, "away": list(HEAVY), "names": names}
+        # Workers may come later: Dask keeps what waits for them.
+        asked = {"jobs": max(slots, WAITING) + here, "here": here, "names": names}
         return board.drive(asked, environment)
 
 

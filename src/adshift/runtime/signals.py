@@ -61,8 +61,8 @@ def orphaned() -> bool:
     if "DVC_STAGE" not in os.environ:
         return False
     last = _CHAIN[-1]
-    # DVC may have exited before this module was imported. In a container, DVC itself may be process 1.
-    adopted = last == 1 and b"dvc" not in _command(1)
+    # DVC may have exited before this module was imported. In a container, DVC or a Dask worker may be process 1.
+    adopted = last == 1 and not any(starter in _command(1) for starter in (b"dvc", b"dask"))
     return adopted or _starters()[: len(_CHAIN)] != _CHAIN
 
 

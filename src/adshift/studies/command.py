@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 from adshift.data.registry import DATASETS
 from adshift.errors import AdshiftError
-from adshift.project.cluster import sole
+from adshift.project.cluster import engines, sole
 from adshift.project.jobs import headed
 from adshift.studies import declare, queue, results
 
@@ -28,6 +28,8 @@ def study(
     """
     if jobs is not None and jobs < 1:
         raise AdshiftError(f"--jobs {jobs}", "at least 1")
+    if cluster:
+        engines.check(cluster)
     declared = declare.read(name)
     if preset:
         if any(point.preset for point in declared.points):

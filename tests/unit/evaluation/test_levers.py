@@ -21,7 +21,7 @@ from adshift.evaluation.levers.adapt import cross_fitted, joined
 from adshift.evaluation.registry import LEVERS
 from adshift.features import extract
 from adshift.features.backbones import Backbone
-from adshift.features.settings import Features as Settings
+from adshift.features.settings import Stored as Settings
 from adshift.features.store import Features
 from adshift.project import params
 from adshift.project.paths import lever_path, lever_scores_path, model_path, settings_path

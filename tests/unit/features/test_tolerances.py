@@ -24,8 +24,9 @@ from tiny import ROOT, texture
 
 SIDE = 64
 NORMAL, TESTED = 12, 40  # images that train; normal and as many defective ones that test
-TOLERANCE = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 5e-2}  # of a layer's root mean square
+TOLERANCE = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 5e-2}  # of a layer's largest value
 MOVED = 0.002  # of a metric
+NO_METRICS = ("threshold", "best_threshold", "tn", "fp", "fn", "tp", "pro_limit")  # beside metrics in a record
 
 needs_card = pytest.mark.skipif(not device.cards(), reason="needs a CUDA card")
 
@@ -48,35 +49,34 @@ def pictures() -> tuple[np.ndarray, np.ndarray]:
     for index in range(NORMAL + TESTED, len(images)):
         row, column = generator.integers(8, 50, 2)
         masks[index, row : row + 6, column : column + 6] = True
-        faint = images[index].astype(int) + (masks[index] * 25)[..., None]  # so that metrics lie below 1
+        faint = images[index].astype(int) + (masks[index] * 90)[..., None]  # so that metrics lie below 1
         images[index] = faint.clip(0, 255)
     return images, masks
 
 
 @functools.cache
-def maps_of(precision: str = "float32") -> list[np.ndarray]:
-    return Backbone(settings(precision=precision))(pictures()[0])
+def maps_of(precision: str = "float32", count: int | None = None) -> list[np.ndarray]:
+    return Backbone(settings(precision=precision))(pictures()[0][:count])
 
 
-def exact() -> list[np.ndarray]:
-    """The maps in float64, of the network as timm gives it."""
+def exact(count: int) -> list[np.ndarray]:
+    """The maps in float64, of the network before its activations are fused."""
     backbone = Backbone(settings())
     network = deepcopy(backbone.network).double()
-    batch = torch.from_numpy(pictures()[0]).permute(0, 3, 1, 2).double() / 255
+    batch = torch.from_numpy(pictures()[0][:count]).permute(0, 3, 1, 2).double() / 255
     with torch.inference_mode():
         return [maps.permute(0, 2, 3, 1).numpy() for maps in network((batch - backbone.mean) / backbone.std)]
 
 
 def relative(maps: np.ndarray, reference: np.ndarray) -> float:
-    """The largest error, of the layer's root mean square."""
-    return float(np.abs(maps - reference).max() / np.sqrt(np.square(reference).mean()))
+    """The largest error, of the layer's largest value."""
+    return float(np.abs(maps - reference).max() / np.abs(reference).max())
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_features_lie_near_those_of_exact_arithmetic(precision: str) -> None:
-    for maps, reference in zip(maps_of(precision), exact(), strict=True):
-        spread = np.abs(maps - reference) / np.sqrt(np.square(reference).mean())
-        assert np.quantile(spread, 0.999) <= TOLERANCE[precision]
+    for maps, reference in zip(maps_of(precision, 4), exact(4), strict=True):
+        assert relative(maps, reference) <= TOLERANCE[precision]
 
 
 def stored(maps: list[np.ndarray], part: slice) -> Features:
@@ -107,7 +107,10 @@ def measured(method: str, maps: list[np.ndarray]) -> tuple[dict[str, float | Non
     threshold = best_f1(predictions.scores, defective)[1]
     image = image_metrics(predictions.scores, defective, threshold).to_dict()
     pixel = pixel_metrics(predictions.full_maps(), masks[NORMAL:], 0.3, defective).to_dict()
-    return {**image, **pixel}, predictions.scores
+    every = {
+        f"{level} {name}": value for level, of in (("image", image), ("pixel", pixel)) for name, value in of.items()
+    }
+    return {name: value for name, value in every.items() if name.split()[1] not in NO_METRICS}, predictions.scores
 
 
 @pytest.mark.parametrize("method", ["patchcore", "padim_streaming", "padim_diagonal"])
@@ -116,15 +119,15 @@ def test_no_metric_notices_another_device(monkeypatch: pytest.MonkeyPatch, metho
     monkeypatch.chdir(ROOT)
     maps, generator = maps_of(), np.random.default_rng(3)
     noisy = [
-        (one + TOLERANCE["float32"] * np.sqrt(np.square(one).mean()) * generator.uniform(-1, 1, one.shape)).astype("f4")
+        (one + TOLERANCE["float32"] * np.abs(one).max() * generator.uniform(-1, 1, one.shape)).astype("f4")
         for one in maps
     ]
     before, scores = measured(method, maps)
     after, moved = measured(method, noisy)
     assert not np.array_equal(scores, moved)
-    assert 0.5 < before["image_auroc"] < 1 and before["pro"] is not None
+    assert before["image auroc"] > 0.55 and before["pixel pro"] > 0.1 and len(before) > 12
     for name, value in before.items():
-        assert value is not None and abs(after[name] - value) <= MOVED, name
+        assert abs(after[name] - value) <= MOVED, name
 
 
 @needs_card

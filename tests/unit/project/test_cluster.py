@@ -40,6 +40,17 @@ def test_heavy_stages_go_to_workers_and_dvc_sees_no_difference(project: Path) ->
     assert entries(Path("dvc.lock").read_bytes()) == entries(lock)
 
 
+def test_a_stage_that_dvc_itself_starts_hands_itself_over(project: Path) -> None:
+    """As in an experiment."""
+    done = mini.headed("local:1", "dvc", "repro")
+    assert done.returncode == 0, done.stderr
+    assert {line[0]: line[1] for line in mini.log()} == {
+        "begin": "here", "end": "here", **dict.fromkeys("abc", "elsewhere")
+    }  # fmt: skip
+    assert "b speaks" in done.stdout and "b complains" in done.stderr
+    assert mini.fresh()
+
+
 def test_a_worker_that_dies_is_replaced_and_its_stage_tried_again(project: Path) -> None:
     mini.order("die", "b", 2)
     done = mini.headed()
@@ -73,7 +84,7 @@ def test_when_the_head_ends_the_workers_stages_end(project: Path, number: int) -
     for name in mini.ITEMS:
         mini.order("sleep", name, 60)
     head = subprocess.Popen(
-        [sys.executable, "head.py", "local:3", mini.asked(4, 2, ("fit",))], env=mini.environment(),
+        [sys.executable, "head.py", "local:3", mini.asked(4, 2)], env=mini.environment(),
         start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 90
@@ -121,11 +132,25 @@ def test_the_head_names_the_worker_and_the_version(project: Path, monkeypatch: p
     monkeypatch.setenv("PYTHONPATH", mini.environment()["PYTHONPATH"])
     Client.changes = {"versions": {"python": "3.9.1"}}
     with pytest.raises(AdshiftError, match=r"10\.0\.0\.7:1234 on .* has other versions: python 3\.9\.1 there"):
-        Head(Client(), {})
+        Head(Client(), lambda folder: {})
     Client.changes = {"problem": "has no folder /project"}
     with pytest.raises(AdshiftError, match="has no folder /project"):
-        Head(Client(), {})
+        Head(Client(), lambda folder: {})
     assert not list(Path(".dvc/tmp").glob("adshift-*"))
+
+
+def test_a_stage_asks_for_what_any_worker_offers() -> None:
+    from adshift.project.cluster.head import GIB, Head
+
+    head = Head.__new__(Head)
+    head._offered = {"memory": 0, "GPU": 0}
+    assert head._resources("embed") == {}
+    head._offered = {"memory": 8 * GIB, "GPU": 1}
+    assert head._resources("embed") == {"memory": 2 * GIB, "GPU": 1}
+    assert head._resources("fit") == {"memory": 2 * GIB}
+    head._offered = {"memory": GIB, "GPU": 0}
+    with pytest.raises(AdshiftError, match=r"embed needs 2 GiB, the workers have 1\.0 at most"):
+        head._resources("embed")
 
 
 def test_outputs_must_be_seen_as_the_worker_wrote_them(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,9 +194,13 @@ def test_two_heads_on_one_workspace_are_refused_by_name(project: Path) -> None:
         ("slurm", r"cluster\.yaml: not readable"),
         ("slurm:queue", "not known"),
         ("ssh:hosts.txt", "hosts.txt: not readable|needs asyncssh"),
+        ("ssh:seed.txt", "names no host|needs asyncssh"),
     ],
 )
 def test_a_cluster_that_cannot_be_had(project: Path, where: str, reason: str) -> None:
+    Path("seed.txt").write_text("# none\n")
+    with pytest.raises(AdshiftError, match=reason):
+        engines.check(where)
     with pytest.raises(AdshiftError, match=reason), engines.opened(where):
         pass
 

@@ -67,7 +67,7 @@ def test_a_failure_stops_what_comes_after_and_keeps_what_was_done(project: Path)
 def test_a_driver_that_is_killed_leaves_nothing_half_written(project: Path, number: int) -> None:
     for name in mini.ITEMS:
         mini.order("sleep", name, 30)
-    asked = json.dumps({"jobs": 2, "here": 2, "away": [], "names": mini.NAMES})
+    asked = json.dumps({"jobs": 2, "here": 2, "names": mini.NAMES})
     driver = subprocess.Popen(
         [sys.executable, "-m", "adshift.project.driver"], env=mini.environment(), stdin=subprocess.PIPE, text=True,
         start_new_session=True,

@@ -22,6 +22,7 @@ import pytest
 
 from adshift.project import params
 
+DEVICE = "some card"
 ROOT = Path(__file__).parents[3]
 MEAN = "(mean)"  # what the column `class` says of a mean of classes
 
@@ -261,7 +262,7 @@ def write(world: World) -> None:
             method, name, domain = key[1:]
             record = {"stage": "fit", "method": method, "class": name, "domain": domain, "images": found[0]}
             path = Path("timings") / world.dataset / f"fit/{method}-{name}-{domain}.json"
-            write_json(path, {**record, "seconds": found[1]})
+            write_json(path, {**record, "device": DEVICE, "seconds": found[1]})
     for name in world.classes:
         seconds = {str(ratio): world.seconds["ablate", name, ratio] for ratio in world.ratios}
         write_json(Path("timings") / world.dataset / f"ablate/{name}.json", {"class": name, "seconds": seconds})
@@ -580,15 +581,16 @@ def timings(world: World) -> Expected:
         for name in world.classes:
             for domain in ("clean", "shift"):
                 images, seconds = world.seconds["fit", method, name, domain]
-                rows.append(["fit", method, name, domain, images, None, seconds])
+                rows.append(["fit", method, name, domain, images, None, DEVICE, seconds])
         images, seconds = world.seconds["fit", method, "unified", "clean"]
-        rows.append(["fit", method, "unified", "clean", images, None, seconds])
+        rows.append(["fit", method, "unified", "clean", images, None, DEVICE, seconds])
     for name in world.classes:
         for ratio in world.ratios:
-            row = ["ablate", "patchcore", name, "shift", None, ratio, world.seconds["ablate", name, ratio]]
+            row = ["ablate", "patchcore", name, "shift", None, ratio, None, world.seconds["ablate", name, ratio]]
             rows.append(row)
     columns = [("stage", "stage", ""), ("method", "method", "label"), ("class", "class", ""), ("domain", "domain", ""),
-               ("images", "images", ""), ("ratio", "ratio", "ratio"), ("seconds", "seconds", "seconds")]  # fmt: skip
+               ("images", "images", ""), ("ratio", "ratio", "ratio"), ("device", "device", ""),
+               ("seconds", "seconds", "seconds")]  # fmt: skip
     note = "Wall time: the only table that differs between runs."
     return Expected("Time to fit, in seconds", columns, rows, note)
 

@@ -1,14 +1,16 @@
 """Dask clusters: one that runs already, processes of this machine, jobs of a batch system, hosts reached by SSH."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from adshift.errors import AdshiftError, in_line
+from adshift.runtime import versions
 from adshift.runtime.settings import Count, Section
 
 FILE = Path("cluster.yaml")
@@ -68,6 +70,32 @@ def jobs_of(path: Path = FILE) -> Jobs:
         raise AdshiftError(f"{path}: {in_line(error)}", remedy) from None
 
 
+def check(where: str) -> None:
+    """Refuse what `opened` cannot open, before any work.
+
+    Raises:
+        AdshiftError: `where` is none of the forms, a file that it needs is wrong, or a package is missing.
+    """
+    kind, _, rest = where.partition(":")
+    if kind not in ("tcp", "tls", "local", "ssh", *SYSTEMS) or (kind in SYSTEMS and rest):
+        raise AdshiftError(f"--cluster {where}: not known", FORMS)
+    packages = [
+        "distributed",
+        *(["dask-jobqueue"] if kind in SYSTEMS else []),
+        *(["asyncssh"] if kind == "ssh" else []),
+    ]
+    for package in packages:
+        if versions.installed(package) == "none":
+            message = f"--cluster {where}: needs {package}, which is not installed"
+            raise AdshiftError(message, "pip install 'adshift[cluster]'")
+    if kind in SYSTEMS:
+        jobs_of()
+    if kind == "ssh":
+        _hosts(rest)
+    if kind == "local" and not (rest.isdecimal() and 1 <= int(rest) <= 1024):
+        raise AdshiftError(f"--cluster {where}: no number of workers", "such as local:4")
+
+
 @contextmanager
 def opened(where: str) -> Iterator[Any]:
     """A Dask client of a cluster; a cluster that is started here ends with the block.
@@ -76,41 +104,32 @@ def opened(where: str) -> Iterator[Any]:
         where: one of `FORMS`.
 
     Raises:
-        AdshiftError: the packages are missing, `where` is none of the forms, or the cluster cannot be reached.
+        AdshiftError: as `check`, or the cluster cannot be reached.
     """
+    check(where)
+    import dask
+    from distributed import Client
+
     kind, _, rest = where.partition(":")
-    openers: dict[str, Callable[[str], Any]] = {
-        "local": _local, "ssh": _ssh, **{name: partial(_batch, name) for name in SYSTEMS},
-    }  # fmt: skip
-    try:
-        import dask
-        from distributed import Client
-    except ImportError:
-        raise AdshiftError("--cluster needs Dask, which is not installed", "pip install 'adshift[cluster]'") from None
-    if kind not in ("tcp", "tls", *openers) or (kind in SYSTEMS and rest):
-        raise AdshiftError(f"--cluster {where}: not known", FORMS)
+    openers: dict[str, Callable[[str], Any]] = {"local": _local, "ssh": _ssh}
+    # A worker that died, or whose job ended, was no fault of its stage; and workers may start the stage's process.
     settings = {"distributed.scheduler.allowed-failures": TRIES_AGAIN, "distributed.worker.daemon": False}
-    with dask.config.set(settings):
+    with dask.config.set(settings), ExitStack() as stack:
         try:
             if kind in ("tcp", "tls"):
-                with Client(where, timeout=10) as client:
-                    yield client
-                return
-            cluster = openers[kind](rest)
+                client = stack.enter_context(Client(where, timeout=10))
+            else:
+                cluster = openers[kind](rest) if kind in openers else _batch(kind)
+                client = stack.enter_context(Client(stack.enter_context(cluster)))
         except OSError as error:
             message = f"--cluster {where}: cannot be reached or started ({in_line(error)})"
             raise AdshiftError(message, "check the address, and that its scheduler runs") from None
-        with cluster, Client(cluster) as client:
-            yield client
+        yield client
 
 
 def _local(rest: str) -> Any:
-    import os
-
     from distributed import LocalCluster
 
-    if not rest.isdecimal() or not 1 <= int(rest) <= 1024:
-        raise AdshiftError(f"--cluster local:{rest}: no number of workers", "such as local:4")
     workers, memory = int(rest), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     threads = os.environ.get("ADSHIFT_THREADS") or max(1, len(os.sched_getaffinity(0)) // workers)
     return LocalCluster(
@@ -120,15 +139,13 @@ def _local(rest: str) -> Any:
     )  # fmt: skip
 
 
-def _batch(name: str, _: str) -> Any:
-    try:
-        import dask_jobqueue
-    except ImportError:
-        message = f"--cluster {name} needs dask-jobqueue, which is not installed"
-        raise AdshiftError(message, "pip install 'adshift[cluster]'") from None
+def _batch(name: str) -> Any:
     from dask.utils import parse_bytes
 
-    jobs = jobs_of()
+    jobs, handler = jobs_of(), signal.getsignal(signal.SIGINT)
+    import dask_jobqueue
+
+    signal.signal(signal.SIGINT, handler)  # its import lets Ctrl-C end a process with code 0
     offered = {"memory": parse_bytes(jobs.memory), **({"GPU": jobs.gpus} if jobs.gpus else {})}
     cards = [f"--gres=gpu:{jobs.gpus}"] if jobs.gpus else []
     listed = " ".join(f"{key}={value}" for key, value in offered.items())
@@ -144,22 +161,26 @@ def _batch(name: str, _: str) -> Any:
     return cluster
 
 
-def _ssh(rest: str) -> Any:
-    try:
-        import asyncssh  # noqa: F401
-    except ImportError:
-        raise AdshiftError(
-            "--cluster ssh needs asyncssh, which is not installed", "pip install 'adshift[cluster]'"
-        ) from None
-    from distributed import SSHCluster
+def _hosts(file: str) -> list[str]:
+    """The hosts in a file, a line each.
 
+    Raises:
+        AdshiftError: it is not readable, or names none.
+    """
     try:
-        lines = Path(rest).read_text(encoding="utf-8").splitlines()
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise AdshiftError(
-            f"--cluster ssh:{rest}: not readable ({in_line(error)})", "a file with a host a line"
-        ) from None
+        message = f"--cluster ssh:{file}: not readable ({in_line(error)})"
+        raise AdshiftError(message, "a file with a host a line") from None
     hosts = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not hosts:
-        raise AdshiftError(f"--cluster ssh:{rest}: names no host", "write a host a line")
-    return SSHCluster([hosts[0], *hosts], worker_options={"nthreads": 1}, scheduler_options={"dashboard_address": None})
+        raise AdshiftError(f"--cluster ssh:{file}: names no host", "write a host a line")
+    return hosts
+
+
+def _ssh(file: str) -> Any:
+    from distributed import SSHCluster
+
+    first, *others = _hosts(file)
+    hosts = [first, first, *others]  # the scheduler's, then the workers'
+    return SSHCluster(hosts, worker_options={"nthreads": 1}, scheduler_options={"dashboard_address": None})

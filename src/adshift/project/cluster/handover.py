@@ -1,14 +1,17 @@
-"""The stage's side of a cluster: the process that DVC started hands its command line to the head, and waits.
+"""The other side of a cluster's head: whoever is to run a stage hands its command line to the head, and waits.
 
-`adshift repro --cluster` (the head) listens on a Unix socket, named by ADSHIFT_CLUSTER. A heavy stage sends one JSON
-line with its name, arguments and environment; the head has a worker run them, and answers with lines of output and,
-last, an exit code. This module needs the standard library alone: a stage that waits loads nothing.
+`adshift repro --cluster` (the head) listens on a Unix socket, named by ADSHIFT_CLUSTER. A heavy stage's name, arguments
+and environment go there as one JSON line; the head has a worker run them, and answers with lines of output and, last,
+an exit code. The driver asks for the stages that it runs. In an experiment, which DVC runs, the process that DVC
+started asks for itself. This module needs the standard library alone.
 """
 
 import json
 import os
 import socket
 import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from adshift.errors import AdshiftError
@@ -24,33 +27,63 @@ HEAVY = {
 NETWORK = {"embed", "harden", "normalise"}  # of them, those that run a network: they want a card
 
 
+_open: set[socket.socket] = set()  # connections that wait for an answer
+
+
 def handed_over() -> int | None:
     """Run this process's command line on a worker; its exit code, or None where it is to run here.
 
     Raises:
         AdshiftError: the head has gone, or could not have it run.
     """
-    path, stage = os.environ.get(VARIABLE), os.environ.get("DVC_STAGE")
-    if not path or not stage or Path(sys.argv[0]).stem not in HEAVY:
+    stage = os.environ.get("DVC_STAGE")
+    if VARIABLE not in os.environ or not stage or Path(sys.argv[0]).stem not in HEAVY:
         return None
+    return ask(stage, sys.argv, os.environ)
+
+
+def ask(stage: str, command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Have the head run a command on a worker, and print its output; its exit code.
+
+    Args:
+        stage: its name.
+        command: the script and its arguments.
+        environment: of which a worker gets what means the same there.
+
+    Raises:
+        AdshiftError: the head has gone, or could not have it run.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
-            connection.connect(path)
+            connection.connect(os.environ[VARIABLE])
         except OSError as error:
             raise _gone(error.strerror) from None
-        shared = {key: value for key, value in os.environ.items() if _shared(key)}
-        request = {"stage": stage, "command": sys.argv, "environment": shared, "folder": str(Path.cwd())}
-        with connection.makefile("rw", encoding="utf-8") as lines:
-            lines.write(json.dumps(request) + "\n")
-            lines.flush()
-            for line in lines:
-                answer = json.loads(line)
-                if "error" in answer:
-                    raise AdshiftError(answer["error"], answer["remedy"])
-                if "code" in answer:
-                    return int(answer["code"])
-                print(answer["text"], file=sys.stderr if answer["complaint"] else sys.stdout, flush=True)
+        _open.add(connection)
+        shared = {key: value for key, value in environment.items() if _shared(key)}
+        request = {"stage": stage, "command": [*command], "environment": shared, "folder": str(Path.cwd())}
+        try:
+            with connection.makefile("rw", encoding="utf-8") as lines:
+                lines.write(json.dumps(request) + "\n")
+                lines.flush()
+                for line in lines:
+                    answer = json.loads(line)
+                    if "error" in answer:
+                        raise AdshiftError(answer["error"], answer["remedy"])
+                    if "code" in answer:
+                        return int(answer["code"])
+                    print(answer["text"], file=sys.stderr if answer["complaint"] else sys.stdout, flush=True)
+        except OSError as error:
+            raise _gone(error.strerror) from None
+        finally:
+            _open.discard(connection)
     raise _gone("it closed the connection")
+
+
+def abandon() -> None:
+    """Let all that wait for an answer end; the head then cancels what they asked for."""
+    for connection in list(_open):
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def _shared(key: str) -> bool:
