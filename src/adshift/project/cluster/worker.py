@@ -102,7 +102,7 @@ def run(
     return process.returncode, {} if process.returncode else checksums(folder, outputs)
 
 
-def _wanted(worker: Any, key: str) -> bool:
+def _wanted(worker: Any, key: Any) -> bool:
     task = worker.state.tasks.get(key)
     return task is not None and task.state == "executing" and worker.status.name == "running"
 
