@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from adshift.deploy.inference import Model
 
 TRIED = 100  # images on which the levers are tried, at most
+ENOUGH = 30  # fewer images advised the right lever too rarely: docs/monitoring.md
 NOTHING = "fine", "harmless"  # verdicts after which nothing is to be done
 VERDICTS: dict[advice.Lever | None, str] = {
     "nothing": "harmless", "recalibrate": "recalibrate", "adapt": "adapt", "refit": "refit", None: "unclear",
@@ -39,10 +40,10 @@ VERDICTS: dict[advice.Lever | None, str] = {
 REMEDIES = {
     "fine": "no change detected; nothing to do",
     "harmless": "the images changed, but no lever does better than the model as it is",
-    "recalibrate": "set a new threshold: adshift recalibrate {model} --normal DIR",
-    "adapt": "adapt the model with about {images} normal images of today: adshift adapt {model} --normal DIR",
-    "refit": "fit the model on normal images of today",
-    "unclear": "the images changed, and these images cannot tell what would help: label some of them",
+    "recalibrate": "try a new threshold first: adshift recalibrate {model} --normal DIR",
+    "adapt": "try to adapt the model with about {images} normal images of today: adshift adapt {model} --normal DIR",
+    "refit": "no other lever seems to do; fit the model on normal images of today",
+    "unclear": "the images changed and cannot tell what would help: give at least {enough}, or label some of them",
 }
 
 
@@ -140,11 +141,11 @@ def drift(
     scores, features = model.score(paths)
     outcome = look(kept, scores, features, number, defects)
     tried = _tried(model, paths, limit, defects) if outcome.changed else []
-    verdict = VERDICTS[advice.judged(tried)] if tried else "fine"
+    verdict = VERDICTS[advice.judged(tried) if len(paths) >= ENOUGH else None] if tried else "fine"
     return {
         **outcome.to_dict(), "alarms": float(decide(scores, limit).mean()), "reasons": outcome.reasons,
         "levers": [one.to_dict() for one in tried], "verdict": verdict,
-        "remedy": REMEDIES[verdict].format(model=folder, images=min(len(paths), TRIED)),
+        "remedy": REMEDIES[verdict].format(model=folder, images=min(len(paths), TRIED), enough=ENOUGH),
     }  # fmt: skip
 
 

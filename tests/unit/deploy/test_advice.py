@@ -111,6 +111,7 @@ def test_images_taken_for_defective_are_left_out_everywhere(model: Path, dark: P
 
 
 def test_drift_tries_levers_on_images_that_changed(model: Path, dark: Path, study: Path, monkeypatch) -> None:
+    monkeypatch.setattr(monitoring, "ENOUGH", 20)
     text, code = trained.adshift("drift", str(model), str(dark), "--json", "--defects", "0")
     result = json.loads(text)
     assert [one["lever"] for one in result["levers"]] == list(advice.LEVERS)

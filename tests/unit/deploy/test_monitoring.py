@@ -203,6 +203,7 @@ def model(tmp_path, monkeypatch) -> Path:
 
     monkeypatch.setattr("adshift.deploy.loading.load", lambda path: SimpleNamespace(score=score))
     tried = [Estimate("nothing", 20.0, 0.0, 1.0, 0.9), Estimate("recalibrate", 60.0, 0.95, 0.8, 0.9)]
+    monkeypatch.setattr(monitoring, "ENOUGH", 19)
     monkeypatch.setattr(monitoring, "_tried", lambda *_: tried)
     monkeypatch.chdir(tmp_path)
     return folder
@@ -297,6 +298,12 @@ def test_drift_advises_the_cheapest_lever(model, monkeypatch, capsys, others, ve
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{verdict}: ")
     assert [line.split()[0] for line in lines if "AUROC" in line] == [one.lever for one in tried]
+    monkeypatch.setattr(monitoring, "ENOUGH", 20)
+    assert adshift(monkeypatch, "drift", "model", "moved") == 1
+    assert capsys.readouterr().out.startswith(
+        "unclear: the images changed, and they cannot tell what would help: give at least 20"
+    )
+    monkeypatch.setattr(monitoring, "ENOUGH", 19)
     chance = [Estimate(one.lever, one.threshold, one.specificity, one.recall, 0.5) for one in tried]
     monkeypatch.setattr(monitoring, "_tried", lambda *_: chance)
     assert adshift(monkeypatch, "drift", "model", "moved") == 1
