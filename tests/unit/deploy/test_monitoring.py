@@ -301,7 +301,7 @@ def test_drift_advises_the_cheapest_lever(model, monkeypatch, capsys, others, ve
     monkeypatch.setattr(monitoring, "ENOUGH", 20)
     assert adshift(monkeypatch, "drift", "model", "moved") == 1
     assert capsys.readouterr().out.startswith(
-        "unclear: the images changed, and they cannot tell what would help: give at least 20"
+        "unclear: the images changed and cannot tell what would help: give at least 20"
     )
     monkeypatch.setattr(monitoring, "ENOUGH", 19)
     chance = [Estimate(one.lever, one.threshold, one.specificity, one.recall, 0.5) for one in tried]
