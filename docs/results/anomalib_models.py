@@ -13,7 +13,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from adshift.errors import AdshiftError
 from adshift.features.backbones import untrained
 from adshift.features.store import IMAGES, Features
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 PAGE, BEGIN, END = HERE.parent / "anomalib.md", "<!-- models -->\n", "<!-- end of models -->\n"
 STANDING = ("resnet18", "resnet50", "wide_resnet50_2")  # backbones in place of which the smallest of them is taken
 SMALL = "resnet18"  # its random weights stand in for a file
@@ -91,7 +91,7 @@ def tried(name: str, kind: Any, limit: int, side: int) -> dict[str, Any]:
         detector = registry.detector_class(method)(anomalib_bridge.Fit(**section))
         start = time.perf_counter()
         try:
-            with limited(limit):
+            with limited(limit), chdir(folder):  # some models make folders where they run
                 detector.fit(images(side), np.random.default_rng(0))
                 detector.predict(images(side)[:1], anomalib_bridge.Score())
         except SlowError:
