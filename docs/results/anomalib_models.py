@@ -13,7 +13,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from adshift.errors import AdshiftError
 from adshift.features.backbones import untrained
 from adshift.features.store import IMAGES, Features
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 PAGE, BEGIN, END = HERE.parent / "anomalib.md", "<!-- models -->\n", "<!-- end of models -->\n"
 STANDING = ("resnet18", "resnet50", "wide_resnet50_2")  # backbones in place of which the smallest of them is taken
 SMALL = "resnet18"  # its random weights stand in for a file
@@ -52,13 +52,18 @@ def main() -> None:
         print(*rows[-1].values(), sep=" | ", flush=True)
     if args.names:
         return
+    write(rows, args.side)
+
+
+def write(rows: list[dict[str, Any]], side: int) -> None:
+    """Write the table, also into the page."""
     with (HERE / "anomalib_models.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
     page = PAGE.read_text(encoding="utf-8")
     before, rest = page.split(BEGIN)
-    PAGE.write_text(before + BEGIN + markdown(rows, args) + END + rest.split(END)[1], encoding="utf-8")
+    PAGE.write_text(before + BEGIN + markdown(rows, side) + END + rest.split(END)[1], encoding="utf-8")
 
 
 def images(side: int) -> Features:
@@ -71,31 +76,42 @@ def images(side: int) -> Features:
 
 def tried(name: str, kind: Any, limit: int, side: int) -> dict[str, Any]:
     """A row of the table: what became of a fit."""
-    backbone = str(signature.default(kind, "backbone"))
+    names = {key: str(value) for key, value in signature.parameters(kind).items() if key.endswith("backbone")}
+    backbone = next(iter(names.values()), "")
     row: dict[str, Any] = {"model": name, "runs_offline": "no", "backbone": backbone, "seconds": "",
                            "mebibytes": "", "needs": ""}  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         weights = None
-        if backbone in STANDING:
+        if backbone.split(".")[0] in STANDING:
             weights = str(Path(folder) / "w.safetensors")
             save_file({key: one.contiguous() for key, one in untrained(SMALL).state_dict().items()}, weights)
         method = f"anomalib_{name.lower()}"
         section = {"model": name, "weights": weights, "epochs": 1, "batch": 1 if name == "EfficientAd" else 4}
-        section |= {"backbone": SMALL} if weights else {}
+        section |= dict.fromkeys(names, SMALL) if weights else {}
         detector = registry.detector_class(method)(anomalib_bridge.Fit(**section))
         start = time.perf_counter()
         try:
-            with limited(limit):
+            with limited(limit), chdir(folder):  # some models make folders where they run
                 detector.fit(images(side), np.random.default_rng(0))
                 detector.predict(images(side)[:1], anomalib_bridge.Score())
         except SlowError:
             return row | {"needs": f"more than {limit} s of one core"}
         except AdshiftError as error:
-            return row | {"needs": " ".join(error.what.split(": ", 1)[-1].split())[:230]}
+            return row | {"needs": needed(error.what)}
         size = sum(array.nbytes for array in detector.to_arrays().values()) / 2**20
         needs = "a file of its ResNet's weights" if weights else ""
         seconds = round(time.perf_counter() - start, 1)
         return row | {"runs_offline": "yes", "seconds": seconds, "mebibytes": round(size, 1), "needs": needs}
+
+
+def needed(message: str) -> str:
+    """What a model lacks, from the error of its fit."""
+    text = " ".join(message.split(": ", 1)[-1].split())
+    if "no stage connects to a network" in text or "locate the file on the Hub" in text:
+        return "a download (weights or images) by anomalib itself"
+    if text.startswith("weights of"):
+        return "a file of " + text.split(" are in no package")[0].replace("weights of ", "weights of timm's ")
+    return text[:230]
 
 
 @contextmanager
@@ -114,12 +130,12 @@ def limited(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def markdown(rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
+def markdown(rows: list[dict[str, Any]], side: int) -> str:
     """The table for the page."""
     able = sum(one["runs_offline"] == "yes" for one in rows)
     head = (
         f"anomalib {version('anomalib')}, torch {version('torch')}: {able} of {len(rows)} models fit and score without "
-        f"a network. Seconds: one epoch on 20 images of {args.side} pixels and one scored image, one core. MiB: of the "
+        f"a network. Seconds: one epoch on 20 images of {side} pixels and one scored image, one core. MiB: of the "
         "stored model with its backbone.\n\n"
     )
     lines = ["| model | runs offline | backbone by default | seconds | MiB | needs |"]

@@ -204,12 +204,11 @@ class Bridged(Detector):
         kind, arguments = _model_class(self.name, self.settings)
         size = sides(self.spec["size"])
         file = Path(self.settings.weights) if self.settings.weights and use_weights else None
-        backbone = str(arguments.get("backbone", signature.default(kind, "backbone")))
-        with self._foreign("could not be built"), pretrained.weights(self.name, backbone, file, use_weights):
-            return kind(
-                **arguments, pre_processor=kind.configure_pre_processor(image_size=size), post_processor=False,
-                evaluator=False, visualizer=False,
-            )  # fmt: skip
+        named = signature.parameters(kind)
+        backbones = {str(arguments.get(name, default)) for name, default in named.items() if name.endswith("backbone")}
+        with self._foreign("could not be built"), pretrained.weights(self.name, backbones, file, use_weights):
+            ours = dict.fromkeys(OURS, False) | {"pre_processor": kind.configure_pre_processor(image_size=size)}
+            return kind(**arguments, **{name: value for name, value in ours.items() if name in named})
 
     @contextmanager
     def _foreign(self, failure: str) -> Iterator[None]:

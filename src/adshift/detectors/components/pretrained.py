@@ -4,7 +4,7 @@ import hashlib
 import random
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,12 +48,12 @@ def offline() -> Iterator[None]:
 
 
 @contextmanager
-def weights(method: str, backbone: str, file: Path | None, wanted: bool) -> Iterator[None]:
+def weights(method: str, backbones: Collection[str], file: Path | None, wanted: bool) -> Iterator[None]:
     """Within: a pretrained network of timm or torchvision gets its weights from a file.
 
     Args:
         method: for errors.
-        backbone: whose weights `file` holds.
+        backbones: whose weights `file` holds; more than one if teacher and student are the same.
         file: of weights; None for the packaged ones, or the hub's cache.
         wanted: whether pretrained networks get weights at all; otherwise random ones.
 
@@ -66,7 +66,7 @@ def weights(method: str, backbone: str, file: Path | None, wanted: bool) -> Iter
     create, downloaded = timm.create_model, WeightsEnum.get_state_dict
 
     def file_of(name: str) -> Path | None:
-        return file if file is not None and name == backbone else packaged_file(name)
+        return file if file is not None and name in backbones else packaged_file(name)
 
     def lacking(name: str, error: Exception) -> AdshiftError:
         return AdshiftError(

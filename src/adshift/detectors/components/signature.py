@@ -30,10 +30,10 @@ def checked(where: str, kind: Any, given: Mapping[str, Any], hidden: Collection[
     return {name: _typed(f"{where}.{name}", value, allowed[name].annotation) for name, value in given.items()}
 
 
-def default(kind: Any, name: str) -> Any:
-    """Default of an argument; empty if there is none."""
-    parameter = inspect.signature(kind.__init__).parameters.get(name)
-    return "" if parameter is None or parameter.default is parameter.empty else parameter.default
+def parameters(kind: Any) -> dict[str, Any]:
+    """{argument: its default} of a class's constructor, empty text where there is none."""
+    named = inspect.signature(kind.__init__).parameters.items()
+    return {name: "" if one.default is one.empty else one.default for name, one in named if name != "self"}
 
 
 def _typed(key: str, value: Any, annotation: Any) -> Any:
