@@ -34,7 +34,8 @@ class Broker:
         import paho.mqtt.client as paho
 
         about, self.prefix = broker(url)
-        self.problem, self.refused, self._engine = "not connected yet", 0, None
+        self.problem, self.refused = "not connected yet", 0
+        self._engine: Engine | None = None
         self.client = paho.Client(
             paho.CallbackAPIVersion.VERSION2, client_id=identity, clean_session=False, manual_ack=True
         )
