@@ -11,8 +11,10 @@ import trained
 ROOT = Path(__file__).parents[1]
 # Files that take more than six seconds of processor time, which `make test-fast` leaves out.
 SLOW = {
-    "backbones", "bench", "checks", "coreset", "domains", "every_figure", "export", "folding", "inference",
-    "isolation", "methods", "monitoring", "package", "padim", "page", "paste", "patchcore", "plots", "sample",
+    "backbones", "bench", "checks", "coreset", "domains", "every_figure", "export", "folding", "graph_file",
+    "inference",
+    "isolation", "methods", "monitoring", "package", "padim", "page", "paste", "patchcore", "plots", "sample", "serve",
+    "serve_fuzz",
     "shift_by_hand", "site", "splits", "stfpm", "studies", "tables", "versions",
 }  # fmt: skip
 LONGEST = (

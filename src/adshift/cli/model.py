@@ -208,13 +208,12 @@ def _number_or_file(text: str | None) -> str | float | None:
 
 def _export(args: argparse.Namespace) -> None:
     from adshift.deploy import export
-    from adshift.deploy.export.metadata import fitted_on
 
     needs("torch", "onnx", "onnxscript", extra="torch", what="adshift export traces a model with torch")
     if args.format != "onnx":
         raise AdshiftError(f"export: format {args.format} is unknown", "--format onnx")
     method = export.method_of(args.model)
-    to = args.to or Path(f"{method}-{fitted_on(args.model)['class']}-{args.dtype}.onnx")
+    to = args.to or Path(f"{method}-{export.fitted_on(args.model)['class']}-{args.dtype}.onnx")
     scoring = export.scoring(method, args.model, args.params)
     metadata = export.export(
         args.model, scoring, to, opset=args.opset, dtype=args.dtype, pixels=args.input,

@@ -201,7 +201,7 @@ def test_a_graph_normalizes_intensities(
 
 @pytest.mark.parametrize(("resize", "crop"), [(80, 64), ((40, 96), None)])
 def test_a_graph_resizes_as_pillow_does(tmp_path: Path, resize: Any, crop: int | None) -> None:
-    """To the byte, also where a weighted sum lies half way between two levels, or Pillow starts with the rows."""
+    """To the byte, also where a sum lies half way between two levels, and where Pillow starts with the rows."""
     from adshift.deploy.export.files import traced
     from adshift.deploy.export.inputs import Resize
 

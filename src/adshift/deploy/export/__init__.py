@@ -10,12 +10,14 @@ from typing import Any, Literal, get_args
 
 from adshift.data.shapes import Size, sides
 from adshift.deploy import graph_file
-from adshift.deploy.export.metadata import describe
+from adshift.deploy.export.metadata import describe, fitted_on
 from adshift.detectors import registry
 from adshift.errors import AdshiftError
 from adshift.features.alignment import FILE as ALIGNMENT
 from adshift.runtime.checksums import MODEL_REMEDY
 from adshift.runtime.files import output, read_json
+
+__all__ = ["DTYPES", "OPSETS", "export", "fitted_on", "method_of", "scoring"]
 
 Dtype = Literal["float32", "float16", "int8"]
 DTYPES: tuple[str, ...] = get_args(Dtype)

@@ -1,9 +1,9 @@
 """What comes before the network, as part of the graph: resizing, the centre crop and normalized intensities.
 
-The resizing is Pillow's bilinear filter, antialiased: columns, then rows, each rounded to whole grey levels. Both are
-products with small matrices that the graph computes from the height and width of an image. (ONNX's own `Resize` with
-antialiasing differs by up to 12 grey levels in onnxruntime.) The bytes are Pillow's. Pillow 13 resizes the rows first
-of images that lose more than twice as many rows as columns, H - h > 2 (W - w), and so does the graph.
+The resizing is Pillow's bilinear filter, antialiased: columns, then rows, each rounded to whole grey levels. Both
+are products with small matrices that the graph computes from the image's height and width. (ONNX's own `Resize` with
+antialiasing differs by up to 12 grey levels in onnxruntime.) The bytes are Pillow's. Pillow 13 resizes rows first in
+images that lose more than twice as many rows as columns, H - h > 2 (W - w), and so does the graph.
 
 Notation: N images of H x W pixels, of any size, h x w pixels of the network's input before the crop.
 """
