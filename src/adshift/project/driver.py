@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shlex
+import signal
 import sys
 import threading
 import time
@@ -172,6 +173,7 @@ def say(line: str, file: Any = None) -> None:
 
 def main() -> None:
     """Read {jobs, here, names} as JSON from standard input."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started it may ignore the signal
     asked = json.load(sys.stdin)
     sys.stdin.close()
     from dvc.repo import Repo

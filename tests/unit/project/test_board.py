@@ -63,6 +63,22 @@ def test_one_line_a_stage(says, capfd) -> None:
     assert lines[3:] == [" 3/12  report  cached"]
 
 
+def test_stages_that_run_together_end_by_name(says, tmp_path: Path, capfd) -> None:
+    says(
+        "Running stage 'fit@a':", "Running stage 'fit@b':", "Stage 'check' didn't change, skipping", "sleep 0.3",
+        "Stage 'fit@b' ended", "Stage 'report' is cached - skipping run, checking out outputs", "sleep 0.3",
+        "Stage 'fit@a' ended", "Running stage 'fit@c':",
+    )  # fmt: skip
+    (tmp_path / "dvc").rename(tmp_path / "driver")
+    with Board(5) as shown:
+        assert shown._run([str(tmp_path / "driver")], given="ignored") == 0
+    lines = [line.split() for line in capfd.readouterr().out.splitlines()]
+    assert [(line[0], line[1]) for line in lines] == [
+        ("1/5", "check"), ("2/5", "fit@b"), ("3/5", "report"), ("4/5", "fit@a")
+    ]  # fmt: skip
+    assert 0.3 <= float(lines[1][2]) < float(lines[3][2])
+
+
 def test_a_stage_is_told_once_and_an_unchanged_run_ran_nothing(says, capfd) -> None:
     says("Stage 'check' didn't change, skipping", "Data and pipelines are up to date.")
     with Board(1) as shown:

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ NETWORK = {"embed", "harden", "normalise"}  # of them, those that run a network:
 
 
 _open: set[socket.socket] = set()  # connections that wait for an answer
+_abandoned = threading.Event()
 
 
 def handed_over() -> int | None:
@@ -59,6 +61,8 @@ def ask(stage: str, command: Sequence[str], environment: Mapping[str, str]) -> i
         except OSError as error:
             raise _gone(error.strerror) from None
         _open.add(connection)
+        if _abandoned.is_set():
+            abandon()
         shared = {key: value for key, value in environment.items() if _shared(key)}
         request = {"stage": stage, "command": [*command], "environment": shared, "folder": str(Path.cwd())}
         try:
@@ -81,6 +85,7 @@ def ask(stage: str, command: Sequence[str], environment: Mapping[str, str]) -> i
 
 def abandon() -> None:
     """Let all that wait for an answer end; the head then cancels what they asked for."""
+    _abandoned.set()
     for connection in list(_open):
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
