@@ -131,10 +131,11 @@ def test_a_relative_import_that_leads_out_of_the_package_is_told(project: Path, 
 SCRIPTS = sorted([*ROOT.glob("src/**/*.py"), *ROOT.glob("stages/**/*.py")])
 LOADERS = ("importlib", "runpy", "pkgutil", "imp", "zipimport")
 RUNNERS = ("__import__", "exec", "eval", "compile")
-# A registry's modules are roots of their own; a package of weights is none of ours; the last one resolves names.
+DATA = ("importlib.metadata", "importlib.resources")  # they run nothing
+# A registry's modules are roots of their own; a package of weights is none of ours; the last two resolve names alone.
 DYNAMIC = {
     "detectors/registry.py", "data/datasets/__init__.py", "features/backbones/families.py",
-    "features/backbones/weights.py", "evaluation/levers/__init__.py", "project/sources.py",
+    "features/backbones/weights.py", "evaluation/levers/__init__.py", "project/sources.py", "runtime/extras.py",
 }  # fmt: skip
 
 
@@ -144,7 +145,7 @@ def dynamic(tree: ast.AST) -> list[str]:
     for node in ast.walk(tree):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        found += [name for name in modules if name.split(".")[0] in LOADERS and name != "importlib.metadata"]
+        found += [name for name in modules if name.split(".")[0] in LOADERS and name not in DATA]
         found += [node.id] if isinstance(node, ast.Name) and node.id in RUNNERS else []
     return found
 
