@@ -4,7 +4,7 @@
 
 Builds the wheel, installs it with its core dependencies alone, and predicts from an exported file. Needs a package
 index; exits with 1 if the environment is larger than MOST bytes, holds a package that is not to be there, or an answer
-takes more than BUSY times SECONDS, the median of ROUNDS. Between, it warns: other work on the machine may be the reason.
+takes more than BUSY times SECONDS, the median of ROUNDS. Between, it warns: the machine may be busy.
 """
 
 import json
