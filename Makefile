@@ -44,7 +44,6 @@ serve-test: setup  ## the service beside a real broker, browser and failing rece
 	@python tests/line/load.py --seconds $(LOAD) $(if $(filter 600,$(LOAD)),--record)
 
 small: setup  ## the wheel in an empty environment: its size, and seconds to an answer
-	@python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --upgrade >/dev/null
 	@python tests/house/small.py
 
 bench: setup  ## ours against the peers; ONLY=NAME for one benchmark
