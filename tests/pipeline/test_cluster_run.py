@@ -28,7 +28,8 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project
         project.run("adshift", "preset", "mvtec", "--data-root", "photos")
         project.change(
             dataset__root="photos", classes=list(CLASSES[:1]), methods=["patchcore"], patchcore__coreset=0.1,
-            features__resize=72, features__crop=64, evaluate__bootstrap=100, scenarios=["clean", "shift_no_adaptation"],
+            features__resize=72, features__crop=64, evaluate__bootstrap=100,
+            scenarios=["clean", "shift_no_adaptation", "shift_full_adaptation"],
         )  # fmt: skip
         project.commit("tiny")
     yield both

@@ -29,7 +29,8 @@ def project(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Project, st
     project.run("adshift", "preset", "mvtec", "--data-root", "photos")
     project.change(
         dataset__root="photos", classes=list(CLASSES[:1]), methods=["padim_diagonal"], ablation__ratios=[],
-        features__resize=160, evaluate__bootstrap=100, scenarios=["clean", "shift_no_adaptation"],
+        features__resize=160, evaluate__bootstrap=100,
+        scenarios=["clean", "shift_no_adaptation", "shift_full_adaptation"],
     )  # fmt: skip
     project.link(request.param)
     project.commit("tiny")

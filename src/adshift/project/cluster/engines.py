@@ -121,7 +121,7 @@ def opened(where: str) -> Iterator[Any]:
             else:
                 cluster = openers[kind](rest) if kind in openers else _batch(kind)
                 client = stack.enter_context(Client(stack.enter_context(cluster)))
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             message = f"--cluster {where}: cannot be reached or started ({in_line(error)})"
             raise AdshiftError(message, "check the address, and that its scheduler runs") from None
         yield client
