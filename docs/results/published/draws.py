@@ -71,7 +71,7 @@ def embedded(settings: Any, args: argparse.Namespace, folder: Path) -> Features:
               "images": True, "options": {"pad_type": args.pad_type} if args.pad_type else {}}  # fmt: skip
     if args.mean is not None:
         values |= {"mean": (args.mean,) * 3, "std": (args.std,) * 3}
-    look = Settings(**{**dict(settings.features), **values})
+    look = Settings.within({**dict(settings.features), **values})
     items = datasets.build("mvtec", args.root, [args.name], folder)[args.name]
     start = time.perf_counter()
     extract.embed(items, Backbone(look), folder / "features", what=args.name)

@@ -53,7 +53,7 @@ def main() -> None:
     args = parser.parse_args()
     settings = params.load_all()
     values = {"backbone": "resnet18", "weights": args.weights, "layers": None, "images": True}
-    backbone = Backbone(Settings(**{**dict(settings.features), **values}))
+    backbone = Backbone(Settings.within({**dict(settings.features), **values}))
     domains = images(settings, args, backbone)
     for method in args.methods:
         append(args.out, measured(settings, args, method, domains))

@@ -53,7 +53,7 @@ TEST = np.concatenate([NORMAL, DEFECTIVE])
 
 def network(**changes: Any) -> Backbone:
     settings = dict(params.load("features", path=ROOT / "params.yaml").features)
-    return Backbone(Settings(**{**settings, "resize": SIDE + 16, "crop": SIDE, **changes}))
+    return Backbone(Settings.within({**settings, "resize": SIDE + 16, "crop": SIDE, **changes}))
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_oblong_inputs(tmp_path: Path, method: str, fit: str, resize: tuple[int,
     """Tiled or not, the graph of an oblong input scores as the detector does."""
     settings = dict(params.load("features", path=ROOT / "params.yaml").features)
     settings |= {"resize": resize, "fit": fit, "crop": None, "dtype": "float32", "layers": SHALLOW}
-    backbone = Backbone(Settings(**settings))
+    backbone = Backbone(Settings.within(settings))
     spec = json.loads(json.dumps(extract.spec_of(backbone)))
 
     def features(images: np.ndarray) -> Features:

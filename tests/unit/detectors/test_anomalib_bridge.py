@@ -61,7 +61,7 @@ def test_dfm_by_hand() -> None:
     shipped = dict(params.load("features", path=ROOT / "params.yaml").features)
     model = DFMModel("tf_efficientnet_lite0", "blocks.4", pre_trained=False, pooling_kernel_size=2, n_comps=0.97)
     outcome = model.feature_extractor.feature_extractor.load_state_dict(
-        full_model(Settings(**shipped)).state_dict(), strict=False
+        full_model(Settings.within(shipped)).state_dict(), strict=False
     )
     assert not outcome.missing_keys
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))

@@ -21,7 +21,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
 
 def settings(**changes: object) -> Features:
     shipped = dict(params.load("features", path=ROOT / "params.yaml").features)
-    return Features(**{**shipped, "resize": 64, **changes})
+    return Features.within({**shipped, "resize": 64, **changes})
 
 
 def saved(path: Path, state: dict[str, torch.Tensor]) -> str:

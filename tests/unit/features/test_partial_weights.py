@@ -24,7 +24,7 @@ NEEDED = {
 def backbone(name: str, weights: Path) -> Backbone:
     settings = dict(params.load("features", path=ROOT / "params.yaml").features)
     chosen = {"backbone": name, "weights": str(weights), "layers": KEPT[name], "resize": 64}
-    return Backbone(Features(**{**settings, **chosen}))
+    return Backbone(Features.within({**settings, **chosen}))
 
 
 def saved(path: Path, state: dict[str, torch.Tensor]) -> Path:

@@ -35,7 +35,7 @@ def settings(**changes: object) -> Settings:
     base = dict(
         backbone="tf_efficientnet_lite0", weights=None, layers=None, resize=SIDE, fit="squeeze", crop=None,
         mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), precision="float32", dtype="float32", images=False,
-        batch=8,
+        batch=8, options={}, tiles=None,
     )  # fmt: skip
     return Settings(**{**base, **changes})
 
