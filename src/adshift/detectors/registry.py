@@ -100,8 +100,8 @@ def halves(method: str, section: Mapping[str, Any]) -> dict[Part, dict[str, Any]
 
 
 def levels(section: Mapping[str, Any]) -> set[int]:
-    """The levels of the features that a method's section in params.yaml names."""
-    return {*section["layers"], *([section["shared"]] if "shared" in section else [])}
+    """The levels of the features that a method's section in params.yaml names; none for one that sees images alone."""
+    return {*section.get("layers", ()), *([section["shared"]] if "shared" in section else [])}
 
 
 def settings(method: str, part: Part, path: Path | None = None, remedy: str = REMEDY) -> Any:

@@ -251,7 +251,7 @@ def stored_values(sections: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     shrunk = size if sections["shift"]["resolution"] == "input" else None
     return {
         **{section: sections[section] for section in STORED},
-        "features": {**features, "levels": sorted(used) if needed else None},
+        "features": {**features, "levels": (sorted(used) or None) if needed else None},  # a store holds some level
         "shift": {**sections["shift"], "input": shrunk},
     }
 
