@@ -51,7 +51,9 @@ def test_outputs_are_on_the_disk_once_and_the_cache_stays_whole(project: tuple[P
         assert both > 1.6 * blocks(cache)
         assert maps.stat().st_nlink <= 2  # `data/kept`
     else:
-        assert both < 1.1 * blocks(cache)
+        # A symbolic link leaves no second name to the rows that `embed` keeps for later images: these are copies.
+        again = blocks(one.folder / "data" / "kept") if kind == "symlink" else 0
+        assert both - again < 1.1 * blocks(cache)
         assert maps.is_symlink() == (kind == "symlink")
         assert not maps.stat().st_mode & 0o222
 
