@@ -189,7 +189,7 @@ PARAMS: dict[str, tuple[Edit, str, str]] = {
     "a class like the pooled model": (put("classes", "[unified]"), "classes.0: .*reserved", COMMENTS),
     "a class of 300 letters": (put("classes", f"[{'a' * 300}]"), "classes.0: .*300 characters, at most 100", COMMENTS),
     "a class that is not there": (put("classes", "[rings]"), "classes: rings not found", "choose from dots"),
-    "an unknown method": (put("methods", "[patchcor]"), "methods.0: input should be .*'patchcore'", COMMENTS),
+    "an unknown method": (put("methods", "[patchcor]"), "methods.0: .*'patchcor' is no method: .*patchcore", COMMENTS),
     "an unknown data set": (put("name", "imagenet"), "dataset.name: input should be 'sample'", COMMENTS),
     "a root that is not there": (put("root", "nowhere"), "dataset.root: nowhere does not exist", "set it to the folder"),
     "a root of 900 letters": (put("root", "r" * 900), "dataset.root: r+ does not exist", "set it to the folder"),
