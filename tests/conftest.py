@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+import chromium
 import fake_run
 import isolation
 import kinds
@@ -26,6 +27,7 @@ LONGEST = (
 left_by_session = pytest.fixture(scope="session", autouse=True)(isolation.check)
 left_by_module = pytest.fixture(scope="module", autouse=True)(isolation.check)
 left_by_test = pytest.fixture(autouse=True)(isolation.check)
+browser = chromium.browser
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

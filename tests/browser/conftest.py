@@ -1,11 +1,5 @@
-"""A real browser, and the page of a run that never happened. Without Chromium these tests are skipped.
+"""Pages in a real browser (`tests/support/chromium.py`), and the page of a run that never happened."""
 
-ADSHIFT_CHROMIUM names the browser where it is not found by itself; with ADSHIFT_BROWSER=required (`make browser`) a
-missing one is a failure.
-"""
-
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,20 +12,6 @@ from adshift.report import page, pictures
 from adshift.report.results import Results, collect
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator:
-    playwright = pytest.importorskip("playwright.sync_api")
-    path = os.environ.get("ADSHIFT_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        stop = pytest.fail if os.environ.get("ADSHIFT_BROWSER") == "required" else pytest.skip
-        stop(f"no browser ({', '.join(NAMES)}): install one (Debian: apt-get install chromium), then `make browser`")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @dataclass

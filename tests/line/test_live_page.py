@@ -1,7 +1,5 @@
 """The live page in a real browser: it updates by itself, on a tablet, in light and dark, without a network."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,6 @@ import line
 import plain_model
 from plain_model import picture
 
-CHROMIUM = os.environ.get("ADSHIFT_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and os.environ.get("ADSHIFT_BROWSER") != "required", reason="chromium is not installed"
-)
 TABLET, DESK = {"width": 800, "height": 1200}, {"width": 1280, "height": 900}
 NASTY = "<img src=x onerror=document.title='owned'>.png"
 
@@ -30,20 +24,16 @@ def serving(tmp_path: Path) -> Iterator[line.Serving]:
 
 
 @pytest.fixture
-def page(serving: line.Serving) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        one = browser.new_page(viewport=TABLET, color_scheme="dark")
-        one.set_default_timeout(15_000)
-        wrong: list[str] = []
-        one.on("pageerror", lambda error: wrong.append(str(error)))
-        one.on("request", lambda asked: asked.url.startswith((serving.url, "data:")) or wrong.append(asked.url))
-        one.goto(serving.url)
-        yield one
-        browser.close()
-        assert wrong == []
+def page(serving: line.Serving, browser: Any) -> Iterator[Any]:
+    one = browser.new_page(viewport=TABLET, color_scheme="dark")
+    one.set_default_timeout(15_000)
+    wrong: list[str] = []
+    one.on("pageerror", lambda error: wrong.append(str(error)))
+    one.on("request", lambda asked: asked.url.startswith((serving.url, "data:")) or wrong.append(asked.url))
+    one.goto(serving.url)
+    yield one
+    one.close()
+    assert wrong == []
 
 
 def send(serving: line.Serving, brightness: int, name: str = "part.png") -> str:
