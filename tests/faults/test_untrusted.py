@@ -66,9 +66,14 @@ def problems(source: str) -> list[str]:
     return found
 
 
+# The head of a cluster sends its own code to the workers, by Dask; it unpickles no file.
+SENDS = {"src/adshift/project/cluster/head.py": ["import of cloudpickle"]}
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_nothing_that_is_read_is_run(path: Path) -> None:
-    assert problems(path.read_text(encoding="utf-8")) == []
+    told = [problem.split(": ", 1)[1] for problem in problems(path.read_text(encoding="utf-8"))]
+    assert told == SENDS.get(path.relative_to(ROOT).as_posix(), [])
 
 
 @pytest.mark.parametrize(
