@@ -330,7 +330,7 @@ def _get(values: dict[str, Any], key: str, path: Path, up: int = 0) -> Any:
         if not isinstance(node, dict) or part not in node:
             raise AdshiftError(f"{path}: params.yaml has no parameter {key}", "its leaves are named with dots")
         node = node[part]
-    if isinstance(node, dict):
+    if isinstance(node, dict) and key != "features.options":  # whose value is a mapping
         raise AdshiftError(f"{path}: {key} is a section of params.yaml, not a parameter", "name its leaves with dots")
     return holders[-1] if up else node
 
