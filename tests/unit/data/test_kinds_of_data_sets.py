@@ -22,7 +22,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the stage `sources` writes."""
     folder = tmp_path_factory.mktemp("sources")
     with contextlib.chdir(folder):
-        for name in ("src", "stages"):
+        for name in ("src", "stages", "params.yaml"):
             (folder / name).symlink_to(ROOT / name)
         stage("sources")
     return folder / "data/sources"

@@ -113,7 +113,10 @@ def test_a_worker_without_the_project_or_with_other_versions_is_refused(project:
     assert (here["problem"], here["versions"]["no-such-package"]) == ("", "none")
     assert worker.probe(str(project / "other"), "seed", [], None)["problem"].startswith("has no folder")
     assert "another folder" in worker.probe(str(project), "nonce", [], None)["problem"]
-    assert "cannot import adshift" in worker.probe(str(project), "seed", [], str(project / "empty"))["problem"]
+    other = project / "broken" / "adshift"  # in front of what may be installed
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("raise ImportError('broken')")
+    assert "cannot import adshift" in worker.probe(str(project), "seed", [], str(other.parent))["problem"]
 
 
 def test_the_head_names_the_worker_and_the_version(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
