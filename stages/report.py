@@ -44,7 +44,7 @@ def main() -> None:
         folder.mkdir()
         parts: list[Callable[[], Any]] = [
             page_of,
-            partial(pictures.write, folder, album, shown, methods),
+            partial(pictures.write, folder, album, shown, methods, results.scenarios),
             partial(plots.draw, folder, charts, ["unified_gap", "cross_class"]),
         ]
         html, *_ = map_ordered(lambda part: part(), parts, what="report", unit="part")

@@ -121,10 +121,11 @@ def make(
 
 
 def _evaluation(folder, dataset, method, classes, names, labels, rng) -> None:
-    image, pixel, tables = {"on": "val", "classes": {}, "cross_class": {}}, {}, {"roc": [], "pr": [], "scores": []}
+    image = {"on": "val", "classes": {}, "set_by": {}, "cross_class": {}}
+    pixel, tables = {}, {"roc": [], "pr": [], "scores": []}
     replicates, kept = {}, {}
     for name in classes:
-        image["classes"][name], pixel[name] = {}, {}
+        image["classes"][name], image["set_by"][name], pixel[name] = {}, {}, {}
         for scenario in SCENARIOS:
             lifted = 1.5 if scenario.name.startswith("shift") and scenario.model == "clean" else 0.0
             path = scores_path("test", dataset, method, scenario.model_of(name), scenario.pair("test"), name)
@@ -140,6 +141,7 @@ def _evaluation(folder, dataset, method, classes, names, labels, rng) -> None:
             called = decide(scores, threshold)
             tp, fp = int((called & labels).sum()), int((called & ~labels).sum())
             fn, tn = int((~called & labels).sum()), int((~called & ~labels).sum())
+            image["set_by"][name][scenario.name] = 2
             image["classes"][name][scenario.name] = {
                 "auroc": 0.9 - lifted / 10, "auprc": 0.91, "f1": 2 * tp / (2 * tp + fp + fn),
                 "accuracy": (tp + tn) / len(names), "precision": tp / max(tp + fp, 1), "recall": tp / (tp + fn),

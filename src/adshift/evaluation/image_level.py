@@ -35,18 +35,19 @@ def image_level(
 ) -> dict[str, Any]:
     """Image metrics of every class and scenario, the cross-class matrix, and the rows of the three curve tables.
 
-    In the report, `on` is the part that set the thresholds, `val` or `test`; `normal` is the record of `normals`;
+    In the report, `on` is the part that set the thresholds, `val` or `test`; `set_by` is the number of normal images
+    that set each; `normal` is the record of `normals`;
     `unlabelled` counts images without a label and the alarms among them, which enter no metric. `replicates` holds the
     bootstrap's replicates of the image metrics, {(class, scenario): (metrics, resamples)}.
     """
     records = {name: {key: Threshold.from_dict(value) for key, value in chosen[name].items()} for name in classes}
     [on] = {record.on for by_scenario in records.values() for record in by_scenario.values()}
-    report: dict[str, Any] = {"on": on, "classes": {}, "normal": {}, "unlabelled": {}, "cross_class": {}}
+    report: dict[str, Any] = {"on": on, "classes": {}, "set_by": {}, "normal": {}, "unlabelled": {}, "cross_class": {}}
     tables: dict[str, list[dict[str, Any]]] = {"roc": [], "pr": [], "scores": []}
     normal: dict[str, np.ndarray] = {}
     replicates: dict[tuple[str, str], np.ndarray] = {}
     for name in classes:
-        for part in ("classes", "normal", "unlabelled"):
+        for part in ("classes", "set_by", "normal", "unlabelled"):
             report[part][name] = {}
         for scenario in scenarios:
             stored, record = predictions("test", dataset, method, scenario, name), records[name][scenario.name]
@@ -56,6 +57,7 @@ def image_level(
                 image for image, label in zip(np.array(stored.names)[known].tolist(), labels, strict=True) if not label
             ]
             report["classes"][name][scenario.name] = image_metrics(scores, labels, threshold).to_dict()
+            report["set_by"][name][scenario.name] = record.fp + record.tn
             report["normal"][name][scenario.name] = normals(tuple(good), scores[~labels], record)
             report["unlabelled"][name][scenario.name] = unlabelled(stored, threshold)
             drawn = intervals.Resamples.draw(int((~labels).sum()), int(labels.sum()), resamples, seed, name)

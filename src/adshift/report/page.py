@@ -28,7 +28,7 @@ from adshift.runtime.parallel import map_ordered
 
 TEMPLATE, STYLE, SCRIPT = (Path(__file__).with_name(f"page.{kind}") for kind in ("html", "css", "js"))
 
-CHARTS = ("scenarios", "coreset", "cross_class", "unified_gap")
+CHARTS = ("scenarios", "costs", "coreset", "cross_class", "unified_gap")
 DEMANDED = ("image_f1", "specificity")  # metrics that a safe inspection must reach
 ADAPTATIONS = tuple(scenario.name for scenario in DRIFT)
 MOMENTS = {BASELINE.name: "Before drift"} | {
@@ -48,9 +48,9 @@ ADVICE = {
 class Judgement:
     """Whether a method is safe on a class in a scenario, and the figures that decide it.
 
-        Attributes:
-            state: key of `STATES`.
-    figures: of the metrics in `DEMANDED`, with intervals.
+    Attributes:
+        state: key of `STATES`.
+        figures: of the metrics in `DEMANDED`, with intervals.
     """
 
     state: str
@@ -214,11 +214,11 @@ def build(
     return _environment(results).from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         dataset=dataset,
         backbone=backbone,
-        drift=drift,
+        drift=drift if any(scenario in results.scenarios for scenario in DRIFT) else "none",
         scaled=album.scaled,
         results=results,
         scenarios=results.scenarios,
-        pictured={domain: [one.name for one in pictures.pictured(domain)]
+        pictured={domain: [one.name for one in pictures.pictured(domain, results.scenarios)]
                   for domain in {scenario.test for scenario in results.scenarios}},
         quality=overview.quality(results, rows["scores"]),
         rows=results.names if len(results.classes) > 1 else results.classes,

@@ -302,23 +302,30 @@ def samples(album: Album, shown: Shown) -> Image.Image:
     ])  # fmt: skip
 
 
-def columns_of(domain: str, methods: Sequence[str]) -> list[tuple[str, str, Scenario]]:
+def columns_of(domain: str, methods: Sequence[str], scenarios: Sequence[Scenario]) -> list[tuple[str, str, Scenario]]:
     """Map columns (label, method, scenario) of the qualitative rows: clean, or under drift before and after a refit."""
     return [
         (", ".join(filter(None, (label(method), scenario.caption))), method, scenario)
         for method in methods
-        for scenario in pictured(domain)
+        for scenario in pictured(domain, scenarios)
     ]
 
 
-def pictured(domain: str) -> list[Scenario]:
-    """The scenarios whose anomaly maps of this domain are shown as examples."""
-    return [scenario for scenario in SCENARIOS if scenario.test == domain and scenario.caption is not None]
+def pictured(domain: str, scenarios: Sequence[Scenario]) -> list[Scenario]:
+    """Those of the scenarios whose anomaly maps of this domain are shown as examples."""
+    return [scenario for scenario in scenarios if scenario.test == domain and scenario.caption is not None]
 
 
-def qualitative(album: Album, name: str, domain: str, images: Sequence[str], methods: Sequence[str]) -> Image.Image:
+def qualitative(
+    album: Album,
+    name: str,
+    domain: str,
+    images: Sequence[str],
+    methods: Sequence[str],
+    scenarios: Sequence[Scenario] = SCENARIOS,
+) -> Image.Image:
     """One row per image: the image, its ground truth, one anomaly map per method (under drift also per adaptation)."""
-    columns = columns_of(domain, methods)
+    columns = columns_of(domain, methods, scenarios)
     rows = [
         (image.split("/")[1].replace("_", " ") or "unlabelled",
          [album.image(name, domain, image), album.mask(name, domain, image),
@@ -328,11 +335,13 @@ def qualitative(album: Album, name: str, domain: str, images: Sequence[str], met
     return contact_sheet(rows, ["image", "ground truth", *(text for text, _, _ in columns)])
 
 
-def write(folder: Path, album: Album, shown: Shown, methods: Sequence[str]) -> None:
+def write(
+    folder: Path, album: Album, shown: Shown, methods: Sequence[str], scenarios: Sequence[Scenario] = SCENARIOS
+) -> None:
     """Write samples.png and, per class, qualitative_CLASS.png and qualitative_CLASS-shift.png."""
     folder.mkdir(parents=True, exist_ok=True)
     samples(album, shown).save(folder / "samples.png", compress_level=COMPRESSION)
     for (name, domain), images in shown.items():
         ending = "" if domain == "clean" else f"-{domain}"  # class names hold no `-`
-        sheet = qualitative(album, name, domain, images, methods)
+        sheet = qualitative(album, name, domain, images, methods, scenarios)
         sheet.save(folder / f"qualitative_{name}{ending}.png", compress_level=COMPRESSION)

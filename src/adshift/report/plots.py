@@ -16,9 +16,12 @@ from typing import Any
 
 import pandas as pd
 
+from adshift.data.manifest import GOOD
+from adshift.data.split_file import names_of
+from adshift.data.split_file import read as read_split
 from adshift.evaluation.metrics.registry import shown_in
-from adshift.evaluation.scenarios import BASELINE, POOLED
-from adshift.project.paths import evaluation_path
+from adshift.evaluation.scenarios import BASELINE, DRIFT, POOLED, Scenario
+from adshift.project.paths import evaluation_path, split_path
 from adshift.report import vega
 from adshift.report.labels import MACRO, label
 from adshift.report.published import read_csv
@@ -27,6 +30,7 @@ from adshift.report.table import CLASSES, plain
 from adshift.report.tables import COMPARED
 
 TEMPLATES = Path(".dvc/plots")
+RECOVERED = "image_auroc", "specificity", "recall"
 SHOWN = tuple(metric.name for metric in shown_in("chart"))
 PADDING = {"left": 16, "top": 5, "right": 16, "bottom": 5}  # pixels: labels are wider in some browsers' fonts
 Rows = list[dict[str, Any]]
@@ -60,6 +64,8 @@ CHARTS = {
     for chart in (
         Chart("scenarios", "scenarios", "What drift costs and what buys it back", "scenario", "value", "scenario", "",
               ("metric",), ("method", "scenario")),
+        Chart("costs", "costs", "What the levers recover, by the new normal images that they need", "images", "value",
+              "normal images of the shifted domain", "", ("method", "metric"), ("method", "scenario")),
         Chart("roc", "curves", "ROC", "fpr", "tpr", "false-positive rate", "true-positive rate"),
         Chart("pr", "curves", "Precision and recall", "recall", "precision", "recall", "precision"),
         Chart("scores", "scores", "Scores and thresholds", "score", "scenario", "raw score", ""),
@@ -88,6 +94,7 @@ def rows(dataset: str, results: Results) -> dict[str, Rows]:
     tables = {
         **curves,
         "scenarios": _scenarios(results),
+        "costs": _costs(dataset, results),
         "confusion": _confusion(results),
         "coreset": _coreset(results),
         "cross_class": _records(results.cross_class),
@@ -126,6 +133,34 @@ def _scenarios(results: Results) -> Rows:
     shown = results.figures[results.figures["metric"].isin(SHOWN)].astype(object)
     shown["metric"] = shown["metric"].map(results.named)
     return _records(shown[["method", "class", "scenario", "metric", "value"]])
+
+
+def _costs(dataset: str, results: Results) -> Rows:
+    """Figures of each scenario under drift, with the number of normal images of the shifted domain that it needs."""
+    rows: Rows = []
+    for method, scenario in product(results.methods, DRIFT):
+        if scenario in results.scenarios:
+            images: dict[str, float] = {
+                name: _new_images(dataset, results, method, scenario, name) for name in results.classes
+            }
+            images[MACRO] = sum(images.values()) / len(images)
+            rows += [
+                {"method": method, "class": name, "scenario": scenario.name, "images": images[name],
+                 "metric": results.named(metric), "value": results.value(method, scenario.name, name, metric)}
+                for name, metric in product(results.names, RECOVERED)
+            ]  # fmt: skip
+    return rows
+
+
+def _new_images(dataset: str, results: Results, method: str, scenario: Scenario, name: str) -> int:
+    """Those that set the threshold, and those that a refit trains on."""
+    if not scenario.new_images:
+        return 0
+    trained: tuple[str, ...] = ()
+    if scenario.model == scenario.test:
+        trained = names_of(read_split(split_path(dataset, name), scenario.model), "train")
+    normal = [image for image in trained if image.split("/")[1] == GOOD]
+    return int(results.set_by[method][name][scenario.name]) + len(normal)
 
 
 def _confusion(results: Results) -> Rows:

@@ -54,6 +54,7 @@ class Results:
         replicates: {(method, scenario, class or `MACRO`): (metrics, B)}, rows as in `intervals.METRICS`; a resample of
             a class's test images is the same for every method.
         scenarios: those that were run, in the order of tables.
+        set_by: {method: {class: {scenario: number of normal images that set the threshold}}}.
         normal: {method: {class: {scenario: record of `evaluation.normals`}}}.
         unlabelled: {method: {class: {scenario: {images, alarms, scores}}}}.
         unknown_masks: {(method, scenario, class): test images whose masks are unknown, left out of pixel metrics}.
@@ -68,6 +69,7 @@ class Results:
     on: str
     replicates: Replicates
     scenarios: tuple[Scenario, ...] = SCENARIOS
+    set_by: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     normal: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     unlabelled: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     unknown_masks: dict[tuple[str, str, str], int] = field(default_factory=dict)
@@ -150,7 +152,7 @@ def collect(
     """
     root = evaluation_path(dataset)
     figures, replicates, crossed, chosen_on = [], {}, [], set()
-    kept: dict[str, dict[str, Any]] = {"normal": {}, "unlabelled": {}}
+    kept: dict[str, dict[str, Any]] = {"set_by": {}, "normal": {}, "unlabelled": {}}
     unknown: dict[tuple[str, str, str], int] = {}
     for method in methods:
         image, pixel = (read_json(root / level / f"{method}.json") for level in ("image", "pixel"))
@@ -177,7 +179,7 @@ def collect(
         tuple(classes), tuple(methods), _with_intervals(_with_means(figures, classes, methods), replicates),
         pd.DataFrame(crossed, columns=["method", "threshold_of", "applied_to", "fpr"]).astype({"fpr": float}),
         _ablation(dataset, classes, ratios), chosen_on.pop(), replicates, tuple(scenarios),
-        kept["normal"], kept["unlabelled"], unknown, class_names(dataset, classes),
+        kept["set_by"], kept["normal"], kept["unlabelled"], unknown, class_names(dataset, classes),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import runpy
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
-from itertools import combinations, count
+from itertools import combinations, count, product
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,7 @@ def _measure(world: World, number: Iterator[float], whole: Iterator[int]) -> Non
                             "best_f1_upper_bound"):  # fmt: skip
                     world.values["image", method, name, scenario, key] = next(number)
                 world.values["image", method, name, scenario, "threshold"] = 20 + 80 * next(number)
-                for key in COUNTS:
+                for key in (*COUNTS, "set_by"):
                     world.values["image", method, name, scenario, key] = next(whole)
                 # Replicates lie around the value, so that some methods differ clearly and some by chance.
                 centres = [world.values["image", method, name, scenario, METRICS[metric][1]] for metric in DRAWN]
@@ -246,11 +246,14 @@ def write(world: World) -> None:
         image = {stranger: {scenario: {"auroc": 9.9} for scenario in SCENARIOS}}
         pixel = {stranger: {pair: {"auroc": 9.9} for pair in PAIRS}}
         for (level, of, name, place, key), value in world.values.items():
-            if of == method:
+            if of == method and key != "set_by":
                 (image if level == "image" else pixel).setdefault(name, {}).setdefault(place, {})[key] = value
         names = (stranger, *world.classes)
         cross = {of: {to: world.cross.get((method, of, to), 9.9) for to in names} for of in names}
-        write_json(evaluation / f"image/{method}.json", {"on": world.on, "classes": image, "cross_class": cross})
+        set_by = {name: {one: world.values["image", method, name, one, "set_by"] for one in SCENARIOS}
+                  for name in world.classes}  # fmt: skip
+        report = {"on": world.on, "classes": image, "set_by": set_by, "cross_class": cross}
+        write_json(evaluation / f"image/{method}.json", report)
         write_json(evaluation / f"pixel/{method}.json", pixel)
         (evaluation / "bootstrap").mkdir(exist_ok=True)
         drawn = {f"{name}/{scenario}": rows for (of, name, scenario), rows in world.drawn.items() if of == method}
@@ -653,6 +656,15 @@ def timings(world: World) -> Expected:
     return Expected("Time to fit, in seconds", columns, rows, note)
 
 
+def new_images(world: World, method: str, name: str, scenario: str) -> int:
+    """Normal images of the shifted domain that a scenario needs."""
+    if scenario not in ("shift_threshold_only", "shift_adapted", "shift_full_adaptation"):
+        return 0
+    images: int = world.values["image", method, name, scenario, "set_by"]
+    trained = world.roles[name, world.domains[-1]]["train", "good"] if scenario == "shift_full_adaptation" else 0
+    return images + trained
+
+
 def charts(world: World) -> dict[str, list[dict[str, Any]]]:
     """Rows of the charts that are made of tables' figures."""
     oracle = Oracle(world)
@@ -663,6 +675,15 @@ def charts(world: World) -> dict[str, list[dict[str, Any]]]:
         for metric in ("image_auroc", "image_f1", "recall", "specificity", "pixel_auroc", "pro")
     ]  # fmt: skip
     gap = {oracle.key(metric) for metric in ("image_auroc", "image_f1", "specificity")}
+    costs = []
+    for method, scenario in product(world.methods, [one for one in SCENARIOS if one.startswith("shift_")]):
+        images = {name: new_images(world, method, name, scenario) for name in world.classes}
+        images[MEAN] = sum(images.values()) / len(images)
+        costs += [
+            {"method": method, "class": name, "scenario": scenario, "images": images[name],
+             "metric": oracle.key(metric), "value": oracle.value(method, scenario, name, metric)}
+            for name in oracle.names for metric in ("image_auroc", "specificity", "recall")
+        ]  # fmt: skip
     confusion = []
     for method in world.methods:
         for name in world.classes:
@@ -677,6 +698,7 @@ def charts(world: World) -> dict[str, list[dict[str, Any]]]:
     [header, *rows] = tables(world)["table7_coreset"].csv()
     return {
         "scenarios": scenarios,
+        "costs": costs,
         "unified_gap": [row for row in scenarios if row["scenario"] in ("clean", "unified") and row["metric"] in gap],
         "confusion": confusion,
         "coreset": [{"class": row[0], "ratio": row[1], "rows": row[2], "metric": metric, "value": value}

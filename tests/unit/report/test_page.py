@@ -16,7 +16,7 @@ from PIL import Image
 import fake_run
 from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError
-from adshift.evaluation.scenarios import BY_NAME
+from adshift.evaluation.scenarios import BY_NAME, SCENARIOS, named
 from adshift.project.paths import scores_path
 from adshift.report import page, payload, pictures, plots
 from adshift.report.results import UPPER_BOUND, collect
@@ -49,8 +49,8 @@ def album(run):
     return results, pictures.Album("sample", 32, None, results.thresholds())
 
 
-def build(drift="synthetic", ignored=None, **how):
-    results = collect("sample", fake_run.CLASSES, fake_run.METHODS, fake_run.RATIOS)
+def build(drift="synthetic", ignored=None, scenarios=SCENARIOS, **how):
+    results = collect("sample", fake_run.CLASSES, fake_run.METHODS, fake_run.RATIOS, scenarios)
     pictures_of = pictures.Album("sample", 32, None, results.thresholds(), **how)
     shown = pictures.choose("sample", fake_run.CLASSES, 4)
     return page.build(
@@ -474,3 +474,35 @@ def test_the_page_says_when_thresholds_were_chosen_on_test(run):
     text = Tags(build()).text
     assert UPPER_BOUND in text
     assert "image F1 (upper bound, threshold chosen on test)" in text
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["clean"],
+        ["clean", "shift_no_adaptation"],
+        ["clean", "shift_hardened", "clean_hardened"],
+        ["clean", "shift_no_adaptation", "shift_adapted"],
+        ["clean", "shift_full_adaptation"],
+        ["clean", "unified"],
+    ],
+)
+def test_the_page_copes_with_any_choice_of_scenarios(names, run):
+    """Files of scenarios that were not run are not there."""
+    scenarios = named(names)
+    wanted = {(one.model_of("carpet"), one.pair("test")) for one in scenarios}
+    for scenario in SCENARIOS:
+        if (scenario.model_of("carpet"), scenario.pair("test")) not in wanted:
+            for method in fake_run.METHODS:
+                for name in fake_run.CLASSES:
+                    pair = scenario.pair("test")
+                    scores_path("test", "sample", method, scenario.model_of(name), pair, name).unlink(missing_ok=True)
+    html = build(scenarios=scenarios)
+    drifted = any(name.startswith("shift") for name in names)
+    assert ('id="drift"' in html) == drifted
+    assert "whatever is done" not in html or drifted
+    results = collect("sample", fake_run.CLASSES, fake_run.METHODS, fake_run.RATIOS, scenarios)
+    album = pictures.Album("sample", 32, None, results.thresholds())
+    shown = pictures.choose("sample", fake_run.CLASSES, 2)
+    pictures.write(run / "pictures", album, shown, fake_run.METHODS, results.scenarios)
+    assert (run / "pictures" / "qualitative_carpet-shift.png").exists()
