@@ -52,8 +52,12 @@ def _add_recalibrate(commands: Any) -> None:
     again.add_argument("--normal", metavar="DIR", required=True, help="folder of images without defects")
     again.add_argument("--anomalous", metavar="DIR", help="folder of defective images")
     again.add_argument(
+        "--pasted", action="store_true",
+        help="for lack of defective images, paste defects onto copies of the normal ones (docs/blindness.md)",
+    )  # fmt: skip
+    again.add_argument(
         "--target-fpr", type=float, metavar="RATE",
-        help="set the threshold for this false-positive rate (default: 0.05 without --anomalous, else the best F1)",
+        help="set the threshold for this false-positive rate (default: the best F1 with defects, else 0.05)",
     )  # fmt: skip
     again.add_argument("--name", help="write threshold-NAME.json (default: the next free number)")
     again.set_defaults(work=_recalibrate)
@@ -164,7 +168,9 @@ def _predict(args: argparse.Namespace) -> None:
 def _recalibrate(args: argparse.Namespace) -> None:
     from adshift.deploy import monitoring
 
-    path, result = monitoring.recalibrate(args.model, args.normal, args.anomalous, args.target_fpr, args.name)
+    path, result = monitoring.recalibrate(
+        args.model, args.normal, args.anomalous, args.target_fpr, args.name, args.pasted
+    )
     for line in monitoring.recalibration_lines(result):
         print(line)
     print(f"written: {path}")

@@ -20,6 +20,7 @@ from adshift.deploy.recalibration import TARGET_FPR, reference_path, threshold_p
 from adshift.detectors.records import Reference
 from adshift.errors import AdshiftError
 from adshift.evaluation import threshold_file
+from adshift.evaluation.calibration import F1_RULES
 from adshift.evaluation.conformal import CONFIDENCE, CONFORMAL, enough
 from adshift.evaluation.metrics.counts import decide
 from adshift.evaluation.threshold_file import Recalibration, Record
@@ -48,21 +49,34 @@ REMEDIES = {
 
 
 def recalibrate(
-    folder: Path, normal: str, anomalous: str | None, target_fpr: float | None, name: str | None
+    folder: Path,
+    normal: str,
+    anomalous: str | None,
+    target_fpr: float | None,
+    name: str | None,
+    pasted: bool = False,
 ) -> tuple[Path, Recalibration]:
     """Write a new threshold and the normal images' reference; returns path and record.
 
-    `folder` is a model directory, in which they are written, or an exported file, beside which they are.
+    Args:
+        folder: model directory, in which they are written, or an exported file, beside which they are.
+        normal, anomalous: folders of images.
+        target_fpr: see `recalibration.recalibrate`.
+        name: of the threshold; None for the next number.
+        pasted: whether copies of the normal images with pasted defects (`adshift.data.pasting`) are the anomalous ones.
 
     Raises:
-        AdshiftError: no model, no or too few images, or a name that is taken.
+        AdshiftError: no model, no or too few images, anomalous images given twice over, or a name that is taken.
     """
-    needs("scipy", extra="drift", what="adshift recalibrate computes intervals")
+    needs("scipy", *(["skimage"] if pasted else []), extra="drift", what="adshift recalibrate computes intervals")
+    if pasted and anomalous is not None:
+        raise AdshiftError("--pasted and --anomalous: both say which images are anomalous", "leave one of them out")
     old = _own(folder)[0]
     if old.rule is None:
         raise AdshiftError(f"{folder}: its threshold does not say its rule", MODEL_REMEDY)
     name = recalibration.checked_name(folder, name) if name is not None else recalibration.next_name(folder)
-    if target_fpr is None and (anomalous is None or old.rule not in ("f1_grid", "f1_exact")):
+    rule = "f1_grid" if pasted and old.rule not in F1_RULES else old.rule
+    if target_fpr is None and ((anomalous is None and not pasted) or rule not in F1_RULES):
         target_fpr = TARGET_FPR
     good, bad = (images([source]) if source is not None else [] for source in (normal, anomalous))
     twins = {sha256(path): path for path in good} if bad else {}
@@ -76,15 +90,22 @@ def recalibrate(
 
     model = loading.load(folder)
     scores, features = model.score(good)
-    defective = model.score(bad)[0] if bad else np.empty(0)
-    result = recalibration.recalibrate(scores, defective, old.threshold, target_fpr, old.rule)
-    used = {"normal_images": [path.name for path in good], "anomalous_images": [path.name for path in bad]}
+    patches = Pasted.of([path.name for path in good], seed=0) if pasted else None
+    unseen = patches.inputs(model, good) if patches else bad
+    defective = model.score(unseen)[0] if unseen else np.empty(0)
+    result = recalibration.recalibrate(scores, defective, old.threshold, target_fpr, rule)
+    used: dict[str, Any] = {
+        "normal_images": [path.name for path in good],
+        "anomalous_images": [path.name for path in bad],
+    }
+    if patches:
+        used["pasted"] = len(patches.patches)
     more = {**used, "name": name, "reference": reference_path(folder, name).name}
     record = Recalibration.of(result.to_dict() | more).to_dict()
     recalibration.create(reference_path(folder, name), Reference(scores, features).save)
     path = threshold_path(folder, name)
     recalibration.create(path, lambda temporary: write_json(temporary, record, checksum=True))
-    return path, result
+    return path, Recalibration.of(record)
 
 
 def recalibration_lines(result: Recalibration) -> list[str]:
@@ -92,7 +113,8 @@ def recalibration_lines(result: Recalibration) -> list[str]:
     percent = round(100 * CONFIDENCE)
     expected_text = "of normal images to come, expected" if result.rule == CONFORMAL else "of normal images to come"
     lines = [
-        f"{result.normal} normal and {result.anomalous} anomalous images, rule {result.rule}",
+        f"{result.normal} normal and {result.anomalous} {'pasted' if result.pasted else 'anomalous'} images, "
+        f"rule {result.rule}",
         f"{'':<12}{'threshold':>12}{'false alarms':>16}{'recall':>9}   on these images",
     ]
     for when, effect in (("before", result.before), ("after", result.after)):

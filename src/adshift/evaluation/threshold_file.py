@@ -98,6 +98,7 @@ class Recalibration(Record):
         before_fpr: the old threshold's false-positive rate today, with its Clopper-Pearson interval.
         confidence: of every interval.
         normal_images, anomalous_images: names of the files.
+        pasted: number of the anomalous images that are normal ones with a pasted defect.
         name: of the recalibration.
         reference: file with the normal images' scores and features.
     """
@@ -110,6 +111,7 @@ class Recalibration(Record):
     confidence: Probability
     normal_images: tuple[Text, ...] = ()
     anomalous_images: tuple[Text, ...] = ()
+    pasted: Images = 0
     name: Text = ""
     reference: Text = ""
 
