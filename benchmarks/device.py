@@ -80,6 +80,7 @@ def settings_of(name: str, precision: str, side: int, folder: Path) -> Any:
     return Features(
         backbone=name, weights=str(weights), layers=None, resize=side, fit="squeeze", crop=None, precision=precision,
         mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), dtype="float16", images=False, batch=32,
+        options={}, tiles=None,
     )  # fmt: skip
 
 

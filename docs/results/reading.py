@@ -20,6 +20,7 @@ import tarfile
 import tempfile
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,12 @@ RIGHT = {
     "5 ten images and copies that a system left: images counted": 10,
     "6 ten images, one twice: images counted": 10,
     "7 class in the metadata of a model in a renamed folder": "hazelnut",
+    "8 masks and images of one name, composed and decomposed: defects with their mask": 1,
     "9 verdict 0 with a name that ASCII lacks: exit code": 0,
+    "10 one training image for PaDiM: exit code of the stage check": 1,
+    "11 images in a folder `validation`, and a stray file beside them: images read": 2,
     "12 ResNet-18 without layer 4: result": "loaded",
+    "13 adshift repro in a subfolder: messages that say where to run it": 1,
 }
 
 
@@ -50,10 +55,12 @@ def main() -> None:
         print(json.dumps(measured()))
         return
     with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(["git", "archive", BEFORE, "src"], check=True, capture_output=True).stdout
-        with tarfile.open(fileobj=io.BytesIO(archive)) as file:
-            file.extractall(folder, filter="data")
-        before, after = (figures(Path(source)) for source in (f"{folder}/src", "src"))
+        trees = [Path(folder, name) for name in ("before", "after")]
+        for tree, commit in zip(trees, (BEFORE, "HEAD"), strict=True):
+            archive = subprocess.run(["git", "archive", commit], check=True, capture_output=True).stdout
+            with tarfile.open(fileobj=io.BytesIO(archive)) as file:
+                file.extractall(tree, filter="data")
+        before, after = (figures(tree) for tree in trees)
     record = {
         "before": BEFORE,
         "figures": {
@@ -69,17 +76,17 @@ def main() -> None:
     page.write_text(text, encoding="utf-8")
 
 
-def figures(source: Path) -> dict[str, Any]:
-    """What `measured` finds with the code in a folder."""
-    environment = {**os.environ, "PYTHONPATH": str(source.resolve())}
-    done = subprocess.run([sys.executable, __file__, "measure"], env=environment, check=True, capture_output=True)
+def figures(tree: Path) -> dict[str, Any]:
+    """What `measured` finds with the code of a commit's tree."""
+    environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "TREE": str(tree)}
+    done = subprocess.run([sys.executable, __file__, "measure"], env=environment, check=True, stdout=subprocess.PIPE)
     return json.loads(done.stdout)
 
 
 def measured() -> dict[str, Any]:
     """Every figure of RIGHT, with the code on the path."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
-        results = [value for part in (masks, data_set, files, command, weights) for value in part(Path(folder))]
+        results = [value for part in PARTS for value in part(Path(folder))]
     return dict(zip(RIGHT, results, strict=True))
 
 
@@ -104,8 +111,12 @@ def masks(folder: Path) -> list[Any]:
 
 
 def data_set(folder: Path) -> list[Any]:
-    from adshift.data import datasets, geometry, images
+    from adshift.data import datasets, images
 
+    try:
+        from adshift.data.geometry import fit
+    except ImportError:  # before it moved
+        fit = images.fit  # type: ignore[attr-defined]
     root, generator = folder / "root", np.random.default_rng(0)
     for part, count in (("train/good", 2), ("test/good", 2), ("test/cut", 4), ("ground_truth/cut", 4)):
         for index in range(count):
@@ -123,7 +134,7 @@ def data_set(folder: Path) -> list[Any]:
         row, column = generator.integers(0, 2045, 2)
         mask = np.zeros((2048, 2048), bool)
         mask[row : row + 3, column : column + 3] = True
-        kept += bool(geometry.fit(mask, 224).any())
+        kept += bool(fit(mask, 224).any())
     shutil.rmtree(root)
     for index, part in enumerate(("train/good", "test/good", "test/cut")):
         ramp = np.arange(4096, dtype=np.uint16).reshape(64, 64)
@@ -156,7 +167,38 @@ def files(folder: Path) -> list[Any]:
     model.mkdir(parents=True)
     (model / "model.json").write_text('{"method": "padim"}')
     (model / "card.json").write_text('{"model": {"class": "hazelnut", "domain": "clean"}}')
-    return [counted, once, export.fitted_on(model)["class"]]
+    if hasattr(export, "fitted_on"):
+        about = export.fitted_on(model)
+    else:  # before
+        spec = {
+            "preprocessing": {"resize": 224, "crop": None},
+            "size": 224,
+            "backbone": "b",
+            "weights": {"sha256": "0"},
+        }
+        about = export._metadata(model, SimpleNamespace(spec=spec, settings={}), {})
+    return [counted, once, about["class"], *names(folder / "names")]
+
+
+def names(folder: Path) -> list[Any]:
+    """Of one image and its mask, whose names differ in Unicode's normal form."""
+    from unicodedata import normalize
+
+    from adshift.data import datasets
+    from adshift.errors import AdshiftError
+
+    picture = np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8)
+    for part in ("train/good", "test/good"):
+        saved(folder / "nut" / part / "0.png", picture)
+    saved(folder / "nut/test/cut" / normalize("NFC", "gr\u00f6\u00dfe.png"), picture)
+    saved(
+        folder / "nut/ground_truth/cut" / normalize("NFD", "gr\u00f6\u00dfe_mask.png"), np.eye(32, dtype=np.uint8) * 255
+    )
+    try:
+        items = datasets.build("mvtec", str(folder), ["nut"], folder / "not-used")["nut"]
+    except AdshiftError:
+        return [0]
+    return [sum(item.anomalous and item.mask is not None for item in items)]
 
 
 def command(folder: Path) -> list[Any]:
@@ -188,6 +230,49 @@ def weights(folder: Path) -> list[Any]:
     return ["loaded"]
 
 
+def project(folder: Path) -> list[Any]:
+    """In a copy of the tree, on one training image."""
+    tree, picture = folder / "project", np.random.default_rng(2)
+    shutil.copytree(os.environ["TREE"], tree, ignore=shutil.ignore_patterns("src", "docs", "tests"))
+    for part, count in (("train/good", 1), ("test/good", 4), ("test/cut", 4)):
+        for index in range(count):
+            saved(folder / "set/nut" / part / f"{index}.png", picture.integers(0, 256, (64, 64, 3), np.uint8))
+            if part == "test/cut":
+                saved(folder / "set/nut/ground_truth/cut" / f"{index}_mask.png", np.eye(64, dtype=np.uint8) * 255)
+    run = [sys.executable, "-c", "from adshift import cli; cli.main()"]
+
+    def code(command: list[str], where: Path = tree) -> tuple[int, str]:
+        done = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
+    code([*run, "preset", "mvtec", "--data-root", str(folder / "set")])
+    params = tree / "params.yaml"
+    text = params.read_text(encoding="utf-8").replace("protocol: study", "protocol: official", 1)
+    params.write_text(text, encoding="utf-8")
+    refused, _ = code([sys.executable, "stages/check.py"])
+    _, told = code([*run, "repro"], tree / "stages")
+    return [refused, validation(folder / "val"), *weights(folder), int(str(tree) in told)]
+
+
+def validation(folder: Path) -> int:
+    """Images that are read of a folder `validation` with two, and a file that is none."""
+    from adshift.data import datasets
+    from adshift.errors import AdshiftError
+
+    picture = np.random.default_rng(3)
+    for part, count in (("train/good", 2), ("validation/good", 2), ("test/good", 2), ("test/cut", 1)):
+        for index in range(count):
+            saved(folder / "nut" / part / f"{index}.png", picture.integers(0, 256, (32, 32, 3), np.uint8))
+    saved(folder / "nut/ground_truth/cut/0_mask.png", np.eye(32, dtype=np.uint8) * 255)
+    (folder / "nut/validation/good/README").touch()
+    try:
+        items = datasets.build("mvtec", str(folder), ["nut"], folder / "not-used")["nut"]
+    except AdshiftError:
+        return 0
+    return sum(item.name.startswith("val") for item in items)
+
+
+PARTS = masks, data_set, files, command, project
 FEATURES = {
     "layers": ("layer1", "layer2", "layer3"), "resize": 64, "crop": None, "fit": "squeeze",
     "tiles": None, "options": {},

@@ -21,8 +21,8 @@ TINY, DINO3 = "vit_tiny_patch16_224", "vit_small_patch16_dinov3.lvd1689m"
 
 def settings(weights: str, **changes: object) -> Features:
     shipped = dict(params.load("features", path=ROOT / "params.yaml").features)
-    return Features(
-        **{
+    return Features.within(
+        {
             **shipped,
             "backbone": TINY,
             "weights": weights,
@@ -140,7 +140,6 @@ def test_detectors_and_their_graphs(tmp_path: Path, states: dict[str, dict[str, 
 
     from adshift.deploy.export import export
     from adshift.detectors import registry
-    from adshift.features.extract import stored
     from adshift.features.store import Features as Maps
 
     file = saved(tmp_path, states[TINY])
@@ -153,7 +152,7 @@ def test_detectors_and_their_graphs(tmp_path: Path, states: dict[str, dict[str, 
 
     def maps(count: int, seed: int) -> tuple[np.ndarray, Maps]:
         pixels = np.random.default_rng(seed).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
-        levels = [stored(one, "float32", "x") for one in backbone(pixels)]
+        levels = [one.astype(np.float32) for one in backbone(pixels)]
         return pixels, Maps.of(map(str, range(count)), dict(enumerate(levels, 1)), spec_of(backbone))
 
     detector = registry.detector_class(method)(fit)
