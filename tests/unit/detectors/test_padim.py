@@ -17,6 +17,7 @@ from adshift.search.kernels import quadratic_forms
 
 SETTINGS = Settings(
     backbone="tf_efficientnet_lite0", weights=None, layers=None, resize=224, fit="squeeze", crop=None,
+    tiles=None, options={},
     mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), precision="float32", dtype="float32",
     images=False, batch=4,
 )  # fmt: skip

@@ -115,7 +115,8 @@ def test_stored_images_are_the_networks_input(tmp_path: Path, kept: bool) -> Non
 
     class Tiny:
         settings = SimpleNamespace(
-            resize=40, crop=32, fit="squeeze", batch=2, dtype="float16", images=kept, mean=(0, 0, 0), std=(1, 1, 1)
+            resize=40, crop=32, fit="squeeze", tiles=None, options={}, batch=2, dtype="float16", images=kept,
+            mean=(0, 0, 0), std=(1, 1, 1),
         )  # fmt: skip
         names, record = ("half",), {"backbone": "tiny"}
 

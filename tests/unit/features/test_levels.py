@@ -19,6 +19,7 @@ from tiny import ROOT, texture
 
 SETTINGS = Settings(
     backbone="tf_efficientnet_lite0", weights=None, layers=None, resize=64, fit="squeeze", crop=None,
+    tiles=None, options={},
     mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), precision="float32", dtype="float16", images=False, batch=4,
 )  # fmt: skip
 
