@@ -1,10 +1,13 @@
 """STFPM against anomalib's STFPMModel, and the stored images that it sees."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import students
@@ -120,8 +123,8 @@ def test_stored_images_are_the_networks_input(tmp_path: Path, kept: bool) -> Non
         )  # fmt: skip
         names, record = ("half",), {"backbone": "tiny"}
 
-        def __call__(self, batch: np.ndarray) -> list[np.ndarray]:
-            return [batch[:, ::2, ::2].astype(np.float32)]
+        def __call__(self, batch: np.ndarray, finish: Callable[[Any], Any] = lambda maps: maps) -> list[np.ndarray]:
+            return [np.asarray(finish(torch.from_numpy(batch[:, ::2, ::2].astype(np.float32))))]
 
     extract.embed(items, Tiny(), tmp_path / "features", what="tiny")  # type: ignore[arg-type]
     found = Features.open(tmp_path / "features").take([3, 0])
