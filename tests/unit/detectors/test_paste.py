@@ -34,7 +34,7 @@ def test_the_students_stages_are_those_behind_the_shared_layer(backbone: str) ->
     import torch
 
     names = students.LAYERS[backbone]
-    student = stages_behind(backbone, names[0], names[1:]).eval()
+    student = stages_behind(backbone, {}, names[0], names[1:]).eval()
     weights = students.network(backbone).state_dict()
     prefix = "blocks." if backbone.startswith("tf") else ""
     student.load_state_dict({key: weights[prefix + key] for key in student.state_dict()})
@@ -128,9 +128,9 @@ def test_what_is_refused(fitted: PaSTe) -> None:
     with pytest.raises(AdshiftError, match="at least 2"):
         fit(1)
     with pytest.raises(AdshiftError, match=r"layer1 are not stages of resnet18 that follow layer3"):
-        stages_behind("resnet18", "layer3", ["layer1"])
+        stages_behind("resnet18", {}, "layer3", ["layer1"])
     with pytest.raises(AdshiftError, match="not stages of tf_efficientnet_lite0 that follow"):
-        stages_behind("tf_efficientnet_lite0", "conv_stem", ["blocks.1"])
+        stages_behind("tf_efficientnet_lite0", {}, "conv_stem", ["blocks.1"])
     other = students.features(students.images(2), "tf_efficientnet_lite0")
     with pytest.raises(AdshiftError, match="another network"):
         fitted.predict(other, HOW)
