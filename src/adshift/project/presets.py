@@ -85,8 +85,8 @@ STUDY: dict[str, Any] = {
     "patchcore_pq.reweight": "softmax",
 }
 
-# The user's own images: quality of the detectors, and effect of drift. Other parts of the study are off to save time, and
-# PaDiM's Gaussians come from `padim_streaming`: they are those of `padim`, without its memory and anomalib's import.
+# The user's own images: quality of the detectors, and effect of drift. Other parts of the study are off to save time,
+# and PaDiM's Gaussians come from `padim_streaming`: those of `padim`, without its memory and anomalib's import.
 OWN: dict[str, Any] = {
     "methods": ["patchcore", "padim_streaming"],
     "unified": False,
