@@ -109,7 +109,7 @@ def test_thresholds_by_hand(written: None, method: str, rule: str, on: str) -> N
 def test_image_metrics_by_hand(written: None, method: str, on: str) -> None:
     chosen = by_hand.thresholds(method, on=on)
     report = image_level.image_level(SET, method, by_hand.CLASSES, chosen, 42, 100)["report"]
-    assert set(report) == {"on", "classes", "normal", "unlabelled", "cross_class"}
+    assert set(report) == {"on", "classes", "set_by", "normal", "unlabelled", "cross_class"}
     assert report["on"] == on
     assert list(report["classes"]) == list(by_hand.CLASSES)
     for name in by_hand.CLASSES:
@@ -118,6 +118,8 @@ def test_image_metrics_by_hand(written: None, method: str, on: str) -> None:
             threshold = chosen[name][scenario]["threshold"]
             expected = by_hand.image_figures(*by_hand.tested(method, scenario, name), threshold)
             assert report["classes"][name][scenario] == pytest.approx(expected, rel=1e-12), (name, scenario)
+            record = chosen[name][scenario]
+            assert report["set_by"][name][scenario] == record["tn"] + record["fp"] > 0
 
 
 @pytest.mark.parametrize("method", METHODS)
