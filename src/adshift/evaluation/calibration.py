@@ -168,8 +168,20 @@ def _automatic(scores: np.ndarray, anomalous: np.ndarray, settings: Calibrate, o
     if normal >= settings.min_normal and defective >= settings.min_defective:
         record = calibrate(scores, anomalous, settings.model_copy(update={"rule": "f1_grid"}), on)
         return replace(record, reason=f"F1-optimal: {held} reach {wanted}")
+    return by_rate(scores, anomalous, settings, on, f"from normal images alone: {held} do not reach {wanted}")
+
+
+def by_rate(
+    scores: np.ndarray, anomalous: np.ndarray, settings: Calibrate, on: Literal["val", "test"], reason: str
+) -> Threshold:
+    """The threshold whose expected false-alarm rate is `target_fpr`, or the lowest that so few images can promise.
+
+    Args:
+        scores, anomalous, on: as for `calibrate`; anomalous images have no say.
+        settings: for its `target_fpr`.
+        reason: why the rule is this one, for the record.
+    """
     threshold, expected = attainable(scores[~anomalous], settings.target_fpr)
-    reason = f"from normal images alone: {held} do not reach {wanted}"
     if expected.value > settings.target_fpr:
         reason += f"; so few promise a false-alarm rate of {expected.value:.3g}, not {settings.target_fpr:g}"
     record = Threshold.of(threshold, on, CONFORMAL, scores, anomalous)

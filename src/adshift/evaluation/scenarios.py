@@ -28,6 +28,7 @@ class Scenario:
         absolute: whether pooled validation scores set one threshold for all classes; else each class has its own.
         adaptation: under drift, what was adapted; empty for nothing.
         new_images: whether it needs images of the shifted domain before it is used.
+        by_rate: whether normal images alone set its threshold, at `calibrate.target_fpr`, whatever `calibrate.rule`.
         lever: of `evaluation.levers`; `model` is then the domain of most of its training images.
         caption: over its anomaly maps in pictures of examples; None if another scenario with the same maps shows them.
     """
@@ -43,6 +44,7 @@ class Scenario:
     absolute: bool = False
     adaptation: str = ""
     new_images: bool = False
+    by_rate: bool = False
     lever: str = ""
     caption: str | None = None
 
@@ -85,7 +87,7 @@ SCENARIOS = (
              new_images=True),
     Scenario("shift_adapted", "Shift, adapted", "clean", "shift", "shift", "drift",
              "the clean model, adapted with a few normal shifted images, which set its threshold too", lever="adapt",
-             adaptation="a few normal images", new_images=True),
+             adaptation="a few normal images", new_images=True, by_rate=True),
     Scenario("shift_full_adaptation", "Shift, refit", "shift", "shift", "shift", "drift",
              "model and threshold of the shifted domain", adaptation="a refit", new_images=True,
              caption="refit"),
@@ -102,7 +104,7 @@ SCENARIOS = (
     Scenario("clean_threshold_only", "Clean again, new threshold", "clean", "shift", "clean", "after",
              "the threshold of shifted validation images on clean images"),
     Scenario("clean_adapted", "Clean again, adapted", "clean", "shift", "clean", "after",
-             "the model adapted with shifted images on clean images", lever="adapt"),
+             "the model adapted with shifted images on clean images", lever="adapt", by_rate=True),
     Scenario("clean_full_adaptation", "Clean again, refit", "shift", "shift", "clean", "after",
              "model and threshold of the shifted domain on clean images"),
 )  # fmt: skip

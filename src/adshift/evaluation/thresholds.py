@@ -6,10 +6,12 @@ from typing import Any, Literal
 import numpy as np
 
 from adshift.data.manifest import anomalous, labelled
-from adshift.evaluation.calibration import calibrate
+from adshift.evaluation.calibration import by_rate, calibrate
 from adshift.evaluation.scenarios import SCENARIOS, Scenario
 from adshift.evaluation.settings import Calibrate
 from adshift.evaluation.stored_predictions import predictions
+
+NORMAL_ALONE = "from normal images alone, as `adshift adapt` does"
 
 
 def thresholds(
@@ -32,7 +34,8 @@ def thresholds(
             scores = np.concatenate([stored.scores for stored in sets])
             names = [image for stored in sets for image in stored.names]
             known = labelled(names)
-            threshold = calibrate(scores[known], anomalous(names)[known], settings, on)
+            labelled_scores = scores[known], anomalous(names)[known], settings, on
+            threshold = by_rate(*labelled_scores, NORMAL_ALONE) if scenario.by_rate else calibrate(*labelled_scores)
             for name in group:
                 result[name][scenario.name] = threshold.to_dict()
     return result

@@ -2,9 +2,9 @@
 
 A method that cannot adapt a model is fitted again, on the training images and today's together.
 
-Its threshold is set by the defective validation images of the clean domain and by today's normal images. A model would
-score images that it was adapted with too low, so half of them are scored by the model adapted with the other half, and
-the other way round.
+Today's normal images alone set its threshold, as in `adshift adapt`: the defective validation images are of the clean
+domain. A model would score images that it was adapted with too low, so half of them are scored by the model adapted
+with the other half, and the other way round.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from adshift.data.manifest import anomalous
 from adshift.detectors.base import Detector
 from adshift.detectors.records import Predictions
 from adshift.evaluation.levers import Lever, Part
@@ -47,14 +46,10 @@ class Adapt(Lever):
         return model
 
     def predictions(self, domain: str, part: Part, scoring: Any) -> Predictions:
-        """Of `val`: today's images, cross-fitted, and the defective validation images of the clean domain."""
-        if part != "val":
-            return super().predictions(domain, part, scoring)
-        clean = self.run.stored("clean", "val")
-        defective = clean.take(np.flatnonzero(anomalous(clean.names)).tolist())
-        sets = [cross_fitted(self.run.clean, self._adapted, self.today, scoring)]
-        sets += [self.model.predict(defective, scoring)] if len(defective) else []
-        return joined(sets)
+        """Of `val`: today's images, cross-fitted."""
+        if part == "val":
+            return cross_fitted(self.run.clean, self._adapted, self.today, scoring)
+        return super().predictions(domain, part, scoring)
 
 
 def cross_fitted(model: Detector, adapt: Callable[[Features], Detector], images: Features, scoring: Any) -> Predictions:
