@@ -17,6 +17,7 @@ from adshift.studies.declare import Experiment
 
 TARGET = "aggregate"  # the tables; the pictures and the page are left out
 LOST = 15  # checks after which an experiment without a state and a commit counts as lost: its worker was killed
+READS, PAUSE = 10, 0.2  # attempts to read DVC's queue, and seconds between them
 DEAD = 3  # checks without an answer after which the worker counts as dead
 QUEUED, RUNNING, FAILED = "Queued", "Running", "Failed"
 
@@ -102,9 +103,17 @@ class DvcQueue:
     def _entries(self) -> list[dict[str, Any]]:
         from dvc.repo import Repo
 
-        with Repo() as repo:
-            entries: list[dict[str, Any]] = repo.experiments.celery_queue.status()
-            return entries
+        left = READS
+        while True:
+            try:
+                with Repo() as repo:
+                    entries: list[dict[str, Any]] = repo.experiments.celery_queue.status()
+                    return entries
+            except json.JSONDecodeError:  # DVC's worker writes these files in place, while they are read here
+                left -= 1
+                if not left:
+                    raise
+                time.sleep(PAUSE)
 
 
 def _run(*command: str, check: bool = True, environment: dict[str, str] | None = None) -> str:

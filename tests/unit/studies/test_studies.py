@@ -10,6 +10,7 @@ import signal
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -591,3 +592,24 @@ def test_what_a_command_leaves_running_is_not_waited_for() -> None:
         assert signals.alive(left)
     finally:
         os.kill(left, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("broken", [0, 1, queue.READS - 1, queue.READS])
+def test_a_file_that_dvc_is_writing_is_read_again(broken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from contextlib import nullcontext
+
+    answers = iter([json.JSONDecodeError("half of it", "", 0)] * broken + [[{"name": "one", "status": "Queued"}]])
+
+    def status() -> object:
+        if isinstance(answer := next(answers), Exception):
+            raise answer
+        return answer
+
+    celery = SimpleNamespace(experiments=SimpleNamespace(celery_queue=SimpleNamespace(status=status)))
+    monkeypatch.setattr("dvc.repo.Repo", lambda: nullcontext(celery))
+    monkeypatch.setattr(queue, "PAUSE", 0)
+    if broken == queue.READS:
+        with pytest.raises(json.JSONDecodeError):
+            queue.DvcQueue().states()
+    else:
+        assert queue.DvcQueue().states() == {"one": "Queued"}
