@@ -216,9 +216,11 @@ def ratio(method: str, model: str, pair: str) -> float:
 
 def threshold_file(method: str, name: str, scenario: str, val: str, map_ratio: float) -> dict[str, Any]:
     normal, defective = by_hand.validation(method, scenario, name)
+    chosen = by_hand.thresholds(method)[name][scenario]
     return {
-        "threshold": by_hand.exact(normal, defective), "rule": "f1_exact", "val": val, "on": "val",
+        "threshold": chosen["threshold"], "rule": chosen["rule"], "val": val, "on": "val",
         "normal": len(normal), "anomalous": len(defective), "map_ratio": pytest.approx(map_ratio, rel=1e-6),
+        **{key: chosen[key] for key in ("reason", "expected_fpr") if key in chosen},
     }  # fmt: skip
 
 
@@ -370,12 +372,13 @@ def test_the_card_for_people(packaged: tuple[Path, dict[str, str]], method: str,
     hashes = packaged[1]
     card = expected_card(hashes, method, model, domain)
     whole, lever = "all classes" if model == "unified" else model, domain in by_hand.LEVERS
-    rows = []
+    rows, reasons = [], []
     for file, record in card["thresholds"].items():
         own = record.get("classes", {})
         for name, row in [("any class" if own else whole, record), *own.items()]:
             set_on = f"{row['normal']} normal and {row['anomalous']} defective {row['val']} val images"
-            rows.append(f"| {file} | {name} | {row['threshold']:g} | f1_exact | {set_on} |")
+            rows.append(f"| {file} | {name} | {row['threshold']:g} | {row['rule']} | {set_on} |")
+            reasons += [f"{file}: {row['reason']}."] if "reason" in row else []
     figures = []
     for scenario, by_class in card["metrics"].items():
         for name, row in by_class.items():
@@ -410,6 +413,7 @@ def test_the_card_for_people(packaged: tuple[Path, dict[str, str]], method: str,
         "| file | for | threshold | rule | set on |",
         "| --- | --- | --- | --- | --- |",
         *rows,
+        *(["", *reasons] if reasons else []),
         "",
         "## Metrics on test images",
         "",
