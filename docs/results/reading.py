@@ -16,7 +16,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import warnings
 from pathlib import Path
@@ -58,8 +57,8 @@ def main() -> None:
         trees = [Path(folder, name) for name in ("before", "after")]
         for tree, commit in zip(trees, (BEFORE, "HEAD"), strict=True):
             archive = subprocess.run(["git", "archive", commit], check=True, capture_output=True).stdout
-            with tarfile.open(fileobj=io.BytesIO(archive)) as file:
-                file.extractall(tree, filter="data")
+            tree.mkdir()
+            subprocess.run(["tar", "x", "-C", str(tree)], input=archive, check=True)
         before, after = (figures(tree) for tree in trees)
     record = {
         "before": BEFORE,

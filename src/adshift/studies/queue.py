@@ -109,7 +109,7 @@ class DvcQueue:
                 with Repo() as repo:
                     entries: list[dict[str, Any]] = repo.experiments.celery_queue.status()
                     return entries
-            except json.JSONDecodeError:  # DVC's worker writes these files in place, while they are read here
+            except json.JSONDecodeError:  # a file that another process of DVC is writing
                 left -= 1
                 if not left:
                     raise
