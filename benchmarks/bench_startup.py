@@ -16,12 +16,20 @@ from typing import Any
 
 from bench_serve import exported
 from harness import Entry, at_most, entry, measure, share
+from PIL import Image
 
 SECONDS = 1.0
+# A process counts what its parent held when it forked: the command's parent is one that holds little.
+ALONE = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
 PEER = """
 import sys
 from anomalib.deploy import {name}
-print(float({name}({path!r}, device={device!r}).predict({image!r}).pred_score))
+print(float({name}({path!r}, device={device!r}).predict({image!r}).pred_score.item()))
 """
 
 
@@ -30,8 +38,8 @@ def run(fitted: int = 60, rounds: int = 5) -> dict[str, Entry]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         file, directory, files = exported(folder, fitted)
-        torch, openvino = _peers(folder, directory)
-        image = str(files[0])
+        image = str(files[0].resolve())
+        torch, openvino = _peers(folder, directory, image)
         calls = {
             "file": lambda: _adshift(str(file), image, codes=(0, 1)),
             "directory": lambda: _adshift(str(directory), image, codes=(0, 1)),
@@ -59,34 +67,34 @@ def _adshift(model: str, image: str, codes: tuple[int, ...]) -> int:
 
 
 def _peer(name: str, path: Path, device: str, image: str) -> int:
-    return _run([sys.executable, "-c", PEER.format(name=name, path=str(path), device=device, image=image)], (0,))
+    return _run(
+        [sys.executable, "-c", PEER.format(name=name, path=str(path), device=device, image=image)], (0,), path.parent
+    )
 
 
-def _run(command: list[str], codes: tuple[int, ...]) -> int:
-    """Run a command; bytes of its process at the peak."""
+def _run(command: list[str], codes: tuple[int, ...], folder: Path | None = None) -> int:
+    """Run a command in a folder, where OpenVINO leaves a cache; bytes of its process at the peak."""
     trust = os.environ | {"TRUST_REMOTE_CODE": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=trust)
-    assert process.stderr
-    told = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stderr.close()
-    if process.returncode not in codes:
-        raise RuntimeError(f"{command[1:4]} ended with {process.returncode}\n{told.decode()[-2000:]}")
-    peak: int = usage.ru_maxrss * 1024
-    return peak
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", ALONE, *command],
+        check=False, capture_output=True, text=True, env=trust, cwd=folder,
+    )  # fmt: skip
+    if done.returncode not in codes:
+        raise RuntimeError(f"{command[1:4]} ended with {done.returncode}\n{done.stderr[-2000:]}")
+    return 1024 * int(done.stdout.splitlines()[-1])
 
 
-def _peers(folder: Path, directory: Path) -> tuple[Path, Path]:
-    """anomalib's PatchCore with the network and the bank of a model directory, exported as anomalib does."""
-    answer = subprocess.run(
-        [sys.executable, __file__, str(folder), str(directory)], check=True, stdout=subprocess.PIPE, text=True
-    ).stdout
+def _peers(folder: Path, directory: Path, image: str) -> tuple[Path, Path]:
+    """anomalib's PatchCore with the network and the bank of a model directory, for images of this one's size."""
+    with Image.open(image) as opened:
+        size = [str(opened.height), str(opened.width)]
+    command = [sys.executable, __file__, str(folder), str(directory), *size]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     torch, openvino = json.loads(answer.splitlines()[-1])
     return Path(torch), Path(openvino)
 
 
-def _export(folder: Path, directory: Path) -> list[str]:
+def _export(folder: Path, directory: Path, size: tuple[int, int]) -> list[str]:
     import torch
     from anomalib.models import Patchcore
 
@@ -101,9 +109,11 @@ def _export(folder: Path, directory: Path) -> list[str]:
     weights = cut(full_model(net.settings), net.settings.backbone, net.names).state_dict()
     peer.model.feature_extractor.feature_extractor.load_state_dict(weights, strict=False)
     peer.eval()
-    side = ours.resize if isinstance(ours.resize, int) else ours.resize[0]
-    return [str(peer.to_torch(folder)), str(peer.to_openvino(folder, input_size=(side, side)))]
+    # By default anomalib 2.7 exports a dynamic batch, which PatchCore fixes at 2; its inferencer sends 1.
+    fixed = {"dynamic_axes": None, "dynamic_shapes": None}
+    return [str(peer.to_torch(folder)), str(peer.to_openvino(folder, input_size=size, onnx_kwargs=fixed))]
 
 
 if __name__ == "__main__":
-    print(json.dumps(_export(Path(sys.argv[1]), Path(sys.argv[2]))))
+    height, width = map(int, sys.argv[3:])
+    print(json.dumps(_export(Path(sys.argv[1]), Path(sys.argv[2]), (height, width))))
