@@ -6,6 +6,7 @@ experiment runs in a temporary checkout with the shared cache, so a stage that a
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -65,8 +66,7 @@ class DvcQueue:
         for entry in self._entries():
             if entry["name"] == experiment.name and entry["status"] == FAILED:
                 _run("dvc", "queue", "remove", entry["rev"])
-        # JSON is what DVC's override grammar takes for quoted strings, numbers, lists, true and null.
-        changes = [f"{key}={json.dumps(value)}" for key, value in experiment.changes.items()]
+        changes = [f"{key}={_override(value)}" for key, value in experiment.changes.items()]
         pairs = [argument for change in changes for argument in ("-S", change)]
         _run("dvc", "exp", "run", "--queue", "--name", experiment.name, *pairs, TARGET)
 
@@ -114,6 +114,21 @@ class DvcQueue:
                 if not left:
                     raise
                 time.sleep(PAUSE)
+
+
+def _override(value: Any) -> str:
+    """A value in the grammar of DVC's `--set-param` (Hydra's overrides).
+
+    A string stands in single quotes, in which a backslash is itself unless it precedes a quote.
+    """
+    if isinstance(value, str):
+        escaped = re.sub(r"(\\*)'", lambda match: 2 * match[1] + r"\'", value)
+        return "'" + re.sub(r"\\+$", lambda match: 2 * match[0], escaped) + "'"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_override(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, Sequence):
+        return "[" + ",".join(map(_override, value)) + "]"
+    return json.dumps(value)
 
 
 def _run(*command: str, check: bool = True, environment: dict[str, str] | None = None) -> str:
