@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first draw")
     parser.add_argument("--coreset", type=float, default=0.1)
     parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--learning-rate", type=float, help="of ours; by default that of params.yaml")
     args = parser.parse_args()
     settings = params.load_all()
     with tempfile.TemporaryDirectory() as folder:
@@ -83,6 +84,8 @@ def section(settings: Any, args: argparse.Namespace, method: str) -> dict[str, A
     """The method's section of params.yaml."""
     if method in OURS:
         changed = {"coreset": args.coreset, "epochs": args.epochs}
+        if args.learning_rate:
+            changed["learning_rate"] = args.learning_rate
         own = dict(getattr(settings, method))
         return own | {key: value for key, value in changed.items() if key in own}
     name = method.removeprefix("anomalib_")
@@ -117,6 +120,7 @@ def measured(
     return {
         "class": args.name, "backbone": args.backbone, "method": method, "draw": draw,
         "coreset": args.coreset if "patchcore" in method else "", "epochs": args.epochs if trained else "",
+        "learning_rate": halves["fit"].get("learning_rate", "") if method in OURS else "",
         "image_auroc": round(float(ranked.auroc() or 0), 4), "low": round(float(low), 4), "high": round(float(high), 4),
         "best_f1_on_test": round(best_f1(scores, bad), 4), "fit_seconds": round(fitted - start, 1),
         "score_seconds": round(scored - fitted, 1), "resize": args.resize, "crop": args.crop or "",

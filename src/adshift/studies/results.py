@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -211,7 +212,7 @@ def write(name: str, study: Study, experiments: Sequence[Experiment], rows: Rows
                 f"studies/{name}.yaml: {section}: no row is left to show", f"correct {section}.where or .metrics"
             )
     note = f"{len(finished)} experiments; every figure: [{name}.csv]({name}.csv); plot: [{name}.svg]({name}.svg)."
-    note += f"\n\n`{' '.join(['adshift', *sys.argv[1:]])}`: {provenance.sentence(provenance.provenance())}."
+    note += f"\n\n`{shlex.join(['adshift', *sys.argv[1:]])}`: {provenance.sentence(provenance.provenance())}."
     if len(finished) < len(every):
         note = f"**Incomplete: {len(finished)} of {len(every)} experiments.** {note}"
     with output(RESULTS / name) as folder:
