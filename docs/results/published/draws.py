@@ -14,6 +14,8 @@ import argparse
 import csv
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -66,18 +68,27 @@ def main() -> None:
 
 
 def embedded(settings: Any, args: argparse.Namespace, folder: Path) -> Features:
-    """Feature maps and inputs of every image of the class."""
+    """Feature maps and inputs of every image of the class.
+
+    Another process makes them: one with a network keeps its freed memory, and anomalib's coreset then takes 20 GB.
+    """
     values = {"backbone": args.backbone, "weights": args.weights, "layers": None, "resize": args.resize,
               "crop": args.crop or None, "fit": "tile" if args.tiles else "squeeze", "tiles": args.tiles,
               "images": True, "options": {"pad_type": args.pad_type} if args.pad_type else {}}  # fmt: skip
     if args.mean is not None:
         values |= {"mean": (args.mean,) * 3, "std": (args.std,) * 3}
     look = Settings.within({**dict(settings.features), **values})
-    items = datasets.build("mvtec", args.root, [args.name], folder)[args.name]
     start = time.perf_counter()
-    extract.embed(items, Backbone(look), folder / "features", what=args.name)
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        pool.submit(embed, look, args.root, args.name, folder).result()
     args.embed_seconds = round(time.perf_counter() - start, 1)
     return Features.open(folder / "features")
+
+
+def embed(look: Settings, root: str, name: str, folder: Path) -> None:
+    """Write the features of a class."""
+    items = datasets.build("mvtec", root, [name], folder)[name]
+    extract.embed(items, Backbone(look), folder / "features", what=name)
 
 
 def section(settings: Any, args: argparse.Namespace, method: str) -> dict[str, Any]:

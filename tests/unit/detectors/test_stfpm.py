@@ -13,6 +13,8 @@ from PIL import Image
 import students
 from adshift.data import geometry, images
 from adshift.data.manifest import Item
+from adshift.detectors.components import training
+from adshift.detectors.components.students import DECAY, MOMENTUM
 from adshift.detectors.stfpm import Fit, Score, Stfpm
 from adshift.errors import AdshiftError
 from adshift.features import extract
@@ -66,6 +68,26 @@ def test_maps_and_scores_are_anomalibs(fitted: Stfpm) -> None:
     np.testing.assert_allclose(found.scores, whole.pred_score.numpy().ravel(), rtol=0.1)
     apart = np.abs(found.full_maps() - whole.anomaly_map[:, 0].numpy())
     assert apart.max() < 0.1 * whole.anomaly_map.numpy().max()
+
+
+def test_a_training_is_anomalibs_with_its_learning_rate_times_the_batch() -> None:
+    """anomalib sums the loss over a batch, we take the mean: equal steps give equal students."""
+    from anomalib.models.image.stfpm.loss import STFPMLoss
+
+    features, batch, generator = given(10), 5, np.random.default_rng(1)
+    ours = fit(features, Fit(layers=(1, 2, 3), epochs=2, batch=batch, learning_rate=0.4 * batch))
+    with training.reproducible(generator):
+        student = ours._untrained().to(memory_format=torch.channels_last).train()
+        optimizer = torch.optim.SGD(student.parameters(), 0.4, momentum=MOMENTUM, weight_decay=DECAY * batch)
+        for _ in range(2):
+            for indices in np.split(generator.permutation(len(features)), 2):
+                part = features.take(indices.tolist())
+                teacher, learned = ours.teacher_maps(part), student(ours.student_input(part))
+                optimizer.zero_grad()
+                STFPMLoss()(dict(enumerate(teacher)), dict(enumerate(learned))).backward()
+                optimizer.step()
+    for name, array in training.arrays_of(student).items():
+        np.testing.assert_allclose(ours.arrays[name], array, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 def test_training_lowers_the_loss_and_a_defect_stands_out(fitted: Stfpm) -> None:
