@@ -5,9 +5,13 @@ Needs no run before it, only a class of MVTec AD (official split, no drift). Row
     python docs/results/published/draws.py docs/results/published/screw.csv --root DATA/mvtec_screw --name screw \
         --weights WEIGHTS/resnet18_imagenet_layers1-3.safetensors --draws 5 padim anomalib_padim patchcore
 
-Settings of our methods are those of params.yaml, beside `--coreset` and, for trained ones, `--epochs`; anomalib's are
-its defaults beside the same. The methods with `anomalib_` in front run through the bridge (docs/anomalib.md). Intervals
-(95 %) are over test images of the first draw; draws differ in the seed alone.
+The others, with the same folders: `patchcore --draws 5 --coreset 0.01`, `anomalib_patchcore --draws 1 --coreset 0.01`,
+`cfa --draws 5 --epochs 5`, `cfa anomalib_cfa --draws 1`, `stfpm --draws 5 --epochs 10`, `anomalib_stfpm --draws 3
+--epochs 10`, `stfpm --draws 2 --epochs 10 --learning-rate 3.2`.
+
+Settings of our methods are those of params.yaml, beside `--coreset` and, for trained ones, `--epochs` and
+`--learning-rate`; anomalib's are its defaults beside the same. The methods with `anomalib_` in front run through the
+bridge (docs/anomalib.md). Intervals (95 %) are over test images of the first draw; draws differ in the seed alone.
 """
 
 import argparse
