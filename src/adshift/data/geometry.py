@@ -34,6 +34,8 @@ def fit(array: np.ndarray, resize: Size, crop: Size | None = None) -> np.ndarray
         )
     if array.dtype == bool:
         whole = masks.shrink(array, height, width)
+    elif array.shape[:2] == (height, width):
+        whole = array
     else:
         whole = np.asarray(Image.fromarray(array).resize((width, height), Image.Resampling.BILINEAR))
     top, left = round((height - cut[0]) / 2), round((width - cut[1]) / 2)

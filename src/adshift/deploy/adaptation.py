@@ -1,8 +1,8 @@
 """The verb `adshift adapt`: a new model directory from an old one and normal images of today, with its evidence.
 
 Today's images change the model (`Detector.adapted`) and set its threshold: the conformal one for the target rate, or
-the lowest rate that so few images can promise. A model would score images that it was adapted with too low, so each
-half is scored by the model adapted with the other half (`evaluation.levers.adapt.cross_fitted`).
+the lowest rate that so few images can promise. A model would score images that it was adapted with too low, so each of
+five folds is scored by the model adapted with the other four (`evaluation.levers.adapt.cross_fitted`).
 """
 
 import shutil
@@ -41,8 +41,8 @@ class Adaptation:
         images: of today.
         rows: rows that a memory bank gained; None for a method without one.
         before: the old model with its threshold on today's images.
-        after: the adapted model with the new threshold on today's images, each half scored by a model that has not
-            seen it.
+        after: the adapted model with the new threshold on today's images, each fold of them scored by a model that
+            has not seen it.
         threshold: the new one.
         expected_fpr: false-positive rate of further images like today's, with its interval.
         earlier: the old and the new model, each with its threshold, on normal images from before; None if none given.
@@ -62,8 +62,7 @@ class Adaptation:
         rate = self.expected_fpr
         lines = [
             f"{self.images} normal images of today" + (f", {self.rows} new rows" if self.rows is not None else ""),
-            f"false alarms on them: {self.before.fp} before; {self.after.fp} after, on halves that the model "
-            "had not seen",
+            f"false alarms on them: {self.before.fp} before; {self.after.fp} after, by models that had not seen them",
             f"expected of images to come: {rate.value:.3f} (95 % interval {rate.low:.3f} to {rate.high:.3f})",
         ]
         if self.earlier:
@@ -93,7 +92,7 @@ def adapt(
     about = _refuse(folder, out, rows, target_fpr)
     today = images([normal])
     if len(today) < 2:
-        raise AdshiftError(f"{normal}: {len(today)} images", "give at least two: one half tests what the other adapts")
+        raise AdshiftError(f"{normal}: {len(today)} images", "give at least two: one part tests what the others adapt")
     before = images([earlier]) if earlier else []
 
     from adshift.deploy.directory import DirectoryModel

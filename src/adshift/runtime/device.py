@@ -8,10 +8,10 @@ torch is imported only if a card is there or CUDA is asked for by name, so that 
 
 import ctypes
 import os
-import queue
 import re
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
@@ -19,10 +19,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from adshift.errors import AdshiftError, warn
+from adshift.runtime.parallel import HELPER
 
 VARIABLE = "ADSHIFT_DEVICE"
 LEAST = 2 * 2**30  # bytes of a card's memory that must be free
-AT_ONCE = 2  # threads whose work is on the card together: one computes while the other copies
+AT_ONCE = 2  # threads that use the card: one computes while the other copies
+CARD = f"{HELPER}-card"  # prefix of their names
 
 Part = TypeVar("Part")
 
@@ -166,44 +168,47 @@ def explained(what: str, remedy: str = "ADSHIFT_DEVICE=cpu uses the processor") 
         raise AdshiftError(f"{what}: {choose()} has too little memory ({str(error).splitlines()[0]})", remedy) from None
 
 
-@contextmanager
-def turn() -> Iterator[None]:
-    """Within: the work of this thread on the card, in a stream of its own; at its end the card has done it.
+def run(work: Callable[[], Part]) -> Part:
+    """The result of `work`, computed without gradients: by one of the card's threads, or by this one on the processor.
 
-    `AT_ONCE` threads have a turn together, others wait. On the processor it does nothing.
+    The card has `AT_ONCE` threads, each with a stream of its own. They live as long as the process, since cuDNN plans
+    every layer anew in every thread: a thread for each batch would spend its time on that.
     """
-    if not on_card():
-        yield
-        return
     import torch
 
-    streams = _streams()
-    stream = streams.get()
-    try:
-        with torch.cuda.device(stream.device), torch.cuda.stream(stream):
-            yield
-            stream.synchronize()
-    finally:
-        streams.put(stream)
+    if not on_card() or threading.current_thread().name.startswith(CARD):
+        with torch.inference_mode():
+            return work()
+    return _threads().submit(_run_there, work).result()
+
+
+def _run_there(work: Callable[[], Part]) -> Part:
+    import torch
+
+    with torch.inference_mode():
+        result = work()
+        torch.cuda.current_stream().synchronize()
+        return result
 
 
 @cache
-def _streams() -> "queue.LifoQueue[Any]":
+def _threads() -> ThreadPoolExecutor:
     import torch
 
-    streams: queue.LifoQueue[Any] = queue.LifoQueue()
-    for _ in range(AT_ONCE):
-        streams.put(torch.cuda.Stream(choose()))
-    return streams
+    def begin() -> None:
+        torch.cuda.set_device(choose())
+        torch.cuda.set_stream(torch.cuda.Stream(choose()))
+
+    return ThreadPoolExecutor(AT_ONCE, CARD, begin)
 
 
 def sent(value: Any) -> Any:
-    """A tensor of the processor on the device, in this `turn`'s stream, by way of pinned memory."""
+    """A tensor of the processor on the device, in this thread's stream, by way of pinned memory."""
     return value.pin_memory().to(choose(), non_blocking=True) if on_card() else value
 
 
 def received(tensors: list[Any]) -> list[np.ndarray]:
-    """Tensors of the device as arrays, copied in this `turn`'s stream into pinned memory."""
+    """Tensors of the device as arrays, copied in this thread's stream into pinned memory."""
     if not on_card():
         return [tensor.numpy() for tensor in tensors]
     import torch

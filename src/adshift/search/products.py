@@ -52,7 +52,7 @@ class Products:
     def _search(self, queries: np.ndarray, k: int) -> list[np.ndarray]:
         import torch
 
-        with torch.inference_mode(), device.turn():
+        def work() -> list[np.ndarray]:
             points = device.sent(torch.from_numpy(queries - self.mean))
             rows = self._candidates(points, min(k + SPARE, len(self.bank)))
             rows = rows.sort(dim=1).values  # the sort below is stable: ties go to the lowest index
@@ -60,6 +60,8 @@ class Products:
             squared = (near - points[:, None]).square().sum(-1)
             nearest, order = squared.sort(dim=1, stable=True)
             return device.received([nearest[:, :k].contiguous(), rows.gather(1, order)[:, :k].contiguous()])
+
+        return device.run(work)
 
     def _candidates(self, points: Any, count: int) -> Any:
         """(Q, count) indices of the rows with the smallest products, in no order."""

@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -143,10 +146,38 @@ import sys
 from adshift.runtime import device
 assert device.choose() == "cpu" and device.used() == "cpu"
 device.synchronize()
-with device.turn():
-    pass
 assert "torch" not in sys.modules
 """
     if device.cards():
         pytest.skip("there is a card")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT / "src")})
+
+
+def test_work_on_a_card_has_few_threads_that_stay(card: pytest.MonkeyPatch) -> None:
+    """cuDNN plans its layers anew in every thread; each thread has a stream, and waits for it."""
+    streams: list[object] = []
+    card.setenv("ADSHIFT_DEVICE", "cuda")
+    card.setattr(torch.cuda, "set_device", lambda where: None)
+    card.setattr(torch.cuda, "Stream", lambda where: object())
+    card.setattr(torch.cuda, "set_stream", streams.append)
+    waited: list[str] = []
+    card.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(synchronize=lambda: waited.append("")))
+    device._threads.cache_clear()
+
+    def work(number: int) -> tuple[int, str, bool]:
+        nested = device.run(threading.get_ident)  # as a network within a method's scoring: in the same thread
+        assert nested == threading.get_ident()
+        return number, threading.current_thread().name, torch.is_inference_mode_enabled()
+
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            results = list(pool.map(lambda number: device.run(lambda: work(number)), range(40)))
+        with pytest.raises(torch.OutOfMemoryError):
+            device.run(limited(0, []).__get__(slice(0, 1)))
+    finally:
+        device._threads().shutdown()
+        device._threads.cache_clear()
+    assert [number for number, _, _ in results] == list(range(40))
+    assert len({name for _, name, _ in results}) <= device.AT_ONCE == len(streams)
+    assert all(exact for _, _, exact in results)
+    assert len(waited) == 40

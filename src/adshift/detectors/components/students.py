@@ -155,10 +155,9 @@ class Student(Detector):
 
     def _distances(self, features: Features) -> np.ndarray:
         """(N, H, W) float32: multiplied on the first layer's grid, while the papers multiply on the image's."""
-        import torch
-
-        with torch.inference_mode(), device.turn():
-            layers = device.received(distances(self.teacher_maps(features), self.student(self.student_input(features))))
+        layers = device.run(
+            lambda: device.received(distances(self.teacher_maps(features), self.student(self.student_input(features))))
+        )
         height, width = layers[0].shape[1:]
         product = np.ones_like(layers[0])
         for layer in layers:

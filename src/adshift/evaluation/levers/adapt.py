@@ -3,8 +3,8 @@
 A method that cannot adapt a model is fitted again, on the training images and today's together.
 
 Today's normal images alone set its threshold, as in `adshift adapt`: the defective validation images are of the clean
-domain. A model would score images that it was adapted with too low, so half of them are scored by the model adapted
-with the other half, and the other way round.
+domain. A model would score images that it was adapted with too low, so they are scored in five folds, each by the model
+adapted with the other four: nearly as many images as the model that the threshold is for.
 """
 
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from adshift.runtime.files import read_json
 __all__ = ["Adapt", "Settings"]
 
 SHIFTED = "shift"
+FOLDS = 5
 
 
 class Adapt(Lever):
@@ -53,11 +54,18 @@ class Adapt(Lever):
 
 
 def cross_fitted(model: Detector, adapt: Callable[[Features], Detector], images: Features, scoring: Any) -> Predictions:
-    """Predictions of normal images, each half by the model adapted with the other half; of one image, by the model."""
-    if len(images) < 2:
+    """Predictions of normal images, each of `FOLDS` by the model adapted with the others; of one image, by the model.
+
+    Every fifth image is of one fold, so that each fold covers the whole time in which they were taken.
+    """
+    count = len(images)
+    if count < 2:
         return model.predict(images, scoring)
-    halves = [images.take(range(start, len(images), 2)) for start in (0, 1)]
-    return joined([adapt(halves[1 - part]).predict(halves[part], scoring) for part in (0, 1)])
+    folds = [range(first, count, FOLDS) for first in range(min(FOLDS, count))]
+    others = [[index for index in range(count) if index not in fold] for fold in folds]
+    return joined(
+        [adapt(images.take(rest)).predict(images.take(fold), scoring) for fold, rest in zip(folds, others, strict=True)]
+    )
 
 
 def joined(sets: list[Predictions]) -> Predictions:

@@ -269,27 +269,26 @@ class Backbone:
         return parts[0] if len(parts) == 1 else [np.concatenate(level) for level in zip(*parts, strict=True)]
 
     def _layers(self, images: np.ndarray, finish: Callable[[Any], Any]) -> list[np.ndarray]:
+        if self.tiling is None:
+            return self._maps(images, finish)
         import torch
 
-        with torch.inference_mode():
-            if self.tiling is None:
-                return self._maps(images, finish)
-            tiles = [
-                self._maps(np.ascontiguousarray(images[:, rows, columns])) for rows, columns in self.tiling.pixels()
-            ]
-            whole = (stitched(self.tiling, level) for level in zip(*tiles, strict=True))
-            return [finish(torch.from_numpy(level)).numpy() for level in whole]
+        tiles = [self._maps(np.ascontiguousarray(images[:, rows, columns])) for rows, columns in self.tiling.pixels()]
+        whole = (stitched(self.tiling, level) for level in zip(*tiles, strict=True))
+        return [finish(torch.from_numpy(level)).numpy() for level in whole]
 
     def _maps(self, images: np.ndarray, finish: Callable[[Any], Any] = lambda maps: maps) -> list[np.ndarray]:
         """Of one run of the network. The bytes go to the card, and everything else is computed there."""
         import torch
 
-        with device.turn():
+        def work() -> list[np.ndarray]:
             # The NHWC bytes seen as NCHW are channels-last already.
             batch = device.sent(torch.from_numpy(images)).permute(0, 3, 1, 2)
             mean, std = self._statistics
             levels = self.fused(batch.float().div_(255).sub_(mean).div_(std).to(self.dtype))
             return device.received([finish(maps.float().permute(0, 2, 3, 1).contiguous()) for maps in levels])
+
+        return device.run(work)
 
 
 def from_spec(spec: Mapping[str, Any], weights: Path | str | None = None) -> Backbone:
