@@ -17,10 +17,13 @@ from adshift.features.backbones import Backbone
 from adshift.features.kept import Kept, Row
 from adshift.features.settings import Features as Settings
 from adshift.features.store import IMAGES, levels_of
-from adshift.runtime import checksums
+from adshift.runtime import checksums, device
 from adshift.runtime.files import write_json
-from adshift.runtime.parallel import map_ordered, torch_threads
+from adshift.runtime.parallel import map_ordered, thread_count, torch_threads
 
+# Threads that decode for a card. Sixteen are not faster than eight (docs/devices.md): they wait for the interpreter's
+# lock, and so do the threads that give the card its work.
+DECODERS = 8
 IMAGES_FILE = "images.npy"  # the network's inputs, if `features.images` is true
 
 
@@ -90,9 +93,13 @@ def embed(
         done = _copied(earlier, [*levels_of(spec), *([IMAGES] if settings.images else [])], writers)
         new = [index for index in range(len(items)) if index not in done]
         batches = [new[start : start + settings.batch] for start in range(0, len(new), settings.batch)]
-        map_ordered(work, batches, what=what, unit="batch")
+        map_ordered(work, batches, what=what, unit="batch", threads=_threads())
     _write_record(folder, spec, writers, items, padded=settings.fit == "pad")
     return len(done)
+
+
+def _threads() -> int:
+    return min(thread_count(), DECODERS) if device.on_card() else thread_count()
 
 
 def _copied(earlier: Mapping[int, Row], levels: list[int], writers: list["RowWriter"]) -> set[int]:

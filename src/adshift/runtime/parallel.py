@@ -124,10 +124,11 @@ def _lines(items: Iterable[Item], what: str, total: int | None, unit: str) -> It
 
 
 def map_ordered(
-    work: Callable[[Item], Result], items: Sequence[Item], *, what: str, unit: str = "image"
+    work: Callable[[Item], Result], items: Sequence[Item], *, what: str, unit: str = "image", threads: int | None = None
 ) -> list[Result]:
-    """`[work(item) for item in items]` on `thread_count()` threads, with a progress bar."""
-    return list(progress(_results(work, items), what=what, total=len(items), unit=unit))
+    """`[work(item) for item in items]` on `thread_count()` threads, or `threads` of them, with a progress bar."""
+    results = _results(work, items, threads or thread_count())
+    return list(progress(results, what=what, total=len(items), unit=unit))
 
 
 def share(items: int) -> int:
@@ -156,8 +157,7 @@ def _helpers(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, HELPER)
 
 
-def _results(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    threads = thread_count()
+def _results(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -> Iterator[Result]:
     if len(items) == 1:  # in this thread, whose memory and cache are warm
         with one_thread_below():
             yield work(items[0])

@@ -5,6 +5,7 @@ The processor stands in for a card: code and tolerances are the same. Tests that
 
 import functools
 from copy import deepcopy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from adshift.detectors import registry
 from adshift.evaluation.metrics.image import image_metrics
 from adshift.evaluation.metrics.pixel import pixel_metrics
 from adshift.evaluation.metrics.ranking import best_f1
+from adshift.features import extract
 from adshift.features.backbones import Backbone
 from adshift.features.extract import as_stored, spec_of
 from adshift.features.settings import Features as Settings
@@ -128,6 +130,20 @@ def test_no_metric_notices_another_device(monkeypatch: pytest.MonkeyPatch, metho
     assert before["image auroc"] > 0.55 and before["pixel pro"] > 0.1 and len(before) > 12
     for name, value in before.items():
         assert abs(after[name] - value) <= MOVED, name
+
+
+@pytest.mark.parametrize(("card", "expected"), [(False, 16), (True, extract.DECODERS)])
+def test_few_threads_decode_for_a_card(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, card: bool, expected: int
+) -> None:
+    network = Backbone(settings())
+    monkeypatch.setenv("ADSHIFT_THREADS", "16")
+    monkeypatch.setattr(extract.device, "on_card", lambda: card)
+    monkeypatch.setattr(extract, "spec_of", lambda *_: {"layers": [], "size": SIDE})
+    asked: list[int] = []
+    monkeypatch.setattr(extract, "map_ordered", lambda *_, threads=None, **__: asked.append(threads) or [])
+    extract.embed([], network, tmp_path / "stored", what="none")
+    assert asked[-1] == expected
 
 
 @needs_card
