@@ -6,7 +6,8 @@ from typing import Any, Literal
 import numpy as np
 
 from adshift.data.manifest import anomalous, labelled
-from adshift.evaluation.calibration import by_rate, calibrate
+from adshift.errors import warn
+from adshift.evaluation.calibration import F1_RULES, Threshold, by_rate, calibrate
 from adshift.evaluation.scenarios import SCENARIOS, Scenario
 from adshift.evaluation.settings import Calibrate
 from adshift.evaluation.stored_predictions import predictions
@@ -24,9 +25,11 @@ def thresholds(
 ) -> dict[str, dict[str, Any]]:
     """{class: {scenario: threshold}} from validation scores alone; `on` is the part of these images.
 
-    With an absolute threshold, every class has the same record, with the counts of all classes together.
+    With an absolute threshold, every class has the same record, with the counts of all classes together. A threshold of
+    the best F1 that calls most normal images anomalous is a warning.
     """
     classes = tuple(classes)
+    alarming: dict[str, dict[str, Threshold]] = {}
     result: dict[str, dict[str, Any]] = {name: {} for name in classes}
     for scenario in scenarios:
         for group in [classes] if scenario.absolute else [(name,) for name in classes]:
@@ -36,6 +39,14 @@ def thresholds(
             known = labelled(names)
             labelled_scores = scores[known], anomalous(names)[known], settings, on
             threshold = by_rate(*labelled_scores, NORMAL_ALONE) if scenario.by_rate else calibrate(*labelled_scores)
+            if threshold.rule in F1_RULES and threshold.fp > threshold.tn:
+                alarming.setdefault(", ".join(group), {})[scenario.name] = threshold
             for name in group:
                 result[name][scenario.name] = threshold.to_dict()
+    for label, chosen in alarming.items():
+        worst = max(chosen.values(), key=lambda one: one.fp)
+        warn(
+            f"{method}, {label}: the threshold of the best F1 calls {worst.fp} of {worst.fp + worst.tn} normal images "
+            f"anomalous ({', '.join(chosen)}); calibrate.rule: target_fpr limits this share"
+        )
     return result

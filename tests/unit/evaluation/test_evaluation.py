@@ -1,6 +1,7 @@
 """Thresholds and image metrics over stored scores: which images set which threshold, and what evaluation writes."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 import by_hand
 from adshift.detectors.records import Predictions
-from adshift.errors import AdshiftError
+from adshift.errors import AdshiftError, AdshiftWarning
 from adshift.evaluation import image_level, intervals, pixel_level, thresholds
 from adshift.evaluation.scenarios import SCENARIOS
 from adshift.evaluation.settings import Calibrate
@@ -52,6 +53,22 @@ def test_an_absolute_threshold_costs_what_pooling_costs(stored: None) -> None:
     assert rates == {("low", "unified"): 1, ("high", "unified"): 1, ("low", "unified_absolute"): 1,
                      ("high", "unified_absolute"): 0}  # fmt: skip
     assert found["report"]["cross_class"]["low"] == {"low": 0, "high": 1}  # each class's own threshold
+
+
+def test_a_best_f1_that_calls_most_normal_images_anomalous_is_a_warning(stored: None) -> None:
+    scenarios = [one for one in SCENARIOS if one.name in ("clean", "shift_threshold_only", "shift_adapted")]
+    for scenario in scenarios[1:]:  # scores that say nothing, so that the best F1 is that of alarming always
+        path = scores_path("val", "set", "padim", scenario.model_of("low"), scenario.pair("val"), "low")
+        Predictions(NAMES, np.ones(12, np.float32), np.zeros((12, 2, 2), np.float32), 4, 0.0).save(path)
+    with pytest.warns(AdshiftWarning) as said:
+        thresholds.thresholds("set", "padim", CLASSES, RULE, "val", scenarios)
+    assert [str(one.message) for one in said] == [
+        "padim, low: the threshold of the best F1 calls 6 of 6 normal images anomalous (shift_threshold_only); "
+        "calibrate.rule: target_fpr limits this share"
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        thresholds.thresholds("set", "padim", CLASSES, RULE.model_copy(update={"rule": "target_fpr"}), "val", scenarios)
 
 
 def test_every_class_and_scenario_has_replicates(stored: None) -> None:
