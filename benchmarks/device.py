@@ -25,14 +25,14 @@ sys.path.insert(0, str(HERE.parent / "src"))
 
 import numpy as np  # noqa: E402
 
-SIZES = {  # (JPEGs, side of the network's input, rows of the banks, images of PaDiM's fit, timed single images)
-    "full": (1024, 256, (100_000, 1_000_000), 209, 200),
-    "tiny": (4, 64, (500, 2000), 6, 4),
+SIZES = {  # (JPEGs, rounds of embedding them, side of the network's input, rows of the banks, images of PaDiM's fit,
+    # timed single images)
+    "full": (1024, 3, 256, (100_000, 1_000_000), 209, 200),
+    "tiny": (4, 1, 64, (500, 2000), 6, 4),
 }
 NETWORKS = {"tf_efficientnet_lite0": "blocks", "resnet50": "layer"}
 PATCHES, DIMENSIONS, NEIGHBORS = 784, 384, 9
 ROUNDS = 5
-EMBED_ROUNDS = 3
 TARGET, OF_DECODING = 3.0, 0.8  # times the plain loop, or share of what decoding alone allows, whichever is lower
 
 Entry = dict[str, Any]
@@ -130,7 +130,7 @@ def plain_loop(files: list[Path], settings: Any, target: Path, device: str) -> N
         np.save(target / f"plain{number}.npy", np.concatenate(level))
 
 
-def embedding(folder: Path, count: int, side: int, device: str) -> dict[str, Entry]:
+def embedding(folder: Path, count: int, rounds: int, side: int, device: str) -> dict[str, Entry]:
     """Images per second of `embed`, of the plain loop, and of decoding alone."""
     from adshift.data.images import load_image
     from adshift.features.backbones import Backbone
@@ -144,7 +144,7 @@ def embedding(folder: Path, count: int, side: int, device: str) -> dict[str, Ent
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             list(pool.map(load_image, items))
 
-    found: dict[str, Entry] = {"decoding": {"images_per_second": count / seconds_of(decode, EMBED_ROUNDS)}}
+    found: dict[str, Entry] = {"decoding": {"images_per_second": count / seconds_of(decode, rounds)}}
     for name in NETWORKS:
         for precision in ("float32", "float16"):
             settings = settings_of(name, precision, side, folder)
@@ -155,10 +155,10 @@ def embedding(folder: Path, count: int, side: int, device: str) -> dict[str, Ent
                 embed(items, network, folder / "ours", what="embed")
 
             reset_peak(device)
-            rates = {"ours": count / seconds_of(ours, EMBED_ROUNDS), "memory": peak(device)}
+            rates = {"ours": count / seconds_of(ours, rounds), "memory": peak(device)}
             reset_peak(device)
             plain = lambda settings=settings: plain_loop(files, settings, folder, device)  # noqa: E731
-            rates |= {"plain": count / seconds_of(plain, EMBED_ROUNDS), "plain_memory": peak(device)}
+            rates |= {"plain": count / seconds_of(plain, rounds), "plain_memory": peak(device)}
             goal = min(TARGET * rates["plain"], OF_DECODING * found["decoding"]["images_per_second"])
             found[f"{name}.{precision}"] = {**rates, "goal": goal, "met": rates["ours"] >= goal}
     return found
@@ -303,13 +303,13 @@ def run(size: str) -> dict[str, Any]:
 
     from adshift.runtime import device
 
-    jpegs, side, banks, images, timed = SIZES[size]
+    jpegs, rounds, side, banks, images, timed = SIZES[size]
     where = device.choose()
     name = "cpu" if where == "cpu" else torch.cuda.get_device_name(where)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        found: dict[str, Any] = {"embed": embedding(folder, jpegs, side, where)}
+        found: dict[str, Any] = {"embed": embedding(folder, jpegs, rounds, side, where)}
         found["search"] = [searching(rows, where) for rows in banks]
         features, network, files = features_of(images, side, folder)
         found["padim_fit"] = fitting(features)
