@@ -3,6 +3,7 @@
     python benchmarks/scale.py head --items 300    # DVC's part of a stage: `adshift.project.driver` against `dvc repro`
     python benchmarks/scale.py real_iad            # a simulated Real-IAD, at three sizes
     python benchmarks/scale.py disk                # a ResNet-50 study's feature maps: before and after
+    python benchmarks/scale.py status              # `dvc status` of 150,000 images and as many shifted ones
 
 Each writes its part of benchmarks/results/scale.json. The simulated Real-IAD has its layout, its JSON splits and five
 views of each part. Images are small JPEGs, the network is a stub that gives maps of EfficientNet-Lite0's shapes, and
@@ -93,6 +94,54 @@ def children() -> float:
     """Processor seconds of all processes that ended below this one."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+FILES = """
+import sys
+from pathlib import Path
+
+folder, count = Path(sys.argv[1]), int(sys.argv[2])
+folder.mkdir(parents=True)
+for number in range(count):
+    (folder / f"{number:06}.png").write_text(f"{folder} {number}")
+"""
+
+
+def status(files: int) -> dict[str, Any]:
+    """Seconds of `dvc status` where a folder of images is a dependency and the shifted images are outputs by class.
+
+    A file holds a few bytes: DVC looks at times and sizes.
+    """
+    classes = 30
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "files.py").write_text(FILES)
+        for number in range(classes):
+            subprocess.run(
+                [sys.executable, "files.py", f"raw/{number:02}", str(files // classes)], cwd=folder, check=True
+            )
+        listed = ", ".join(f"'{number:02}'" for number in range(classes))
+        (folder / "dvc.yaml").write_text(
+            "stages:\n  prepare:\n    cmd: ls raw > manifest\n    deps: [raw]\n    outs: [manifest]\n"
+            f"  shift:\n    matrix: {{name: [{listed}]}}\n"
+            f"    cmd: python files.py shift/${{item.name}} {files // classes}\n"
+            "    deps: [manifest]\n    outs: ['shift/${item.name}']\n"
+        )
+        for command in (
+            ("git", "init", "-q"), ("dvc", "init", "-q"), ("dvc", "config", "core.analytics", "false"),
+            ("dvc", "config", "cache.type", "reflink,hardlink,symlink"),
+        ):  # fmt: skip
+            subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        start = time.perf_counter()
+        subprocess.run(("dvc", "repro", "-q"), cwd=folder, check=True, capture_output=True)
+        found: dict[str, Any] = {"images": files, "shifted": files, "repro_seconds": time.perf_counter() - start}
+        found["status_seconds"] = []
+        for _ in range(3):
+            start = time.perf_counter()
+            done = subprocess.run(("dvc", "status"), cwd=folder, check=True, capture_output=True, text=True)
+            found["status_seconds"].append(time.perf_counter() - start)
+            found["up_to_date"] = "up to date" in done.stdout
+    return found
 
 
 # --- the simulated Real-IAD
@@ -264,11 +313,12 @@ def main() -> None:
     if sys.argv[1:2] == ["stage"]:
         return stage(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("head", "real_iad", "disk"))
+    parser.add_argument("what", choices=("head", "real_iad", "disk", "status"))
     parser.add_argument("--items", type=int, default=300)
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 100, 200], help="images of a class")
     parser.add_argument("--classes", type=int, default=3)
     parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--files", type=int, default=WHOLE)
     args = parser.parse_args()
     sys.path.insert(0, str(HERE.parent / "src"))
     results = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
@@ -276,6 +326,8 @@ def main() -> None:
         results["head"] = head(args.items)
     elif args.what == "disk":
         results["disk"] = disk(args.images)
+    elif args.what == "status":
+        results["status"] = status(args.files)
     else:
         results["real_iad"] = real_iad(args.sizes, args.classes)
     RESULT.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
