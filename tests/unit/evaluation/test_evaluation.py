@@ -56,15 +56,26 @@ def test_an_absolute_threshold_costs_what_pooling_costs(stored: None) -> None:
 
 
 def test_a_best_f1_that_calls_most_normal_images_anomalous_is_a_warning(stored: None) -> None:
-    scenarios = [one for one in SCENARIOS if one.name in ("clean", "shift_threshold_only", "shift_adapted")]
-    for scenario in scenarios[1:]:  # scores that say nothing, so that the best F1 is that of alarming always
-        path = scores_path("val", "set", "padim", scenario.model_of("low"), scenario.pair("val"), "low")
-        Predictions(NAMES, np.ones(12, np.float32), np.zeros((12, 2, 2), np.float32), 4, 0.0).save(path)
+    alarms = {"clean": 3, "shift_full_adaptation": 6, "shift_threshold_only": 4, "unified": 6}  # 3 of 6 are not most
+    scenarios = [one for one in SCENARIOS if one.name in alarms or one.name == "unified_absolute"]
+    for scenario in scenarios:  # normal images above the defective ones, the others below
+        above = alarms.get(scenario.name, 6)
+        scores = np.array([2.0] * 6 + [3.0] * above + [1.0] * (6 - above), np.float32)
+        for name in CLASSES if scenario.name == "unified_absolute" else CLASSES[:1]:
+            path = scores_path("val", "set", "padim", scenario.model_of(name), scenario.pair("val"), name)
+            Predictions(NAMES, scores, np.zeros((12, 2, 2), np.float32), 4, 0.0).save(path)
     with pytest.warns(AdshiftWarning) as said:
         thresholds.thresholds("set", "padim", CLASSES, RULE, "val", scenarios)
+    of_low = ", ".join(one.name for one in scenarios if one.name in alarms and alarms[one.name] > 3)
+    assert of_low.count(",") == 2
     assert [str(one.message) for one in said] == [
-        "padim, low: the threshold of the best F1 calls 6 of 6 normal images anomalous (shift_threshold_only); "
+        f"padim, {name}: the threshold of the best F1 calls {count} normal images anomalous ({of}); "
         "calibrate.rule: target_fpr limits this share"
+        for name, count, of in (
+            ("low", "6 of 6", of_low),
+            ("high", "6 of 6", "unified"),
+            ("low, high", "12 of 12", "unified_absolute"),
+        )
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
