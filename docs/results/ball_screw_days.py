@@ -10,8 +10,8 @@ A model is fitted on the good images of 28 to 30 August; those of the 31st set i
 - `as it is`: nothing is changed;
 - `new threshold`: each day, 10 good images of the day before set the threshold, conformal at 5 %, or at the lowest rate
   that so few can promise, 1 in 11;
-- `adapted`: each day, the same 10 images adapt the model of the day before and, each half scored by the model adapted
-  with the other half, set the threshold in the same way;
+- `adapted`: each day, the same 10 images adapt the model of the day before and, each fold of five scored by the model
+  adapted with the others, set the threshold in the same way;
 - `normalized`: intensities of every image are brought to those of the training images (moments), nothing is adapted;
 - `normalized, adapted`: both.
 
