@@ -238,9 +238,9 @@ def test_import_budgets(traces: list[Trace]) -> None:
 
 
 def test_two_threads_give_the_same_bytes(runs: tuple[Project, Project, list[Trace]]) -> None:
+    """Of a class up to its scores; the whole graph so, and elsewhere: `make faults ONLY=same`."""
     one, two, _ = runs
     assert len(one.hashes()) > 50
-    """Of a class up to its scores; the whole graph so, and elsewhere: `make faults ONLY=same`."""
     hashes = two.hashes()
     assert len(hashes) > 15
     assert hashes.items() <= one.hashes().items()
