@@ -41,7 +41,7 @@ from adshift.evaluation.conformal import attainable
 from adshift.evaluation.levers.adapt import cross_fitted
 from adshift.features import extract
 from adshift.features.backbones import Backbone
-from adshift.features.settings import Features as Settings
+from adshift.features.settings import Stored as Settings
 from adshift.features.store import Features
 from adshift.report import vega
 from adshift.runtime import seeding
@@ -193,7 +193,10 @@ def _chart(rows: list[dict[str, Any]]) -> dict[str, Any]:
             "encoding": {
                 "x": {"field": "date", "type": "temporal", "title": None, "axis": {"format": "%e %b"}},
                 "y": {"field": "value", "type": "quantitative", "title": None, "scale": {"domain": [0, 1]}},
-                "color": {"field": "routine", "title": None},
+                "color": {
+                    "field": "routine", "title": None,
+                    "legend": {"orient": "bottom", "columns": 3, "columnPadding": 30, "labelLimit": 240},
+                },
             },
         },
     }  # fmt: skip
