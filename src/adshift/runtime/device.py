@@ -179,6 +179,7 @@ def run(work: Callable[[], Part]) -> Part:
     if not on_card() or threading.current_thread().name.startswith(CARD):
         with torch.inference_mode():
             return work()
+    torch.cuda.current_stream(choose()).synchronize()  # such as weights, which this thread has sent in its own stream
     return _threads().submit(_run_there, work).result()
 
 
