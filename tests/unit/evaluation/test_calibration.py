@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from adshift.errors import AdshiftError
 from adshift.evaluation.calibration import Threshold, calibrate
-from adshift.evaluation.metrics.counts import decide
+from adshift.evaluation.metrics.counts import PRECISION, Counts, decide
 from adshift.evaluation.settings import Calibrate
 
 
@@ -296,3 +296,9 @@ def test_what_is_wrong_with_a_record_is_told(damage: dict, said: str) -> None:
         Threshold.from_dict({**sound(), **damage})
     assert error.value.what == f"a calibrated threshold is damaged: {said}"
     assert error.value.remedy == "run `dvc repro calibrate`"
+
+
+def test_rates_of_many_thresholds_by_hand() -> None:
+    rates = PRECISION(Counts(tp=np.array([0, 1, 0, 1, 3]), fp=np.array([0, 0, 1, 1, 2])))
+    assert rates.dtype == np.float64
+    assert rates.tolist() == [0, 1, 0, 0.5, 0.6]  # 0 / 0 is 0

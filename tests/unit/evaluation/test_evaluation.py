@@ -56,10 +56,10 @@ def test_an_absolute_threshold_costs_what_pooling_costs(stored: None) -> None:
 
 
 def test_a_best_f1_that_calls_most_normal_images_anomalous_is_a_warning(stored: None) -> None:
-    alarms = {"clean": 3, "shift_full_adaptation": 6, "shift_threshold_only": 4, "unified": 6}  # 3 of 6 are not most
+    alarms = {"clean": 3, "shift_full_adaptation": 5, "shift_threshold_only": 4, "unified": 5}  # 3 of 6 are not most
     scenarios = [one for one in SCENARIOS if one.name in alarms or one.name == "unified_absolute"]
     for scenario in scenarios:  # normal images above the defective ones, the others below
-        above = alarms.get(scenario.name, 6)
+        above = alarms.get(scenario.name, 5)
         scores = np.array([2.0] * 6 + [3.0] * above + [1.0] * (6 - above), np.float32)
         for name in CLASSES if scenario.name == "unified_absolute" else CLASSES[:1]:
             path = scores_path("val", "set", "padim", scenario.model_of(name), scenario.pair("val"), name)
@@ -72,9 +72,9 @@ def test_a_best_f1_that_calls_most_normal_images_anomalous_is_a_warning(stored: 
         f"padim, {name}: the threshold of the best F1 calls {count} normal images anomalous ({of}); "
         "calibrate.rule: target_fpr limits this share"
         for name, count, of in (
-            ("low", "6 of 6", of_low),
-            ("high", "6 of 6", "unified"),
-            ("low, high", "12 of 12", "unified_absolute"),
+            ("low", "5 of 6", of_low),
+            ("high", "5 of 6", "unified"),
+            ("low, high", "10 of 12", "unified_absolute"),
         )
     ]
     with warnings.catch_warnings():
