@@ -134,7 +134,8 @@ def sample() -> dict[str, Any]:
             found[label] = {"seconds": round(time.monotonic() - start, 1)}
             hashes.append(project.hashes())
         found["outputs"], found["same_hashes"] = len(hashes[0]), hashes[0] == hashes[1]
-        assert found["same_hashes"]
+        differing = sorted(path for path in hashes[0] | hashes[1] if hashes[0].get(path) != hashes[1].get(path))
+        assert not differing, differing
     return found
 
 
