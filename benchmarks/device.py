@@ -25,8 +25,8 @@ sys.path.insert(0, str(HERE.parent / "src"))
 
 import numpy as np  # noqa: E402
 
-SIZES = {  # (JPEGs, rounds of embedding them, side of the network's input, rows of the banks, images of PaDiM's fit,
-    # timed single images)
+# JPEGs, rounds of embedding them, side of the network's input, rows of the banks, images of PaDiM's fit, timed images.
+SIZES = {
     "full": (1024, 3, 256, (100_000, 1_000_000), 209, 200),
     "tiny": (4, 1, 64, (500, 2000), 6, 4),
 }
