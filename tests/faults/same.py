@@ -33,7 +33,7 @@ def inject(bench: Any, args: argparse.Namespace) -> dict[str, Any]:
     """Each circumstance in a checkout of its own, at another path than the undisturbed run's (two threads)."""
     entries = []
     for kind, threads, environment in (
-        ("one thread, a longer path", 1, {}),
+        ("one thread, of BLAS too, a longer path", 1, {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}),
         ("LC_ALL, TZ, PYTHONHASHSEED", 2, {"LC_ALL": "tr_TR.UTF-8", "TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "7"}),
         ("directories backwards", 2, {"PYTHONPATH": "backwards:src"}),
     ):

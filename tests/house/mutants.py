@@ -34,7 +34,7 @@ OWN_TESTS = {
     "pixel_level": ("evaluation",),
     "scenarios": ("scenarios", "evaluation"),
     "calibration": ("calibration",),
-    "package": ("package_by_hand",),
+    "package": ("package_parts", "package_by_hand"),
     "card": ("package_by_hand",),
     "splits": ("splits",),
     "split_file": ("splits", "tables"),

@@ -15,6 +15,7 @@ from adshift.detectors.components.memory_bank import Bank, MemoryBank, Scoring, 
 from adshift.detectors.components.settings import Neighbours
 from adshift.errors import AdshiftError
 from adshift.features.store import Features
+from adshift.runtime.parallel import one_thread_below
 from adshift.search.growth import growth
 from adshift.search.hnsw import Index, check_graph, hnsw_graph
 from adshift.search.neighbors import Neighbors
@@ -63,10 +64,11 @@ class PatchCore(MemoryBank):
 
         Patches are picked by k-center selection in the projected space (`search.growth`), from the rows that are there.
         """
-        patches = np.concatenate([self.rows_of(features[index : index + 1]) for index in range(len(features))])
-        project = (lambda points: points) if self.matrix is None else (lambda points: points @ self.matrix)
         radius = float(self.radii[-1]) * LOOSE
-        new = growth(project(patches), project(self.bank), radius, rows)
+        with one_thread_below():  # products of BLAS differ in their last bits between numbers of threads
+            patches = np.concatenate([self.rows_of(features[index : index + 1]) for index in range(len(features))])
+            points, bank = (part if self.matrix is None else part @ self.matrix for part in (patches, self.bank))
+            new = growth(points, bank, radius, rows)
         grown = PatchCore(self.settings)
         grown.spec, grown.matrix, grown.total = self.spec, self.matrix, self.total + len(patches)
         grown.bank = np.concatenate([self.bank, patches[new.indices]])

@@ -18,12 +18,9 @@ import by_hand
 from adshift.data.settings import Split
 from adshift.deploy import card, package
 from adshift.detectors import storage
-from adshift.detectors.records import Predictions
-from adshift.evaluation.calibration import Threshold
 from adshift.evaluation.scenarios import SCENARIOS
 from adshift.evaluation.settings import Calibrate
 from adshift.features.alignment import Alignment
-from adshift.features.store import Features
 from adshift.project.paths import models_path
 from adshift.runtime.files import read_json
 
@@ -446,53 +443,6 @@ def test_the_card_for_people(packaged: tuple[Path, dict[str, str]], method: str,
     [scoring] = [line for line in found.splitlines() if line.startswith("- scoring: ")]
     assert set(scoring[len("- scoring: ") :].split(", ")) == {"limit none", f"of {method}", "smoothing 4.0"}
     assert f"of {method} {model} {domain}" in next(line for line in found.splitlines() if line.startswith("- fit: "))
-
-
-@pytest.mark.parametrize(("count", "looked_at"), [(64, 1), (65, 2), (128, 2), (129, 3)])
-def test_at_most_64_images_measure_a_map_ratio(count: int, looked_at: int) -> None:
-    """Every second of 65 and of 128, every third of 129; the others' maps are far higher."""
-    maps = np.full((count, 1, 1), 3.0, np.float32)
-    maps[1 :: 2 if looked_at == 2 else 3] = 99.0 if looked_at > 1 else 3.0
-    found = Predictions(tuple(f"a/good/{i}" for i in range(count)), np.full(count, 4, np.float32), maps, 1, 0)
-    expected = [float(maps[i, 0, 0]) / 4 for i in range(0, count, looked_at)]
-    assert len(expected) <= 64
-    assert package.map_ratio([found]) == median(expected) == 0.75
-
-
-def test_what_counts_in_a_map_ratio() -> None:
-    """Images whose score and peak are positive; a small score counts; 1 where none is."""
-
-    def of(*pairs: tuple[float, float]) -> float:
-        maps = np.array([[[peak]] for _, peak in pairs], np.float32)
-        names = tuple(f"a/good/{place}" for place in range(len(pairs)))
-        return package.map_ratio(
-            [Predictions(names, np.array([score for score, _ in pairs], np.float32), maps, 1, 0.0)]
-        )
-
-    assert of((4, 3), (0, 5), (5, 0), (-2, 6), (6, -2)) == 0.75
-    assert of((0.5, 0.25), (8, 6), (16, 14)) == 0.75
-    assert of((4, 0.5), (8, 2), (0.25, 0.125)) == 0.25
-    assert of((0, 5), (5, 0)) == 1.0
-
-
-def test_pooled_features_are_means_in_float64_of_each_layer() -> None:
-    maps = np.array([[[[1.0, 2.0], [3.0, 6.0]], [[5.0, 1.0], [7.0, 3.0]]], np.zeros((2, 2, 2)) + 2], np.float32)
-    one = np.array([[[[10.0]]], [[[20.0]]]], np.float32)
-    found = package.pooled(Features.of(("a", "b"), {1: maps, 2: one}, {"layers": [{}, {}]}))
-    assert found.tolist() == [[4.0, 3.0, 10.0], [2.0, 2.0, 20.0]]
-    assert found.dtype == np.float32
-    deep = np.full((1, 1000, 1, 1), 0.1, np.float32)
-    deep[0, 0] = 2.0**25
-    exact = float(sum(float(value) for value in deep.ravel()) / 1000)
-    assert package.pooled(Features.of(("a",), {1: deep}, {"layers": [{}]}))[0, 0] == np.float32(exact)
-
-
-def test_a_threshold_record_says_on_which_images_it_was_set() -> None:
-    threshold = Threshold.of(2.0, "test", "f1_grid", np.array([1.0, 3.0, 2.0]), np.array([False, False, True]))
-    assert package.threshold_record(threshold, "shift", 0.5) == {
-        "threshold": 2.0, "rule": "f1_grid", "val": "shift", "on": "test", "normal": 2, "anomalous": 1,
-        "map_ratio": 0.5,
-    }  # fmt: skip
 
 
 def test_an_equal_packaged_model_is_kept_where_it_lies_and_another_is_replaced(
