@@ -333,6 +333,9 @@ class Pipeline:
 
     def stale(self) -> set[str]:
         """Stages that DVC calls stale now."""
+        from fsspec.implementations.memory import MemoryFileSystem
+
+        MemoryFileSystem.store.clear()  # DVC keeps each listing of a folder there and looks through all of them
         self.repo._reset()
         with self.repo.lock:
             return {stage.name for stage in self.repo.index.stages if stage.status()}

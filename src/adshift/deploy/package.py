@@ -254,4 +254,4 @@ def _reference(dataset: str, scenario: Scenario, val: Mapping[str, Predictions])
         rows = [row for row in np.flatnonzero(normal) if scenario.lever != "harden" or scored.names[row] in here]
         scores.append(scored.scores[rows])
         features.append(pooled(stored.select(scored.names[row] for row in rows)))
-    return Reference(np.concatenate(scores).astype(np.float32), np.concatenate(features))
+    return Reference(np.concatenate(scores), np.concatenate(features))

@@ -1,10 +1,7 @@
 """Complete model directories, as the package stage leaves them."""
 
 import contextlib
-import hashlib
 import json
-import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +24,7 @@ from adshift.features.store import Features
 from adshift.project import params
 from adshift.project.paths import features_path, model_path, models_path, scores_path
 from adshift.runtime.files import read_json, write_json
-from tiny import ROOT, flip
+from tiny import ROOT
 
 NAME = trained.NAMES[0]
 
@@ -148,61 +145,6 @@ def test_packaging_again_changes_no_byte_and_leaves_the_weights_where_they_lie(s
         trained.stage("package")
     assert contents(place) == before
     assert (weights.stat().st_ino, weights.stat().st_mtime_ns) == where
-
-
-def write_fit(place: Path, text: str) -> Path:
-    """A description and weights as `fit` leaves them, whose content is `text`."""
-    place.mkdir()
-    (place / "model.safetensors").write_text(text)
-    write_json(place / "model.json", {"sha256": hashlib.sha256(text.encode()).hexdigest()}, checksum=True)
-    return place
-
-
-def inodes(place: Path) -> list[int]:
-    return [(place / file).stat().st_ino for file in package.FITTED]
-
-
-def test_another_fit_replaces_the_weights(tmp_path: Path) -> None:
-    """The old ones are taken over only where their content is the same."""
-    source, old, same = (write_fit(tmp_path / name, text) for name, text in
-                         (("source", "new"), ("old", "old"), ("same", "new")))  # fmt: skip
-    target, other = tmp_path / "target", tmp_path / "other"
-    target.mkdir()
-    package._fitted(source, old, target)
-    assert inodes(target) == inodes(source)
-    assert (target / "model.safetensors").read_text() == "new"
-    other.mkdir()
-    package._fitted(source, same, other)
-    assert inodes(other) == inodes(same)
-
-
-@pytest.mark.parametrize("file", package.FITTED)
-def test_a_damaged_model_is_not_packaged_again(tmp_path: Path, file: str) -> None:
-    """The one packaged before is replaced from the fit, whose own damage is told: nothing is linked unread."""
-    source, old = write_fit(tmp_path / "source", "weights"), write_fit(tmp_path / "old", "weights")
-    sound = contents(source)
-    target, none = tmp_path / "target", tmp_path / "none"
-    for place in (target, none):
-        place.mkdir()
-    flip(old / file)
-    package._fitted(source, old, target)
-    assert contents(target) == sound
-    flip(source / file)
-    with pytest.raises(AdshiftError, match=rf"source/{re.escape(file)}: ") as told:
-        package._fitted(source, old, none)
-    assert "adshift repair" in told.value.remedy
-    assert not (none / file).exists()
-
-
-def test_where_links_are_refused_models_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError
-
-    source, target = write_fit(tmp_path / "source", "weights"), tmp_path / "target"
-    target.mkdir()
-    monkeypatch.setattr(os, "link", refuse)
-    package._fitted(source, tmp_path / "none", target)
-    assert contents(target) == contents(source)
 
 
 def test_a_method_that_is_taken_out_leaves_nothing_behind(study: Path) -> None:

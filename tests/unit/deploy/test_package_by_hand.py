@@ -18,6 +18,7 @@ import by_hand
 from adshift.data.settings import Split
 from adshift.deploy import card, package
 from adshift.detectors import storage
+from adshift.errors import AdshiftError
 from adshift.evaluation.scenarios import SCENARIOS
 from adshift.evaluation.settings import Calibrate
 from adshift.features.alignment import Alignment
@@ -479,3 +480,23 @@ def test_the_card_for_people_says_why_a_threshold_is_what_it_is(packaged: tuple[
     at = without.index("## Metrics on test images") - 1
     reasons = ["", "threshold-shift.json: too few defective images."]
     assert card.text(about, "bolt").splitlines() == [*without[:at], *reasons, *without[at:]]
+
+
+@each_model
+def test_a_changed_figure_in_a_file_is_noticed(
+    packaged: tuple[Path, dict[str, str]], method: str, model: str, domain: str
+) -> None:
+    folder = packaged[0] / method / model / domain
+    for file in ("score.json", "card.json", *threshold_files(method, model, domain)):
+        content = json.loads((folder / file).read_text())
+        content[next(iter(content))] = 0
+        (folder / file).write_text(json.dumps(content))
+        with pytest.raises(AdshiftError, match="checksum"):
+            read_json(folder / file)
+
+
+def test_the_card_shows_scenarios_in_use_alone(packaged: tuple[Path, dict[str, str]]) -> None:
+    used = ("clean", "shift_no_adaptation")
+    package.write(Path("few"), "padim", SimpleNamespace(**{**vars(SETTINGS), "graph": SimpleNamespace(scenarios=used)}))
+    card = read_json(Path("few/bolt/clean/card.json"))
+    assert set(card["metrics"]) == set(card["false_alarms"]) == set(used)

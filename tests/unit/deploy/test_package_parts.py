@@ -1,5 +1,8 @@
 """Parts of the packaging, each on a few values that were worked out by hand."""
 
+import hashlib
+import os
+import re
 from pathlib import Path
 from statistics import median
 
@@ -10,11 +13,13 @@ from adshift.data import split_file
 from adshift.data.manifest import names_path
 from adshift.deploy import package
 from adshift.detectors.records import Predictions
+from adshift.errors import AdshiftError
 from adshift.evaluation.calibration import Threshold
-from adshift.evaluation.scenarios import SCENARIOS, named
+from adshift.evaluation.scenarios import SCENARIOS, named, own
 from adshift.features.store import CONTENT, Features
 from adshift.project.paths import features_path, split_path
 from adshift.runtime.files import write_json
+from tiny import flip
 
 
 def test_models_of_a_method() -> None:
@@ -29,6 +34,9 @@ def test_models_of_a_method() -> None:
     assert of("clean", "unified_absolute") == own
     assert of("clean", "unified", "unified_absolute") == [*own, ("unified", "unified")]
     assert len(of(*every)) == 2 * 6 + 1
+    # Of a lever's scenarios the one on clean images; of those in use.
+    assert of("clean", "shift_normalised", "clean_normalised")[1] == ("b", "clean_normalised")
+    assert of("clean", "shift_normalised")[1] == ("b", "shift_normalised")
 
 
 IMAGES = {
@@ -128,3 +136,81 @@ def test_pooled_features_leave_padding_out() -> None:
     content = np.array([[4, 2], [2, 4]])
     features = Features.of(("a", "b"), {1: maps, CONTENT: content}, {"size": 4, "layers": [{}]})
     assert package.pooled(features).tolist() == [[2.0], [6.0]]
+
+
+def write_fit(place: Path, text: str) -> Path:
+    """A description and weights as `fit` leaves them, whose content is `text`."""
+    place.mkdir()
+    (place / "model.safetensors").write_text(text)
+    write_json(place / "model.json", {"sha256": hashlib.sha256(text.encode()).hexdigest()}, checksum=True)
+    return place
+
+
+def contents(place: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in place.iterdir()}
+
+
+def inodes(place: Path) -> list[int]:
+    return [(place / file).stat().st_ino for file in package.FITTED]
+
+
+def test_another_fit_replaces_the_weights(tmp_path: Path) -> None:
+    """The old ones are taken over only where their content is the same."""
+    source, old, same = (write_fit(tmp_path / name, text) for name, text in
+                         (("source", "new"), ("old", "old"), ("same", "new")))  # fmt: skip
+    target, other = tmp_path / "target", tmp_path / "other"
+    target.mkdir()
+    package._fitted(source, old, target)
+    assert inodes(target) == inodes(source)
+    assert (target / "model.safetensors").read_text() == "new"
+    other.mkdir()
+    package._fitted(source, same, other)
+    assert inodes(other) == inodes(same)
+
+
+@pytest.mark.parametrize("file", package.FITTED)
+def test_a_damaged_model_is_not_packaged_again(tmp_path: Path, file: str) -> None:
+    """The one packaged before is replaced from the fit, whose own damage is told: nothing is linked unread."""
+    source, old = write_fit(tmp_path / "source", "weights"), write_fit(tmp_path / "old", "weights")
+    sound = contents(source)
+    target, none = tmp_path / "target", tmp_path / "none"
+    for place in (target, none):
+        place.mkdir()
+    flip(old / file)
+    package._fitted(source, old, target)
+    assert contents(target) == sound
+    flip(source / file)
+    with pytest.raises(AdshiftError, match=rf"source/{re.escape(file)}: ") as told:
+        package._fitted(source, old, none)
+    assert "adshift repair" in told.value.remedy
+    assert not (none / file).exists()
+
+
+def test_where_links_are_refused_models_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError
+
+    source, target = write_fit(tmp_path / "source", "weights"), tmp_path / "target"
+    target.mkdir()
+    monkeypatch.setattr(os, "link", refuse)
+    package._fitted(source, tmp_path / "none", target)
+    assert contents(target) == contents(source)
+
+
+def test_the_reference_of_a_hardened_model_leaves_drifted_copies_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have scores and no stored features; to any other model they are images without features."""
+    monkeypatch.chdir(tmp_path)
+    folder = features_path("set", "bolt", "clean")
+    folder.mkdir(parents=True)
+    np.save(folder / "1.npy", np.array([5, 6, 7], np.float32).reshape(-1, 1, 1, 1))
+    layers = [{"name": "a", "file": "1.npy", "shape": [1, 1, 1]}]
+    names = ("train/good/a", "train/good/b", "test/cut/c")
+    write_json(folder / "features.json", {"size": 4, "layers": layers, "names": names})
+    scored = (names[1], "train/good/copy", names[2], names[0])
+    val = {"bolt": Predictions(scored, np.array([1, 2, 3, 4], np.float32), np.zeros((4, 1, 1), np.float32), 4, 0)}
+    found = package._reference("set", own("harden"), val)
+    assert found.scores.tolist() == [1, 4] and found.features.tolist() == [[6], [5]]
+    with pytest.raises(AdshiftError, match="no features of train/good/copy"):
+        package._reference("set", own("clean"), val)
