@@ -248,7 +248,7 @@ def truth(
 ) -> list[advice.Estimate]:
     """Figures of each lever, made of a whole batch, on the labelled test images.
 
-    The thresholds are those that were tried: `adshift adapt` sets them by the same halves of the batch.
+    The thresholds are those that were tried: `adshift adapt` sets them by the same folds of the batch.
     """
 
     def refit(features: Features) -> Any:

@@ -4,8 +4,8 @@ Each lever is applied to today's images, and its specificity and recall are esti
 
 nothing      the model and its threshold.
 recalibrate  a conformal threshold from today's images.
-adapt        the model adapted with half of today's images scores the other half; a conformal threshold.
-refit        likewise, a model fitted on half of today's images.
+adapt        five folds of today's images, each scored by the model adapted with the others; a conformal threshold.
+refit        likewise, models fitted on the other folds.
 
 Recall is that on images with pasted defects (`adshift.data.pasting`). Specificity is the share of today's images below
 the threshold, or, of a conformal threshold, what it promises. Today's images may hold a few defects: the K with the
@@ -24,6 +24,7 @@ import numpy as np
 
 from adshift.deploy.blindness import auroc_of
 from adshift.evaluation.conformal import attainable
+from adshift.evaluation.levers.adapt import folds
 from adshift.evaluation.metrics.counts import decide
 from adshift.runtime import seeding
 
@@ -112,15 +113,15 @@ def estimates(
     if not detector.adaptable:
         return tried
 
-    def refit(half: "Features") -> "Detector":
+    def refit(images: "Features") -> "Detector":
         model: Detector = type(detector)(detector.settings)
-        model.fit(half, seeding.generator(seed, "refit"))
+        model.fit(images, seeding.generator(seed, "refit"))
         return model
 
     makers: dict[Lever, Callable[[Features], Detector]] = {"adapt": detector.adapted, "refit": refit}
     least = {"adapt": 1, "refit": detector.least_images}
     for lever, make in makers.items():
-        if len(kept) // 2 >= least[lever]:
+        if len(kept) > 1 and min(len(others) for _, others in folds(len(kept))) >= least[lever]:
             tried.append(_recalibrated(lever, *_crossed(make, rest, scoring), target_fpr))
     return tried
 
@@ -161,12 +162,10 @@ def _recalibrated(lever: Lever, scores: np.ndarray, pasted: np.ndarray, target_f
 
 
 def _crossed(make: "Callable[[Features], Detector]", today: Today, scoring: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of normal and of pasted images, each half's by the model made with the other half."""
-    count = len(today.normal)
-    halves = [today.take(range(start, count, 2)) for start in (0, 1)]
+    """Scores of normal and of pasted images, each fold's by the model made with the others."""
     normal, pasted = [], []
-    for half, other in (halves, halves[::-1]):
-        model = make(other.normal)
-        normal.append(model.predict(half.normal, scoring).scores)
-        pasted.append(model.predict(half.pasted, scoring).scores)
+    for fold, others in folds(len(today.normal)):
+        model, scored = make(today.normal.take(others)), today.take(fold)
+        normal.append(model.predict(scored.normal, scoring).scores)
+        pasted.append(model.predict(scored.pasted, scoring).scores)
     return np.concatenate(normal), np.concatenate(pasted)

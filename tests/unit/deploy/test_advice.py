@@ -75,19 +75,20 @@ def test_estimates_by_hand(model: Path, dark: Path) -> None:
     def scores(of, images):
         return of.predict(images, scoring).scores
 
-    halves = [[index for index in range(len(paths)) if index % 2 == part] for part in (0, 1)]
+    folds = [[index for index in range(len(paths)) if index % 5 == part] for part in range(5)]
     for one in figures:
         normal, pasted = scores(detector, today.normal), scores(detector, today.pasted)
         if one.lever in ("adapt", "refit"):
             normal, pasted = [], []
-            for half, other in (halves, halves[::-1]):
+            for fold in folds:
+                other = [index for index in range(len(paths)) if index not in fold]
                 if one.lever == "adapt":
                     made = detector.adapted(today.normal.take(other))
                 else:
                     made = PatchCore(detector.settings)
                     made.fit(today.normal.take(other), seeding.generator(0, "refit"))
-                normal += scores(made, today.normal.take(half)).tolist()
-                pasted += scores(made, today.pasted.take(half)).tolist()
+                normal += scores(made, today.normal.take(fold)).tolist()
+                pasted += scores(made, today.pasted.take(fold)).tolist()
         threshold, promised = attainable(np.array(normal), 0.05)
         specificity = 1 - promised.value
         if one.lever == "nothing":

@@ -61,11 +61,13 @@ def cross_fitted(model: Detector, adapt: Callable[[Features], Detector], images:
     count = len(images)
     if count < 2:
         return model.predict(images, scoring)
-    folds = [range(first, count, FOLDS) for first in range(min(FOLDS, count))]
-    others = [[index for index in range(count) if index not in fold] for fold in folds]
-    return joined(
-        [adapt(images.take(rest)).predict(images.take(fold), scoring) for fold, rest in zip(folds, others, strict=True)]
-    )
+    return joined([adapt(images.take(rest)).predict(images.take(fold), scoring) for fold, rest in folds(count)])
+
+
+def folds(count: int) -> list[tuple[range, list[int]]]:
+    """(fold, all others) of at least two images, by index: at most `FOLDS`."""
+    each = [range(first, count, FOLDS) for first in range(min(FOLDS, count))]
+    return [(fold, [index for index in range(count) if index not in fold]) for fold in each]
 
 
 def joined(sets: list[Predictions]) -> Predictions:
