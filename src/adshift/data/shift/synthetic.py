@@ -189,7 +189,7 @@ def _warp(pixels: np.ndarray, drawn: Draw, order: int) -> np.ndarray:
 
     assert drawn.geometry is not None
     matrix = drawn.geometry.matrix(*pixels.shape[:2])
-    return warp(pixels, matrix, order=order, mode=drawn.border, cval=0, clip=False, preserve_range=True)
+    return warp(pixels, matrix, order=order, mode=drawn.border, clip=False)
 
 
 def adjust_color(pixels: np.ndarray, color: Color) -> np.ndarray:
@@ -198,7 +198,7 @@ def adjust_color(pixels: np.ndarray, color: Color) -> np.ndarray:
     As torchvision's adjust_brightness (towards black), adjust_contrast (towards the image's mean grey) and
     adjust_saturation (towards each pixel's grey).
     """
-    pixels = np.clip(pixels * np.float32(color.brightness), 0, 1)
+    pixels = np.minimum(pixels * np.float32(color.brightness), 1)
     mean = np.float32(_grey(pixels).mean(dtype=np.float64))
     pixels = np.clip(mean + np.float32(color.contrast) * (pixels - mean), 0, 1)
     grey = _grey(pixels)[..., None]
