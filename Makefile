@@ -9,7 +9,7 @@ SETUP := $(VENV)/.done
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-fast browser serve-test small bench faults cluster fuzz mutants audit docs build lint clean
+.PHONY: help setup repro test test-fast browser serve-test load small bench faults cluster fuzz mutants audit docs build lint clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -39,8 +39,11 @@ test-fast: setup  ## the quick half of the unit tests, for while you work
 browser: setup  ## the report page in Chromium, this run's too; ADSHIFT_CHROMIUM=PATH names the browser
 	@ADSHIFT_BROWSER=required python -m pytest tests/browser
 
-serve-test: setup  ## the service beside a real broker, browser and failing receiver, then LOAD=600 seconds of load and faults
+serve-test: setup  ## the service beside a real broker, browser and failing receiver, then `make load`
 	@ADSHIFT_LINE=required ADSHIFT_BROWSER=required python -m pytest tests/line
+	@$(MAKE) --no-print-directory load LOAD=$(LOAD)
+
+load: setup  ## the service under load and faults for LOAD=600 seconds
 	@python tests/line/load.py --seconds $(LOAD) $(if $(filter 600,$(LOAD)),--record)
 
 small: setup  ## the wheel in an empty environment: its size, and seconds to an answer
