@@ -39,7 +39,7 @@ from adshift.data.pasting import CELLS, draw, paste
 from adshift.data.shapes import sides
 from adshift.data.shift import synthetic
 from adshift.data.shift.shrink import shrunk
-from adshift.deploy import advice, drift, inference, package, recalibration
+from adshift.deploy import advice, directory, drift, package, recalibration
 from adshift.evaluation.metrics.counts import decide
 from adshift.features.store import Features
 from adshift.project import params
@@ -100,7 +100,7 @@ def measured(methods: list[str], wanted: list[str]) -> Iterator[dict[str, Any]]:
     dataset = settings.dataset.name
     for name in settings.classes:
         known = {one: model_path(dataset, one, name, "clean") for one in methods if one in settings.methods}
-        models = {one: inference.Model(packaged(path)) for one, path in known.items()}
+        models = {one: directory.DirectoryModel(packaged(path)) for one, path in known.items()}
         for change, images in drifts(dataset, name, settings, wanted):
             case = embedded(next(iter(models.values())), images, settings.seed)
             for method, model in models.items():
@@ -172,7 +172,7 @@ def drifted(images: Images, shift: Any, settings: Any, change: str) -> Images:
     return moved[0], moved[1], moved[2]
 
 
-def embedded(model: inference.Model, images: Images, seed: int) -> Case:
+def embedded(model: directory.DirectoryModel, images: Images, seed: int) -> Case:
     """Feature maps of all images, and of the pasted ones that a batch can need."""
     pool, good, bad = images
     pairs = sorted({pair for indices in ranges(len(pool)) for pair in pairs_of(indices)})
@@ -201,7 +201,7 @@ def pairs_of(indices: range) -> list[tuple[int, int]]:
     return [(index, turn % len(CELLS)) for index, turn in turns]
 
 
-def batches(model: inference.Model, case: Case, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def batches(model: directory.DirectoryModel, case: Case, facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """One row a batch."""
     for size in BATCHES:
         parts = [indices for indices in ranges(len(case.normal)) if len(indices) == size]
@@ -227,7 +227,7 @@ def batches(model: inference.Model, case: Case, facts: dict[str, Any]) -> Iterat
 
 
 def answer(
-    model: inference.Model, case: Case, indices: range, number: int
+    model: directory.DirectoryModel, case: Case, indices: range, number: int
 ) -> tuple[str, dict[str, advice.Estimate], float]:
     """The verdict on a batch, what was tried, and the estimate of AUROC by pasted defects."""
     pairs = pairs_of(indices)
@@ -244,7 +244,7 @@ def answer(
 
 
 def truth(
-    model: inference.Model, case: Case, indices: range, tried: dict[str, advice.Estimate]
+    model: directory.DirectoryModel, case: Case, indices: range, tried: dict[str, advice.Estimate]
 ) -> list[advice.Estimate]:
     """Figures of each lever, made of a whole batch, on the labelled test images.
 

@@ -175,7 +175,7 @@ def files(folder: Path) -> list[Any]:
             "backbone": "b",
             "weights": {"sha256": "0"},
         }
-        about = export._metadata(model, SimpleNamespace(spec=spec, settings={}), {})
+        about = export._metadata(model, SimpleNamespace(spec=spec, settings={}), {})  # type: ignore[attr-defined]
     return [counted, once, about["class"], *names(folder / "names")]
 
 

@@ -39,13 +39,13 @@ def main() -> None:
     settings = params.load_all()
     with tempfile.TemporaryDirectory() as folder:
         features = embedded(settings, args, Path(folder))
-        parts = [features.select([name for name in features.names if name.startswith(part)])
-                 for part in ("train/", "test/")]  # fmt: skip
+        train, test = [features.select([name for name in features.names if name.startswith(part)])
+                       for part in ("train/", "test/")]  # fmt: skip
         halves = registry.halves("stfpm", section(settings, args, "stfpm"))
         detector: Any = registry.detector_class("stfpm")(registry.schemas("stfpm")["fit"].of(halves["fit"]))
         detector.spec = dict(features.spec)
         for draw in range(args.draws):
-            for row in epochs(detector, *parts, draw, args.epochs):
+            for row in epochs(detector, train, test, draw, args.epochs):
                 append(args.out, {"class": args.name, "draw": draw, **row})
 
 
