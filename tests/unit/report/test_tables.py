@@ -403,9 +403,16 @@ def test_classes_have_their_names_for_people_in_markdown_and_their_keys_in_csv()
         assert "nut,bolt,0.5" in table.csv()
 
 
+def test_written_tables_have_the_classes_names(tmp_path):
+    write(tmp_path, [table_of(("class", "image_f1"), ("nut", 0.5))], {"nut": "metal-nut"})
+    [page], [text] = ([file.read_text() for file in tmp_path.glob(f"*.{end}")] for end in ("md", "csv"))
+    assert "metal-nut" in page and "metal-nut" not in text
+
+
 def test_the_mean_of_one_class_is_that_class():
+    """Its own row is shown, and no row of the mean beside it, whose figure is another here."""
     alone = {"nut": "metal-nut"}
-    both = table_of(("class", "image_f1"), ("nut", 0.5), (MACRO, 0.5))
+    both = table_of(("class", "image_f1"), ("nut", 0.5), (MACRO, 0.25))
     assert both.cells(alone)[1:] == [["metal-nut", "0.500"]]
     mean = table_of(("class", "image_f1"), (MACRO, 0.5))
     assert mean.cells(alone)[1:] == [["metal-nut", "0.500"]]
