@@ -218,6 +218,28 @@ def test_of_a_metric_where_less_is_more_the_lower_value_is_better(run, monkeypat
     assert [*short.frame.better[:3]] == ["padim", "patchcore", "patchcore"]  # image_auroc, image_f1, specificity
 
 
+def test_means_say_which_classes_and_images_they_leave_out(run):
+    """A figure that classes lack; defective images without masks, which concern pixel metrics alone."""
+    results, baseline = collected(), [SCENARIOS[0]]
+    assert results.partial_means(baseline, ["image_auroc", "pixel_auroc"]) == ""
+    first, second, *_ = results.classes
+    unknown = {(results.methods[0], "clean", first): 2, (results.methods[0], "clean", second): 3}
+    unknown |= {(results.methods[1], "clean", first): 50, (results.methods[0], "unified", first): 70}
+    masks = "Pixel metrics leave out 5 defective test images whose masks are unknown."
+    results = replace(results, unknown_masks=unknown)
+    assert results.partial_means(baseline, ["image_auroc"]) == ""
+    assert results.partial_means(baseline, ["image_auroc", "pixel_auroc"]) == masks
+    assert results.partial_means([], ["pixel_auroc"]) == ""
+    figures = results.figures.copy()
+    at = (figures["class"] == first) & (figures["metric"] == "pixel_auroc") & (figures["scenario"] == "clean")
+    figures.loc[at & (figures["method"] == results.methods[1]), "value"] = np.nan
+    count = len(results.classes)
+    lacking = f"Means are of the classes that have the figure: pixel AUROC of {count - 1} of {count} classes."
+    found = replace(results, figures=figures).partial_means(baseline, ["image_auroc", "pixel_auroc"])
+    assert found == f"{lacking} {masks}"
+    assert replace(results, figures=figures, classes=(first,)).partial_means(baseline, ["image_auroc"]) == ""
+
+
 def test_markdown_is_escaped_and_aligned():
     table = table_of(("class", "pro"), ("a|b", 0.12345), ("c", None), note="Note.")
     assert table.markdown() == (
