@@ -127,6 +127,13 @@ def record(path: Path, reasons: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def write(known: dict[str, Path], new: dict[str, Any]) -> None:
+    """Renew the records of these modules."""
+    old = json.loads(RECORD.read_text())["modules"] if RECORD.exists() else {}
+    records = {name: (old | new)[name] for name in known if name in old | new}
+    RECORD.write_text(json.dumps({"command": "make mutants", "modules": records}, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> int:
     os.chdir(ROOT)
     known = sources()
@@ -137,9 +144,7 @@ def main() -> int:
     for name in wanted:
         run(known[name])
         new[name] = record(known[name], reasons)
-    old = json.loads(RECORD.read_text())["modules"] if RECORD.exists() else {}
-    records = {name: (old | new)[name] for name in known if name in old | new}
-    RECORD.write_text(json.dumps({"command": "make mutants", "modules": records}, indent=1) + "\n", encoding="utf-8")
+        write(known, new)  # at once: the next module may take half an hour
     for name, found in new.items():
         counted = ", ".join(f"{found[key]} {key}" for key in ("mutants", "killed", "timeouts", "argued", "survived"))
         print(f"{name}: {found['score']:.1%} ({counted})")

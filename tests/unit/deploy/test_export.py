@@ -245,14 +245,16 @@ import numpy as np
 import openvino
 folder = Path(sys.argv[1])
 graph = openvino.Core().read_model(folder / "graph.onnx")
+images = np.load(folder / "images.npy")
 compiled = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-found = compiled({"image": np.load(folder / "images.npy")})
-np.savez(folder / "outputs.npz", score=found["score"], map=found["map"])
+alone = [compiled({"image": image[None]})["score"].copy() for image in images[:2]]
+found = compiled({"image": images})
+np.savez(folder / "outputs.npz", score=found["score"], map=found["map"], alone=np.concatenate(alone))
 """
 
 
 def test_images_of_their_own_size(features: Any, tmp_path: Path) -> None:
-    """The file takes images of any size, onnxruntime and OpenVINO alike, and `adshift.load` the same file."""
+    """The file takes images of any size, and `adshift.load` the same file."""
     features = partial(features, dtype="float32")  # no value that two libraries round differently
     detector, how, folder = model(features, tmp_path, "padim_diagonal")
     expected_small = detector.predict(features(TEST), how).scores
@@ -265,15 +267,27 @@ def test_images_of_their_own_size(features: Any, tmp_path: Path) -> None:
     assert_same(run(file, large), expected)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     assert session.run(["anomalous"], {"image": TEST})[0].tolist() == (expected_small >= middle).tolist()
-    np.save(tmp_path / "images.npy", large)
-    subprocess.run([sys.executable, "-c", OPENVINO, tmp_path], check=True)
-    outputs = np.load(tmp_path / "outputs.npz")
-    assert_same((outputs["score"], outputs["map"]), expected)
     found = adshift.load(file)
     assert (found.threshold, found.map_ratio, found.method) == (middle, 0.9, "padim_diagonal")
     predictions = found.predict(list(large))
     np.testing.assert_allclose([one.score for one in predictions], expected.scores, rtol=1e-4)
     assert [one.anomalous for one in predictions] == [one.score >= middle for one in predictions]
+
+
+def test_openvino_computes_the_same_from_the_first_image_on(tmp_path: Path) -> None:
+    """Of the network's usual size: of smaller inputs no result was ever wrong."""
+    features = partial(features_of(network(resize=224, crop=None, layers=SHALLOW)), dtype="float32")
+    detector, how, folder = model(features, tmp_path, "padim_diagonal")
+    file = tmp_path / "graph.onnx"
+    export.export(folder, how, file)
+    large = np.stack([np.asarray(Image.fromarray(image).resize((256, 256))) for image in TEST])
+    expected = detector.predict(features(large), how)
+    assert_same(run(file, large), expected)
+    np.save(tmp_path / "images.npy", large)
+    subprocess.run([sys.executable, "-c", OPENVINO, tmp_path], check=True)
+    outputs = np.load(tmp_path / "outputs.npz")
+    np.testing.assert_allclose(outputs["alone"], expected.scores[:2], rtol=1e-4)
+    assert_same((outputs["score"], outputs["map"]), expected)
 
 
 def test_a_model_of_aligned_features_is_refused(features: Any, tmp_path: Path) -> None:

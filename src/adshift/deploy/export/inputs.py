@@ -31,15 +31,11 @@ class Resize(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         height, width = (torch.full((), side) for side in image.shape[2:])
         rows_first = (height > self.height) & (height - self.height > 2 * (width - self.width))
-        image = torch.cond(rows_first, self._rows_first, self._columns_first, (image,))
+        # With all products inside the branches, OpenVINO 2026.4 computed a wrong result at its first inference.
+        image = torch.cond(rows_first, self._fit_rows, _copied, (image,))
+        image = self._fit_rows(self._fit_columns(image))  # rows that fit already stay as they are, to the byte
         top, left = round((self.height - self.rows) / 2), round((self.width - self.columns) / 2)
         return image[:, :, top : top + self.rows, left : left + self.columns]
-
-    def _rows_first(self, image: torch.Tensor) -> torch.Tensor:
-        return self._fit_columns(self._fit_rows(image))
-
-    def _columns_first(self, image: torch.Tensor) -> torch.Tensor:
-        return self._fit_rows(self._fit_columns(image))
 
     def _fit_rows(self, image: torch.Tensor) -> torch.Tensor:
         high, low = _weights(image.shape[2], self.height)
@@ -48,6 +44,11 @@ class Resize(nn.Module):
     def _fit_columns(self, image: torch.Tensor) -> torch.Tensor:
         high, low = _weights(image.shape[3], self.width)
         return _rounded(image @ high.T, image @ low.T)
+
+
+def _copied(image: torch.Tensor) -> torch.Tensor:
+    """Branches may not return their input, and both need the same order in memory."""
+    return image.contiguous().clone(memory_format=torch.contiguous_format)
 
 
 def _weights(given: Any, wanted: int) -> tuple[torch.Tensor, torch.Tensor]:
