@@ -33,7 +33,7 @@ generator = np.random.default_rng(0)
 maps = {level: generator.integers(0, 255, (5, *shape)).astype(np.uint8) for level, shape in shapes.items()}
 layers = [{"name": f"blocks.{block}", "shape": shapes[level]} for level, block in ((1, 1), (2, 2), (3, 4))]
 preprocessing = {"mean": [0.5] * 3, "std": [0.5] * 3}
-spec = {"backbone": "tf_efficientnet_lite0", "size": side, "layers": layers, "preprocessing": preprocessing}
+spec = {"backbone": "tf_efficientnet_lite0", "size": 32, "layers": layers, "preprocessing": preprocessing}
 spec = json.loads(json.dumps(spec))
 features = Features.of([f"train/good/{i}" for i in range(5)], maps, spec)
 if (folder / "model.json").exists():
