@@ -57,7 +57,7 @@ faults: setup  ## kills, damage, a full disk, in runs of the pipeline; long; ONL
 
 cluster: setup  ## a real SLURM on this machine runs stages and the sample: root, slurm-wlm and munge; long
 	@$(BIN)/python -c 'import dask_jobqueue' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python distributed dask-jobqueue
-	@ADSHIFT_CLUSTER=whole python -m pytest tests/pipeline/test_cluster_run.py
+	@ADSHIFT_KNOBS=all python -m pytest tests/pipeline/test_cluster_run.py
 	@python tests/cluster/slurm.py
 
 fuzz: setup  ## 10,000 mutated images and params files: minutes; writes docs/results/fuzz.json

@@ -1,6 +1,6 @@
 """The whole graph on a Dask cluster of two processes: hashes are those of a plain `dvc repro`, cold and after knobs.
 
-`make cluster` asks for all knobs by `ADSHIFT_CLUSTER=whole`; `make test` turns one that fits again.
+`make cluster` asks for all knobs by `ADSHIFT_KNOBS=all`; `make test` turns one that fits again.
 """
 
 import os
@@ -53,7 +53,7 @@ def test_hashes_are_those_of_a_plain_run_cold_and_after_each_knob(projects: tupl
     said = both_run(projects)
     assert "cluster: 2 stages at once, on local:2" in said
     assert {"embed@dots-clean", "fit@patchcore-dots-clean", "score@patchcore-dots"} <= Project.ran(said)
-    knobs = list(KNOBS) if os.environ.get("ADSHIFT_CLUSTER") == "whole" else ["patchcore__coreset"]
+    knobs = list(KNOBS) if os.environ.get("ADSHIFT_KNOBS") == "all" else ["patchcore__coreset"]
     for key in knobs:
         for project in projects:
             project.change(**{key: KNOBS[key]})
