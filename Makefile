@@ -82,7 +82,7 @@ build: setup  ## source distribution and wheel in dist/, checked by twine
 lint: setup  ## ruff, mypy, and which room may import which
 	@ruff check . && ruff format --check . && mypy && mypy $(MEASURED) && lint-imports --no-cache --no-logo
 
-# Scripts that measure run seldom: here it shows if what they call is gone or has other arguments.
+# Scripts that measure are run seldom. This finds calls in them whose target is gone or takes other arguments.
 LOOSE = arg-type assignment method-assign misc operator return-value union-attr unused-ignore var-annotated
 MEASURED = docs/results benchmarks $(addprefix --disable-error-code=,$(LOOSE))
 

@@ -233,10 +233,10 @@ def tables(table: list[dict[str, Any]]) -> str:
     cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("model name")[1].split("\n")[0].strip("\t: ")
     packages = [name for name in ("onnxruntime", "openvino", "onnx", "torch", "numpy") if installed(name)]
     versions = ", ".join(f"{name} {installed(name)}" for name in packages)
-    absent = "".join(f" Untested, since it was not at hand: {name}." for name in RUNTIMES if not at_hand(name))
+    absent = ", ".join(name for name in RUNTIMES if not at_hand(name))
     load = f"load average {os.getloadavg()[1]:.1f} (other work ran beside it where that exceeds 1)"
     told = f"{datetime.now(UTC):%Y-%m-%d}, {cpu}, {os.cpu_count()} cores; {versions}; {load}"
-    return f"{text}\n\nMeasured on {told}.{absent}\n"
+    return f"{text}\n\nMeasured on {told}.{f' Not at hand, so untested: {absent}.' if absent else ''}\n"
 
 
 if __name__ == "__main__":

@@ -240,7 +240,13 @@ def test_two_threads_give_the_same_bytes(restored: Project) -> None:
     before = restored.hashes()
     assert len(before) > 50
     name, environment = CLASSES[0], restored.environment
-    again = [f"embed@{name}-clean", f"fit@patchcore-{name}-clean", f"lever@patchcore-{name}-adapt"]
+    again = [
+        f"shift@{name}-shift",
+        *(f"embed@{name}-{domain}" for domain in DOMAINS),
+        *(f"fit@{method}-{name}-{domain}" for method in ("patchcore", DIAGONAL) for domain in DOMAINS),
+        *(f"score@{method}-{name}" for method in ("patchcore", DIAGONAL)),
+        f"lever@patchcore-{name}-adapt",
+    ]
     shutil.rmtree(restored.folder / "data" / "kept")  # or `embed` would copy its rows
     restored.threads, restored.environment = 2, {}
     try:

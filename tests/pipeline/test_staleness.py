@@ -165,6 +165,7 @@ def test_dvc_finds_the_same_stages_after_an_edit(
     finally:
         path.write_text(before)
         staleness.sources.write(staleness.paths.SOURCES)
+    assert pipeline.stale() == set()
 
 
 def test_what_is_ignored_concerns_the_model_cards_and_the_report_alone(pipeline: staleness.Pipeline) -> None:

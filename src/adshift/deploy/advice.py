@@ -121,7 +121,7 @@ def estimates(
     makers: dict[Lever, Callable[[Features], Detector]] = {"adapt": detector.adapted, "refit": refit}
     least = {"adapt": 1, "refit": detector.least_images}
     for lever, make in makers.items():
-        if len(kept) > 1 and min(len(others) for _, others in folds(len(kept))) >= least[lever]:
+        if min(len(others) for _, others in folds(len(kept))) >= least[lever]:
             tried.append(_recalibrated(lever, *_crossed(make, rest, scoring), target_fpr))
     return tried
 

@@ -161,14 +161,8 @@ def test_the_graph_scores_as_the_detector_does(
     assert str(ROOT).encode() not in file.SerializeToString()
 
 
-@pytest.mark.parametrize(
-    ("method", "fit", "resize"),
-    [
-        ("padim_diagonal", "squeeze", (64, 96)),
-        ("patchcore", "tile", (64, 160)),
-        ("padim_diagonal", "tile", (96, 64)),
-    ],
-)
+@pytest.mark.parametrize("method", ["patchcore", "padim_diagonal"])
+@pytest.mark.parametrize(("fit", "resize"), [("squeeze", (64, 96)), ("tile", (64, 160)), ("tile", (96, 64))])
 def test_oblong_inputs(tmp_path: Path, method: str, fit: str, resize: tuple[int, int]) -> None:
     """Tiled or not, the graph of an oblong input scores as the detector does."""
     settings = dict(params.load("features", path=ROOT / "params.yaml").features)
@@ -275,7 +269,7 @@ def test_images_of_their_own_size(features: Any, tmp_path: Path) -> None:
 
 
 def test_openvino_computes_the_same_from_the_first_image_on(tmp_path: Path) -> None:
-    """Of the network's usual size: of smaller inputs no result was ever wrong."""
+    """Inputs of 224 pixels, where the first result was wrong; with inputs of 64 pixels it was not."""
     features = partial(features_of(network(resize=224, crop=None, layers=SHALLOW)), dtype="float32")
     detector, how, folder = model(features, tmp_path, "padim_diagonal")
     file = tmp_path / "graph.onnx"

@@ -80,6 +80,7 @@ def test_half_the_bits_are_near_and_recorded() -> None:
         ("resnet18", [64, 128, 256], ".safetensors"),
         ("mobilenetv2_100", [24, 32, 96], ".pth"),
         ("resnet50", [256, 512, 1024], ".pth"),
+        ("wide_resnet50_2", [256, 512, 1024], ".pth"),
     ],
 )
 def test_weights_from_a_file(tmp_path: Path, name: str, channels: list[int], suffix: str) -> None:

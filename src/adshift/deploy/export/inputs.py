@@ -48,7 +48,7 @@ class Resize(nn.Module):
 
 def _copied(image: torch.Tensor) -> torch.Tensor:
     """Branches may not return their input, and both need the same order in memory."""
-    return image.contiguous().clone(memory_format=torch.contiguous_format)
+    return image.clone(memory_format=torch.contiguous_format)
 
 
 def _weights(given: Any, wanted: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -65,7 +65,7 @@ def cross_fitted(model: Detector, adapt: Callable[[Features], Detector], images:
 
 
 def folds(count: int) -> list[tuple[range, list[int]]]:
-    """(fold, all others) of at least two images, by index: at most `FOLDS`."""
+    """(indices of a fold, indices of all other images) for each fold; at most `FOLDS`, and none is empty."""
     each = [range(first, count, FOLDS) for first in range(min(FOLDS, count))]
     return [(fold, [index for index in range(count) if index not in fold]) for fold in each]
 
