@@ -9,10 +9,13 @@ where a detector is blind to changes of this kind, no more.
 All numbers of a patch are in its record, relative to the image's sides, so that the same record pastes the same defect
 at any resolution.
 
-Notation: H x W pixels of the image.
+Notation: H x W pixels of the image; N normal images, P pasted ones.
 """
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
 from typing import Annotated, Literal
 
 import numpy as np
@@ -25,6 +28,7 @@ from adshift.runtime.settings import Number, Probability, Section
 STREAM = "paste"  # first name of the random generators
 AREAS = 0.002, 0.01, 0.05  # share of the image's area
 CONTRASTS = 0.25, 0.5, 1.0
+PASTED = 90  # pasted images at least, ten for each size and contrast
 CELLS = tuple((area, contrast) for area in AREAS for contrast in CONTRASTS)
 PHOTOGRAPHS = "brick", "grass", "gravel"
 LOBES = 2, 3, 5  # waves along a blob's outline
@@ -75,6 +79,33 @@ def draw(area: float, contrast: float, seed: int, *names: str) -> Patch:
         "waves": np.stack([depths, rng.uniform(0, 2 * np.pi, len(LOBES))], axis=1), "tint": tint,
     }  # fmt: skip
     return Patch.model_validate_json(json.dumps(values, default=np.ndarray.tolist))
+
+
+@dataclass(frozen=True)
+class Pasted:
+    """Patches for N normal images.
+
+    Attributes:
+        patches: P records.
+        owners: (P,) index of the normal image that a pasted one is made of, ascending.
+    """
+
+    patches: tuple[Patch, ...]
+    owners: np.ndarray
+
+    @classmethod
+    def of(cls, names: Sequence[str], seed: int) -> "Pasted":
+        """Patches for images of these names: equally many of each size and contrast, and equally many on each image.
+
+        A patch depends on the image's name and the seed alone.
+        """
+        each = ceil(PASTED / len(names))
+        pairs = [(index, turn) for index in range(len(names)) for turn in range(each)]
+        patches = [
+            draw(*CELLS[number % len(CELLS)], seed, names[index], str(turn))
+            for number, (index, turn) in enumerate(pairs)
+        ]
+        return cls(tuple(patches), np.array([index for index, _ in pairs]))
 
 
 def paste(image: np.ndarray, patch: Patch) -> tuple[np.ndarray, np.ndarray]:

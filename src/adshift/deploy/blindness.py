@@ -8,13 +8,12 @@ Notation: N normal images, P pasted ones.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from adshift.data.pasting import CELLS, Patch, draw, paste
+from adshift.data.pasting import CELLS, Pasted, paste
 from adshift.errors import AdshiftError
 from adshift.evaluation.conformal import Rate, clopper_pearson
 from adshift.evaluation.metrics.counts import decide
@@ -26,51 +25,24 @@ from adshift.runtime.files import output, write_json
 if TYPE_CHECKING:
     from adshift.deploy.inference import Input, Model
 
-PASTED = 90  # pasted images at least, ten for each size and contrast
 DRAWS = 1000  # of the bootstrap
 RECORD = "pasted.json"
 
 
-@dataclass(frozen=True)
-class Pasted:
-    """Normal images and copies of them with a pasted defect.
+def inputs(pasted: Pasted, model: "Model", images: Sequence[Path]) -> list["Input"]:
+    """The pasted images as inputs of the network; P of them.
 
-    Attributes:
-        patches: P records.
-        owners: (P,) index of the normal image that a pasted one was made of.
+    Raises:
+        AdshiftError: an image cannot be read.
     """
+    from adshift.data import images as files
 
-    patches: tuple[Patch, ...]
-    owners: np.ndarray
-
-    @classmethod
-    def of(cls, names: Sequence[str], seed: int) -> "Pasted":
-        """Patches for these images: equally many of each size and contrast, and equally many on each image.
-
-        A patch depends on the image's name and the seed alone.
-        """
-        each = ceil(PASTED / len(names))
-        pairs = [(index, turn) for index in range(len(names)) for turn in range(each)]
-        patches = [
-            draw(*CELLS[number % len(CELLS)], seed, names[index], str(turn))
-            for number, (index, turn) in enumerate(pairs)
-        ]
-        return cls(tuple(patches), np.array([index for index, _ in pairs]))
-
-    def inputs(self, model: "Model", images: Sequence[Path]) -> list["Input"]:
-        """The pasted images as inputs of the network; P of them.
-
-        Raises:
-            AdshiftError: an image cannot be read.
-        """
-        from adshift.data import images as files
-
-        made, latest, pixels = [], -1, np.empty(0)
-        for patch, owner in zip(self.patches, self.owners, strict=True):
-            if owner != latest:
-                latest, pixels = owner, files.read(images[owner]).pixels(model.bits)
-            made.append(model.read(paste(pixels, patch)[0], f"{images[owner]}, pasted"))
-        return made
+    made, latest, pixels = [], -1, np.empty(0)
+    for patch, owner in zip(pasted.patches, pasted.owners, strict=True):
+        if owner != latest:
+            latest, pixels = owner, files.read(images[owner]).pixels(model.bits)
+        made.append(model.read(paste(pixels, patch)[0], f"{images[owner]}, pasted"))
+    return made
 
 
 @dataclass(frozen=True)
@@ -158,7 +130,7 @@ def blindness(
     if out is not None:
         _write(out, paths, pasted, model.bits)
     scores, _ = model.score(paths)
-    pasted_scores, _ = model.score(pasted.inputs(model, paths))
+    pasted_scores, _ = model.score(inputs(pasted, model, paths))
     return measured(scores, pasted_scores, pasted, model.threshold, seed)
 
 

@@ -114,7 +114,8 @@ def text(card: Mapping[str, Any], product: str) -> str:
     for file, record in thresholds.items():
         of_classes = record.get("classes", {})
         for name, row in [("any class" if of_classes else product, record), *of_classes.items()]:
-            images = f"{row['normal']} normal and {row['anomalous']} defective {row['val']} {row['on']} images"
+            kind = "pasted" if row["rule"] == "pasted" else "defective"
+            images = f"{row['normal']} normal and {row['anomalous']} {kind} {row['val']} {row['on']} images"
             lines.append(f"| {file} | {name} | {row['threshold']:.6g} | {row['rule']} | {images} |")
     reasons = [f"{file}: {row['reason']}." for file, row in thresholds.items() if row.get("reason")]
     lines += ["", *reasons] if reasons else []

@@ -13,14 +13,14 @@ import numpy as np
 
 from adshift.data.image_files import images
 from adshift.data.images import sha256
-from adshift.deploy import advice, graph_file, recalibration
-from adshift.deploy.blindness import Pasted
+from adshift.data.pasting import Pasted
+from adshift.deploy import advice, blindness, graph_file, recalibration
 from adshift.deploy.drift import DEFECTS, look, set_aside
 from adshift.deploy.recalibration import TARGET_FPR, reference_path, threshold_path
 from adshift.detectors.records import Reference
 from adshift.errors import AdshiftError
 from adshift.evaluation import threshold_file
-from adshift.evaluation.calibration import F1_RULES
+from adshift.evaluation.calibration import F1_RULES, PASTED
 from adshift.evaluation.conformal import CONFIDENCE, CONFORMAL, enough
 from adshift.evaluation.metrics.counts import decide
 from adshift.evaluation.threshold_file import Recalibration, Record
@@ -75,7 +75,7 @@ def recalibrate(
     if old.rule is None:
         raise AdshiftError(f"{folder}: its threshold does not say its rule", MODEL_REMEDY)
     name = recalibration.checked_name(folder, name) if name is not None else recalibration.next_name(folder)
-    rule = "f1_grid" if pasted and old.rule not in F1_RULES else old.rule
+    rule = "f1_grid" if old.rule == PASTED or (pasted and old.rule not in F1_RULES) else old.rule
     if target_fpr is None and ((anomalous is None and not pasted) or rule not in F1_RULES):
         target_fpr = TARGET_FPR
     good, bad = (images([source]) if source is not None else [] for source in (normal, anomalous))
@@ -91,7 +91,7 @@ def recalibrate(
     model = loading.load(folder)
     scores, features = model.score(good)
     patches = Pasted.of([path.name for path in good], seed=0) if pasted else None
-    unseen = patches.inputs(model, good) if patches else bad
+    unseen = blindness.inputs(patches, model, good) if patches else bad
     defective = model.score(unseen)[0] if unseen else np.empty(0)
     result = recalibration.recalibrate(scores, defective, old.threshold, target_fpr, rule)
     used: dict[str, Any] = {
@@ -177,7 +177,7 @@ def _tried(model: "Model", paths: Sequence[Path], limit: float, defects: float) 
         some = seeding.generator(0, "drift", "levers").choice(len(paths), TRIED, replace=False)
         paths = [paths[index] for index in sorted(some)]
     pasted, aside = Pasted.of([path.name for path in paths], seed=0), set_aside(len(paths), defects)
-    copies = pasted.inputs(model, paths)
+    copies = blindness.inputs(pasted, model, paths)
     if graph_file.is_file(model.source):  # its detector is part of the graph
         scores, pasted_scores = model.score(paths)[0], model.score(copies)[0]
         kept = advice.likely_normal(scores, aside)

@@ -17,6 +17,7 @@ from adshift.evaluation.metrics.counts import F1, PRECISION, RECALL, SPECIFICITY
 from adshift.evaluation.settings import Calibrate
 
 AUTO = "auto"
+PASTED = "pasted"
 F1_RULES = ("f1_grid", "f1_exact")
 OPTIONAL = {"reason", "expected_fpr"}  # keys that a record may lack
 
@@ -28,11 +29,11 @@ class Threshold:
     Attributes:
         threshold: score from which on an image is anomalous.
         on: images that set it, `val` or `test`. If `test`, metrics on test images are upper bounds, not results.
-        rule: that chose it, `f1_grid`, `f1_exact`, `target_fpr` or `conformal`.
+        rule: that chose it, `f1_grid`, `f1_exact`, `target_fpr`, `pasted` or `conformal`.
         f1, precision, recall, specificity: of the counts; precision is 0 if no image is predicted anomalous. All but
             specificity are None if no image is anomalous.
         tp, fp, tn, fn: counts of images; positive means anomalous.
-        reason: why this rule was chosen, if the settings are `auto`.
+        reason: why this rule was chosen, if the settings do not name it.
         expected_fpr: of future normal images, with its interval, under `conformal`.
     """
 
@@ -123,6 +124,7 @@ def calibrate(
         auto: `f1_grid` if there are at least `min_normal` normal and `min_defective` anomalous images. Else
             `conformal`: normal images alone set the threshold, and the expected false-alarm rate is at most
             `target_fpr`, or the lowest that so few images can promise. The record holds the rule and the reason.
+        pasted: as `f1_grid`; the anomalous images are normal ones with pasted defects (`evaluation.pasted`).
     Of equal F1, the highest specificity wins. Thresholds that are still tied decide alike on every validation image,
     since F1 and false positives determine the true positives; the middle one is taken, for its margin.
 
@@ -139,7 +141,7 @@ def calibrate(
             f"{source}: {np.sum(~np.isfinite(scores))} of {len(scores)} are not finite", "run `dvc repro`"
         )
     normal, defective = int((~anomalous).sum()), int(anomalous.sum())
-    if not normal or (not defective and settings.rule in F1_RULES):
+    if not normal or (not defective and settings.rule in (*F1_RULES, PASTED)):
         raise AdshiftError(
             f"{source}: {normal} normal and {defective} defective images; "
             + ("a threshold needs normal ones" if settings.rule not in F1_RULES else f"{settings.rule} needs both"),
@@ -149,7 +151,7 @@ def calibrate(
         return _automatic(scores, anomalous, settings, on)
     if settings.rule == "target_fpr":
         threshold = _above_normal(scores[~anomalous], settings.target_fpr)
-    elif settings.rule == "f1_grid":
+    elif settings.rule in ("f1_grid", PASTED):
         threshold = _best_f1(np.linspace(scores.min(), scores.max(), settings.steps), scores, anomalous)
     else:
         distinct = np.unique(scores)
@@ -186,6 +188,16 @@ def by_rate(
         reason += f"; so few promise a false-alarm rate of {expected.value:.3g}, not {settings.target_fpr:g}"
     record = Threshold.of(threshold, on, CONFORMAL, scores, anomalous)
     return replace(record, reason=reason, expected_fpr=expected)
+
+
+def by_pasted(normal: np.ndarray, pasted: np.ndarray, settings: Calibrate, on: Literal["val", "test"]) -> Threshold:
+    """The threshold from raw scores (N,) of normal images and (P,) of copies of them with pasted defects.
+
+    Its counts of anomalous images are those of the copies.
+    """
+    labels = np.arange(len(normal) + len(pasted)) >= len(normal)
+    record = calibrate(np.concatenate([normal, pasted]), labels, settings, on)
+    return replace(record, reason=f"F1-optimal: {len(normal)} normal images, {len(pasted)} with pasted defects")
 
 
 def _best_f1(thresholds: np.ndarray, scores: np.ndarray, anomalous: np.ndarray) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from adshift.data.manifest import anomalous, labelled
 from adshift.detectors.records import Predictions
 from adshift.evaluation import intervals
-from adshift.evaluation.calibration import Threshold, calibrate
+from adshift.evaluation.calibration import PASTED, Threshold, by_rate, calibrate
 from adshift.evaluation.metrics.counts import decide
 from adshift.evaluation.metrics.image import false_positive_rate, image_metrics
 from adshift.evaluation.normals import normals
@@ -109,7 +109,10 @@ def ablation(
     settings: Calibrate,
     on: Literal["val", "test"],
 ) -> dict[str, Any]:
-    """{class: {ratio: metrics}} of the coreset ablation; each ratio's validation scores set its threshold."""
+    """{class: {ratio: metrics}} of the coreset ablation; each ratio's validation scores set its threshold.
+
+    Nothing is pasted for the ablation: with the rule `pasted`, normal images alone set its thresholds.
+    """
     from adshift.runtime.files import read_json
 
     result: dict[str, Any] = {}
@@ -120,7 +123,10 @@ def ablation(
         for ratio in ratios:
             val, test = (Predictions.load(folder / f"{part}-{ratio}.npz") for part in ("val", "test"))
             (scores, labels), tested = _labelled(val), _labelled(test)
-            limit = calibrate(scores, labels, settings, on, f"{folder}: validation scores").threshold
+            if settings.rule == PASTED:
+                limit = by_rate(scores, labels, settings, on, "").threshold
+            else:
+                limit = calibrate(scores, labels, settings, on, f"{folder}: validation scores").threshold
             metrics = image_metrics(*tested, limit).to_dict()
             result[name][str(ratio)] = {**metrics, "rows": rows[str(ratio)]}
     return {"classes": result}

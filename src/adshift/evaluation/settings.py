@@ -8,7 +8,7 @@ from adshift.runtime.settings import Count, Fraction, Number, Section, Several
 
 
 class Calibrate(Section):
-    rule: Literal["auto", "f1_grid", "f1_exact", "target_fpr"]
+    rule: Literal["auto", "f1_grid", "f1_exact", "target_fpr", "pasted"]
     min_normal: Annotated[Count, Field(le=1_000_000)]
     min_defective: Annotated[Count, Field(le=1_000_000)]
     steps: Annotated[int, Field(ge=2, le=1_000_000)]

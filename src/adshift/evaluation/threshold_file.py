@@ -59,7 +59,7 @@ class Record(Section):
     """
 
     threshold: ScoreValue
-    rule: Literal["f1_grid", "f1_exact", "target_fpr", "conformal"] | None = None
+    rule: Literal["f1_grid", "f1_exact", "target_fpr", "pasted", "conformal"] | None = None
     reason: Text | None = None
     val: Literal["clean", "shift"] | None = None
     on: Literal["val", "test"] | None = None

@@ -7,10 +7,10 @@ import numpy as np
 
 from adshift.data.manifest import anomalous, labelled
 from adshift.errors import warn
-from adshift.evaluation.calibration import F1_RULES, Threshold, by_rate, calibrate
+from adshift.evaluation.calibration import F1_RULES, PASTED, Threshold, by_pasted, by_rate, calibrate
 from adshift.evaluation.scenarios import SCENARIOS, Scenario
 from adshift.evaluation.settings import Calibrate
-from adshift.evaluation.stored_predictions import predictions
+from adshift.evaluation.stored_predictions import pasted_scores, predictions
 
 NORMAL_ALONE = "from normal images alone, as `adshift adapt` does"
 
@@ -25,6 +25,8 @@ def thresholds(
 ) -> dict[str, dict[str, Any]]:
     """{class: {scenario: threshold}} from validation scores alone; `on` is the part of these images.
 
+    With the rule `pasted`, defective images have no say: normal ones with pasted defects stand for them.
+
     With an absolute threshold, every class has the same record, with the counts of all classes together. A threshold of
     the best F1 that calls most normal images anomalous is a warning.
     """
@@ -37,9 +39,15 @@ def thresholds(
             scores = np.concatenate([stored.scores for stored in sets])
             names = [image for stored in sets for image in stored.names]
             known = labelled(names)
-            labelled_scores = scores[known], anomalous(names)[known], settings, on
-            threshold = by_rate(*labelled_scores, NORMAL_ALONE) if scenario.by_rate else calibrate(*labelled_scores)
-            if threshold.rule in F1_RULES and threshold.fp > threshold.tn:
+            scores, defective = scores[known], anomalous(names)[known]
+            if scenario.by_rate:
+                threshold = by_rate(scores, defective, settings, on, NORMAL_ALONE)
+            elif settings.rule == PASTED:
+                copies = np.concatenate([pasted_scores(dataset, method, scenario, name) for name in group])
+                threshold = by_pasted(scores[~defective], copies, settings, on)
+            else:
+                threshold = calibrate(scores, defective, settings, on)
+            if threshold.rule in (*F1_RULES, PASTED) and threshold.fp > threshold.tn:
                 alarming.setdefault(", ".join(group), {})[scenario.name] = threshold
             for name in group:
                 result[name][scenario.name] = threshold.to_dict()

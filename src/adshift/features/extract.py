@@ -1,6 +1,7 @@
 """Run a frozen network on images and store the feature maps, for `adshift.features.store.Features.open`."""
 
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,10 +12,10 @@ import numpy as np
 from adshift.data.geometry import network_input
 from adshift.data.images import load_image
 from adshift.data.manifest import Item
-from adshift.data.shapes import Size, compact, content, sides
+from adshift.data.shapes import compact, content, sides
 from adshift.errors import AdshiftError
 from adshift.features.backbones import Backbone
-from adshift.features.kept import Kept, Row
+from adshift.features.kept import Kept, Row, runs
 from adshift.features.settings import Features as Settings
 from adshift.features.store import IMAGES, levels_of
 from adshift.runtime import checksums, device
@@ -53,7 +54,8 @@ def embed(
 
     Batches are fixed by the order of the images. Each runs on one thread and writes its own rows, so the bytes do not
     depend on the number of threads, and memory does not grow with the number of images. Rows of an earlier run are
-    copied if a test shows that the network's maps of an image do not depend on the other images of its batch.
+    copied if the network gives some of them again, to the bit: alone, and among new images in a whole batch and in the
+    last one. Then an image's maps do not depend on the others of its batch, nor on the machine that made the rows.
 
     Args:
         items: N images.
@@ -76,7 +78,7 @@ def embed(
     spec = spec_of(backbone, items[0].bits if items else 16, normalise, levels)
     shapes = _shapes(folder, spec, settings)
     earlier = kept.find(items, spec) if kept else {}
-    earlier = earlier if earlier and independent(backbone, spec["size"]) else {}
+    again = probes(list(earlier))
     with ExitStack() as stack:
         writers = [RowWriter(path, dtype, (len(items), *shape)) for path, (dtype, shape) in shapes.items()]
         for writer in writers:
@@ -90,12 +92,33 @@ def embed(
                 for index, row in zip(indices, rows, strict=True):
                     writer.write(index, row[None])
 
-        done = _copied(earlier, [*levels_of(spec), *([IMAGES] if settings.images else [])], writers)
-        new = [index for index in range(len(items)) if index not in done]
-        batches = [new[start : start + settings.batch] for start in range(0, len(new), settings.batch)]
-        map_ordered(work, batches, what=what, unit="batch", threads=_threads())
+        levels = [*levels_of(spec), *([IMAGES] if settings.images else [])]
+        done = _copied({index: row for index, row in earlier.items() if index not in again}, levels, writers)
+        new = [index for index in range(len(items)) if index not in done and index not in again]
+        map_ordered(work, batches(new, again, settings.batch), what=what, unit="batch", threads=_threads())
+        same = all(
+            earlier[index].checksum(level) == writer.checksums[index]
+            for index in again
+            for level, writer in zip(levels, writers, strict=True)
+        )
+    if not same:
+        shutil.rmtree(folder)
+        return embed(items, backbone, folder, what=what, load=load, normalise=normalise, levels=levels)
     _write_record(folder, spec, writers, items, padded=settings.fit == "pad")
-    return len(done)
+    return len(done) + len(again)
+
+
+def probes(kept: Sequence[int]) -> list[int]:
+    """Three of the kept images: the first, one in the middle and the last; fewer of fewer."""
+    return sorted({kept[0], kept[len(kept) // 2], kept[-1]}) if kept else []
+
+
+def batches(new: Sequence[int], again: Sequence[int], size: int) -> list[list[int]]:
+    """Batches of the new images. The probes are at the start of the first, at the end of the last, and alone."""
+    ends = [index for index in again if index != again[len(again) // 2]]
+    alone = [[index] for index in again if index not in ends]
+    row = [*ends[:1], *new, *ends[1:]]
+    return [*alone, *(row[start : start + size] for start in range(0, len(row), size))]
 
 
 def _threads() -> int:
@@ -105,17 +128,16 @@ def _threads() -> int:
 def _copied(earlier: Mapping[int, Row], levels: list[int], writers: list["RowWriter"]) -> set[int]:
     """Copy rows of an earlier run; the indices of those that are sound."""
 
-    def copy(index: int) -> bool:
+    def copy(run: range) -> list[int]:
         try:
-            rows = [earlier[index].read(level) for level in levels]
-        except AdshiftError:  # damaged
-            return False
-        for writer, (row, checksum) in zip(writers, rows, strict=True):
-            writer.write(index, row[None], [checksum])
-        return True
+            read = [earlier[run.start].read(level, len(run)) for level in levels]
+        except AdshiftError:  # one of them is damaged
+            return [index for one in run for index in copy(range(one, one + 1))] if len(run) > 1 else []
+        for writer, (rows, sums) in zip(writers, read, strict=True):
+            writer.write(run.start, rows, sums)
+        return list(run)
 
-    sound = map_ordered(copy, list(earlier), what="kept rows")
-    return {index for index, copied in zip(earlier, sound, strict=True) if copied}
+    return {index for run in map_ordered(copy, runs(earlier), what="kept rows", unit="batch") for index in run}
 
 
 def _write_record(
@@ -167,18 +189,6 @@ def spec_of(
         **({"images": IMAGES_FILE} if settings.images else {}),
         **({"stored": list(levels)} if levels and len(levels) < len(shapes) else {}),
     }
-
-
-def independent(backbone: Backbone, size: Size) -> bool:
-    """Whether maps are identical to the bit for every position of an image in every batch: tested with noise."""
-    count = backbone.settings.batch
-    noise = np.random.default_rng(0).integers(0, 256, (count, *sides(size), 3), dtype=np.uint8)
-    together = backbone(noise)
-    backwards, alone = backbone(np.ascontiguousarray(noise[::-1])), backbone(noise[:1])
-    return all(
-        np.array_equal(maps, turned[::-1]) and np.array_equal(maps[:1], one)
-        for maps, turned, one in zip(together, backwards, alone, strict=True)
-    )
 
 
 def network_inputs(image: np.ndarray, settings: Settings, normalise: Normalise | None = None) -> np.ndarray:

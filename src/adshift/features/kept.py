@@ -21,6 +21,7 @@ from adshift.features.store import Features, Rows
 from adshift.runtime.files import output, read_json, remove, write_json
 
 RECORD = "rows.json"
+RUN = 32  # most rows that are read at once
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,36 @@ class Row:
     arrays: Mapping[int, np.ndarray | Rows]
     index: int
 
-    def read(self, level: int) -> tuple[np.ndarray, int]:
-        """The row of a level, and its checksum.
+    def checksum(self, level: int) -> int | None:
+        """Of the row of a level, as it was written; None if none was stored."""
+        rows = self.arrays[level]
+        return rows.expected[self.index] if isinstance(rows, Rows) and rows.expected is not None else None
+
+    def read(self, level: int, count: int = 1) -> tuple[np.ndarray, list[int]]:
+        """This row of a level and those after it, `count` in all: (count, ...), and their checksums.
 
         Raises:
-            AdshiftError: it is damaged, or has no checksum.
+            AdshiftError: one is damaged, or has no checksum.
         """
-        array = self.arrays[level]
-        if not isinstance(array, Rows) or array.expected is None:
+        rows, end = self.arrays[level], self.index + count
+        if not isinstance(rows, Rows) or rows.expected is None:
             raise AdshiftError("a kept row without a checksum", "run `dvc repro`")
-        return array[self.index], array.expected[self.index]
+        for index in range(self.index, end):
+            rows[index]  # checks it
+        return rows.array[self.index : end], list(rows.expected[self.index : end])
+
+    def is_before(self, other: "Row") -> bool:
+        """Whether the other one is the next row of the same arrays."""
+        return self.arrays is other.arrays and self.index + 1 == other.index
+
+
+def runs(rows: Mapping[int, Row]) -> list[range]:
+    """The keys of `rows`, ascending, as ranges of at most `RUN` whose rows are neighbors too."""
+    found: list[range] = []
+    for key in sorted(rows):
+        last = found[-1] if found else range(0)
+        if key == last.stop and 0 < len(last) < RUN and rows[key - 1].is_before(rows[key]):
+            found[-1] = range(last.start, key + 1)
+        else:
+            found.append(range(key, key + 1))
+    return found

@@ -33,4 +33,6 @@ class Graph(Section):
     normalise: Several(Literal[DOMAINS], least=0)  # type: ignore[valid-type]
     align: Several(Literal["align"], least=0)  # type: ignore[valid-type]
     adapt: Several(Literal["adapt"], least=0)  # type: ignore[valid-type]
+    paste: Several(Literal["pasted"], least=0)  # type: ignore[valid-type]
+    calibrated: Several(Literal["val", "pasted"])  # type: ignore[valid-type]
     normalised: Several(Literal["levers/normalise", "features/clean"])  # type: ignore[valid-type]

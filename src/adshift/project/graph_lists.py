@@ -5,6 +5,7 @@ from typing import Any
 
 from adshift.detectors.registry import UNIFIED
 from adshift.errors import AdshiftError
+from adshift.evaluation.calibration import PASTED
 from adshift.evaluation.scenarios import BASELINE, BY_NAME, levers_of, possible
 from adshift.project.graph import CLEAN, SHIFT
 
@@ -29,7 +30,7 @@ def lists(values: Mapping[str, Any]) -> dict[str, list[str]]:
         message = f"params.yaml: scenarios: {BASELINE.name} is missing, with which the others are compared"
         raise AdshiftError(message, "add it, or set scenarios: all")
     scenarios = [one.name for one in possible(wanted, domains, bool(unified))]
-    levers = levers_of(scenarios)
+    levers, pasted = levers_of(scenarios), values["calibrate"]["rule"] == PASTED
     return {
         "domains": domains,
         "shift": domains[1:],
@@ -40,6 +41,8 @@ def lists(values: Mapping[str, Any]) -> dict[str, list[str]]:
         "normalise": domains if "normalise" in levers else [],
         "align": ["align"] if "align" in levers else [],
         "adapt": ["adapt"] if "adapt" in levers else [],
+        "paste": ["pasted"] if pasted else [],
+        "calibrated": ["pasted" if pasted else "val"],
         "normalised": ["levers/normalise" if "normalise" in levers else "features/clean"],
         "scenarios": scenarios,
     }

@@ -21,6 +21,11 @@ def scores_path(part: str, dataset: str, method: str, model: str, domains: str, 
     return Path("data/scores") / part / dataset / method / model / domains / f"{name}.npz"
 
 
+def pasted_path(dataset: str, name: str) -> Path:
+    """Path of the scores of a class's validation images with pasted defects."""
+    return Path("data/scores/pasted") / dataset / name
+
+
 def model_path(dataset: str, method: str, model: str, domain: str) -> Path:
     """Path of a fitted model."""
     return Path("data/fitted") / dataset / method / model / domain

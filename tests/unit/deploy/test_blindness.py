@@ -11,8 +11,8 @@ from PIL import Image
 import adshift
 import trained
 from adshift.data.images import read_image
-from adshift.data.pasting import CELLS, Patch, paste
-from adshift.deploy.blindness import PASTED, Pasted, auroc_of, estimated_auroc, measured
+from adshift.data.pasting import CELLS, PASTED, Pasted, Patch, paste
+from adshift.deploy.blindness import auroc_of, estimated_auroc, measured
 from adshift.project.paths import models_path
 
 NAME = trained.NAMES[0]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from adshift import cli
-from adshift.deploy import drift, monitoring
+from adshift.deploy import blindness, drift, monitoring
 from adshift.deploy.advice import Estimate
 from adshift.deploy.drift import ALPHA, features_p, look, needed, scores_p, set_aside, spent
 from adshift.detectors.records import Reference
@@ -252,7 +252,7 @@ def test_recalibrate_pastes_defects_only_if_asked(model, monkeypatch, capsys, ru
     """Whatever rule the model has, the threshold is then that of the best F1."""
     (model / "threshold.json").write_text(json.dumps({"threshold": 20.0, "rule": rule, "val": "clean"}))
     bad = sorted(Path("bad").glob("*.png"))
-    monkeypatch.setattr(monitoring.Pasted, "inputs", lambda patches, _, good: (len(good) == 19) and bad)
+    monkeypatch.setattr(blindness, "inputs", lambda patches, _, good: (len(good) == 19) and bad)
     assert adshift(monkeypatch, "recalibrate", "model", "--normal", "like", "--pasted", "--name", "x") == 0
     found = json.loads((model / "threshold-x.json").read_text())
     assert found["rule"] == ("f1_exact" if chosen else "f1_grid") and found["target_fpr"] is None

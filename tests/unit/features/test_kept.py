@@ -22,7 +22,7 @@ KEY = {"embed.json": "a", "checked_network.json": "b"}
 
 
 class Network:
-    """Maps of an image alone; `runs` counts the images that it sees, those of noise included."""
+    """Maps of an image alone, or `mixed` with the size of its batch; `seen` counts the images."""
 
     names = ("one", "two")
 
@@ -77,8 +77,8 @@ def test_new_images_alone_are_embedded_and_every_byte_is_the_same(tmp_path: Path
     assert embed(tmp_path / "out", items, network, rows) == 7
     assert embed(tmp_path / "anew", items, anew) == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "anew")
-    trial = 2 * 4 + 1
-    assert (network.seen, anew.seen) == (1 + trial + 4, 1 + 11)
+    probes = 3
+    assert (network.seen, anew.seen) == (1 + probes + 4, 1 + 11)
 
 
 def test_rows_are_found_by_the_bytes_of_the_image(tmp_path: Path, items: list[Item], kept: Kept) -> None:
@@ -91,8 +91,9 @@ def test_rows_are_found_by_the_bytes_of_the_image(tmp_path: Path, items: list[It
 @pytest.mark.parametrize("file", ["level1.npy", "images.npy"])
 def test_a_damaged_row_is_embedded_again(tmp_path: Path, items: list[Item], kept: Kept, file: str) -> None:
     flip(kept.folder / file)
-    embed(tmp_path / "anew", items, Network())
-    assert embed(tmp_path / "out2", items, Network(), kept) == 6
+    order = [items[2], items[8], *items[3:8], items[0]]  # of items[8], which is no probe
+    embed(tmp_path / "anew", order, Network())
+    assert embed(tmp_path / "out2", order, Network(), kept) == 6
     assert contents(tmp_path / "out2") == contents(tmp_path / "anew")
 
 
@@ -111,6 +112,40 @@ def test_features_made_in_another_way_are_not_used(
 
 def test_nor_those_of_other_code(tmp_path: Path, items: list[Item], kept: Kept) -> None:
     assert embed(tmp_path / "out2", items, Network(), Kept(kept.folder, KEY | {"embed.json": "c"})) == 0
+
+
+def test_nor_those_of_a_machine_that_gives_others(
+    tmp_path: Path, items: list[Item], kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, before = Network(), Network.__call__
+
+    def other(self: Network, images: np.ndarray, finish: Callable[[Any], Any] = lambda maps: maps) -> list[np.ndarray]:
+        return before(self, images, lambda maps: finish(maps * (1 + 2**-9)))
+
+    monkeypatch.setattr(Network, "__call__", other)
+    assert embed(tmp_path / "out", items, network, kept) == 0
+    assert embed(tmp_path / "anew", items, Network()) == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "anew")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_kept_rows_are_tried_too(tmp_path: Path, items: list[Item], count: int) -> None:
+    rows = Kept(tmp_path / "kept/tile", KEY)
+    for mixed, copied in ((False, count), (True, 0)):
+        embed(tmp_path / "out", items[:count], Network(mixed=mixed))
+        rows.keep(tmp_path / "out", items[:count])
+        assert embed(tmp_path / "out", items, Network(mixed=mixed), rows) >= copied
+        embed(tmp_path / "anew", items, Network(mixed=mixed))
+        assert contents(tmp_path / "out") == contents(tmp_path / "anew")
+
+
+def test_batches_try_kept_images_alone_and_at_both_ends() -> None:
+    assert extract.probes([]) == []
+    assert extract.probes([4, 7, 8, 9]) == [4, 8, 9]
+    assert extract.batches([1, 2, 3], [4, 8, 9], 2) == [[8], [4, 1], [2, 3], [9]]
+    assert extract.batches([], [4, 8, 9], 4) == [[8], [4, 9]]
+    assert extract.batches([1], [4], 4) == [[4], [1]]
+    assert extract.batches([1, 2, 3], [], 2) == [[1, 2], [3]]
 
 
 def test_nor_where_the_batch_changes_an_images_maps(tmp_path: Path, items: list[Item]) -> None:
