@@ -319,6 +319,17 @@ def test_a_calibration_knob_refits_nothing(restored: Project) -> None:
     assert groups <= {"check", "calibrate", "evaluate", "evaluate_ablation", "package", "aggregate", "report"}
 
 
+def test_pasted_defects_set_thresholds_and_refit_nothing(restored: Project) -> None:
+    restored.change(calibrate__rule="pasted", graph__paste=["pasted"], graph__calibrated=["pasted"])
+    ran = restored.ran(restored.dvc("repro"))
+    groups = {name.split("@")[0] for name in ran}
+    assert {f"paste@{name}-pasted" for name in CLASSES[:2]} <= ran
+    assert {"check", "calibrate", "evaluate", "package"} <= groups
+    rest = {"paste", "evaluate_ablation", "aggregate", "report"}
+    assert groups <= {"check", "calibrate", "evaluate", "package"} | rest
+    assert json.loads((restored.folder / f"{MODEL}/threshold.json").read_text())["rule"] == "pasted"
+
+
 MODEL = f"models/mvtec/patchcore/{CLASSES[0]}/clean"
 WEIGHTS = f"{MODEL}/model.safetensors"
 

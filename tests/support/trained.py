@@ -105,13 +105,20 @@ def run(*, report: bool = True) -> None:
             stage("fit", **of, seed=seed, method=method, model=model, domain="clean")
             stage("score", **of, method=method, model=model, domains="clean")
         stage("evaluate_pixels", method=method)
+    ablate(settings)
+    for name in settings.classes if settings.graph.paste else ():
+        stage("paste", **of, seed=seed, name=name)
+    for script in ("calibrate", "evaluate", "package", *(("aggregate", "report", "timings") if report else ())):
+        stage(script)
+
+
+def ablate(settings: Any) -> None:
+    """The coreset ablation."""
     for domain in settings.graph.ablation:
         for name in settings.classes:
             stage("ablate", name=name, domain=domain)
         stage("score_ablation", domain=domain)
         stage("evaluate_ablation")
-    for script in ("calibrate", "evaluate", "package", *(("aggregate", "report", "timings") if report else ())):
-        stage(script)
 
 
 def prepare_levers(settings: Any, name: str) -> None:

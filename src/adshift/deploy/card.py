@@ -94,6 +94,14 @@ def false_alarms(
     }
 
 
+def _images(threshold: Mapping[str, Any]) -> str:
+    """The images that set a threshold."""
+    kind = "pasted" if threshold["rule"] == "pasted" else "defective"
+    return (
+        f"{threshold['normal']} normal and {threshold['anomalous']} {kind} {threshold['val']} {threshold['on']} images"
+    )
+
+
 def text(card: Mapping[str, Any], product: str) -> str:
     """The card of a model of `product` as Markdown."""
     model, backbone, thresholds = card["model"], card["backbone"], card["thresholds"]
@@ -114,9 +122,7 @@ def text(card: Mapping[str, Any], product: str) -> str:
     for file, record in thresholds.items():
         of_classes = record.get("classes", {})
         for name, row in [("any class" if of_classes else product, record), *of_classes.items()]:
-            kind = "pasted" if row["rule"] == "pasted" else "defective"
-            images = f"{row['normal']} normal and {row['anomalous']} {kind} {row['val']} {row['on']} images"
-            lines.append(f"| {file} | {name} | {row['threshold']:.6g} | {row['rule']} | {images} |")
+            lines.append(f"| {file} | {name} | {row['threshold']:.6g} | {row['rule']} | {_images(row)} |")
     reasons = [f"{file}: {row['reason']}." for file, row in thresholds.items() if row.get("reason")]
     lines += ["", *reasons] if reasons else []
     names = [metric.short_label for metric in shown_in("chart")]

@@ -124,7 +124,6 @@ def calibrate(
         auto: `f1_grid` if there are at least `min_normal` normal and `min_defective` anomalous images. Else
             `conformal`: normal images alone set the threshold, and the expected false-alarm rate is at most
             `target_fpr`, or the lowest that so few images can promise. The record holds the rule and the reason.
-        pasted: as `f1_grid`; the anomalous images are normal ones with pasted defects (`evaluation.pasted`).
     Of equal F1, the highest specificity wins. Thresholds that are still tied decide alike on every validation image,
     since F1 and false positives determine the true positives; the middle one is taken, for its margin.
 
@@ -141,7 +140,7 @@ def calibrate(
             f"{source}: {np.sum(~np.isfinite(scores))} of {len(scores)} are not finite", "run `dvc repro`"
         )
     normal, defective = int((~anomalous).sum()), int(anomalous.sum())
-    if not normal or (not defective and settings.rule in (*F1_RULES, PASTED)):
+    if not normal or (not defective and settings.rule in F1_RULES):
         raise AdshiftError(
             f"{source}: {normal} normal and {defective} defective images; "
             + ("a threshold needs normal ones" if settings.rule not in F1_RULES else f"{settings.rule} needs both"),
@@ -151,7 +150,7 @@ def calibrate(
         return _automatic(scores, anomalous, settings, on)
     if settings.rule == "target_fpr":
         threshold = _above_normal(scores[~anomalous], settings.target_fpr)
-    elif settings.rule in ("f1_grid", PASTED):
+    elif settings.rule == "f1_grid":
         threshold = _best_f1(np.linspace(scores.min(), scores.max(), settings.steps), scores, anomalous)
     else:
         distinct = np.unique(scores)
@@ -191,13 +190,16 @@ def by_rate(
 
 
 def by_pasted(normal: np.ndarray, pasted: np.ndarray, settings: Calibrate, on: Literal["val", "test"]) -> Threshold:
-    """The threshold from raw scores (N,) of normal images and (P,) of copies of them with pasted defects.
+    """The threshold from raw scores (N,) of normal images and (P,) of copies with pasted defects: `f1_grid` on both.
 
     Its counts of anomalous images are those of the copies.
     """
     labels = np.arange(len(normal) + len(pasted)) >= len(normal)
-    record = calibrate(np.concatenate([normal, pasted]), labels, settings, on)
-    return replace(record, reason=f"F1-optimal: {len(normal)} normal images, {len(pasted)} with pasted defects")
+    grid = settings.model_copy(update={"rule": "f1_grid"})
+    record = calibrate(np.concatenate([normal, pasted]), labels, grid, on)
+    return replace(
+        record, rule=PASTED, reason=f"F1-optimal: {len(normal)} normal images, {len(pasted)} with pasted defects"
+    )
 
 
 def _best_f1(thresholds: np.ndarray, scores: np.ndarray, anomalous: np.ndarray) -> float:

@@ -66,7 +66,7 @@ class Copies:
             settings, reference = Stored.read(settings_path("features")), None
             if normalised:
                 spec = Features.open(lever_path("normalise", self.dataset, self.name) / "clean").spec
-                reference = of_spec(spec)
+                reference = of_spec(spec["preprocessing"])
             extract.embed(
                 items, Backbone(settings), folder, what=f"embedding pasted copies of {self.name}, {domain}",
                 load=lambda item: paste(load_image(item), patches[item.name])[0],
@@ -75,10 +75,10 @@ class Copies:
         return Features.open(folder)
 
     def records(self, domain: str) -> list[dict[str, Any]]:
-        """Image and patch of every copy."""
+        """Image and patch of every copy, in the order of the scores."""
         items, pasted = self.of(domain)
         return [
-            {"name": item.name, "image": item.image, "patch": patch.model_dump(mode="json")}
+            {"image": item.name.rpartition(COPY)[0], "patch": patch.model_dump(mode="json")}
             for item, patch in zip(items, pasted.patches, strict=True)
         ]
 
@@ -103,4 +103,4 @@ def write(folder: Path, copies: Copies, methods: Sequence[str], scenarios: Seque
             scores = kind.load(source).predict(images, scoring).scores
             write_json(folder / file, {"scores": scores.tolist()}, checksum=True)
     for domain in sorted({scenario.val for scenario in wanted}):
-        write_json(folder / domain / RECORD, copies.records(domain), checksum=True)
+        write_json(folder / domain / RECORD, {"copies": copies.records(domain)}, checksum=True)

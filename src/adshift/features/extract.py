@@ -80,32 +80,33 @@ def embed(
     earlier = kept.find(items, spec) if kept else {}
     again = probes(list(earlier))
     with ExitStack() as stack:
-        writers = [RowWriter(path, dtype, (len(items), *shape)) for path, (dtype, shape) in shapes.items()]
-        for writer in writers:
+        writers = {
+            level: RowWriter(path, dtype, (len(items), *shape)) for level, (path, dtype, shape) in shapes.items()
+        }
+        for writer in writers.values():
             stack.callback(writer.close)
 
         def work(indices: list[int]) -> None:
             images = np.stack([network_inputs(load(items[index]), settings, normalise) for index in indices])
             made = backbone(images, as_stored(settings.dtype, f"{items[indices[0]].name}..."))
-            maps = [made[level - 1] for level in levels_of(spec)]
-            for writer, rows in zip(writers, [*maps, *([images] if settings.images else [])], strict=True):
-                for index, row in zip(indices, rows, strict=True):
+            maps = {IMAGES: images, **dict(enumerate(made, start=1))}
+            for level, writer in writers.items():
+                for index, row in zip(indices, maps[level], strict=True):
                     writer.write(index, row[None])
 
-        levels = [*levels_of(spec), *([IMAGES] if settings.images else [])]
-        done = _copied({index: row for index, row in earlier.items() if index not in again}, levels, writers)
+        done = _copied({index: row for index, row in earlier.items() if index not in again}, writers)
         new = [index for index in range(len(items)) if index not in done and index not in again]
         map_ordered(work, batches(new, again, settings.batch), what=what, unit="batch", threads=_threads())
-        same = all(
-            earlier[index].checksum(level) == writer.checksums[index]
-            for index in again
-            for level, writer in zip(levels, writers, strict=True)
-        )
-    if not same:
+    if not all(_same(earlier[index], writers, index) for index in again):
         shutil.rmtree(folder)
         return embed(items, backbone, folder, what=what, load=load, normalise=normalise, levels=levels)
-    _write_record(folder, spec, writers, items, padded=settings.fit == "pad")
+    _write_record(folder, spec, list(writers.values()), items, padded=settings.fit == "pad")
     return len(done) + len(again)
+
+
+def _same(row: Row, writers: Mapping[int, "RowWriter"], index: int) -> bool:
+    """Whether a row was computed again to the bit."""
+    return all(writer.checksums[index] == row.checksum(level) for level, writer in writers.items())
 
 
 def probes(kept: Sequence[int]) -> list[int]:
@@ -125,15 +126,15 @@ def _threads() -> int:
     return min(thread_count(), DECODERS) if device.on_card() else thread_count()
 
 
-def _copied(earlier: Mapping[int, Row], levels: list[int], writers: list["RowWriter"]) -> set[int]:
+def _copied(earlier: Mapping[int, Row], writers: Mapping[int, "RowWriter"]) -> set[int]:
     """Copy rows of an earlier run; the indices of those that are sound."""
 
     def copy(run: range) -> list[int]:
         try:
-            read = [earlier[run.start].read(level, len(run)) for level in levels]
+            read = [earlier[run.start].read(level, len(run)) for level in writers]
         except AdshiftError:  # one of them is damaged
             return [index for one in run for index in copy(range(one, one + 1))] if len(run) > 1 else []
-        for writer, (rows, sums) in zip(writers, read, strict=True):
+        for writer, (rows, sums) in zip(writers.values(), read, strict=True):
             writer.write(run.start, rows, sums)
         return list(run)
 
@@ -150,11 +151,11 @@ def _write_record(
     write_json(folder / "features.json", {**record, "names": [item.name for item in items]}, checksum=True)
 
 
-def _shapes(folder: Path, spec: Mapping[str, Any], settings: Settings) -> dict[Path, tuple[str, Any]]:
-    """{file: (type, shape of an image's row)} of a folder of feature maps."""
-    layers = [spec["layers"][level - 1] for level in levels_of(spec)]
-    shapes = {folder / layer["file"]: (settings.dtype, layer["shape"]) for layer in layers}
-    return shapes | ({folder / IMAGES_FILE: ("uint8", (*sides(spec["size"]), 3))} if settings.images else {})
+def _shapes(folder: Path, spec: Mapping[str, Any], settings: Settings) -> dict[int, tuple[Path, str, Any]]:
+    """{level, or IMAGES: (file, type, shape of an image's row)} of a folder of feature maps."""
+    kept = {level: spec["layers"][level - 1] for level in levels_of(spec)}
+    shapes = {level: (folder / layer["file"], settings.dtype, layer["shape"]) for level, layer in kept.items()}
+    return shapes | ({IMAGES: (folder / IMAGES_FILE, "uint8", (*sides(spec["size"]), 3))} if settings.images else {})
 
 
 def spec_of(

@@ -18,7 +18,7 @@ CLEAN = ["clean", "unified", "unified_absolute", "clean_normalised", "clean_alig
 def values(kind: str = "synthetic", unified: bool = True, classes: int = 2, ratios: tuple[float, ...] = (0.1,)) -> dict:
     names = [f"class{index}" for index in range(classes)]
     return {"shift": {"kind": kind}, "unified": unified, "classes": names, "ablation": {"ratios": list(ratios)},
-            "scenarios": "all"}  # fmt: skip
+            "scenarios": "all", "calibrate": {"rule": "auto"}}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,12 @@ def test_levers_follow_from_the_scenarios(kind: str, scenarios: list[str], expec
     lists = graph_lists.lists(values(kind) | {"scenarios": scenarios})
     assert [lists[key] for key in ("levers", "harden", "normalise", "align", "adapt", "normalised")] == expected
     assert set(lists["scenarios"]) == {one for one in scenarios if kind != "none" or one.startswith("clean")}
+
+
+@pytest.mark.parametrize(("rule", "paste", "read"), [("auto", [], ["val"]), ("pasted", ["pasted"], ["pasted"])])
+def test_defects_are_pasted_only_if_asked(rule: str, paste: list[str], read: list[str]) -> None:
+    lists = graph_lists.lists(values() | {"calibrate": {"rule": rule}})
+    assert (lists["paste"], lists["calibrated"]) == (paste, read)
 
 
 def test_the_baseline_is_always_run(project: Project) -> None:
