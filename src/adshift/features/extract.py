@@ -54,8 +54,7 @@ def embed(
 
     Batches are fixed by the order of the images. Each runs on one thread and writes its own rows, so the bytes do not
     depend on the number of threads, and memory does not grow with the number of images. Rows of an earlier run are
-    copied if the network gives some of them again, to the bit: alone, and among new images in a whole batch and in the
-    last one. Then an image's maps do not depend on the others of its batch, nor on the machine that made the rows.
+    copied if the network gives three of them again, to the bit: alone, in the first batch and in the last one.
 
     Args:
         items: N images.
@@ -76,13 +75,11 @@ def embed(
     settings = backbone.settings
     folder.mkdir(parents=True)
     spec = spec_of(backbone, items[0].bits if items else 16, normalise, levels)
-    shapes = _shapes(folder, spec, settings)
+    files = _files(folder, spec, settings, len(items))
     earlier = kept.find(items, spec) if kept else {}
     again = probes(list(earlier))
     with ExitStack() as stack:
-        writers = {
-            level: RowWriter(path, dtype, (len(items), *shape)) for level, (path, dtype, shape) in shapes.items()
-        }
+        writers = {level: RowWriter(*file) for level, file in files.items()}
         for writer in writers.values():
             stack.callback(writer.close)
 
@@ -151,11 +148,17 @@ def _write_record(
     write_json(folder / "features.json", {**record, "names": [item.name for item in items]}, checksum=True)
 
 
-def _shapes(folder: Path, spec: Mapping[str, Any], settings: Settings) -> dict[int, tuple[Path, str, Any]]:
-    """{level, or IMAGES: (file, type, shape of an image's row)} of a folder of feature maps."""
-    kept = {level: spec["layers"][level - 1] for level in levels_of(spec)}
-    shapes = {level: (folder / layer["file"], settings.dtype, layer["shape"]) for level, layer in kept.items()}
-    return shapes | ({IMAGES: (folder / IMAGES_FILE, "uint8", (*sides(spec["size"]), 3))} if settings.images else {})
+def _files(
+    folder: Path, spec: Mapping[str, Any], settings: Settings, count: int
+) -> dict[int, tuple[Path, str, tuple[int, ...]]]:
+    """{level, or IMAGES: (path, type, shape)} of the arrays of `count` images."""
+    files: dict[int, tuple[Path, str, tuple[int, ...]]] = {}
+    for level in levels_of(spec):
+        layer = spec["layers"][level - 1]
+        files[level] = folder / layer["file"], settings.dtype, (count, *layer["shape"])
+    if settings.images:
+        files[IMAGES] = folder / IMAGES_FILE, "uint8", (count, *sides(spec["size"]), 3)
+    return files
 
 
 def spec_of(
