@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--methods", nargs="+", default=["patchcore", "padim"])
+    parser.add_argument("--keep", action="store_true", help="keep the rows that OUT has of other cases")
     parser.add_argument("--drifts", nargs="+", default=["none", *SEVERITIES, ALL], help="of synthetic drift")
     args = parser.parse_args()
     out, page = args.out.resolve(), PAGE.resolve()
@@ -86,12 +87,26 @@ def main() -> None:
             for row in measured(args.methods, args.drifts):
                 rows.append(row)
                 print(*row.values(), flush=True)
+    if args.keep:
+        with out.open(newline="", encoding="utf-8") as file:
+            before = list(csv.DictReader(file))
+        again = {case_of(row) for row in rows}
+        rows = [read_back(row) for row in before if case_of(row) not in again] + rows
     with out.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
-    before, rest = page.read_text(encoding="utf-8").split(OPEN)
-    page.write_text(before + OPEN + "\n" + summary(rows) + CLOSE + rest.split(CLOSE)[1], encoding="utf-8")
+    front, rest = page.read_text(encoding="utf-8").split(OPEN)
+    page.write_text(front + OPEN + "\n" + summary(rows) + CLOSE + rest.split(CLOSE)[1], encoding="utf-8")
+
+
+def case_of(row: dict[str, Any]) -> tuple[str, ...]:
+    return row["dataset"], row["class"], row["method"], row["drift"]
+
+
+def read_back(row: dict[str, str]) -> dict[str, Any]:
+    """A row of the CSV, as `summary` needs it."""
+    return {**row, "images": int(row["images"]), "said_right": row["said_right"] == "True"}
 
 
 def measured(methods: list[str], wanted: list[str]) -> Iterator[dict[str, Any]]:

@@ -78,6 +78,10 @@ than is recorded. `ADSHIFT_IGNORE_VERSIONS=1 adshift repro` says that the versio
 """
 
 
+# Lists whose first entry is a part of a path, with another value.
+PARTS_OF_PATHS = {"graph.normalised": ["features/clean"], "graph.calibrated": ["test"]}
+
+
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted leaves of params.yaml; a list is one leaf."""
     for key, value in values.items():
@@ -90,8 +94,7 @@ def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 def other(key: str, value: Any) -> Any:
     """Another value for a leaf, such that dvc.yaml still resolves."""
     if key == "methods" or key.startswith("graph."):
-        # The first entry of `graph.normalised` is a part of a path.
-        return ["features/clean"] if key == "graph.normalised" else [*value[:-1]]
+        return PARTS_OF_PATHS.get(key, [*value[:-1]])
     if key == "classes":
         return [*value, "extra"]
     if isinstance(value, bool):
