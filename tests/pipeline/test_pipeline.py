@@ -325,7 +325,7 @@ def test_pasted_defects_set_thresholds_and_refit_nothing(restored: Project) -> N
     groups = {name.split("@")[0] for name in ran}
     assert {f"paste@{name}-pasted" for name in CLASSES[:2]} <= ran
     assert {"check", "calibrate", "evaluate", "package"} <= groups
-    rest = {"paste", "evaluate_ablation", "aggregate", "report"}
+    rest = {"paste", "evaluate_ablation", "aggregate", "report", "timings"}
     assert groups <= {"check", "calibrate", "evaluate", "package"} | rest
     assert json.loads((restored.folder / f"{MODEL}/threshold.json").read_text())["rule"] == "pasted"
 

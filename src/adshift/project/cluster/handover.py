@@ -23,9 +23,9 @@ OWN = {VARIABLE, "ADSHIFT_THREADS"}  # what a worker decides itself
 # Stages that go to a worker, and GiB of memory that each needs there. All others are done within seconds.
 HEAVY = {
     "shift": 1, "embed": 2, "harden": 2, "normalise": 2, "fit": 2, "lever": 2, "score": 2, "ablate": 2,
-    "score_ablation": 2,
+    "paste": 2, "score_ablation": 2,
 }  # fmt: skip
-NETWORK = {"embed", "harden", "normalise"}  # of them, those that run a network: they want a card
+NETWORK = {"embed", "harden", "normalise", "paste"}  # of them, those that run a network: they want a card
 
 
 _open: set[socket.socket] = set()  # connections that wait for an answer
