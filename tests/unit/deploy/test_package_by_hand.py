@@ -473,6 +473,15 @@ def test_an_equal_packaged_model_is_kept_where_it_lies_and_another_is_replaced(
             assert (Path("again") / model / domain / file).read_bytes() == fitted
 
 
+def test_the_card_for_people_says_which_defects_were_pasted(packaged: tuple[Path, dict[str, str]]) -> None:
+    about = expected_card(packaged[1], "padim", "bolt", "clean")
+    before = card.text(about, "bolt")
+    about["thresholds"]["threshold.json"]["rule"] = "pasted"
+    after = card.text(about, "bolt")
+    assert after.count(" pasted clean val images") == 1
+    assert before.count(" defective ") - after.count(" defective ") == 1
+
+
 def test_the_card_for_people_says_why_a_threshold_is_what_it_is(packaged: tuple[Path, dict[str, str]]) -> None:
     about = expected_card(packaged[1], "padim", "bolt", "clean")
     without = card.text(about, "bolt").splitlines()

@@ -9,7 +9,7 @@ from hypothesis import settings as checks
 from hypothesis import strategies as st
 
 from adshift.errors import AdshiftError
-from adshift.evaluation.calibration import Threshold, calibrate
+from adshift.evaluation.calibration import Threshold, by_pasted, calibrate
 from adshift.evaluation.metrics.counts import PRECISION, Counts, decide
 from adshift.evaluation.settings import Calibrate
 
@@ -117,6 +117,14 @@ def test_exact_optimum_equals_brute_force_and_beats_the_grid(sample: tuple[np.nd
     best = max(f1_of(float(t), scores, anomalous) for t in scores)
     assert (found.f1, found.specificity) == pytest.approx(best, abs=1e-12)
     assert found.f1 >= calibrate(scores, anomalous, settings()).f1
+
+
+def test_pasted_copies_stand_for_anomalous_images() -> None:
+    """Of 3 thresholds, 1, 3 and 5, the middle one has the best F1."""
+    found = by_pasted(np.array([1.0, 2.0]), np.array([3.0, 4.0, 5.0]), settings("pasted", steps=3), "test")
+    assert found == Threshold(
+        3.0, "test", "pasted", 1.0, 1.0, 1.0, 1.0, 3, 0, 2, 0, "F1-optimal: 2 normal images, 3 with pasted defects"
+    )
 
 
 def test_target_rate_by_hand() -> None:

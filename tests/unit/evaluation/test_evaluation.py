@@ -14,6 +14,7 @@ from adshift.evaluation import image_level, intervals, pixel_level, thresholds
 from adshift.evaluation.scenarios import SCENARIOS
 from adshift.evaluation.settings import Calibrate
 from adshift.project.paths import scores_path
+from adshift.runtime.files import write_json
 
 RULE = Calibrate(rule="f1_exact", min_normal=10, min_defective=5, steps=1000, target_fpr=0.05)
 NAMES = tuple(f"test/{kind}/{i}" for kind in ("cut", "good") for i in range(6))
@@ -137,6 +138,35 @@ def test_thresholds_by_hand(written: None, method: str, rule: str, on: str) -> N
     assert found == expected
     for ours, theirs in zip(*rates, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("on", ["val", "test"])
+def test_pasted_thresholds_by_hand(written: None, monkeypatch: pytest.MonkeyPatch, method: str, on: str) -> None:
+    """Copies with pasted defects stand for the defective images, which have no say."""
+    scores = dict(by_hand.SCORES)
+    for number, key in enumerate(scores):
+        of, part, model, domains, name = key
+        if part == "val" and not model.endswith("-adapt"):
+            pasted = tuple(1 + number % 3 + value for value in (*scores[key][0], *scores[key][1]))
+            write_json(Path(f"data/scores/pasted/{SET}/{name}/{of}/{model}/{domains}.json"), {"scores": pasted})
+            scores[key] = scores[key][0], pasted
+    monkeypatch.setattr(by_hand, "SCORES", scores)
+    expected = by_hand.thresholds(method, "f1_grid", on)
+    for scenario in expected["bolt"]:
+        for record in (expected[name][scenario] for name in by_hand.CLASSES if scenario not in by_hand.ADAPTED):
+            normal, copies = record["tn"] + record["fp"], record["tp"] + record["fn"]
+            record["rule"] = "pasted"
+            record["reason"] = f"F1-optimal: {normal} normal images, {copies} with pasted defects"
+    rule = QUARTER["f1_grid"].model_copy(update={"rule": "pasted"})
+    found = thresholds.thresholds(SET, method, by_hand.CLASSES, rule, on)
+    for name in by_hand.CLASSES:
+        for scenario in expected[name]:
+            if scenario in by_hand.ADAPTED:
+                assert found[name][scenario]["threshold"] == expected[name][scenario]["threshold"]
+                assert found[name][scenario]["rule"] == "conformal"
+            else:
+                assert found[name][scenario] == expected[name][scenario], scenario
 
 
 @pytest.mark.parametrize("method", METHODS)
