@@ -78,8 +78,8 @@ than is recorded. `ADSHIFT_IGNORE_VERSIONS=1 adshift repro` says that the versio
 """
 
 
-# Lists whose first entry is a part of a path, with another value.
-PARTS_OF_PATHS = {"graph.normalised": ["features/clean"], "graph.calibrated": ["test"]}
+# Another value of lists whose first entry is a part of a path, and of an empty one.
+OTHER = {"graph.normalised": ["features/clean"], "graph.calibrated": ["test"], "graph.paste": ["pasted"]}
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -94,7 +94,7 @@ def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 def other(key: str, value: Any) -> Any:
     """Another value for a leaf, such that dvc.yaml still resolves."""
     if key == "methods" or key.startswith("graph."):
-        return PARTS_OF_PATHS.get(key, [*value[:-1]])
+        return OTHER.get(key, [*value[:-1]])
     if key == "classes":
         return [*value, "extra"]
     if isinstance(value, bool):

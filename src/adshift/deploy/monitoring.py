@@ -20,9 +20,10 @@ from adshift.deploy.recalibration import TARGET_FPR, reference_path, threshold_p
 from adshift.detectors.records import Reference
 from adshift.errors import AdshiftError
 from adshift.evaluation import threshold_file
-from adshift.evaluation.calibration import F1_RULES, PASTED
+from adshift.evaluation.calibration import F1_RULES
 from adshift.evaluation.conformal import CONFIDENCE, CONFORMAL, enough
 from adshift.evaluation.metrics.counts import decide
+from adshift.evaluation.settings import PASTED
 from adshift.evaluation.threshold_file import Recalibration, Record
 from adshift.runtime import seeding
 from adshift.runtime.checksums import MODEL_REMEDY

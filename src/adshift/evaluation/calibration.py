@@ -14,10 +14,9 @@ import numpy as np
 from adshift.errors import AdshiftError
 from adshift.evaluation.conformal import CONFORMAL, Rate, attainable
 from adshift.evaluation.metrics.counts import F1, PRECISION, RECALL, SPECIFICITY, Counts
-from adshift.evaluation.settings import Calibrate
+from adshift.evaluation.settings import PASTED, Calibrate
 
 AUTO = "auto"
-PASTED = "pasted"
 F1_RULES = ("f1_grid", "f1_exact")
 OPTIONAL = {"reason", "expected_fpr"}  # keys that a record may lack
 

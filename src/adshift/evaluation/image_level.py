@@ -8,12 +8,12 @@ import numpy as np
 from adshift.data.manifest import anomalous, labelled
 from adshift.detectors.records import Predictions
 from adshift.evaluation import intervals
-from adshift.evaluation.calibration import PASTED, Threshold, by_rate, calibrate
+from adshift.evaluation.calibration import Threshold, by_rate, calibrate
 from adshift.evaluation.metrics.counts import decide
 from adshift.evaluation.metrics.image import false_positive_rate, image_metrics
 from adshift.evaluation.normals import normals
 from adshift.evaluation.scenarios import POOLED, SCENARIOS, Scenario
-from adshift.evaluation.settings import Calibrate
+from adshift.evaluation.settings import PASTED, Calibrate
 from adshift.evaluation.stored_predictions import predictions
 from adshift.project.paths import ablation_scores_path
 

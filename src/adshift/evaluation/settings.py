@@ -6,6 +6,8 @@ from pydantic import Field
 
 from adshift.runtime.settings import Count, Fraction, Number, Section, Several
 
+PASTED = "pasted"  # the rule that needs the stage `paste`
+
 
 class Calibrate(Section):
     rule: Literal["auto", "f1_grid", "f1_exact", "target_fpr", "pasted"]

@@ -7,9 +7,9 @@ import numpy as np
 
 from adshift.data.manifest import anomalous, labelled
 from adshift.errors import warn
-from adshift.evaluation.calibration import F1_RULES, PASTED, Threshold, by_pasted, by_rate, calibrate
+from adshift.evaluation.calibration import F1_RULES, Threshold, by_pasted, by_rate, calibrate
 from adshift.evaluation.scenarios import SCENARIOS, Scenario
-from adshift.evaluation.settings import Calibrate
+from adshift.evaluation.settings import PASTED, Calibrate
 from adshift.evaluation.stored_predictions import pasted_scores, predictions
 
 NORMAL_ALONE = "from normal images alone, as `adshift adapt` does"

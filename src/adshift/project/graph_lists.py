@@ -5,8 +5,8 @@ from typing import Any
 
 from adshift.detectors.registry import UNIFIED
 from adshift.errors import AdshiftError
-from adshift.evaluation.calibration import PASTED
 from adshift.evaluation.scenarios import BASELINE, BY_NAME, levers_of, possible
+from adshift.evaluation.settings import PASTED
 from adshift.project.graph import CLEAN, SHIFT
 
 
