@@ -143,6 +143,9 @@ def drifts(dataset: str, name: str, settings: Any, wanted: list[str]) -> Iterato
             if domain == "clean":  # half of the normal test images make batches
                 good = [item for item in tests if not item.anomalous]
                 pool, tests = pool + good[::2], good[1::2] + [item for item in tests if item.anomalous]
+            # In the order of their names, a batch would be of one exposure and no sample of the drift.
+            order = seeding.generator(settings.seed, "drift_verdict", name, change).permutation(len(pool))
+            pool = [pool[index] for index in order]
             yield change, loaded(pool, tests)
         return
     roles = split_file.read(split_path(dataset, name), "clean")

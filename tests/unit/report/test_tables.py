@@ -237,7 +237,35 @@ def test_means_say_which_classes_and_images_they_leave_out(run):
     lacking = f"Means are of the classes that have the figure: pixel AUROC of {count - 1} of {count} classes."
     found = replace(results, figures=figures).partial_means(baseline, ["image_auroc", "pixel_auroc"])
     assert found == f"{lacking} {masks}"
-    assert replace(results, figures=figures, classes=(first,)).partial_means(baseline, ["image_auroc"]) == ""
+    one = replace(results, figures=figures, classes=(first,))  # it has nothing to leave out
+    one = replace(one, methods=results.methods[1:], unknown_masks={})
+    assert one.partial_means(baseline, ["image_auroc", "pixel_auroc"]) == ""
+    of_first = replace(results, unknown_masks={(results.methods[0], "clean", first): 2})
+    assert of_first.partial_means(baseline, ["pixel_auroc"]) == masks.replace("5", "2")
+
+
+def test_a_count_of_none_is_none(run):
+    results = collected()
+    figures, name = results.figures.copy(), results.classes[0]
+    at = (figures["class"] == name) & (figures["metric"] == "fn") & (figures["scenario"] == "clean")
+    figures.loc[at & (figures["method"] == "padim"), "value"] = 0.0
+    before, after = (one.counts("padim", "clean", name) for one in (results, replace(results, figures=figures)))
+    assert before.fn > 0 and after == before._replace(fn=0)
+
+
+def test_a_difference_of_undefined_replicates_has_no_interval(run):
+    results, name = collected(), fake_run.CLASSES[0]
+    pair = ("padim", "clean"), ("patchcore", "clean")
+    whole = results.difference(*pair, name, "image_auroc")
+    assert whole.low is not None and whole.high is not None
+    results.replicates["padim", "clean", name][:] = np.nan
+    assert results.difference(*pair, name, "image_auroc") == whole._replace(low=None, high=None)
+
+
+def test_without_ratios_the_ablation_is_an_empty_table(run):
+    whole, none = (collect(fake_run.DATASET, fake_run.CLASSES, fake_run.METHODS, ratios).ablation
+                   for ratios in (fake_run.RATIOS, ()))  # fmt: skip
+    assert len(none) == 0 and list(none.columns) == list(whole.columns)
 
 
 def test_markdown_is_escaped_and_aligned():
