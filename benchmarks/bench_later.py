@@ -19,7 +19,7 @@ from harness import Entry, alone, at_most, backbone, items
 LIMIT = 0.05  # of the first embed
 
 
-def run(count: int = 5000, more: int = 20, rounds: int = 2) -> dict[str, Entry]:
+def run(count: int = 5000, more: int = 20, rounds: int = 5) -> dict[str, Entry]:
     """The entry.
 
     Args:
