@@ -13,8 +13,8 @@ What is right is what the same definition says with labels. Each lever is made o
 recall are measured on the labelled test images of the drift, none of them in the batch. They are averaged over the
 batches of a size; right is the cheapest lever that comes within 0.05 of the best one in both. An answer is right if it
 names this lever (`fine` and `harmless` both mean: nothing). Nothing about the rule was chosen on these images. A weaker
-figure, thought of when the first ones were there, counts an answer whose lever comes within 0.05 of the best one, though
-a cheaper one may too.
+figure, thought of when the first ones were there, counts an answer whose lever comes within 0.05 of the best one;
+a cheaper one may do so too.
 
 Of the sample, whose normal test images are too few, FRESH more a class are made by its own recipe. Of a recorded drift,
 the model of the clean domain has seen no image of the shifted one, so the batches come from its training images.

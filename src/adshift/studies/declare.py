@@ -261,8 +261,10 @@ def expand(name: str, study: Study, roots: Mapping[str, str], code: str) -> list
     experiments = []
     for point in study.points or [Point()]:
         preset = point.preset or study.preset
-        # A preset's classes, looked up on disk, are often what a study then chooses from.
-        start = dict(_preset(preset, roots.get(presets.PRESETS[preset]["dataset.name"]))) if preset else {}
+        start = {}
+        if preset:  # its classes are looked up on disk, unless the study names others
+            root = roots.get(presets.PRESETS[preset]["dataset.name"])
+            start = _preset(preset, root, {**study.set, **point.set}.get("classes") or ())
         for choice in itertools.product(*study.grid.values()):
             values = copy.deepcopy(base)
             _set_all(values, copy.deepcopy(start), path)
@@ -297,9 +299,9 @@ def code_identity() -> str:
     return git("rev-parse", *(f"HEAD:{path}" for path in CODE))
 
 
-def _preset(name: str, root: str | None) -> tuple[tuple[str, Any], ...]:
+def _preset(name: str, root: str | None, classes: Sequence[str]) -> dict[str, Any]:
     dataset = presets.PRESETS[name]["dataset.name"]
-    return tuple(presets.resolved(name, root or (None if dataset == "sample" else f"raw/{dataset}")).items())
+    return presets.resolved(name, root or (None if dataset == "sample" else f"raw/{dataset}"), classes)
 
 
 def _name(study: str, values: Mapping[str, Any], code: str) -> str:

@@ -145,6 +145,16 @@ def test_a_preset_is_under_what_the_study_sets(folder: Path) -> None:
     assert one.columns["dataset"] == "mvtec"
 
 
+def test_other_classes_than_the_presets_are_enough(folder: Path) -> None:
+    """The preset `shift_study` names three; of one that is missing the command would tell."""
+    write_tree(folder / "pictures", ("waves",))
+    with pytest.raises(AdshiftError, match="hazelnut, carpet, zipper not found"):
+        declare.expand("small", write(folder, preset="shift_study"), {"mvtec": "pictures"}, "code")
+    study = declare.changed("small", write(folder, preset="shift_study"), ["classes=[waves]"])
+    (one, _) = declare.expand("small", study, {"mvtec": "pictures"}, "code")
+    assert (one.changes["classes"], one.changes["patchcore.reweight"]) == (["waves"], "softmax")
+
+
 def test_names_are_stable_and_differ_with_settings_and_code(folder: Path) -> None:
     first, second = expand(write(folder))
     assert first.name.startswith("small-") and first.name != second.name
@@ -191,11 +201,11 @@ def test_what_is_shipped_is_sound(folder: Path, name: str) -> None:
 def test_classes_that_are_added_to_the_data_are_seen(tmp_path: Path) -> None:
     for classes in (CLASSES[:1], CLASSES[:2]):
         write_tree(tmp_path, classes)
-        assert dict(declare._preset("mvtec", str(tmp_path)))["classes"] == list(classes)
+        assert declare._preset("mvtec", str(tmp_path), ())["classes"] == list(classes)
 
 
 def test_the_xai_study(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setattr(declare, "_preset", lambda name, root: tuple(declare.presets.values_of(name).items()))
+    monkeypatch.setattr(declare, "_preset", lambda name, root, classes: declare.presets.values_of(name))
     study = declare.read("xai")
     found = expand(study)
     assert [(one.columns["dataset"], one.columns["backbone"]) for one in found] == [
