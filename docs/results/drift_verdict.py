@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from adshift.data import manifest, split_file
 from adshift.data.datasets import sample
@@ -304,6 +305,11 @@ def summary(rows: list[dict[str, Any]]) -> str:
                  share(moved, lambda row: row["verdict"] != "fine"), share(moved, lambda row: row["said_right"]),
                  share(noticed, lambda row: row["said_right"]), share(moved, good_enough)]  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
+    sizes = ", ".join(f"{agreement(rows, size):.2f} with {size}" for size in BATCHES)
+    lines += [
+        "",
+        f"Rank correlation of the estimate of AUROC by pasted defects with the true AUROC, by images: {sizes}.",
+    ]
     lines += ["", "By drift, over all sizes:", "", "| data | method | drift | right | advised |",
               "| --- | --- | --- | --- | --- |"]  # fmt: skip
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
@@ -314,6 +320,12 @@ def summary(rows: list[dict[str, Any]]) -> str:
         cells = [", ".join(f"{kind} {count}" for kind, count in one) for one in counts]
         lines.append(f"| {dataset} | {method} | {change} | {cells[0]} | {cells[1]} |")
     return "\n".join(lines) + "\n"
+
+
+def agreement(rows: list[dict[str, Any]], size: int) -> float:
+    """Spearman's correlation of the estimated with the true AUROC of the model as it is, over the batches of a size."""
+    pairs = [(float(row["pasted_auroc"]), float(row["nothing_auroc"])) for row in rows if row["images"] == size]
+    return float(spearmanr(*zip(*pairs, strict=True)).statistic)
 
 
 def good_enough(row: dict[str, Any]) -> bool:
