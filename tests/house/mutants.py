@@ -33,7 +33,7 @@ OWN_TESTS = {
     "thresholds": ("evaluation",),
     "pixel_level": ("evaluation",),
     "scenarios": ("scenarios", "evaluation"),
-    "calibration": ("calibration",),
+    "calibration": ("calibration", "auto"),
     "package": ("package_parts", "package_by_hand"),
     "card": ("package_by_hand",),
     "splits": ("splits",),

@@ -260,15 +260,13 @@ def expand(name: str, study: Study, roots: Mapping[str, str], code: str) -> list
     path, base = FOLDER / f"{name}.yaml", params.read()
     experiments = []
     for point in study.points or [Point()]:
-        preset = point.preset or study.preset
-        start = {}
-        if preset:  # its classes are looked up on disk, unless the study names others
-            root = roots.get(presets.PRESETS[preset]["dataset.name"])
-            start = _preset(preset, root, {**study.set, **point.set}.get("classes") or ())
+        preset, settings = point.preset or study.preset, {**study.set, **point.set}
+        # A preset's classes are looked up on disk, unless the study names others.
+        start = _preset(preset, roots, settings.get("classes") or ()) if preset else {}
         for choice in itertools.product(*study.grid.values()):
             values = copy.deepcopy(base)
             _set_all(values, copy.deepcopy(start), path)
-            _set_all(values, {**study.set, **point.set, **dict(zip(study.grid, choice, strict=True))}, path)
+            _set_all(values, {**settings, **dict(zip(study.grid, choice, strict=True))}, path)
             _anchor(values)
             params.validate(values, path)
             values["graph"] = graph_lists.lists(values)
@@ -299,9 +297,9 @@ def code_identity() -> str:
     return git("rev-parse", *(f"HEAD:{path}" for path in CODE))
 
 
-def _preset(name: str, root: str | None, classes: Sequence[str]) -> dict[str, Any]:
+def _preset(name: str, roots: Mapping[str, str], classes: Sequence[str]) -> dict[str, Any]:
     dataset = presets.PRESETS[name]["dataset.name"]
-    return presets.resolved(name, root or (None if dataset == "sample" else f"raw/{dataset}"), classes)
+    return presets.resolved(name, roots.get(dataset, None if dataset == "sample" else f"raw/{dataset}"), classes)
 
 
 def _name(study: str, values: Mapping[str, Any], code: str) -> str:

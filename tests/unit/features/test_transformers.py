@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from adshift.errors import AdshiftError
 from adshift.features.backbones import TOKENS, Backbone, from_spec, usual_layers
 from adshift.features.backbones.cost import describe
-from adshift.features.extract import independent, spec_of
+from adshift.features.extract import spec_of
 from adshift.features.settings import Features
 from adshift.project import params
 from tiny import ROOT
@@ -86,7 +86,6 @@ def test_maps_are_timms(
     for one, other in zip(ours, theirs(name, states[name], pixels, chosen, norm), strict=True):
         np.testing.assert_allclose(one, other, atol=2e-4 * np.abs(other).max())
         assert not norm or one.std() > 0.9
-    assert independent(backbone, size) in (True, False)  # runs; embed keeps rows only if it is true
 
 
 def test_a_file_without_what_lies_behind(tmp_path: Path, states: dict[str, dict[str, torch.Tensor]]) -> None:

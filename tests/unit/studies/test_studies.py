@@ -201,11 +201,11 @@ def test_what_is_shipped_is_sound(folder: Path, name: str) -> None:
 def test_classes_that_are_added_to_the_data_are_seen(tmp_path: Path) -> None:
     for classes in (CLASSES[:1], CLASSES[:2]):
         write_tree(tmp_path, classes)
-        assert declare._preset("mvtec", str(tmp_path), ())["classes"] == list(classes)
+        assert declare._preset("mvtec", {"mvtec": str(tmp_path)}, ())["classes"] == list(classes)
 
 
 def test_the_xai_study(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setattr(declare, "_preset", lambda name, root, classes: declare.presets.values_of(name))
+    monkeypatch.setattr(declare, "_preset", lambda name, roots, classes: declare.presets.values_of(name))
     study = declare.read("xai")
     found = expand(study)
     assert [(one.columns["dataset"], one.columns["backbone"]) for one in found] == [
