@@ -169,6 +169,15 @@ def test_pasted_thresholds_by_hand(written: None, monkeypatch: pytest.MonkeyPatc
                 assert found[name][scenario] == expected[name][scenario], scenario
 
 
+@pytest.mark.parametrize("on", ["val", "test"])
+def test_nothing_is_pasted_for_the_ablation(written: None, on: str) -> None:
+    """Its thresholds are those of normal images alone, as `auto` sets them where defective ones are too few."""
+    few = QUARTER["f1_grid"].model_copy(update={"rule": "auto", "min_normal": 1_000_000})
+    expected = image_level.ablation(SET, by_hand.CLASSES, (0.1, 0.5), few, on)
+    rule = few.model_copy(update={"rule": "pasted"})
+    assert image_level.ablation(SET, by_hand.CLASSES, (0.1, 0.5), rule, on) == expected
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("on", ["val", "test"])
 def test_image_metrics_by_hand(written: None, method: str, on: str) -> None:
