@@ -305,6 +305,17 @@ def on_grid(normal: Sequence[float], defective: Sequence[float], steps: int) -> 
     return best(normal, defective, [low + (high - low) * step / (steps - 1) for step in range(steps)])
 
 
+def balanced(normal: Sequence[float], defective: Sequence[float], steps: int) -> float:
+    """As `on_grid`, the largest sum of specificity and recall."""
+    low, high = min(*normal, *defective), max(*normal, *defective)
+    grid = [low + (high - low) * Fraction(step, steps - 1) for step in range(steps)]
+    passed = [Fraction(sum(score < one for score in normal), len(normal)) for one in grid]
+    hits = [Fraction(sum(score >= one for score in defective), len(defective)) for one in grid]
+    best = max((share + hit, share) for share, hit in zip(passed, hits, strict=True))
+    tied = [one for one, share, hit in zip(grid, passed, hits, strict=True) if (share + hit, share) == best]
+    return float(tied[len(tied) // 2])
+
+
 def above(normal: Sequence[float], target: Fraction) -> float:
     """`target_fpr`: just above the highest normal score that may not be reached."""
     allowed = int(target * len(normal))

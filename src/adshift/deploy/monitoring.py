@@ -76,8 +76,8 @@ def recalibrate(
     if old.rule is None:
         raise AdshiftError(f"{folder}: its threshold does not say its rule", MODEL_REMEDY)
     name = recalibration.checked_name(folder, name) if name is not None else recalibration.next_name(folder)
-    rule = "f1_grid" if old.rule == PASTED or (pasted and old.rule not in F1_RULES) else old.rule
-    if target_fpr is None and ((anomalous is None and not pasted) or rule not in F1_RULES):
+    rule = PASTED if pasted else "f1_grid" if old.rule == PASTED else old.rule
+    if target_fpr is None and ((anomalous is None and not pasted) or rule not in (*F1_RULES, PASTED)):
         target_fpr = TARGET_FPR
     good, bad = (images([source]) if source is not None else [] for source in (normal, anomalous))
     twins = {sha256(path): path for path in good} if bad else {}

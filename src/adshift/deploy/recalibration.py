@@ -13,10 +13,10 @@ import numpy as np
 
 from adshift.deploy import graph_file
 from adshift.errors import AdshiftError
-from adshift.evaluation.calibration import calibrate
+from adshift.evaluation.calibration import by_pasted, calibrate
 from adshift.evaluation.conformal import CONFIDENCE, CONFORMAL, chosen_rate, clopper_pearson, conformal
 from adshift.evaluation.metrics.counts import FALSE_POSITIVE_RATE, RECALL, Counts, decide
-from adshift.evaluation.settings import Calibrate
+from adshift.evaluation.settings import PASTED, Calibrate
 from adshift.evaluation.threshold_file import Effect, Recalibration
 
 TARGET_FPR = 0.05  # false-positive rate wanted, unless another one is given
@@ -44,7 +44,7 @@ def recalibrate(
         old: the current threshold.
         target_fpr: the false-positive rate wanted; normal images alone then set the threshold, and anomalous images
             only measure its recall. None to use `rule`.
-        rule: `f1_grid` or `f1_exact`.
+        rule: `f1_grid`, `f1_exact`, or `pasted` if the anomalous images are normal ones with pasted defects.
 
     Raises:
         AdshiftError: too few images for the rate or the rule, or a score that is not finite.
@@ -57,10 +57,7 @@ def recalibrate(
         if not len(normal) or not len(anomalous):
             message = f"{len(normal)} normal and {len(anomalous)} anomalous images: {rule} needs both"
             raise AdshiftError(message, "give both, or a target false-positive rate for normal images alone")
-        scores = np.concatenate([normal, anomalous])
-        labels = np.arange(len(scores)) >= len(normal)
-        settings = Calibrate(rule=rule, min_normal=1, min_defective=1, steps=STEPS, target_fpr=0.0)  # type: ignore[arg-type]
-        threshold = calibrate(scores, labels, settings).threshold
+        threshold = _chosen(normal, anomalous, rule)
         expected = chosen_rate(int(decide(normal, threshold).sum()), len(normal))
     before, after = (effect(value, normal, anomalous) for value in (float(old), threshold))
     return Recalibration.model_validate({
@@ -68,6 +65,16 @@ def recalibrate(
         "normal": len(normal), "anomalous": len(anomalous), "expected_fpr": expected,
         "before_fpr": clopper_pearson(before.fp, len(normal)), "before": before, "after": after,
     })  # fmt: skip
+
+
+def _chosen(normal: np.ndarray, anomalous: np.ndarray, rule: str) -> float:
+    """The threshold of a rule that needs both kinds of images."""
+    if rule == PASTED:
+        return by_pasted(normal, anomalous, STEPS).threshold
+    scores = np.concatenate([normal, anomalous])
+    labels = np.arange(len(scores)) >= len(normal)
+    settings = Calibrate(rule=rule, min_normal=1, min_defective=1, steps=STEPS, target_fpr=0.0)  # type: ignore[arg-type]
+    return calibrate(scores, labels, settings).threshold
 
 
 def _checked(scores: np.ndarray, kind: str) -> np.ndarray:

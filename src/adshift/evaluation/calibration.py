@@ -188,16 +188,28 @@ def by_rate(
     return replace(record, reason=reason, expected_fpr=expected)
 
 
-def by_pasted(normal: np.ndarray, pasted: np.ndarray, settings: Calibrate, on: Literal["val", "test"]) -> Threshold:
-    """The threshold from raw scores (N,) of normal images and (P,) of copies with pasted defects: `f1_grid` on both.
+def by_pasted(normal: np.ndarray, pasted: np.ndarray, steps: int, on: Literal["val", "test"] = "val") -> Threshold:
+    """The threshold of the rule `pasted`: the largest sum of specificity and recall.
 
-    Its counts of anomalous images are those of the copies.
+    F1 would depend on how many copies there are: with many, its best threshold calls everything anomalous.
+
+    Args:
+        normal: (N,) raw scores of normal images.
+        pasted: (P,) raw scores of copies of them with pasted defects; the record counts them as anomalous images.
+        steps: number of thresholds tried, evenly spaced from the smallest to the largest score. Of equal sums the
+            highest specificity wins, of thresholds that are still tied the middle one.
+        on: part of the normal images, for the record.
     """
-    labels = np.arange(len(normal) + len(pasted)) >= len(normal)
-    grid = settings.model_copy(update={"rule": "f1_grid"})
-    record = calibrate(np.concatenate([normal, pasted]), labels, grid, on)
+    normal, pasted = np.asarray(normal, np.float64), np.asarray(pasted, np.float64)
+    scores, count, copies = np.concatenate([normal, pasted]), len(normal), len(pasted)
+    tried = np.linspace(scores.min(), scores.max(), steps)
+    tn, fn = np.searchsorted(np.sort(normal), tried), np.searchsorted(np.sort(pasted), tried)
+    total = tn * copies - fn * count  # the sum times N P, less a constant: integers, so that ties are exact
+    best = np.flatnonzero(total == total.max())
+    best = best[tn[best] == tn[best].max()]
+    record = Threshold.of(tried[best[len(best) // 2]], on, PASTED, scores, np.arange(len(scores)) >= count)
     return replace(
-        record, rule=PASTED, reason=f"F1-optimal: {len(normal)} normal images, {len(pasted)} with pasted defects"
+        record, reason=f"largest specificity plus recall: {count} normal images, {copies} with pasted defects"
     )
 
 

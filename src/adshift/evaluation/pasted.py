@@ -17,6 +17,7 @@ from adshift.data.manifest import Item
 from adshift.data.normalising import of_spec
 from adshift.data.pasting import Pasted, paste
 from adshift.detectors import registry
+from adshift.errors import AdshiftError
 from adshift.evaluation.scenarios import UNIFIED, Scenario
 from adshift.evaluation.stored_predictions import pasted_file
 from adshift.features import extract
@@ -51,6 +52,9 @@ class Copies:
         used = set(split_file.images_of(split_file.read(split_path(self.dataset, self.name), domain), "val"))
         items = manifest.read(manifest.path_of(self.dataset, self.name, domain))
         normal = [item for item in items if item.name in used and item.defect == manifest.GOOD]
+        if not normal:
+            message = f"{self.name}, {domain}: no normal validation image to paste a defect onto"
+            raise AdshiftError(message, "lower split.train_fraction, or set calibrate.rule: auto in params.yaml")
         pasted = Pasted.of([item.name for item in normal], self.seed)
         names = [f"{normal[owner].name}{COPY}{number}" for number, owner in enumerate(pasted.owners)]
         return [

@@ -44,10 +44,10 @@ def thresholds(
                 threshold = by_rate(scores, defective, settings, on, NORMAL_ALONE)
             elif settings.rule == PASTED:
                 copies = np.concatenate([pasted_scores(dataset, method, scenario, name) for name in group])
-                threshold = by_pasted(scores[~defective], copies, settings, on)
+                threshold = by_pasted(scores[~defective], copies, settings.steps, on)
             else:
                 threshold = calibrate(scores, defective, settings, on)
-            if threshold.rule in (*F1_RULES, PASTED) and threshold.fp > threshold.tn:
+            if threshold.rule in F1_RULES and threshold.fp > threshold.tn:
                 alarming.setdefault(", ".join(group), {})[scenario.name] = threshold
             for name in group:
                 result[name][scenario.name] = threshold.to_dict()

@@ -120,11 +120,28 @@ def test_exact_optimum_equals_brute_force_and_beats_the_grid(sample: tuple[np.nd
 
 
 def test_pasted_copies_stand_for_anomalous_images() -> None:
-    """Of 3 thresholds, 1, 3 and 5, the middle one has the best F1."""
-    found = by_pasted(np.array([1.0, 2.0]), np.array([3.0, 4.0, 5.0]), settings("pasted", steps=3), "test")
-    assert found == Threshold(
-        3.0, "test", "pasted", 1.0, 1.0, 1.0, 1.0, 3, 0, 2, 0, "F1-optimal: 2 normal images, 3 with pasted defects"
-    )
+    """Of 1, 2, ... 9, those from 4 to 6 pass all normal images and find two thirds of the copies; 5 is the middle."""
+    found = by_pasted(np.array([1.0, 2.0, 3.0]), np.array([2.0, 6.0, 9.0]), 9, "test")
+    reason = "largest specificity plus recall: 3 normal images, 3 with pasted defects"
+    assert found == Threshold(5.0, "test", "pasted", 0.8, 1.0, 2 / 3, 1.0, 2, 0, 3, 1, reason)
+    assert by_pasted(np.array([1.0, 2.0]), np.array([3.0]), 3).on == "val"
+
+
+def test_pasted_copies_in_any_number_give_the_same_threshold() -> None:
+    """With F1, thirty copies of each would call all five normal images anomalous."""
+    normal, copies = np.array([1.0, 2.0, 3.0, 4.0, 5.0]), np.array([0.0, 1.0, 4.0, 6.0, 7.0])
+    found = [by_pasted(normal, np.repeat(copies, times), 15) for times in (1, 30)]
+    assert len({one.threshold for one in found}) == 1
+    assert [(one.fp, one.tp) for one in found] == [(0, 2), (0, 60)]
+    many = np.concatenate([normal, np.repeat(copies, 30)])
+    f1 = calibrate(many, np.arange(len(many)) >= 5, settings("f1_grid", steps=15))
+    assert f1.fp == 5
+
+
+def test_of_equal_sums_the_higher_specificity_wins() -> None:
+    """At 1 both copies are found and no normal image passes, at 2 and 3 one and one: each sum is 1."""
+    found = by_pasted(np.array([1.0, 3.0]), np.array([1.0, 3.0]), 3)
+    assert (found.threshold, found.tn, found.tp) == (3.0, 1, 1)
 
 
 def test_target_rate_by_hand() -> None:

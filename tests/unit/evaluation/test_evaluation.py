@@ -152,12 +152,13 @@ def test_pasted_thresholds_by_hand(written: None, monkeypatch: pytest.MonkeyPatc
             write_json(Path(f"data/scores/pasted/{SET}/{name}/{of}/{model}/{domains}.json"), {"scores": pasted})
             scores[key] = scores[key][0], pasted
     monkeypatch.setattr(by_hand, "SCORES", scores)
+    monkeypatch.setattr(by_hand, "on_grid", by_hand.balanced)
     expected = by_hand.thresholds(method, "f1_grid", on)
     for scenario in expected["bolt"]:
         for record in (expected[name][scenario] for name in by_hand.CLASSES if scenario not in by_hand.ADAPTED):
             normal, copies = record["tn"] + record["fp"], record["tp"] + record["fn"]
             record["rule"] = "pasted"
-            record["reason"] = f"F1-optimal: {normal} normal images, {copies} with pasted defects"
+            record["reason"] = f"largest specificity plus recall: {normal} normal images, {copies} with pasted defects"
     rule = QUARTER["f1_grid"].model_copy(update={"rule": "pasted"})
     found = thresholds.thresholds(SET, method, by_hand.CLASSES, rule, on)
     for name in by_hand.CLASSES:
