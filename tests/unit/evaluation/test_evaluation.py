@@ -170,6 +170,28 @@ def test_pasted_thresholds_by_hand(written: None, monkeypatch: pytest.MonkeyPatc
                 assert found[name][scenario] == expected[name][scenario], scenario
 
 
+def test_images_without_a_label_are_listed_apart(written: None) -> None:
+    """The highest score first, of equal ones the first name; no metric counts them, nor do the normal images."""
+    path = scores_path("test", SET, "padim", "bolt", "clean-on-clean", "bolt")
+    before = Predictions.load(path)
+    chosen = by_hand.thresholds("padim")
+    without = image_level.image_level(SET, "padim", by_hand.CLASSES, chosen, 42, 100)["report"]
+    limit = chosen["bolt"]["clean"]["threshold"]
+    added = {"test//d": limit + 1, "test//b": limit, "test//c": limit - 1, "test//a": limit - 1}
+    names, scores = (*added, *before.names), np.array([*added.values(), *before.scores], np.float32)
+    maps = np.concatenate([before.maps[:1]] * 4 + [before.maps])
+    Predictions(names, scores, maps, before.size, before.smoothing).save(path)
+    found = image_level.image_level(SET, "padim", by_hand.CLASSES, chosen, 42, 100)["report"]
+    ordered = [[name, added[name]] for name in ("test//d", "test//b", "test//a", "test//c")]
+    assert found["unlabelled"]["bolt"]["clean"] == {"images": 4, "alarms": 2, "scores": ordered}
+    assert found["unlabelled"]["nut"]["clean"] == {"images": 0, "alarms": 0, "scores": []}
+    for part in ("classes", "normal", "set_by"):
+        assert found[part] == without[part], part
+    normal, expected = found["normal"]["bolt"]["clean"], before.scores[["good" in name for name in before.names]]
+    assert normal["images"] == len(expected) and normal["alarms"] == (expected >= limit).sum()
+    assert all("good" in name and score in expected for name, score in normal["most_anomalous"])
+
+
 @pytest.mark.parametrize("on", ["val", "test"])
 def test_nothing_is_pasted_for_the_ablation(written: None, on: str) -> None:
     """Its thresholds are those of normal images alone, as `auto` sets them where defective ones are too few."""
