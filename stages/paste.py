@@ -20,12 +20,11 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="class")
     args = parser.parse_args()
     settings = params.load("methods", "graph.scenarios")
-    scenarios = settings.graph.scenarios
-    for record in (f"methods/{method}" for method in settings.methods):
-        versions.check(record)
+    for method in settings.methods:
+        versions.check(f"methods/{method}")
     with TemporaryDirectory() as temporary, output(pasted_path(args.dataset, args.name)) as folder:
         copies = pasted.Copies(args.dataset, args.name, args.seed, Path(temporary))
-        pasted.write(folder, copies, settings.methods, named(scenarios))
+        pasted.write(folder, copies, settings.methods, named(settings.graph.scenarios))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from scipy.stats import spearmanr
 from adshift.data import manifest, split_file
 from adshift.data.datasets import sample
 from adshift.data.images import load_image
-from adshift.data.pasting import CELLS, draw, paste
+from adshift.data.pasting import CELLS, COPIES, draw, paste
 from adshift.data.shapes import sides
 from adshift.data.shift import synthetic
 from adshift.data.shift.shrink import shrunk
@@ -51,7 +51,6 @@ from adshift.runtime import seeding
 
 FRESH = 100
 BATCHES = {10: 1, 30: 1, 100: 1}  # size: most batches
-PASTED = 90
 SEVERITIES: dict[str, dict[str, Any]] = {
     "light, weak": {"color": {"brightness": [0.85, 0.95]}},
     "light, strong": {"color": {"brightness": [0.55, 0.65]}},
@@ -217,7 +216,7 @@ def ranges(count: int) -> list[range]:
 
 def pairs_of(indices: range) -> list[tuple[int, int]]:
     """What is pasted on a batch: index of the image and of the cell, as `adshift drift` shares them out."""
-    each = ceil(PASTED / len(indices))
+    each = ceil(COPIES / len(indices))
     turns = [(index, place * each + turn) for place, index in enumerate(indices) for turn in range(each)]
     return [(index, turn % len(CELLS)) for index, turn in turns]
 

@@ -28,7 +28,7 @@ from adshift.runtime.settings import Number, Probability, Section
 STREAM = "paste"  # first name of the random generators
 AREAS = 0.002, 0.01, 0.05  # share of the image's area
 CONTRASTS = 0.25, 0.5, 1.0
-PASTED = 90  # pasted images at least, ten for each size and contrast
+COPIES = 90  # pasted images at least, ten for each size and contrast
 CELLS = tuple((area, contrast) for area in AREAS for contrast in CONTRASTS)
 PHOTOGRAPHS = "brick", "grass", "gravel"
 LOBES = 2, 3, 5  # waves along a blob's outline
@@ -99,7 +99,7 @@ class Pasted:
 
         A patch depends on the image's name and the seed alone.
         """
-        each = ceil(PASTED / len(names))
+        each = ceil(COPIES / len(names))
         pairs = [(index, turn) for index in range(len(names)) for turn in range(each)]
         patches = [
             draw(*CELLS[number % len(CELLS)], seed, names[index], str(turn))

@@ -9,6 +9,7 @@ from adshift.detectors.registry import UNIFIED
 from adshift.evaluation.metrics.registry import shown_in
 from adshift.evaluation.registry import LEVERS
 from adshift.evaluation.scenarios import SCENARIOS, Scenario
+from adshift.evaluation.settings import PASTED
 from adshift.project.paths import NETWORK, SOURCES, settings_path, split_path
 from adshift.runtime.files import read_json
 from adshift.runtime.versions import IGNORED
@@ -96,7 +97,7 @@ def false_alarms(
 
 def _images(threshold: Mapping[str, Any]) -> str:
     """The images that set a threshold."""
-    kind = "pasted" if threshold["rule"] == "pasted" else "defective"
+    kind = "pasted" if threshold["rule"] == PASTED else "defective"
     return (
         f"{threshold['normal']} normal and {threshold['anomalous']} {kind} {threshold['val']} {threshold['on']} images"
     )

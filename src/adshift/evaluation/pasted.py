@@ -8,6 +8,7 @@ Notation: P images with a pasted defect.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,16 @@ class Copies:
     seed: int
     folder: Path
 
+    @cached_property
+    def settings(self) -> Stored:
+        """Of the feature maps."""
+        return Stored.read(settings_path("features"))
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The network."""
+        return Backbone(self.settings)
+
     def of(self, domain: str) -> tuple[list[Item], Pasted]:
         """The normal validation images of a domain, once for each of their patches, and the patches."""
         used = set(split_file.images_of(split_file.read(split_path(self.dataset, self.name), domain), "val"))
@@ -67,14 +78,14 @@ class Copies:
         if not folder.exists():
             items, pasted = self.of(domain)
             patches = {item.name: patch for item, patch in zip(items, pasted.patches, strict=True)}
-            settings, reference = Stored.read(settings_path("features")), None
+            reference = None
             if normalised:
                 spec = Features.open(lever_path("normalise", self.dataset, self.name) / "clean").spec
                 reference = of_spec(spec["preprocessing"])
             extract.embed(
-                items, Backbone(settings), folder, what=f"embedding pasted copies of {self.name}, {domain}",
+                items, self.backbone, folder, what=f"embedding pasted copies of {self.name}, {domain}",
                 load=lambda item: paste(load_image(item), patches[item.name])[0],
-                normalise=reference, levels=settings.levels,
+                normalise=reference, levels=self.settings.levels,
             )  # fmt: skip
         return Features.open(folder)
 

@@ -94,11 +94,11 @@ class Row:
 
 def runs(rows: Mapping[int, Row]) -> list[range]:
     """The keys of `rows`, ascending, as ranges of at most `RUN` whose rows are neighbors too."""
-    found: list[range] = []
+    ranges: list[range] = []
     for key in sorted(rows):
-        last = found[-1] if found else range(0)
+        last = ranges[-1] if ranges else range(0)
         if key == last.stop and 0 < len(last) < RUN and rows[key - 1].is_before(rows[key]):
-            found[-1] = range(last.start, key + 1)
+            ranges[-1] = range(last.start, key + 1)
         else:
-            found.append(range(key, key + 1))
-    return found
+            ranges.append(range(key, key + 1))
+    return ranges

@@ -11,7 +11,7 @@ from PIL import Image
 import adshift
 import trained
 from adshift.data.images import read_image
-from adshift.data.pasting import CELLS, PASTED, Pasted, Patch, paste
+from adshift.data.pasting import CELLS, COPIES, Pasted, Patch, paste
 from adshift.deploy.blindness import auroc_of, estimated_auroc, measured
 from adshift.project.paths import models_path
 
@@ -37,7 +37,7 @@ def photos(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_image_and_every_kind_has_its_share(count: int) -> None:
     pasted = Pasted.of([f"{number}.png" for number in range(count)], seed=0)
     per_image = np.bincount(pasted.owners, minlength=count)
-    assert set(per_image) == {-(-PASTED // count)} and len(pasted.patches) >= PASTED
+    assert set(per_image) == {-(-COPIES // count)} and len(pasted.patches) >= COPIES
     kinds = [sum((one.area, one.contrast) == cell for one in pasted.patches) for cell in CELLS]
     assert max(kinds) - min(kinds) <= 1
     assert len({one.model_dump_json() for one in pasted.patches}) == len(pasted.patches)
@@ -81,7 +81,7 @@ def test_a_model_sees_strong_defects_better(model: Path, photos: Path, tmp_path:
     paths = sorted(photos.iterdir())
     loaded = adshift.load(model)
     records = json.loads((out / "pasted.json").read_text())
-    assert len(records) == sum(cell["patches"] for cell in result["cells"]) >= PASTED
+    assert len(records) == sum(cell["patches"] for cell in result["cells"]) >= COPIES
     scores = []
     for record in records:
         image, mask = paste(read_image(record["image"]), Patch.model_validate_json(json.dumps(record["patch"])))

@@ -1,5 +1,6 @@
 """Thresholds from pasted defects: scores as the packaged models give them, no say for defective images."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,9 +11,11 @@ import pytest
 
 from adshift.data import manifest, split_file
 from adshift.data.images import load_image
-from adshift.data.pasting import CELLS, PASTED, Patch, draw, paste
+from adshift.data.pasting import CELLS, COPIES, Patch, draw, paste
 from adshift.deploy import directory
+from adshift.errors import AdshiftError
 from adshift.evaluation.image_level import ablation
+from adshift.evaluation.pasted import Copies
 from adshift.evaluation.scenarios import SCENARIOS
 from adshift.evaluation.settings import Calibrate
 from adshift.evaluation.stored_predictions import predictions
@@ -31,9 +34,7 @@ def pasted(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(study, folder, symlinks=True, copy_function=os.link)
     (folder / "params.yaml").unlink()
     shutil.copy(study / "params.yaml", folder)
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
+    with contextlib.chdir(folder):
         rewrite(Path("params.yaml"), {"calibrate.rule": "pasted", "graph.paste": ["pasted"],
                                       "graph.calibrated": ["pasted"]})  # fmt: skip
         stage("check")
@@ -42,8 +43,6 @@ def pasted(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 stage("paste", dataset=SET, seed=str(params.load_all().seed), name=name)
         for script in ("calibrate", "evaluate_ablation", "evaluate", "package"):
             stage(script)
-    finally:
-        os.chdir(before)
     return folder
 
 
@@ -67,7 +66,7 @@ def normal(domain: str) -> list[manifest.Item]:
 def copies(domain: str) -> list[np.ndarray]:
     """Pasted images, drawn here."""
     items, seed = normal(domain), params.load_all().seed
-    each = -(-PASTED // len(items))
+    each = -(-COPIES // len(items))
     pairs = [(item, turn) for item in items for turn in range(each)]
     return [
         paste(load_image(item), draw(*CELLS[number % 9], seed, item.name, str(turn)))[0]
@@ -133,3 +132,11 @@ def test_nothing_is_pasted_for_the_ablation() -> None:
     rule = {"min_normal": 1_000_000, "min_defective": 1, "steps": 2, "target_fpr": settings.calibrate.target_fpr}
     of = ablation(SET, NAMES, settings.ablation.ratios, Calibrate(rule="auto", **rule), "val")
     assert json.loads(Path(f"data/evaluation/{SET}/ablation.json").read_text())["classes"] == of["classes"]
+
+
+def test_without_a_normal_validation_image_nothing_can_be_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(split_file, "images_of", lambda *_: ())
+    with pytest.raises(AdshiftError, match=f"^{NAME}, shift: no normal validation image to paste a defect onto"):
+        Copies(SET, NAME, 0, tmp_path).of("shift")
