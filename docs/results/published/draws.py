@@ -31,7 +31,7 @@ from adshift.evaluation.intervals import Resamples
 from adshift.evaluation.metrics.ranking import Ranked
 from adshift.evaluation.metrics.resampled import ResampledRanks
 from adshift.features import extract
-from adshift.features.backbones import Backbone
+from adshift.features.backbones import Backbone, usual_layers
 from adshift.features.settings import Features as Settings
 from adshift.features.store import Features
 from adshift.project import params
@@ -106,8 +106,9 @@ def section(settings: Any, args: argparse.Namespace, method: str) -> dict[str, A
     name = method.removeprefix("anomalib_")
     base: dict[str, Any] = {"model": THEIRS[name], "weights": args.weights, "epochs": None, "batch": 16}
     if name in ("padim", "patchcore"):
-        levels = getattr(settings, name).layers
-        base |= {"backbone": args.backbone, "layers": [f"layer{level}" for level in levels]}
+        named = usual_layers(args.backbone)
+        layers = [named[level - 1] for level in getattr(settings, name).layers]
+        base |= {"backbone": args.backbone, "layers": layers}
         return base | ({"coreset_sampling_ratio": args.coreset, "num_neighbors": settings.patchcore.neighbours}
                        if name == "patchcore" else {"n_features": settings.padim.n_features})  # fmt: skip
     return base | {"epochs": args.epochs, "backbone": args.backbone, "batch": getattr(settings, name).batch}

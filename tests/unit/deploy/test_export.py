@@ -128,6 +128,7 @@ def assert_same(found: tuple[np.ndarray, np.ndarray], expected: Predictions) -> 
         ("patchcore", {"reweight": "original", "neighbours": 1}),
         ("patchcore_pq", ALL_ROWS),
         ("patchcore_pq", {**ALL_ROWS, "metric": "cosine", "reweight": "original", "refined": 4}),
+        ("patchcore_pq", {**ALL_ROWS, "reweight": "original", "refined": 1}),
         ("padim", {}),
         ("padim_streaming", {"layers": (2, 3)}),
         ("padim_diagonal", {}),

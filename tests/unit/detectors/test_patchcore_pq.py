@@ -111,6 +111,15 @@ def test_the_score_sees_no_more_rows_than_are_refined() -> None:
     assert (predict(detector, test, refined=4).maps < predict(detector, test).maps).any()
 
 
+def test_one_refined_row_leaves_the_distance_as_the_score() -> None:
+    """The paper's weight compares the nearest row with its neighbors: of one row alone it would be zero."""
+    detector, test = fitted(features(5)), features(2, seed=1)
+    plain = predict(detector, test, reweight="none", refined=1)
+    assert plain.scores.min() > 0
+    for reweight in ("original", "softmax"):
+        np.testing.assert_array_equal(predict(detector, test, reweight=reweight, refined=1).scores, plain.scores)
+
+
 def test_more_refined_than_candidates_is_refused() -> None:
     with pytest.raises(ValueError, match="refined: 9 rows cannot be chosen among candidates: 8"):
         Score(**{**SCORE, "candidates": 8})

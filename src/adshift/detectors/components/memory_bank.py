@@ -228,10 +228,10 @@ class MemoryBank(Detector):
 
     def _paper_weight(self, patch: np.ndarray, nearest: np.ndarray, scoring: Scoring) -> float:
         """Weight of an image's score, from its farthest patch and that patch's nearest row of the bank (equation 7)."""
-        if scoring.neighbours == 1:
-            return 1.0  # as for `softmax_weight`
         row = self._rows(nearest)
         _, around = self._search(row, scoring.neighbours, scoring)
+        if around.shape[1] == 1:
+            return 1.0  # as for `softmax_weight`
         if self._exactly:
             _, around = self._exactly(row, around)
         distances = Neighbors(self._rows(around[0]), self.settings.metric).search(patch[None], scoring.neighbours)[0][0]
