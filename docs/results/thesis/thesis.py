@@ -7,9 +7,9 @@
         --mean 0.5 --std 0.5 --pad-type same
     python docs/results/thesis/thesis.py docs/results/thesis/screw.csv --show
 
-The first two append rows as they are made, the third writes a table and a plot beside them. Images are 256 pixels cut to
-224, settings those of params.yaml, with 10 % of the patches in PatchCore's bank. One thread. Draws differ in the seed:
-channels, projection, coreset, and which defects contaminate. Each part fits on train/good:
+The first two append rows as they are made, the third writes a table and a plot beside them. Images are 256 pixels cut
+to 224, settings those of params.yaml, with 10 % of the patches in PatchCore's bank. One thread. Draws differ in the
+seed: channels, projection, coreset, and which defects contaminate. Each part fits on train/good:
 
 covariance     PaDiM and its diagonal, tested on all test images.
 quantized      PatchCore, and PatchCore-PQ by bytes a row, K candidates and c refined ones, tested on all test images.
@@ -18,8 +18,8 @@ contamination  defects moved to the training set. All levels are tested on the i
 
 import argparse
 import csv
+import json
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -208,19 +208,23 @@ def show(path: Path) -> None:
     import pandas as pd
 
     rows = pd.read_csv(path)
-    times = pd.read_csv(PUBLISHED_TIMES)
     lines = ["# The thesis' questions on a real part", ""]
     for part, by in (
         ("covariance", ["backbone", "method"]),
         ("quantized", ["backbone", "method", "bytes", "K", "c"]),
         ("contamination", ["backbone", "method", "contamination", "defective_images"]),
     ):
-        lines += [f"## {part.capitalize()}", "", *table(rows[rows.part == part], by), ""]
+        some = rows[rows.part == part]
+        lines += [f"## {part.capitalize()}", "", *table(some, by), ""]
         if part == "covariance":
-            lines += [*savings(rows[rows.part == part], times), ""]
-    lines += [f"Mean and standard deviation of {DRAWS} draws; times and bytes are medians, seconds of a fit on one thread.",
-              "", f"![Figures over c and contamination]({path.stem}.svg)", "",
-              f"Written by: {provenance.sentence(provenance.provenance())}."]  # fmt: skip
+            lines += [*savings(some, pd.read_csv(PUBLISHED_TIMES)), ""]
+    lines += [
+        f"Mean and standard deviation of {DRAWS} draws; times and bytes are medians. One thread.",
+        "",
+        f"![Image AUROC over c and over contamination]({path.stem}.svg)",
+        "",
+        f"Made with {provenance.sentence(provenance.provenance())}.",
+    ]
     path.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     plot(rows, path.with_suffix(".svg"))
 
@@ -229,12 +233,11 @@ def table(rows: Any, by: list[str]) -> list[str]:
     """Lines of Markdown, one row for each combination of `by`."""
     head = [*by, "image AUROC", "best F1 on test", "fit, s", "score, ms an image", "model, MB"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(by) + ["---:"] * 5) + " |"]
-    for key, some in rows.groupby(by, dropna=False, sort=False):
-        cells = ["" if value != value else f"{value:g}" if isinstance(value, float) else str(value) for value in key]
-        cells += [f"{some[name].mean():.3f} ± {statistics.stdev(some[name]) if len(some) > 1 else 0:.3f}"
-                  for name in ("image_auroc", "best_f1_on_test")]  # fmt: skip
-        cells += [f"{some.fit_seconds.median():.2f}", f"{some.score_ms.median():.2f}",
-                  f"{some.model_bytes.median() / 1e6:.2f}"]  # fmt: skip
+    for key, some in rows.fillna({name: "" for name in by}).groupby(by, sort=False):
+        cells = [f"{value:g}" if isinstance(value, float) else str(value) for value in key]
+        cells += [f"{some[name].mean():.3f} ± {some[name].std():.3f}" for name in ("image_auroc", "best_f1_on_test")]
+        cells += [f"{some.fit_seconds.median():.2f}", f"{some.score_ms.median():.2f}"]
+        cells += [f"{some.model_bytes.median() / 1e6:.2f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -245,43 +248,45 @@ def savings(rows: Any, published: Any) -> list[str]:
     for backbone, some in rows.groupby("backbone", sort=False):
         medians = some.groupby("method")[["fit_seconds", "score_ms", "model_bytes"]].median()
         saved = 100 * (1 - medians.loc["padim_diagonal"] / medians.loc["padim"])
-        lines.append(f"- {backbone}: the diagonal saves {saved.fit_seconds:.1f} % of the fit, {saved.score_ms:.1f} % of "
-                     f"scoring and {saved.model_bytes:.1f} % of the model.")  # fmt: skip
-    for name, row in published.set_index("category").iterrows():
-        if name in set(rows["class"]):
-            lines.append(
-                f"- Table 8.1, {name}: {row.original_s} s and {row.diagonal_s} s, {row.improvement_percent:.1f} % saved."
-            )
+        lines.append(
+            f"- {backbone}: the diagonal saves {saved.fit_seconds:.1f} % of the fit, {saved.score_ms:.1f} % of scoring "
+            f"and {saved.model_bytes:.1f} % of the model."
+        )
+    for row in published[published.category.isin(rows["class"])].itertuples():
+        lines.append(f"- Table 8.1, {row.category}: {row.original_s} s and {row.diagonal_s} s to fit, "
+                     f"{row.improvement_percent:.1f} % saved.")  # fmt: skip
     return lines
 
 
 def plot(rows: Any, path: Path) -> None:
-    """Image AUROC over c, one line for K, a panel for bytes; and over contamination, one line a method."""
+    """Image AUROC over c, one line for each K; and over contamination, one line for each method."""
     import vl_convert
 
-    data = [{**row, "K": str(int(row["K"])) if row["K"] == row["K"] else ""} for row in rows.to_dict("records")]
-    data = [{key: value for key, value in row.items() if value == value} for row in data]
-
-    def panels(part: str, x: str, color: str, column: str | None) -> dict[str, Any]:
-        line = {
+    def panels(some: Any, x: str, kind: str, color: str) -> dict[str, Any]:
+        return {
+            "data": {"values": json.loads(some.to_json(orient="records"))},
             "mark": {"type": "line", "point": True},
-            "width": 180,
-            "height": 140,
+            "width": 240,
+            "height": 160,
             "encoding": {
-                "x": {"field": x, "type": "ordinal" if part == "quantized" else "quantitative"},
-                "y": {"field": "image_auroc", "aggregate": "mean", "type": "quantitative", "scale": {"zero": False},
-                      "title": "image AUROC"},
+                "x": {"field": x, "type": kind},
+                "y": {"field": "image_auroc", "aggregate": "mean", "type": "quantitative", "title": "image AUROC",
+                      "scale": {"zero": False}},
                 "color": {"field": color, "type": "nominal"},
                 "row": {"field": "backbone", "type": "nominal"},
-                **({"column": {"field": column, "type": "nominal"}} if column else {}),
             },
         }  # fmt: skip
-        kept = [row for row in data if row["part"] == part and (part != "quantized" or row["method"] == "patchcore_pq")]
-        return {"data": {"values": kept}, **line}
 
-    spec = {"$schema": "https://vega.github.io/schema/vega-lite/v5.json", "resolve": {"scale": {"color": "independent"}},
-            "hconcat": [panels("quantized", "c", "K", "bytes"), panels("contamination", "contamination", "method", None)]}  # fmt: skip
-    path.write_text(vl_convert.vegalite_to_svg(spec), encoding="utf-8")
+    swept = rows[(rows.part == "quantized") & (rows.bytes == SWEPT) & rows.K.isin(CANDIDATES)]
+    specification = {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "resolve": {"scale": {"color": "independent"}},
+        "hconcat": [
+            panels(swept.astype({"K": int, "c": int}), "c", "ordinal", "K"),
+            panels(rows[rows.part == "contamination"], "contamination", "quantitative", "method"),
+        ],
+    }
+    path.write_text(vl_convert.vegalite_to_svg(specification), encoding="utf-8")
 
 
 if __name__ == "__main__":

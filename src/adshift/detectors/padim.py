@@ -1,17 +1,14 @@
-"""PaDiM (Defard et al., 2021), fitted by anomalib's PadimModel on cached feature maps, on the device.
+"""PaDiM (Defard et al., 2021), fitted on the device.
 
-anomalib fits the Gaussians; scoring evaluates the same formulas in NumPy, so that it starts without torch.
-tests/unit/detectors/test_padim.py compares both with anomalib's own forward pass.
+The formulas and their constants are those of anomalib's PadimModel, which takes seconds to import;
+tests/unit/detectors/test_padim.py compares scores and maps with its forward pass. Scoring is in NumPy, without torch.
 """
-
-import warnings
-from typing import Any
 
 import numpy as np
 
 from adshift.detectors.components import gaussian
 from adshift.detectors.components.comoments import upper_triangles
-from adshift.detectors.components.gaussian import FullGaussians, chunks
+from adshift.detectors.components.gaussian import BLOCK, FullGaussians
 from adshift.features.store import Features
 from adshift.runtime import device
 from adshift.runtime.parallel import torch_threads
@@ -19,16 +16,9 @@ from adshift.runtime.parallel import torch_threads
 Fit, Score = gaussian.Fit, gaussian.Score
 
 
-def _anomalibs_model() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # raised by anomalib's own imports
-        from anomalib.models.image.padim.torch_model import PadimModel
-    return PadimModel
-
-
 def warm_up() -> None:
-    """Import what `fit` needs. This takes longer than a fit, whose time excludes it."""
-    _anomalibs_model()
+    """Import what `fit` needs, so that its time excludes this."""
+    import torch  # noqa: F401
 
 
 class Padim(FullGaussians):
@@ -47,24 +37,20 @@ class Padim(FullGaussians):
         """
         import torch
 
-        PadimModel = _anomalibs_model()
-
         self._draw(features, generator)
-        names = [self.spec["layers"][level - 1]["name"] for level in self.settings.layers]
-        # The model gets no image, so its own network can be any of timm's; timm may not have that of the features.
-        model = PadimModel("resnet18", ["layer1"], pre_trained=False, n_features=1)
-        model.layers = names
-        model.idx = device.to_device(torch.from_numpy(self.channels))
-        model = device.to_device(model)
+        embedding = self.embed(features)
+        positions, images, channels = embedding.shape
+        self.mean = np.empty((positions, channels), np.float32)
+        self.triangles = np.empty((positions, channels * (channels + 1) // 2), np.float32)
         with device.explained("padim", "use padim_streaming, or ADSHIFT_DEVICE=cpu"):
-            for part in chunks(features):
-                maps = {
-                    name: device.to_device(torch.from_numpy(part.maps(level).transpose(0, 3, 1, 2)))
-                    for name, level in zip(names, self.settings.layers, strict=True)
-                }
-                model.memory_bank.append(model.generate_embedding(maps))
-            model.fit()
-        self.mean = model.gaussian.mean.cpu().numpy().T.copy()
-        # A quadratic form depends on the symmetric part alone; the rest is from rounding.
-        inverse = model.gaussian.inv_covariance.cpu().numpy()
-        self.triangles = upper_triangles((inverse + inverse.transpose(0, 2, 1)) / 2)
+            ridge = device.to_device(self.regularisation * torch.eye(channels))
+            for start in range(0, positions, BLOCK):
+                block = slice(start, start + BLOCK)
+                rows = device.to_device(torch.from_numpy(embedding[block]))
+                mean = rows.mean(1)
+                deviations = rows - mean[:, None]
+                covariance = deviations.mT @ deviations / (images - 1)
+                inverse = torch.linalg.inv(covariance + ridge)
+                self.mean[block] = mean.cpu().numpy()
+                # A quadratic form depends on the symmetric part alone; the rest is from rounding.
+                self.triangles[block] = upper_triangles(((inverse + inverse.mT) / 2).cpu().numpy())

@@ -86,7 +86,7 @@ STUDY: dict[str, Any] = {
 }
 
 # The user's own images: quality of the detectors, and effect of drift. Other parts of the study are off to save time,
-# and PaDiM's Gaussians come from `padim_streaming`: those of `padim`, without its memory and anomalib's import.
+# and PaDiM's Gaussians come from `padim_streaming`: those of `padim`, without its memory.
 OWN: dict[str, Any] = {
     "methods": ["patchcore", "padim_streaming"],
     "unified": False,

@@ -28,8 +28,8 @@ from adshift.runtime.settings import Count, Section
 
 CHUNK = 8  # images in memory at a time
 MOST_IMAGES = 10**9
-BLOCK = 512  # positions whose covariances are in memory together while a model is adapted
-ANOMALIBS_REGULARISATION = 0.01
+BLOCK = 512  # positions whose covariances are in memory together while a model is fitted or adapted
+ANOMALIBS_REGULARISATION = 0.01 + 1e-5  # it adds the second part just before the inversion
 
 
 class Fit(Section):
