@@ -126,6 +126,7 @@ def assert_same(found: tuple[np.ndarray, np.ndarray], expected: Predictions) -> 
         ("patchcore", {"reweight": "original", "metric": "cosine", "image_score": "top_mean", "top_percent": 5.0}),
         ("patchcore", {"reweight": "none", "layers": (1, 2, 3), "pool": 5, "stride": 2, "smoothing": 0.0}),
         ("patchcore", {"reweight": "original", "neighbours": 1}),
+        ("patchcore", {"foreground": 5.0, "image_score": "top_mean", "top_percent": 20.0}),
         ("patchcore_pq", ALL_ROWS),
         ("patchcore_pq", {**ALL_ROWS, "metric": "cosine", "reweight": "original", "refined": 4}),
         ("patchcore_pq", {**ALL_ROWS, "reweight": "original", "refined": 1}),

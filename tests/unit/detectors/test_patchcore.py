@@ -325,7 +325,7 @@ def test_a_model_directory_is_self_contained_json_and_arrays(tmp_path: Path) -> 
     record = json.loads((tmp_path / "model" / "model.json").read_text())
     assert record["method"] == "patchcore"
     assert record["features"] == train.spec
-    assert record["settings"] == {**FIT, "layers": [2, 3]}
+    assert record["settings"] == {**FIT, "layers": [2, 3], "foreground": None}
 
 
 def test_damaged_and_foreign_models_are_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from adshift.deploy.export.graph import Constant, Enlarge
+from adshift.detectors.components.foreground import CENTRE, LEAST, STEPS
 from adshift.detectors.components.memory_bank import MemoryBank, Scoring
 from adshift.detectors.patchcore import PatchCore
 from adshift.detectors.patchcore import Score as PatchCoreScore
@@ -132,6 +133,25 @@ class Decompressed(Bank):
         return padded.index_select(-1, self.dealt()) - self.mean()
 
 
+def foreground(patches: torch.Tensor, grid: tuple[int, ...], threshold: float) -> torch.Tensor:
+    """`adshift.detectors.components.foreground` of patches (N, P, D): (N, P) float32, 1 on the object and else 0."""
+    centred = patches - patches.mean(1, keepdim=True)
+    covariance = centred.mT @ centred
+    direction = torch.full_like(covariance[..., :1], patches.shape[-1] ** -0.5)
+    for _ in range(STEPS):
+        moved = covariance @ direction
+        direction = moved / moved.norm(dim=1, keepdim=True).clamp(min=1e-30)
+    direction = direction * direction.gather(1, direction.abs().argmax(1, keepdim=True)).sign()
+    component = (centred @ direction).squeeze(-1)
+    rows, columns = (slice(int(side * CENTRE), int(side * (1 - CENTRE))) for side in grid)
+    inside = (component > threshold).float().unflatten(1, grid)[:, rows, columns].flatten(1).mean(1, keepdim=True)
+    mask = (torch.where(inside > LEAST, component, -component) > threshold).float()
+    mask = torch.where(mask.sum(1, keepdim=True) > 0, mask, torch.ones_like(mask)).unflatten(1, grid)
+    for sign in (1, 1, -1):  # two dilations and an erosion
+        mask = sign * nn.functional.max_pool2d(sign * mask[:, None], 3, stride=1, padding=1)[:, 0]
+    return mask.flatten(1)
+
+
 class BankHead(nn.Module):
     """Scores and maps from distances to a bank: `MemoryBank.predict`."""
 
@@ -139,7 +159,7 @@ class BankHead(nn.Module):
         """`most`: upper bound of the neighbors of a patch."""
         super().__init__()
         self.patches, self.bank, self.scoring = Patches(detector.settings, detector.spec), bank, scoring
-        self.k = min(scoring.neighbours, most)
+        self.k, self.threshold = min(scoring.neighbours, most), detector.settings.foreground
         height, width = self.patches.grid
         self.largest = (
             max(1, round(height * width * scoring.top_percent / 100)) if scoring.image_score == "top_mean" else 1
@@ -147,10 +167,13 @@ class BankHead(nn.Module):
         self.enlarge = Enlarge(height, width, detector.spec["size"], scoring.smoothing)
 
     def forward(self, maps: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        bank, queries = self.bank.rows(), self.bank.prepare(self.patches(maps))
+        patches = self.patches(maps)
+        bank, queries = self.bank.rows(), self.bank.prepare(patches)
         softmax = self.scoring.reweight == "softmax"
         distances, neighbors = self.bank.search(queries, bank, self.k if softmax else 1)
         patch_scores = distances[..., 0]
+        if self.threshold is not None:
+            patch_scores = patch_scores * foreground(patches, self.patches.grid, self.threshold)
         if softmax and self.k > 1:
             rest = (distances[..., :1] - distances[..., 1:]).exp().sum(-1)
             patch_scores = patch_scores * (rest / (1 + rest))

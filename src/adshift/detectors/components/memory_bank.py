@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field
 
 from adshift.data.shapes import compact
 from adshift.detectors.base import Detector
+from adshift.detectors.components.foreground import foreground
 from adshift.detectors.components.patches import locally_aware
 from adshift.detectors.components.settings import Layers, Neighbours, Smoothing
 from adshift.detectors.components.whole_maps import without_padding
@@ -47,6 +48,7 @@ class Bank(Section):
         coreset: share of the training patches that is kept.
         chunk_patches: patches in memory while the coreset is selected, at least those of an image; None for all.
         metric: of the search.
+        foreground: threshold of the mask that leaves out the background's patches (`foreground`), None for no mask.
     """
 
     layers: Layers
@@ -56,6 +58,7 @@ class Bank(Section):
     coreset: Fraction
     chunk_patches: Annotated[Count, Field(le=1_000_000_000)] | None
     metric: Metric
+    foreground: Annotated[Number, Field(gt=0, le=10_000)] | None = None  # models of earlier versions have none
 
 
 class Scoring(Section):
@@ -106,7 +109,11 @@ class MemoryBank(Detector):
         if not len(features):
             raise AdshiftError("PatchCore got no training image", "check the split")
         _, height, width, channels = self.patches(features[:1]).shape
-        counts = [rows * columns for rows, columns in features.shown((height, width))]
+        if self.settings.foreground is None:
+            counts = [rows * columns for rows, columns in features.shown((height, width))]
+        else:
+            images = [features[index : index + 1] for index in range(len(features))]
+            counts = map_ordered(lambda image: len(self.rows_of(image)), images, what="foreground")
         first = np.concatenate([[0], np.cumsum(counts)])  # index of the first patch of each image
         self.spec, self.total = dict(features.spec), int(first[-1])
         count = size_of(self.settings.coreset, self.total)
@@ -171,10 +178,19 @@ class MemoryBank(Detector):
         return locally_aware(features, self.settings.layers, self.settings.pool, self.settings.stride)
 
     def rows_of(self, image: Features) -> np.ndarray:
-        """Patches of one image (M, D) float32 without padding; M = H W if there is none."""
-        patches = self.patches(image)
-        ((rows, columns),) = image.shown(patches.shape[1:3])
-        return patches[0, :rows, :columns].reshape(-1, patches.shape[-1])
+        """Patches of one image (M, D) float32, without padding and background; M = H W if there is neither."""
+        return self._shown(image)[0]
+
+    def _shown(self, image: Features) -> tuple[np.ndarray, np.ndarray]:
+        """As `rows_of`, and (H, W) bool: where on the grid these patches are."""
+        patches = self.patches(image)[0]
+        ((rows, columns),) = image.shown(patches.shape[:2])
+        mask, shown = np.zeros(patches.shape[:2], bool), patches[:rows, :columns]
+        if self.settings.foreground is None:
+            mask[:rows, :columns] = True
+            return shown.reshape(-1, shown.shape[-1]), mask
+        mask[:rows, :columns] = foreground(shown, self.settings.foreground)
+        return patches[mask], mask
 
     def _predict(self, features: Features, scoring: Scoring) -> Predictions:
         """Patch scores as maps, and image scores from them."""
@@ -189,21 +205,22 @@ class MemoryBank(Detector):
         return Predictions(features.names, scores, maps, compact(self.spec["size"]), scoring.smoothing)
 
     def _predict_one(self, scoring: Scoring, threads: int, image: Features) -> tuple[float, np.ndarray]:
-        """Image score and (H, W) float32 patch scores of one image. Scores of padding are 0 and do not count."""
-        patches = self.patches(image)[0]
-        ((shown_rows, shown_columns),) = image.shown(patches.shape[:2])
-        flat = patches[:shown_rows, :shown_columns].reshape(-1, patches.shape[-1])
+        """Image score and (H, W) float32 patch scores of one image. Padding and background are 0 and do not count."""
+        flat, mask = self._shown(image)
         wanted = scoring.neighbours if scoring.reweight == "softmax" else 1
         distances, rows = self._search(flat, wanted, scoring, threads)
-        largest = max(1, round(len(flat) * scoring.top_percent / 100)) if scoring.image_score == "top_mean" else 1
+        ((rows_shown, columns_shown),) = image.shown(mask.shape)
+        count = rows_shown * columns_shown * scoring.top_percent / 100 if scoring.image_score == "top_mean" else 1
+        largest = max(1, round(count))
         if self._exactly:
             self._correct_leading_scores(flat, distances, rows, largest, scoring, threads)
         scores = patch_scores(distances, scoring)
-        image_score = float(np.sort(scores)[-largest:].mean())
+        leading = np.sort(scores)[-largest:]
+        image_score = float(leading.mean()) * (len(leading) / largest)  # a background's zeros are among the largest
         if scoring.reweight == "original":
             image_score *= self._paper_weight(flat[scores.argmax()], rows[scores.argmax(), :1], scoring)
-        patch_map = np.zeros(patches.shape[:2], scores.dtype)
-        patch_map[:shown_rows, :shown_columns] = scores.reshape(shown_rows, shown_columns)
+        patch_map = np.zeros(mask.shape, scores.dtype)
+        patch_map[mask] = scores
         return image_score, patch_map
 
     def _correct_leading_scores(
