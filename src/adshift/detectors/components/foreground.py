@@ -35,7 +35,7 @@ def foreground(patches: np.ndarray, threshold: float) -> np.ndarray:
 
 def _dilated(mask: np.ndarray) -> np.ndarray:
     """Whether one of 3 x 3 patches is set; nothing is beyond the edge."""
-    return np.lib.stride_tricks.sliding_window_view(np.pad(mask, 1), (3, 3)).any((2, 3))
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(np.pad(mask, 1), (3, 3)).any((2, 3)))
 
 
 def first_component(rows: np.ndarray) -> np.ndarray:
