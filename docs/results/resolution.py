@@ -7,8 +7,8 @@
     python docs/results/resolution.py docs/results/resolution.csv --show
 
 The first two append rows as they are made, the third writes a table and a plot beside them. PatchCore has the settings
-of params.yaml but a coreset of 1 %; one thread, three draws. At most 200 images of train/good fit, at most 80 others of
-them set the threshold (5 % of them lie above it), at most 300 normal and all defective test images judge. `small` is the
+of params.yaml but a coreset of 1 %; one thread, three draws. At most 200 images of train/good fit. At most 80 others of
+them set the threshold: 5 % of them lie above it. At most 300 normal and all defective test images judge. `small` is the
 third of the defective images whose masks mark the smallest share; without masks there is none. `tiles`: the side of the
 parts in which the network sees a large input.
 """
