@@ -233,7 +233,7 @@ def table(rows: Any, by: list[str]) -> list[str]:
     """Lines of Markdown, one row for each combination of `by`."""
     head = [*by, "image AUROC", "best F1 on test", "fit, s", "score, ms an image", "model, MB"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(by) + ["---:"] * 5) + " |"]
-    for key, some in rows.fillna({name: "" for name in by}).groupby(by, sort=False):
+    for key, some in rows.astype(dict.fromkeys(by, object)).fillna("").groupby(by, sort=False):
         cells = [f"{value:g}" if isinstance(value, float) else str(value) for value in key]
         cells += [f"{some[name].mean():.3f} ± {some[name].std():.3f}" for name in ("image_auroc", "best_f1_on_test")]
         cells += [f"{some.fit_seconds.median():.2f}", f"{some.score_ms.median():.2f}"]
