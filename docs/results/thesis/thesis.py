@@ -221,7 +221,7 @@ def show(path: Path) -> None:
     lines += [
         f"Mean and standard deviation of {DRAWS} draws; times and bytes are medians. One thread.",
         "",
-        f"![Image AUROC over c and over contamination]({path.stem}.svg)",
+        f"![Image AUROC over bytes a row, over c, and over contamination]({path.stem}.svg)",
         "",
         f"Made with {provenance.sentence(provenance.provenance())}.",
     ]
@@ -233,8 +233,8 @@ def table(rows: Any, by: list[str]) -> list[str]:
     """Lines of Markdown, one row for each combination of `by`."""
     head = [*by, "image AUROC", "best F1 on test", "fit, s", "score, ms an image", "model, MB"]
     lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(by) + ["---:"] * 5) + " |"]
-    for key, some in rows.astype(dict.fromkeys(by, object)).fillna("").groupby(by, sort=False):
-        cells = [f"{value:g}" if isinstance(value, float) else str(value) for value in key]
+    for key, some in rows.groupby(by, sort=False, dropna=False):
+        cells = [f"{value:g}".replace("nan", "") if isinstance(value, float) else str(value) for value in key]
         cells += [f"{some[name].mean():.3f} ± {some[name].std():.3f}" for name in ("image_auroc", "best_f1_on_test")]
         cells += [f"{some.fit_seconds.median():.2f}", f"{some.score_ms.median():.2f}"]
         cells += [f"{some.model_bytes.median() / 1e6:.2f}"]
@@ -259,7 +259,7 @@ def savings(rows: Any, published: Any) -> list[str]:
 
 
 def plot(rows: Any, path: Path) -> None:
-    """Image AUROC over c, one line for each K; and over contamination, one line for each method."""
+    """Image AUROC over bytes a row, over c by K, and over contamination by method."""
     import vl_convert
 
     def panels(some: Any, x: str, kind: str, color: str) -> dict[str, Any]:
@@ -277,12 +277,14 @@ def plot(rows: Any, path: Path) -> None:
             },
         }  # fmt: skip
 
-    swept = rows[(rows.part == "quantized") & (rows.bytes == SWEPT) & rows.K.isin(CANDIDATES)]
+    quantized = rows[(rows.part == "quantized") & (rows.method == "patchcore_pq")].astype({"K": int, "c": int})
+    swept = quantized[(quantized.bytes == SWEPT) & quantized.K.isin(CANDIDATES)]
     specification = {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
         "resolve": {"scale": {"color": "independent"}},
         "hconcat": [
-            panels(swept.astype({"K": int, "c": int}), "c", "ordinal", "K"),
+            panels(quantized[~quantized.K.isin(CANDIDATES)], "bytes", "quantitative", "method"),
+            panels(swept, "c", "ordinal", "K"),
             panels(rows[rows.part == "contamination"], "contamination", "quantitative", "method"),
         ],
     }
