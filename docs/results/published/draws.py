@@ -105,6 +105,8 @@ def section(settings: Any, args: argparse.Namespace, method: str) -> dict[str, A
         return own | {key: value for key, value in changed.items() if key in own}
     name = method.removeprefix("anomalib_")
     base: dict[str, Any] = {"model": THEIRS[name], "weights": args.weights, "epochs": None, "batch": 16}
+    if args.mean is not None:
+        base |= {"mean": (args.mean,) * 3, "std": (args.std,) * 3}
     if name in ("padim", "patchcore"):
         named = usual_layers(args.backbone)
         layers = [named[level - 1] for level in getattr(settings, name).layers]

@@ -28,11 +28,12 @@ from pydantic import Field
 from adshift.data.shapes import compact, sides
 from adshift.detectors import storage
 from adshift.detectors.base import Detector
-from adshift.detectors.components import pretrained, signature, training
+from adshift.detectors.components import anomalib_inputs, pretrained, signature, training
 from adshift.detectors.components.settings import Epochs
 from adshift.detectors.components.whole_maps import without_padding
 from adshift.detectors.records import Predictions
 from adshift.errors import AdshiftError, in_line
+from adshift.features.settings import Deviation, Mean
 from adshift.features.store import Features
 from adshift.runtime.parallel import torch_threads
 from adshift.runtime.settings import Batch, Number, Section
@@ -56,6 +57,7 @@ class Fit(Section):
         weights: file of the backbone's weights; empty for a packaged backbone, or the hub's cache.
         epochs: passes over the training images; empty for as many as the model itself sets.
         batch: images per step.
+        mean, std: of the channels, for the backbone's weights; the model's own (ImageNet's) if not given.
         weights_sha256: of the file `weights`, which the stage `check` writes down.
     """
 
@@ -66,6 +68,8 @@ class Fit(Section):
     weights: str | None
     epochs: Epochs | None
     batch: Batch
+    mean: tuple[Mean, Mean, Mean] | None = None
+    std: tuple[Deviation, Deviation, Deviation] | None = None
     weights_sha256: str | None = None
 
     @property
@@ -144,41 +148,6 @@ def _quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def _batch(images: np.ndarray) -> Any:
-    """(N, h, w, 3) uint8 as (N, 3, h, w) float32 in [0, 1]."""
-    import torch
-
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().float().div_(255)
-
-
-def _data(features: Features, batch: int, generator: Any) -> Any:
-    """The training images as a lightning data module, in an order drawn from `generator` in every epoch."""
-    import torch
-    from anomalib.data import ImageBatch
-    from lightning.pytorch import LightningDataModule
-    from torch.utils.data import DataLoader, Dataset
-
-    class Images(Dataset[Any]):
-        def __len__(self) -> int:
-            return len(features)
-
-        def __getitem__(self, index: int) -> Any:
-            return _batch(features[index : index + 1].images())[0]
-
-    def collated(images: list[Any]) -> Any:
-        label = torch.zeros(len(images), dtype=torch.bool)
-        mask = torch.zeros(len(images), *images[0].shape[1:], dtype=torch.bool)
-        return ImageBatch(image=torch.stack(images), gt_label=label, gt_mask=mask)
-
-    class Data(LightningDataModule):
-        train_batch_size, name, category = batch, "adshift", "object"
-
-        def train_dataloader(self) -> Any:
-            return DataLoader(Images(), batch, shuffle=True, generator=generator, collate_fn=collated, num_workers=0)
-
-    return Data()
-
-
 class Bridged(Detector):
     """A model of anomalib. `bridged` makes the class of a method.
 
@@ -207,7 +176,10 @@ class Bridged(Detector):
         named = signature.parameters(kind)
         backbones = {str(arguments.get(name, default)) for name, default in named.items() if name.endswith("backbone")}
         with self._foreign("could not be built"), pretrained.weights(self.name, backbones, file, use_weights):
-            ours = dict.fromkeys(OURS, False) | {"pre_processor": kind.configure_pre_processor(image_size=size)}
+            pre_processor = anomalib_inputs.normalizing(
+                kind.configure_pre_processor(image_size=size), self.settings.mean, self.settings.std
+            )
+            ours = dict.fromkeys(OURS, False) | {"pre_processor": pre_processor}
             return kind(**arguments, **{name: value for name, value in ours.items() if name in named})
 
     @contextmanager
@@ -240,7 +212,7 @@ class Bridged(Detector):
         with training.reproducible(generator), pretrained.seeded(generator):
             module = self._built(use_weights=True)
             order = torch.Generator().manual_seed(int(generator.integers(2**63)))
-            self._train(module, _data(features, self.settings.batch, order))
+            self._train(module, anomalib_inputs.data(features, self.settings.batch, order))
         module.eval()
         self.arrays = training.arrays_of(module.model)
         self._check_stored(module, features[:2])
@@ -295,7 +267,7 @@ class Bridged(Detector):
         scores, maps = [], []
         with torch.inference_mode(), _quiet():
             for index in range(len(features)):
-                result = module(_batch(features[index : index + 1].images()))
+                result = module(anomalib_inputs.batch(features[index : index + 1].images()))
                 score = result.pred_score.reshape(1, 1).float()
                 found = score if result.anomaly_map is None else result.anomaly_map
                 scores.append(float(score))

@@ -31,6 +31,9 @@ FASTFLOW = {
 }  # fmt: skip
 
 
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
 def images(count: int, seed: int, side: int = 64) -> Features:
     values = np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     spec = {
@@ -51,12 +54,13 @@ def fitted(method: str, section: dict[str, Any], normal: Features, seed: int = 1
 SCORE = anomalib_bridge.Score()
 
 
-def test_dfm_by_hand() -> None:
-    """anomalib's own torch model with the packaged weights, fed by hand."""
+@pytest.mark.parametrize("own", [{}, {"mean": (0.5, 0.4, 0.6), "std": (0.5, 0.25, 0.5)}], ids=["imagenet", "own"])
+def test_dfm_by_hand(own: dict[str, Any]) -> None:
+    """anomalib's own torch model with the packaged weights, fed by hand; normalized as its section says."""
     from anomalib.models.image.dfm.torch_model import DFMModel
 
     normal, test = images(8, 0), images(4, 1)
-    ours = fitted("anomalib_dfm", DFM, normal).predict(test, SCORE)
+    ours = fitted("anomalib_dfm", {**DFM, **own}, normal).predict(test, SCORE)
 
     shipped = dict(params.load("features", path=ROOT / "params.yaml").features)
     model = DFMModel("tf_efficientnet_lite0", "blocks.4", pre_trained=False, pooling_kernel_size=2, n_comps=0.97)
@@ -64,7 +68,7 @@ def test_dfm_by_hand() -> None:
         full_model(Settings.within(shipped)).state_dict(), strict=False
     )
     assert not outcome.missing_keys
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (torch.tensor((IMAGENET | own)[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
 
     def inputs(features: Features) -> torch.Tensor:
         return ((torch.from_numpy(features.images()).permute(0, 3, 1, 2) / 255 - mean) / std).contiguous()
