@@ -86,10 +86,10 @@ class Today:
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "Today":
         """Some of the images, with their pasted copies."""
-        place = {int(index): number for number, index in enumerate(indices)}
-        theirs = [number for number, owner in enumerate(self.owners) if int(owner) in place]
-        owners = np.array([place[int(self.owners[number])] for number in theirs], int)
-        return Today(self.normal.take(place), self.pasted.take(theirs), owners)
+        position = {int(index): number for number, index in enumerate(indices)}
+        theirs = [number for number, owner in enumerate(self.owners) if int(owner) in position]
+        owners = np.array([position[int(self.owners[number])] for number in theirs], int)
+        return Today(self.normal.take(position), self.pasted.take(theirs), owners)
 
 
 def estimates(

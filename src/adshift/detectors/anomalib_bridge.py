@@ -269,9 +269,9 @@ class Bridged(Detector):
             for index in range(len(features)):
                 result = module(anomalib_inputs.batch(features[index : index + 1].images()))
                 score = result.pred_score.reshape(1, 1).float()
-                found = score if result.anomaly_map is None else result.anomaly_map
+                anomaly_map = score if result.anomaly_map is None else result.anomaly_map
                 scores.append(float(score))
-                maps.append(found.reshape(found.shape[-2:]).float().numpy())
+                maps.append(anomaly_map.reshape(anomaly_map.shape[-2:]).float().numpy())
         return np.array(scores, np.float32), np.stack(maps)
 
     @torch_threads(1)

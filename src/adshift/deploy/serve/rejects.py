@@ -44,12 +44,12 @@ class Rejects:
     def prune(self) -> None:
         """Remove images beyond the number and the age."""
         with self._lock, suppress(OSError):
-            found = []
+            dated = []
             for path in self.folder.iterdir():
                 with suppress(OSError):
-                    found.append((path.stat().st_mtime, path))
+                    dated.append((path.stat().st_mtime, path))
             oldest = time.time() - self.days * DAY
-            newest_first = sorted(found, reverse=True)
+            newest_first = sorted(dated, reverse=True)
             for rank, (age, path) in enumerate(newest_first):
                 if rank >= self.kept or age < oldest:
                     with suppress(OSError):

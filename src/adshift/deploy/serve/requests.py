@@ -54,14 +54,14 @@ async def images(request: Request, limits: Limits) -> list[tuple[str, bytes]]:
     kind = request.headers.get("content-type", "").lower()
     if not kind.startswith("multipart/"):
         name = request.query_params.get("name", "image")
-        found = [(name, data)] if data else []
+        images = [(name, data)] if data else []
     else:
-        found = await _files(request, data, limits)
-    if not found:
+        images = await _files(request, data, limits)
+    if not images:
         raise BadRequestError(
             400, "no image in the request", "send an image file as the body, or files in a multipart form"
         )
-    return found
+    return images
 
 
 async def _files(request: Request, data: bytes, limits: Limits) -> list[tuple[str, bytes]]:

@@ -84,7 +84,7 @@ class Watcher:
 
     def _settled(self) -> Iterator[Path]:
         """Images whose writers are done, oldest first."""
-        now, found = time.monotonic(), []
+        now, settled = time.monotonic(), []
         for path in self._watch.folder.iterdir():
             if path.suffix.lower() not in SUFFIXES or kind_passed_over(path.name, folder=False) or not path.is_file():
                 continue
@@ -95,9 +95,9 @@ class Watcher:
             if self._marks.get(path, ("", 0.0))[0] != mark:
                 self._marks[path] = mark, now
             elif now - self._marks[path][1] >= SETTLED:
-                found.append((status.st_mtime_ns, path))
+                settled.append((status.st_mtime_ns, path))
         self.problem = ""
-        for _, path in sorted(found):
+        for _, path in sorted(settled):
             yield path
 
     def _take(self, path: Path) -> None:

@@ -66,10 +66,10 @@ class Head:
         try:
             asked = (str(Path.cwd()), nonce, packages, os.environ.get("PYTHONPATH"))
             here = worker.probe(*asked)
-            found = self._client.run(worker.probe, *asked)
+            workers = self._client.run(worker.probe, *asked)
         finally:
             Path(nonce).unlink()
-        for address, one in found.items():
+        for address, one in workers.items():
             name = f"worker {address} on {one['host']}"
             if one["problem"]:
                 raise AdshiftError(

@@ -122,13 +122,13 @@ def _end(process: "subprocess.Popen[str]") -> None:
 
 def checksums(folder: str, outputs: Sequence[str]) -> dict[str, tuple[int, int]]:
     """{file of the outputs: (bytes, CRC-32)}, paths relative to `folder`; missing ones are left out."""
-    found = {}
+    sums = {}
     for output in outputs:
         path = Path(folder, output)
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():
-                found[file.relative_to(folder).as_posix()] = _checksum(file)
-    return found
+                sums[file.relative_to(folder).as_posix()] = _checksum(file)
+    return sums
 
 
 def _checksum(file: Path) -> tuple[int, int]:
