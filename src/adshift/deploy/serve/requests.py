@@ -54,14 +54,14 @@ async def images(request: Request, limits: Limits) -> list[tuple[str, bytes]]:
     kind = request.headers.get("content-type", "").lower()
     if not kind.startswith("multipart/"):
         name = request.query_params.get("name", "image")
-        images = [(name, data)] if data else []
+        sent = [(name, data)] if data else []
     else:
-        images = await _files(request, data, limits)
-    if not images:
+        sent = await _files(request, data, limits)
+    if not sent:
         raise BadRequestError(
             400, "no image in the request", "send an image file as the body, or files in a multipart form"
         )
-    return images
+    return sent
 
 
 async def _files(request: Request, data: bytes, limits: Limits) -> list[tuple[str, bytes]]:

@@ -124,7 +124,7 @@ def named(models: list[str]) -> dict[str, Path]:
     Raises:
         AdshiftError: two have one name, or a name has other characters than letters, digits, `_`, `-` and `.`.
     """
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for given in models:
         name, separator, path = given.partition("=")
         if not separator:
@@ -133,7 +133,7 @@ def named(models: list[str]) -> dict[str, Path]:
             name = folder.stem if folder.suffix == ".onnx" else folder.parent.name
         if not name or not all(one.isascii() and (one.isalnum() or one in "_-.") for one in name):
             raise AdshiftError(f"model name {name!r}: letters, digits, `_`, `-` and `.` only", "NAME=PATH")
-        if name in found:
+        if name in paths:
             raise AdshiftError(f"two models are called {name}", "name them: NAME=PATH")
-        found[name] = Path(path)
-    return found
+        paths[name] = Path(path)
+    return paths
