@@ -5,9 +5,14 @@ Needs no run before it, only a class of MVTec AD (official split, no drift). Row
     python docs/results/published/draws.py docs/results/published/screw.csv --root DATA/mvtec_screw --name screw \
         --weights WEIGHTS/resnet18_imagenet_layers1-3.safetensors --draws 5 padim anomalib_padim patchcore
 
-The others, with the same folders: `patchcore --draws 5 --coreset 0.01`, `anomalib_patchcore --draws 1 --coreset 0.01`,
-`cfa --draws 5 --epochs 5`, `cfa anomalib_cfa --draws 1`, `stfpm --draws 5 --epochs 10`, `anomalib_stfpm --draws 3
---epochs 10`, `stfpm --draws 2 --epochs 10 --learning-rate 3.2`.
+The others, with the same folders: `padim --first 5 --draws 10`, `patchcore --draws 5 --coreset 0.01`,
+`anomalib_patchcore --draws 1 --coreset 0.01`, `cfa --draws 5 --epochs 5`, `cfa anomalib_cfa --draws 1`, `stfpm --draws 5
+--epochs 10`, `anomalib_stfpm --draws 3 --epochs 10`, `stfpm --draws 2 --epochs 10 --learning-rate 3.2`.
+`reduced_resnet18.csv` has hazelnut and transistor of `DATA/mvtec_reduced`: `padim anomalib_padim patchcore
+anomalib_patchcore --draws 5`, `stfpm anomalib_stfpm --epochs 10 --draws 2`, `cfa anomalib_cfa --epochs 5 --draws 2`.
+`screw_mobilenetv2.csv`: `--backbone mobilenetv2_100 --mean 0.5 --std 0.5`, with `--pad-type same`, as the weights were
+trained, and without, since anomalib cannot be told. Its rows of `anomalib_padim` without `mean` were normalized with
+ImageNet's, before a model of anomalib took `mean` and `std`.
 
 Settings of our methods are those of params.yaml, beside `--coreset` and, for trained ones, `--epochs` and
 `--learning-rate`; anomalib's are its defaults beside the same. The methods with `anomalib_` in front run through the
@@ -142,7 +147,8 @@ def measured(
         "image_auroc": round(float(ranked.auroc() or 0), 4), "low": round(float(low), 4), "high": round(float(high), 4),
         "best_f1_on_test": round(best_f1(scores, bad), 4), "fit_seconds": round(fitted - start, 1),
         "score_seconds": round(scored - fitted, 1), "resize": args.resize, "crop": args.crop or "",
-        "tiles": args.tiles or "", "embed_seconds": args.embed_seconds,
+        "tiles": args.tiles or "", "embed_seconds": args.embed_seconds, "pad_type": args.pad_type or "",
+        "mean": args.mean or "",
     }  # fmt: skip
 
 
