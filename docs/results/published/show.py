@@ -3,8 +3,8 @@
     python docs/results/published/show.py docs/results/published/control screw_resnet18 screw_mobilenetv2 \
         reduced_resnet18
 
-Published are anomalib's model pages, which have whole classes of MVTec AD with ResNet-18: only screw compares, with 10 %
-of the patches in PatchCore's bank, and more than one epoch of CFA.
+Published are anomalib's model pages, which have whole classes of MVTec AD with ResNet-18. Only screw compares, and only with
+10 % of the patches in PatchCore's bank, and more than one epoch of CFA.
 """
 
 import json
@@ -65,8 +65,8 @@ def page(table: pd.DataFrame, stem: str) -> str:
         known = not pd.isna(row.published)
         lines.append(
             f"| {row[1]} | {row.backbone} | {who} | {', '.join(settings)} | {row.draws} | "
-            f"{row.mean_auroc:.3f}{spread} | [{row.low:.3f}, {row.high:.3f}] | {row.best_f1:.3f} | {row.published if known else ''} | "
-            f"{f'{row.mean_auroc - row.published:+.3f}' if known else ''} |"
+            f"{row.mean_auroc:.3f}{spread} | [{row.low:.3f}, {row.high:.3f}] | {row.best_f1:.3f} | "
+            f"{row.published if known else ''} | {f'{row.mean_auroc - row.published:+.3f}' if known else ''} |"
         )
     findings = "../../findings.md#against-published-figures-with-real-weights"
     lines += [
