@@ -3,7 +3,7 @@
     python docs/results/published/show.py docs/results/published/control screw_resnet18 screw_mobilenetv2 \
         reduced_resnet18
 
-Published are anomalib's model pages, which have whole classes of MVTec AD with ResNet-18. Only screw compares, and only with
+Published are anomalib's model pages, which have whole classes of MVTec AD with ResNet-18. Only screw compares: with
 10 % of the patches in PatchCore's bank, and more than one epoch of CFA.
 """
 
