@@ -20,7 +20,6 @@ import argparse
 import csv
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -292,4 +291,4 @@ def plot(rows: Any, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
