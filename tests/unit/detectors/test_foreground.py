@@ -127,3 +127,16 @@ def test_the_quantized_bank_has_the_same_mask() -> None:
 
 def test_a_models_settings_of_an_earlier_version_have_no_mask() -> None:
     assert patchcore.Fit.of({**FIT, "layers": [1]}).foreground is None
+
+
+@pytest.mark.parametrize("count", [1, 5])  # fewer images than threads, and more
+def test_the_thread_count_changes_no_byte(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    banks, results = [], []
+    for threads in ("1", "2"):
+        monkeypatch.setenv("ADSHIFT_THREADS", threads)
+        detector = fitted(features(4), foreground=10.0, coreset=0.3, projection=8)
+        banks.append(detector.bank)
+        results.append(detector.predict(features(count, seed=0, odd=0), patchcore.Score(**SCORE)))
+    np.testing.assert_array_equal(*banks)
+    np.testing.assert_array_equal(results[0].scores, results[1].scores)
+    np.testing.assert_array_equal(results[0].maps, results[1].maps)
