@@ -6,7 +6,7 @@ Needs no run before it, only a class of MVTec AD (official split, no drift). Row
         --weights WEIGHTS/resnet18_imagenet_layers1-3.safetensors --draws 5 padim anomalib_padim patchcore
 
 The others, with the same folders: `padim --first 5 --draws 10`, `patchcore --draws 5 --coreset 0.01`,
-`anomalib_patchcore --draws 1 --coreset 0.01`, `cfa --draws 5 --epochs 5`, `cfa anomalib_cfa --draws 1`, `stfpm --draws
+`anomalib_patchcore --draws 2 --coreset 0.01`, `cfa --draws 5 --epochs 5`, `cfa anomalib_cfa --draws 1`, `stfpm --draws
 5 --epochs 10`, `anomalib_stfpm --draws 3 --epochs 10`, `stfpm --draws 2 --epochs 10 --learning-rate 3.2`.
 `reduced_resnet18.csv` has hazelnut and transistor of `DATA/mvtec_reduced`: `padim anomalib_padim patchcore
 anomalib_patchcore --draws 5`, `stfpm anomalib_stfpm --epochs 10 --draws 2`, `cfa anomalib_cfa --epochs 5 --draws 2`.
