@@ -4,7 +4,7 @@
     python benchmarks/device.py --device cpu --tiny    # seconds: whether all of it runs
 
 It needs torch, timm, safetensors, NumPy, Pillow, pydantic, numba, tqdm and threadpoolctl, and no installed adshift: the
-source beside it is used. anomalib and FAISS are measured where they are installed, else their entries are null. Weights
+source beside it is used. FAISS is measured where it is installed, else its entry is null. Weights
 are random: they change no time. The file names the card; figures of a processor are marked by `device: cpu`.
 """
 
@@ -213,14 +213,11 @@ def features_of(images: int, side: int, folder: Path) -> tuple[Any, Any, list[Pa
     return Features.open(folder / "stored"), network, files
 
 
-def fitting(features: Any) -> Entry | None:
+def fitting(features: Any) -> Entry:
     """Seconds of PaDiM's fit."""
-    try:
-        from adshift.detectors import padim
+    from adshift.detectors import padim
 
-        padim.warm_up()
-    except ImportError as error:
-        return {"missing": str(error)[:200]}
+    padim.warm_up()
     detector = padim.Padim(padim.Fit(layers=(1, 2, 3), n_features=100))
     fit = lambda: detector.fit(features, np.random.default_rng(0))  # noqa: E731
     return {"images": len(features), "seconds": seconds_of(fit, 1)}

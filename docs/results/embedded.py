@@ -1,4 +1,4 @@
-"""Feature maps of a data set in a folder of one's own, apart from the pipeline's: what the scripts beside this read."""
+"""Shared by the scripts beside this: feature maps apart from the pipeline's, networks by argument, tables of rows."""
 
 import argparse
 import csv
@@ -12,6 +12,7 @@ from adshift.data.geometry import fit
 from adshift.data.images import load_mask
 from adshift.features import extract
 from adshift.features.backbones import Backbone
+from adshift.features.settings import Features as Settings
 from adshift.features.store import Features
 from adshift.project import params
 from adshift.runtime import seeding
@@ -56,6 +57,35 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("--name", required=True, help="class")
     parser.add_argument("--features", type=Path, help="folder that keeps the feature maps")
     return parser.parse_args()
+
+
+def network_arguments(parser: argparse.ArgumentParser) -> None:
+    """A network that a script is told: its weights, and what these were trained with."""
+    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--weights", help="a file")
+    parser.add_argument("--mean", type=float, help="of all channels, and --std; by default ImageNet's")
+    parser.add_argument("--std", type=float)
+    parser.add_argument("--pad-type")
+
+
+def network(settings: Any, args: argparse.Namespace, **changed: Any) -> Settings:
+    """The section `features` of params.yaml with the network of `network_arguments` and what is `changed`."""
+    values = {"backbone": args.backbone, "weights": args.weights, "layers": None, "fit": "squeeze", "tiles": None,
+              "images": False, "options": {"pad_type": args.pad_type} if args.pad_type else {}}  # fmt: skip
+    if args.mean is not None:
+        values |= {"mean": (args.mean,) * 3, "std": (args.std,) * 3}
+    return Settings.within({**dict(settings.features), **values, **changed})
+
+
+def append(path: Path, row: dict[str, Any]) -> None:
+    """Add a row to a CSV, and print it."""
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    print(*row.values(), flush=True)
 
 
 def write(path: Path, table: list[dict[str, Any]]) -> None:

@@ -14,7 +14,6 @@ parts in which the network sees a large input.
 """
 
 import argparse
-import csv
 import json
 import os
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from embedded import append, network, network_arguments
 
 from adshift.data import datasets
 from adshift.data.images import load_mask
@@ -30,7 +30,6 @@ from adshift.detectors import registry
 from adshift.evaluation.metrics.ranking import Ranked
 from adshift.features import extract
 from adshift.features.backbones import Backbone
-from adshift.features.settings import Features as Settings
 from adshift.features.store import Features
 from adshift.project import params
 from adshift.runtime import provenance, seeding
@@ -47,8 +46,7 @@ def main() -> None:
     parser.add_argument("--dataset")
     parser.add_argument("--root")
     parser.add_argument("--name", help="class")
-    parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--weights")
+    network_arguments(parser)
     args = parser.parse_args()
     if args.show:
         show(args.out)
@@ -61,9 +59,8 @@ def main() -> None:
         items = datasets.build(args.dataset, args.root, [args.name], Path(folder))[args.name]
         chosen = drawn(items, args.name)
         for side, tiles in SIDES:
-            look = Settings.within({**dict(settings.features), "backbone": args.backbone, "weights": args.weights,
-                                    "layers": None, "resize": side, "crop": None, "tiles": tiles, "images": False,
-                                    "fit": "tile" if tiles else "squeeze"})  # fmt: skip
+            fit = "tile" if tiles else "squeeze"
+            look = network(settings, args, resize=side, crop=None, tiles=tiles, fit=fit)
             start = time.perf_counter()
             stored = Path(folder) / f"{side}-{tiles}"
             images = [item for part in chosen.values() for item in part]
@@ -123,17 +120,6 @@ def share(item: Any) -> float | None:
     return float(load_mask(item).mean()) if item.mask_known else None
 
 
-def append(path: Path, row: dict[str, Any]) -> None:
-    """Add a row to the table."""
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(*row.values(), flush=True)
-
-
 def show(path: Path) -> None:
     """Write a table and a plot beside the CSV."""
     import pandas as pd
@@ -153,7 +139,7 @@ def show(path: Path) -> None:
         lines.append("| " + " | ".join([*cells, *(f"{some[one].median():g}" for one in costs)]) + " |")
     lines += ["", f"Mean and standard deviation of {DRAWS} draws; costs are medians, on one thread.", "",
               f"![Recall over the side of the input]({path.stem}.svg)", "",
-              f"Made with {provenance.sentence(provenance.provenance())}."]  # fmt: skip
+              f"Table written with {provenance.sentence(provenance.provenance())}."]  # fmt: skip
     path.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     long = rows[rows.tiles.isna()].melt(["class", "side"], ["recall", "recall_small", "recall_others"]).dropna()
     specification = {

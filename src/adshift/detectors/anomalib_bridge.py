@@ -176,9 +176,8 @@ class Bridged(Detector):
         named = signature.parameters(kind)
         backbones = {str(arguments.get(name, default)) for name, default in named.items() if name.endswith("backbone")}
         with self._foreign("could not be built"), pretrained.weights(self.name, backbones, file, use_weights):
-            pre_processor = anomalib_inputs.normalizing(
-                kind.configure_pre_processor(image_size=size), self.settings.mean, self.settings.std
-            )
+            given = kind.configure_pre_processor(image_size=size)
+            pre_processor = anomalib_inputs.normalizing(self.name, given, self.settings.mean, self.settings.std)
             ours = dict.fromkeys(OURS, False) | {"pre_processor": pre_processor}
             return kind(**arguments, **{name: value for name, value in ours.items() if name in named})
 

@@ -84,6 +84,13 @@ def test_dfm_by_hand(own: dict[str, Any]) -> None:
     assert ours.scores.std() > 0.001 * ours.scores.mean()
 
 
+def test_a_mean_for_a_model_that_does_not_normalize_is_refused() -> None:
+    section = {"model": "Draem", "weights": None, "epochs": 1, "batch": 4, "mean": (0.5, 0.5, 0.5)}
+    with pytest.raises(AdshiftError, match="anomalib_draem: this model of anomalib does not normalize") as error:
+        fitted("anomalib_draem", section, images(4, 0))
+    assert error.value.remedy == "leave mean and std out"
+
+
 @pytest.mark.parametrize(("method", "section"), [("anomalib_dfm", DFM), ("anomalib_flow", FASTFLOW)])
 def test_the_contract_of_a_detector(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, section: dict[str, Any]

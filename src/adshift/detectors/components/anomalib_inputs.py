@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from adshift.errors import AdshiftError
 from adshift.features.store import Features
 
 
@@ -15,14 +16,22 @@ def batch(images: np.ndarray) -> Any:
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().float().div_(255)
 
 
-def normalizing(pre_processor: Any, mean: Sequence[float] | None, std: Sequence[float] | None) -> Any:
-    """A model's pre-processor, which normalizes with this mean and deviation where they are given."""
+def normalizing(method: str, pre_processor: Any, mean: Sequence[float] | None, std: Sequence[float] | None) -> Any:
+    """The pre-processor of a method's model, which normalizes with this mean and deviation where they are given.
+
+    Raises:
+        AdshiftError: they are given, and the model does not normalize.
+    """
     from torchvision.transforms.v2 import Normalize
 
-    for transform in (pre_processor.transform, pre_processor.export_transform):  # of training, and of scoring
-        for step in getattr(transform, "transforms", [transform]):
-            if isinstance(step, Normalize):
-                step.mean, step.std = list(mean or step.mean), list(std or step.std)
+    transforms = (pre_processor.transform, pre_processor.export_transform)  # of training, and of scoring
+    steps = [step for one in transforms for step in getattr(one, "transforms", [one]) if isinstance(step, Normalize)]
+    if (mean or std) and not steps:
+        raise AdshiftError(
+            f"params.yaml: {method}: this model of anomalib does not normalize its inputs", "leave mean and std out"
+        )
+    for step in steps:
+        step.mean, step.std = list(mean or step.mean), list(std or step.std)
     return pre_processor
 
 

@@ -1,7 +1,7 @@
 """Which patches of an image show the object: the foreground mask of AnomalyDINO (Damm et al., 2025, section 3.2).
 
-The first principal component of an image's patches tells the object from its background; tokens of DINOv2 were made so.
-It is found by power iteration in float64, whose steps an exported graph repeats.
+The first principal component of an image's patches tells the object from its background, if they are tokens of DINOv2.
+The component is found by power iteration in float64, whose steps an exported graph repeats.
 """
 
 import numpy as np

@@ -4,6 +4,7 @@ Notation: N images, H x W positions of the first layer used, D channels of all l
 K neighbors.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -209,9 +210,8 @@ class MemoryBank(Detector):
         flat, mask = self._shown(image)
         wanted = scoring.neighbours if scoring.reweight == "softmax" else 1
         distances, rows = self._search(flat, wanted, scoring, threads)
-        ((rows_shown, columns_shown),) = image.shown(mask.shape)
-        count = rows_shown * columns_shown * scoring.top_percent / 100 if scoring.image_score == "top_mean" else 1
-        largest = max(1, round(count))
+        positions = math.prod(image.shown(mask.shape)[0])
+        largest = max(1, round(positions * scoring.top_percent / 100)) if scoring.image_score == "top_mean" else 1
         if self._exactly:
             self._correct_leading_scores(flat, distances, rows, largest, scoring, threads)
         scores = patch_scores(distances, scoring)

@@ -1,6 +1,6 @@
 """Models of anomalib through the bridge beside ours under synthetic drift, on magnetic tiles, in one process.
 
-    python docs/results/published/drift.py docs/results/published/drift.csv --root DATA/magnetic_tile_quarter \
+    python docs/results/published_drift.py docs/results/published/drift.csv --root DATA/magnetic_tile_quarter \
         --weights WEIGHTS/resnet18_imagenet_layers1-3.safetensors
 
 DATA/magnetic_tile_quarter is every fourth image of each folder of the set. Of its normal images, in an order drawn by
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from draws import append
+from embedded import append
 
 from adshift.data import datasets
 from adshift.data.images import load_image

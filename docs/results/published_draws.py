@@ -2,7 +2,7 @@
 
 Needs no run before it, only a class of MVTec AD (official split, no drift). Rows are appended as they are made:
 
-    python docs/results/published/draws.py docs/results/published/screw.csv --root DATA/mvtec_screw --name screw \
+    python docs/results/published_draws.py docs/results/published/screw.csv --root DATA/mvtec_screw --name screw \
         --weights WEIGHTS/resnet18_imagenet_layers1-3.safetensors --draws 5 padim anomalib_padim patchcore
 
 The others, with the same folders: `padim --first 5 --draws 10`, `patchcore --draws 5 --coreset 0.01`,
@@ -20,7 +20,6 @@ bridge (docs/anomalib.md). Intervals (95 %) are over test images of the first dr
 """
 
 import argparse
-import csv
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from embedded import append, network, network_arguments
 
 from adshift.data import datasets
 from adshift.detectors import registry
@@ -52,11 +52,7 @@ def main() -> None:
     parser.add_argument("methods", nargs="+", choices=[*OURS, *(f"anomalib_{name}" for name in THEIRS)])
     parser.add_argument("--root", required=True)
     parser.add_argument("--name", required=True, help="class")
-    parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--mean", type=float, help="of all channels, and --std; by default ImageNet's")
-    parser.add_argument("--std", type=float)
-    parser.add_argument("--pad-type")
+    network_arguments(parser)
     parser.add_argument("--resize", type=int, default=256)
     parser.add_argument("--crop", type=int, default=224, help="0 for none")
     parser.add_argument("--tiles", type=int, help="side of the tiles of a large input")
@@ -81,12 +77,8 @@ def embedded(settings: Any, args: argparse.Namespace, folder: Path) -> Features:
 
     Another process makes them: one with a network keeps its freed memory, and anomalib's coreset then takes 20 GB.
     """
-    values = {"backbone": args.backbone, "weights": args.weights, "layers": None, "resize": args.resize,
-              "crop": args.crop or None, "fit": "tile" if args.tiles else "squeeze", "tiles": args.tiles,
-              "images": True, "options": {"pad_type": args.pad_type} if args.pad_type else {}}  # fmt: skip
-    if args.mean is not None:
-        values |= {"mean": (args.mean,) * 3, "std": (args.std,) * 3}
-    look = Settings.within({**dict(settings.features), **values})
+    fit = "tile" if args.tiles else "squeeze"
+    look = network(settings, args, resize=args.resize, crop=args.crop or None, fit=fit, tiles=args.tiles, images=True)
     start = time.perf_counter()
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         pool.submit(embed, look, args.root, args.name, folder).result()
@@ -145,30 +137,11 @@ def measured(
         "coreset": args.coreset if "patchcore" in method else "", "epochs": args.epochs if trained else "",
         "learning_rate": halves["fit"].get("learning_rate", "") if method in OURS else "",
         "image_auroc": round(float(ranked.auroc() or 0), 4), "low": round(float(low), 4), "high": round(float(high), 4),
-        "best_f1_on_test": round(best_f1(scores, bad), 4), "fit_seconds": round(fitted - start, 1),
+        "best_f1_on_test": round(float(ranked.best_f1()[0] or 0), 4), "fit_seconds": round(fitted - start, 1),
         "score_seconds": round(scored - fitted, 1), "resize": args.resize, "crop": args.crop or "",
         "tiles": args.tiles or "", "embed_seconds": args.embed_seconds, "pad_type": args.pad_type or "",
         "mean": args.mean or "",
     }  # fmt: skip
-
-
-def best_f1(scores: np.ndarray, bad: np.ndarray) -> float:
-    """The largest F1 over all thresholds."""
-    order = np.argsort(-scores, kind="stable")
-    tp = np.cumsum(bad[order])
-    last = np.append(np.diff(scores[order]) != 0, True)  # equal scores stand on one side
-    return float((2 * tp / (np.arange(1, len(tp) + 1) + bad.sum()))[last].max())
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
-    """Add a row to the table."""
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(*row.values(), flush=True)
 
 
 if __name__ == "__main__":

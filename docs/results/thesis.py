@@ -1,11 +1,11 @@
 """The edge thesis' questions on a real part: diagonal covariances, quantized banks, defects in the training set.
 
-    python docs/results/thesis/thesis.py docs/results/thesis/screw.csv --root DATA/mvtec_screw --name screw \
+    python docs/results/thesis.py docs/results/thesis/screw.csv --root DATA/mvtec_screw --name screw \
         --weights WEIGHTS/resnet18_imagenet_layers1-3.safetensors
-    python docs/results/thesis/thesis.py docs/results/thesis/screw.csv --root DATA/mvtec_screw --name screw \
+    python docs/results/thesis.py docs/results/thesis/screw.csv --root DATA/mvtec_screw --name screw \
         --backbone mobilenetv2_100 --weights WEIGHTS/mobilenetv2_100_imagenet_keras_int8.safetensors \
         --mean 0.5 --std 0.5 --pad-type same
-    python docs/results/thesis/thesis.py docs/results/thesis/screw.csv --show
+    python docs/results/thesis.py docs/results/thesis/screw.csv --show
 
 The first two append rows as they are made, the third writes a table and a plot beside them. Images are 256 pixels cut
 to 224, settings those of params.yaml, with 10 % of the patches in PatchCore's bank. One thread. Draws differ in the
@@ -17,7 +17,6 @@ contamination  defects moved to the training set. All levels are tested on the i
 """
 
 import argparse
-import csv
 import json
 import os
 import tempfile
@@ -28,13 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from embedded import append, network, network_arguments
 
 from adshift.data import contamination, datasets, splits
 from adshift.detectors import registry
 from adshift.evaluation.metrics.ranking import Ranked
 from adshift.features import extract
 from adshift.features.backbones import Backbone
-from adshift.features.settings import Features as Settings
 from adshift.features.store import Features
 from adshift.project import params
 from adshift.runtime import provenance, seeding
@@ -56,11 +55,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="write table and plot of the rows that are there")
     parser.add_argument("--root")
     parser.add_argument("--name", help="class")
-    parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--weights")
-    parser.add_argument("--mean", type=float, help="of all channels, and --std; by default ImageNet's")
-    parser.add_argument("--std", type=float)
-    parser.add_argument("--pad-type")
+    network_arguments(parser)
     args = parser.parse_args()
     if args.show:
         show(args.out)
@@ -69,24 +64,15 @@ def main() -> None:
         parser.error("--root, --name and --weights are needed")
     os.environ["ADSHIFT_THREADS"] = "1"
     settings = params.load_all()
+    look = network(settings, args, resize=256, crop=224)
     with tempfile.TemporaryDirectory() as folder:
         items = datasets.build("mvtec", args.root, [args.name], Path(folder))[args.name]
-        extract.embed(items, Backbone(network(settings, args)), Path(folder) / "features", what=args.name)
+        extract.embed(items, Backbone(look), Path(folder) / "features", what=args.name)
         features = Features.open(Path(folder) / "features")
         base = {"class": args.name, "backbone": args.backbone}
         for part in (covariance, quantized, contaminated):
             for row in part(settings, args.name, items, features):
-                append(args.out, {**base, **row})
-
-
-def network(settings: Any, args: argparse.Namespace) -> Settings:
-    """The section `features`: the published protocol's size, the backbone that was asked for."""
-    values: dict[str, Any] = {"backbone": args.backbone, "weights": args.weights, "layers": None, "resize": 256,
-                              "crop": 224, "fit": "squeeze", "tiles": None, "images": False,
-                              "options": {"pad_type": args.pad_type} if args.pad_type else {}}  # fmt: skip
-    if args.mean is not None:
-        values |= {"mean": (args.mean,) * 3, "std": (args.std,) * 3}
-    return Settings.within({**dict(settings.features), **values})
+                append(args.out, {**dict.fromkeys(COLUMNS, ""), **base, **row})
 
 
 def covariance(settings: Any, name: str, items: list[Any], features: Features) -> Iterator[dict[str, Any]]:
@@ -174,32 +160,14 @@ def judged(
     with tempfile.TemporaryDirectory() as folder:
         detector.save(Path(folder) / "model")
         size = sum(file.stat().st_size for file in (Path(folder) / "model").iterdir())
+    ranked = Ranked.of(scores, bad)
     return {
         "test_images": len(test),
-        "image_auroc": round(float(Ranked.of(scores, bad).auroc() or 0), 4),
-        "best_f1_on_test": round(best_f1(scores, bad), 4),
+        "image_auroc": round(float(ranked.auroc() or 0), 4),
+        "best_f1_on_test": round(float(ranked.best_f1()[0] or 0), 4),
         "score_ms": round(1000 * seconds / len(test), 2),
         "model_bytes": size,
     }
-
-
-def best_f1(scores: np.ndarray, bad: np.ndarray) -> float:
-    """The largest F1 over all thresholds."""
-    return max(
-        2 * int(bad[scores >= threshold].sum()) / (int((scores >= threshold).sum()) + int(bad.sum()))
-        for threshold in np.unique(scores)
-    )
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
-    """Add a row to the table."""
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(*row.values(), flush=True)
 
 
 def show(path: Path) -> None:
@@ -222,7 +190,7 @@ def show(path: Path) -> None:
         "",
         f"![Image AUROC over bytes a row, over c, and over contamination]({path.stem}.svg)",
         "",
-        f"Made with {provenance.sentence(provenance.provenance())}.",
+        f"Table written with {provenance.sentence(provenance.provenance())}.",
     ]
     path.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     plot(rows, path.with_suffix(".svg"))

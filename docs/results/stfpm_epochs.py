@@ -1,6 +1,6 @@
 """How far image AUROC of STFPM swings from epoch to epoch: anomalib's loss and optimizer, our images and scores.
 
-    python docs/results/published/stfpm_epochs.py docs/results/published/stfpm_epochs.csv --root DATA/mvtec_screw \
+    python docs/results/stfpm_epochs.py docs/results/published/stfpm_epochs.csv --root DATA/mvtec_screw \
         --name screw --weights WEIGHTS/resnet18_imagenet_layers1-3.safetensors --draws 2
 
 The student, its input and the teacher's maps are those of `stfpm`; steps are anomalib's (SGD of 0.4 on the loss summed
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from draws import append, embedded, section
+from embedded import append
+from published_draws import embedded, section
 
 from adshift.detectors import registry
 from adshift.detectors.components import training

@@ -1,6 +1,6 @@
-"""Published figures beside ours and anomalib's own: a table and a plot of the CSVs that `draws.py` wrote.
+"""Published figures beside ours and anomalib's own: a table and a plot of the CSVs that `published_draws.py` wrote.
 
-    python docs/results/published/show.py docs/results/published/control screw_resnet18 screw_mobilenetv2 \
+    python docs/results/published_show.py docs/results/published/control screw_resnet18 screw_mobilenetv2 \
         reduced_resnet18
 
 Published are anomalib's model pages, which have whole classes of MVTec AD with ResNet-18. Only screw compares: with
@@ -16,7 +16,7 @@ import vl_convert
 
 from adshift.runtime import provenance
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "published"
 PAGES = Path("reference/anomalib_model_pages.csv")
 SETTINGS = ["class", "backbone", "method", "coreset", "epochs", "learning_rate", "pad_type", "mean"]
 THEIRS = "anomalib_"
@@ -75,7 +75,7 @@ def page(table: pd.DataFrame, stem: str) -> str:
         "",
         f"![Image AUROC of each row]({stem}.svg)",
         "",
-        f"Written by {provenance.sentence(provenance.provenance())}.",
+        f"Table written with {provenance.sentence(provenance.provenance())}.",
     ]
     return "\n".join(lines) + "\n"
 
