@@ -1,6 +1,7 @@
 """How time, memory and disk grow with the data set, and what a stage costs the head.
 
     python benchmarks/scale.py head --items 300    # DVC's part of a stage: `adshift.project.driver` against `dvc repro`
+    python benchmarks/scale.py sample              # a first run of the sample set: `adshift repro --jobs 2`, `dvc repro`
     python benchmarks/scale.py real_iad            # a simulated Real-IAD, at three sizes
     python benchmarks/scale.py disk                # a ResNet-50 study's feature maps: before and after
     python benchmarks/scale.py status              # `dvc status` of 150,000 images and as many shifted ones
@@ -74,7 +75,7 @@ def head(items: int) -> dict[str, Any]:
             run([sys.executable, "stages/fit.py", "out/x"])
         found["stage_seconds"] = (children() - before) / 10
         names = [f"fit@{i}" for i in range(items)]
-        asked = json.dumps({"jobs": 2, "here": 2, "names": names})
+        asked = json.dumps({"jobs": 2, "here": 2, "processors": 0, "names": names})
         for kind, command, given in (
             ("driver", [sys.executable, "-m", "adshift.project.driver"], asked),
             ("dvc repro", ["dvc", "repro"], None),
@@ -87,6 +88,20 @@ def head(items: int) -> dict[str, Any]:
                 "wall_seconds": time.perf_counter() - start,
                 "head_seconds_a_stage": (children() - before) / items - found["stage_seconds"],
             }
+    return found
+
+
+def sample() -> dict[str, Any]:
+    """Seconds of a first run of the sample set, in fresh clones of this working tree's last commit."""
+    found: dict[str, Any] = {}
+    for command in ("adshift repro --jobs 2", "dvc repro"):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name) / "clone"
+            subprocess.run(["git", "clone", "-q", HERE.parent, folder], check=True)
+            environment = {**os.environ, "PYTHONPATH": str(folder / "src")}
+            start = time.perf_counter()
+            subprocess.run(command.split(), cwd=folder, env=environment, check=True, capture_output=True)
+            found[command] = {"wall_seconds": time.perf_counter() - start}
     return found
 
 
@@ -313,7 +328,7 @@ def main() -> None:
     if sys.argv[1:2] == ["stage"]:
         return stage(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("head", "real_iad", "disk", "status"))
+    parser.add_argument("what", choices=("head", "sample", "real_iad", "disk", "status"))
     parser.add_argument("--items", type=int, default=300)
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 100, 200], help="images of a class")
     parser.add_argument("--classes", type=int, default=3)
@@ -322,14 +337,11 @@ def main() -> None:
     args = parser.parse_args()
     sys.path.insert(0, str(HERE.parent / "src"))
     results = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
-    if args.what == "head":
-        results["head"] = head(args.items)
-    elif args.what == "disk":
-        results["disk"] = disk(args.images)
-    elif args.what == "status":
-        results["status"] = status(args.files)
-    else:
-        results["real_iad"] = real_iad(args.sizes, args.classes)
+    parts = {
+        "head": lambda: head(args.items), "sample": sample, "disk": lambda: disk(args.images),
+        "status": lambda: status(args.files), "real_iad": lambda: real_iad(args.sizes, args.classes),
+    }  # fmt: skip
+    results[args.what] = parts[args.what]()
     RESULT.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     print(json.dumps(results, indent=1))
 

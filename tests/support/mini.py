@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from adshift.runtime import versions
 from tiny import ROOT
 
 ITEMS = ("a", "b", "c")
@@ -29,7 +30,7 @@ order = lambda kind: Path("orders", f"{kind}-{name}")
 def main():
     where = "here" if os.environ.get("ADSHIFT_CLUSTER") else "elsewhere"
     with Path("log").open("a") as log:
-        log.write(f"{name} {where} {os.getpid()} {os.environ.get('ADSHIFT_THREADS')}\\n")
+        log.write(f"{name} {where} {os.getpid()} {os.environ.get('ADSHIFT_THREADS')} {'torch' in sys.modules}\\n")
     print(f"{name} speaks")
     print(f"{name} complains", file=sys.stderr)
     with output(Path("out", name)) as folder:
@@ -63,7 +64,7 @@ stages:
   fit:
     matrix: {item: [a, b, c]}
     cmd: python stages/fit.py ${item.item}
-    deps: [out/begin]
+    deps: [out/begin, data/sources/stages/fit.json]
     outs: ["out/${item.item}"]
   end:
     cmd: python stages/end.py end
@@ -97,9 +98,12 @@ NAMES = ("begin", *(f"fit@{item}" for item in ITEMS), "end")
 
 
 @contextlib.contextmanager
-def project(folder: Path) -> Iterator[None]:
-    """The project in `folder`, which is the working directory meanwhile."""
+def project(folder: Path, *packages: str) -> Iterator[None]:
+    """The project in `folder`, which is the working directory meanwhile; `fit` is said to import some packages."""
     (folder / "stages").mkdir()
+    record = folder / "data/sources/stages/fit.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"packages": {name: versions.installed(name) for name in packages}}))
     (folder / "orders").mkdir()
     for name in ("begin", "fit", "end"):
         (folder / "stages" / f"{name}.py").write_text(SCRIPT)
@@ -120,7 +124,7 @@ def order(kind: str, name: str, value: object = "") -> None:
 
 
 def log() -> list[list[str]]:
-    """[name, where, process, threads] of each start, in order."""
+    """[name, where, process, threads, whether torch was there] of each start, in order."""
     file = Path("log")
     return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
 
@@ -138,14 +142,14 @@ def call(*command: str, given: str | None = None, **more: str) -> subprocess.Com
     )
 
 
-def drive(jobs: int = 2, here: int = 2, **more: str) -> subprocess.CompletedProcess[str]:
+def drive(processors: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the driver on all stages."""
-    return call(sys.executable, "-m", "adshift.project.driver", given=asked(jobs, here), **more)
+    return call(sys.executable, "-m", "adshift.project.driver", given=asked(processors=processors), **more)
 
 
-def asked(jobs: int = 2, here: int = 2) -> str:
+def asked(jobs: int = 2, here: int = 2, processors: int = 0) -> str:
     """What the driver reads, of all stages."""
-    return json.dumps({"jobs": jobs, "here": here, "names": NAMES})
+    return json.dumps({"jobs": jobs, "here": here, "processors": processors, "names": NAMES})
 
 
 def headed(where: str = "local:2", *dvc: str, **more: str) -> subprocess.CompletedProcess[str]:

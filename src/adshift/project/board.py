@@ -89,7 +89,7 @@ class Board:
         """Run `dvc` with these arguments, print its output, and return its exit code."""
         return self._run(["dvc", *command])
 
-    def drive(self, asked: Mapping[str, Any], environment: Mapping[str, str]) -> int:
+    def drive(self, asked: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> int:
         """Run `adshift.project.driver`, print its output, and return its exit code.
 
         Args:

@@ -15,15 +15,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
+from adshift.project import forks
 from adshift.project.cluster import handover
+from adshift.project.paths import SOURCES
+from adshift.runtime.files import read_json
 
 FAILED = 255  # exit code, as DVC's
+BRIEF = {"check", "check_network"}  # stages that end before another would notice that they take a processor
 SHARE = 10  # dvc.lock is written once so many times the seconds have passed that the last writing took
 
 
@@ -34,13 +38,17 @@ class Driver:
         repo: DVC's, which waits for locks.
         jobs: stages at once.
         here: of those, the stages that run on this machine.
+        processors: that stages share by ADSHIFT_THREADS; 0 leaves each to its environment.
         cluster: whether a cluster runs the heavy stages.
     """
 
-    def __init__(self, repo: Any, jobs: int, here: int, cluster: bool) -> None:
-        self.repo, self.jobs, self.cluster = repo, jobs, cluster
+    def __init__(self, repo: Any, jobs: int, here: int, processors: int, cluster: bool) -> None:
+        self.repo, self.jobs, self.processors, self.cluster = repo, jobs, processors, cluster
         self._here = threading.Semaphore(here)
         self._changed, self._turn = threading.Condition(), threading.Lock()
+        self._waiting: dict[str, set[str]] = {}  # {stage: those that it depends on}
+        self._running: set[str] = set()
+        self._done: set[str] = set()
         self._unwritten: list[Any] = []
         self._write_from = 0.0
         self.failed = False
@@ -49,36 +57,12 @@ class Driver:
         """Bring the stages of these names up to date, in the order of their dependencies; whether all are."""
         graph = self.repo.index.graph
         stages = {stage.addressing: stage for stage in self.repo.index.stages if stage.addressing in names}
-        waiting = {
+        self._waiting = {
             name: {other.addressing for other in graph.successors(stage)} & names for name, stage in stages.items()
         }
-        done: set[str] = set()
-
-        def take() -> Any:
-            """A stage whose inputs are ready; None if there is no further one. Waits until there is."""
-            with self._changed:
-                while waiting and not self.failed:
-                    ready = next((name for name, inputs in waiting.items() if inputs <= done), None)
-                    if ready:
-                        del waiting[ready]
-                        return stages[ready]
-                    self._changed.wait()
-                return None
-
-        def work() -> None:
-            while stage := take():
-                sound = False
-                try:
-                    sound = self._one(stage)
-                finally:
-                    with self._changed:
-                        done.add(stage.addressing)
-                        self.failed |= not sound
-                        self._changed.notify_all()
-
         try:
             with ThreadPoolExecutor(self.jobs) as pool:
-                workers = [pool.submit(work) for _ in range(self.jobs)]
+                workers = [pool.submit(self._work, stages) for _ in range(self.jobs)]
                 try:
                     for worker in workers:
                         worker.result()
@@ -91,6 +75,42 @@ class Driver:
         with self._alone():
             self._write()
         return not self.failed
+
+    def _work(self, stages: Mapping[str, Any]) -> None:
+        """Bring one stage after another up to date, until none is left or one has failed."""
+        while name := self._take():
+            sound = False
+            try:
+                sound = self._one(stages[name])
+            finally:
+                with self._changed:
+                    self._running.discard(name)
+                    self._done.add(name)
+                    self.failed |= not sound
+                    self._changed.notify_all()
+
+    def _ready(self) -> list[str]:
+        """Stages whose inputs are there."""
+        return [name for name, inputs in self._waiting.items() if inputs <= self._done]
+
+    def _take(self) -> str | None:
+        """A ready stage; None if there is no further one. Waits until there is."""
+        with self._changed:
+            while self._waiting and not self.failed:
+                for name in self._ready():
+                    del self._waiting[name]
+                    self._running.add(name)
+                    return name
+                self._changed.wait()
+            return None
+
+    def _threads(self) -> dict[str, str]:
+        """The variable that gives a stage its share of the processors. The number of threads changes no byte."""
+        if not self.processors:
+            return {}
+        with self._changed:
+            together = sum(name not in BRIEF for name in (*self._running, *self._ready()))
+        return {"ADSHIFT_THREADS": str(max(1, self.processors // min(self.jobs, max(1, together))))}
 
     def _one(self, stage: Any) -> bool:
         """Bring a stage up to date; whether that went well."""
@@ -137,18 +157,24 @@ class Driver:
                 locked.__exit__(None, None, None)
 
     def _command(self, stage: Any) -> None:
-        """Run the command of a stage, here or by the head of a cluster."""
+        """Run the command of a stage: in a process of its own, in a fork, or by the head of a cluster."""
         from dvc.stage.exceptions import StageCmdFailedError
         from dvc.stage.run import cmd_run, prepare_kwargs
 
         words = shlex.split(stage.cmd)[1:]  # without `python`
-        if not self.cluster or not words or PurePath(words[0]).stem not in handover.HEAVY:
+        heavy = bool(words) and PurePath(words[0]).stem in handover.HEAVY
+        code = 0
+        if self.cluster and heavy:
+            say(f"Running stage '{stage.addressing}':")
+            code = handover.ask(stage.addressing, words, prepare_kwargs(stage)["env"])
+        else:
             with self._here:
                 say(f"Running stage '{stage.addressing}':")
-                cmd_run(stage)
-            return
-        say(f"Running stage '{stage.addressing}':")
-        if code := handover.ask(stage.addressing, words, prepare_kwargs(stage)["env"]):
+                if heavy and _imports_torch(stage):
+                    code = forks.run(words, prepare_kwargs(stage, self._threads())["env"], stage.wdir)
+                else:
+                    cmd_run(stage, run_env=self._threads())
+        if code:
             raise StageCmdFailedError(stage.cmd, code)
 
     @contextmanager
@@ -166,13 +192,19 @@ class Driver:
         self._write_from = time.monotonic() + SHARE * (time.monotonic() - start)
 
 
+def _imports_torch(stage: Any) -> bool:
+    """Whether the code of a stage, or of its method, imports torch: what the stage `sources` recorded says so."""
+    records = (Path(dep.fs_path) for dep in stage.deps if f"{SOURCES}/" in dep.fs_path)
+    return any("torch" in read_json(record)["packages"] for record in records if record.suffix == ".json")
+
+
 def say(line: str, file: Any = None) -> None:
     """Print a line for `adshift.project.board`."""
     print(line, file=file or sys.stdout, flush=True)
 
 
 def main() -> None:
-    """Read {jobs, here, names} as JSON from standard input."""
+    """Read {jobs, here, processors, names} as JSON from standard input."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started it may ignore the signal
     asked = json.load(sys.stdin)
     sys.stdin.close()
@@ -180,7 +212,7 @@ def main() -> None:
 
     logging.getLogger("dvc").setLevel(logging.WARNING)
     with Repo(_wait_for_lock=True) as repo, repo.scm_context(quiet=True):
-        driver = Driver(repo, asked["jobs"], asked["here"], handover.VARIABLE in os.environ)
+        driver = Driver(repo, asked["jobs"], asked["here"], asked["processors"], handover.VARIABLE in os.environ)
         sound = driver.run(set(asked["names"]))
     sys.exit(0 if sound else FAILED)
 

@@ -91,14 +91,13 @@ def _together(jobs: int, names: Sequence[str], where: str, board: Board) -> int:
     """Run stages at the same time, here or on a cluster."""
     here = len(os.sched_getaffinity(0))
     if not where:
-        # The number of threads changes no byte, so each job gets its share of the processors.
-        environment = {"ADSHIFT_THREADS": os.environ.get("ADSHIFT_THREADS") or str(max(1, here // jobs))}
-        return board.drive({"jobs": jobs, "here": jobs, "names": names}, environment)
+        processors = 0 if os.environ.get("ADSHIFT_THREADS") else here
+        return board.drive({"jobs": jobs, "here": jobs, "processors": processors, "names": names})
 
     with headed(where) as (slots, environment):
         board.write(f"cluster: {slots} stages at once, on {where}")
         # Workers may come later: Dask keeps what waits for them.
-        asked = {"jobs": max(slots, WAITING) + here, "here": here, "names": names}
+        asked = {"jobs": max(slots, WAITING) + here, "here": here, "processors": 0, "names": names}
         return board.drive(asked, environment)
 
 

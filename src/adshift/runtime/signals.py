@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from multiprocessing import parent_process
 from pathlib import Path
 from types import FrameType
 
@@ -60,6 +61,8 @@ def orphaned() -> bool:
     """Whether DVC started this process and has exited. A stage started by hand may outlive its terminal."""
     if "DVC_STAGE" not in os.environ:
         return False
+    if driver := parent_process():  # a fork (`adshift.project.forks`), whose own parent is the fork server
+        return not driver.is_alive()
     last = _CHAIN[-1]
     # DVC may have exited before this module was imported. In a container, DVC or a Dask worker may be process 1.
     adopted = last == 1 and not any(starter in _command(1) for starter in (b"dvc", b"dask"))
