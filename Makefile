@@ -7,6 +7,8 @@ KILLS ?= 30
 LOAD ?= 600
 SETUP := $(VENV)/.done
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Containers often set it. Each stage is a process, and would compile again every module that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro test test-fast browser serve-test load small bench faults cluster fuzz mutants audit docs build lint clean

@@ -1,7 +1,7 @@
 """How time, memory and disk grow with the data set, and what a stage costs the head.
 
     python benchmarks/scale.py head --items 300    # DVC's part of a stage: `adshift.project.driver` against `dvc repro`
-    python benchmarks/scale.py sample              # a first run of the sample set: `adshift repro --jobs 2`, `dvc repro`
+    python benchmarks/scale.py sample              # the sample set, first run: `adshift repro --jobs 2`, `dvc repro`
     python benchmarks/scale.py real_iad            # a simulated Real-IAD, at three sizes
     python benchmarks/scale.py disk                # a ResNet-50 study's feature maps: before and after
     python benchmarks/scale.py status              # `dvc status` of 150,000 images and as many shifted ones

@@ -254,7 +254,7 @@ def _concerns(dep: Any, key: str) -> bool:
 
     if isinstance(dep, ParamsDependency):
         return not dep.params or any(_related(key, name) for name in dep.params)
-    return str(dep) == "params.yaml"
+    return bool(dep.def_path == "params.yaml")
 
 
 class Pipeline:

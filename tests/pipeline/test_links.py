@@ -35,7 +35,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Project:
         scenarios=["clean", "shift_no_adaptation", "shift_full_adaptation"],
     )  # fmt: skip
     project.commit("tiny")
-    project.dvc("repro")
+    project.run("adshift", "repro", "--jobs", "2")
     return project
 
 
@@ -48,7 +48,9 @@ def test_outputs_are_on_the_disk_once_and_the_cache_stays_whole(ran: Project, tm
     one.dvc("checkout", "--relink")
     # Every stage that writes into a folder writes over its linked outputs.
     one.change(padim_diagonal__smoothing=2.0, split__train_fraction=0.7, seed=7)
-    assert {"split", "shift@dots-shift", "score@padim_diagonal-dots", "package", "report"} <= one.ran(one.dvc("repro"))
+    assert {"split", "shift@dots-shift", "score@padim_diagonal-dots", "package", "report"} <= one.ran(
+        one.run("adshift", "repro", "--jobs", "2").stdout
+    )
     assert one.run("adshift", "repair").stdout.strip() == "nothing is damaged"  # no object of the cache was written to
     cache, outputs = one.folder / ".dvc" / "cache", [one.folder / name for name in OUTPUTS]
     maps = next(one.folder.glob("data/features/clean/mvtec/*/level1.npy"))

@@ -321,7 +321,7 @@ def test_a_calibration_knob_refits_nothing(restored: Project) -> None:
 
 def test_pasted_defects_set_thresholds_and_refit_nothing(restored: Project) -> None:
     restored.change(calibrate__rule="pasted", graph__paste=["pasted"], graph__calibrated=["pasted"])
-    ran = restored.ran(restored.dvc("repro"))
+    ran = restored.ran(restored.run("adshift", "repro", "--jobs", "2").stdout)
     groups = {name.split("@")[0] for name in ran}
     assert {f"paste@{name}-pasted" for name in CLASSES[:2]} <= ran
     assert {"check", "calibrate", "evaluate", "package"} <= groups
@@ -424,7 +424,7 @@ def test_a_new_class_runs_no_item_of_another(restored: Project) -> None:
     """One model of the new class is made and scored; of what is left to do, nothing is another class's."""
     restored.change(classes=list(CLASSES))
     wanted = f"patchcore-{CLASSES[2]}"
-    ran = restored.ran(restored.dvc("repro", f"{PIPELINE}:score@{wanted}"))
+    ran = restored.ran(restored.run("adshift", "repro", f"score@{wanted}", "--jobs", "2").stdout)
     assert ran == {
         "check", "prepare", "split", f"shift@{CLASSES[2]}-shift", f"score@{wanted}",
         *(f"embed@{CLASSES[2]}-{domain}" for domain in DOMAINS), *(f"fit@{wanted}-{domain}" for domain in DOMAINS),
