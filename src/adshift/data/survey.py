@@ -5,15 +5,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from adshift.data import datasets, listing
 from adshift.data.images import shape_of
 from adshift.data.listing import Listing
 from adshift.data.manifest import UNLABELLED
 from adshift.data.settings import Folder
-from adshift.data.shapes import Proposal, propose
+from adshift.data.shapes import Proposal, Size, propose, sides
 from adshift.errors import AdshiftError
 
+SHRUNK = 2.0  # times, from which on it is said
 MEASURED = 200  # images whose size is read, evenly spread
 
 
@@ -47,6 +49,20 @@ class Survey:
     def proposal(self) -> Proposal | None:
         """The shape of the network's input that suits these images; None if no shape is known."""
         return propose(self.shapes) if self.shapes else None
+
+    def shrinking(self, resize: Size) -> str:
+        """A line that says by how much the images are shrunk; empty if by less than `SHRUNK`.
+
+        Args:
+            resize: of the network's input, before the crop.
+        """
+        by = [max(given / kept for given, kept in zip(shape, sides(resize), strict=True)) for shape in self.shapes]
+        if not by or (factor := median(by)) < SHRUNK:
+            return ""
+        return (
+            f"images are shrunk {factor:.1f} times, so small defects may be lost: a larger features.resize keeps them, "
+            "and costs time and memory by its area"
+        )
 
     def passed(self) -> str:
         """A line about the files passed over; empty if there are none."""

@@ -224,8 +224,8 @@ def apply(
         check_folder()
     settings = _rewrite(path, resolved(name, data_root, classes, folders))
     checked = look(settings)
-    proposal = checked.survey.proposal()
-    return [*checked.lines(), *([str(proposal)] if proposal else [])]
+    proposal, shrinking = checked.survey.proposal(), checked.survey.shrinking(settings.features.resize)
+    return [*checked.lines(), *([str(proposal)] if proposal else []), *([shrinking] if shrinking else [])]
 
 
 def derive(path: Path = FILE) -> list[str]:

@@ -61,8 +61,9 @@ def orphaned() -> bool:
     """Whether DVC started this process and has exited. A stage started by hand may outlive its terminal."""
     if "DVC_STAGE" not in os.environ:
         return False
-    if driver := parent_process():  # a fork (`adshift.project.forks`), whose own parent is the fork server
-        return not driver.is_alive()
+    driver = parent_process()  # of a fork (`adshift.project.forks`), whose own parent is the fork server
+    if driver and not driver.is_alive():
+        return True
     last = _CHAIN[-1]
     # DVC may have exited before this module was imported. In a container, DVC or a Dask worker may be process 1.
     adopted = last == 1 and not any(starter in _command(1) for starter in (b"dvc", b"dask"))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from ruamel.yaml import YAML
 
 from adshift.data import datasets
@@ -38,6 +39,18 @@ def test_a_users_own_folder(project: Path) -> None:
     assert (loaded.dataset.name, loaded.dataset.root, loaded.classes) == (
         "mvtec", str(project / "raw"), ("dots", "waves"))  # fmt: skip
     assert loaded.patchcore.coreset == 0.05
+
+
+@pytest.mark.parametrize(
+    ("size", "times"), [((224, 224), None), ((447, 300), None), ((448, 224), "2.0"), ((300, 900), "4.0")]
+)
+def test_it_says_how_far_images_are_shrunk(project: Path, size: tuple[int, int], times: str | None) -> None:
+    """To a square of 224 pixels; the side that is shrunk more counts."""
+    for path in (project / "raw").rglob("*.png"):
+        Image.open(path).resize(size).save(path)
+    said = f"images are shrunk {times} times, so small defects may be lost: a larger features.resize keeps them, "
+    lines = [line for line in presets.apply("mvtec", "raw") if "shrunk" in line]
+    assert lines == ([f"{said}and costs time and memory by its area"] if times else [])
 
 
 def test_back_to_the_sample_is_as_shipped(project: Path) -> None:

@@ -135,7 +135,8 @@ DATA = ("importlib.metadata", "importlib.resources")  # they run nothing
 # A registry's modules are roots of their own; a package of weights is none of ours; the last two resolve names alone.
 DYNAMIC = {
     "detectors/registry.py", "data/datasets/__init__.py", "features/backbones/families.py",
-    "features/backbones/weights.py", "evaluation/levers/__init__.py", "project/sources.py", "runtime/extras.py",
+    "features/backbones/weights.py", "evaluation/levers/__init__.py", "project/forks.py", "project/sources.py",
+    "runtime/extras.py",
 }  # fmt: skip
 
 
