@@ -92,8 +92,12 @@ def head(items: int) -> dict[str, Any]:
 
 
 def sample() -> dict[str, Any]:
-    """Seconds of a first run of the sample set, in fresh clones of this working tree's last commit."""
+    """Seconds of a first run of the sample set, in fresh clones of this working tree's last commit, and whether all
+    outputs but timings are the same."""
+    from ruamel.yaml import YAML
+
     found: dict[str, Any] = {}
+    hashes = []
     for command in ("adshift repro --jobs 2", "dvc repro"):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "clone"
@@ -102,7 +106,10 @@ def sample() -> dict[str, Any]:
             start = time.perf_counter()
             subprocess.run(command.split(), cwd=folder, env=environment, check=True, capture_output=True)
             found[command] = {"wall_seconds": time.perf_counter() - start}
-    return found
+            locks = [YAML(typ="safe").load(folder / lock) for lock in ("dvc.lock", "pipeline/dvc.lock")]
+            outs = [out for lock in locks for stage in lock["stages"].values() for out in stage["outs"]]
+            hashes.append({out["path"]: out["md5"] for out in outs if "timings" not in out["path"]})
+    return {**found, "outputs": len(hashes[0]), "same_hashes": hashes[0] == hashes[1]}
 
 
 def children() -> float:

@@ -8,6 +8,8 @@ import re
 import reprlib
 import sys
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
@@ -126,7 +128,7 @@ def read(path: Path = FILE) -> dict[str, Any]:
     if path == FILE:
         check_folder()
     try:
-        values = YAML(typ="safe", pure=True).load(_text(path))
+        values = deepcopy(_parsed(_text(path)))
     except Exception as error:  # ruamel.yaml raises many kinds of errors, such as for the month 13
         reason = "nested too deep" if isinstance(error, RecursionError) else error
         raise AdshiftError(f"{path}: cannot be read: {reason}", "correct it, or `git checkout params.yaml`") from None
@@ -134,6 +136,12 @@ def read(path: Path = FILE) -> dict[str, Any]:
         raise AdshiftError(f"{path}: expected sections, found {type(values).__name__}", "`git checkout params.yaml`")
     _check_plain(values, path)
     return values
+
+
+@lru_cache(maxsize=2)
+def _parsed(text: str) -> Any:
+    """Cached: a command looks at params.yaml several times, and parsing it takes 20 ms."""
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def _text(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Stages as forks: what they see, and how they end."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,3 +71,31 @@ def test_a_signal_and_an_error_are_told(folder: Path) -> None:
     ended, said = codes(folder, ["killed", "0"], ["raises", "0"], ["plain", "3"])
     assert ended == [128 + 9, 1, 3]
     assert "ValueError: in a fork" in said
+
+
+CARD = """
+import importlib, os, sys
+
+from adshift.project import forks
+
+torch, _ = (importlib.import_module(name) for name in forks.IMPORTED)
+if "count" in sys.argv:
+    torch.cuda.device_count()
+if os.fork() == 0:
+    os._exit(torch.cuda._is_in_bad_fork())
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def test_a_fork_can_use_a_card() -> None:
+    """CUDA refuses a fork of a process that has so much as counted the cards; torch remembers that without any."""
+
+    def refused(*words: str) -> int:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+        return subprocess.run([sys.executable, "-c", CARD, *words], check=False, env=environment).returncode
+
+    assert refused() == 0
+    import torch
+
+    if torch.version.cuda:
+        assert refused("count") == 1
