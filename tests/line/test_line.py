@@ -37,8 +37,8 @@ def serving(model: Path, tmp_path: Path) -> Iterator[line.Serving]:
     one.end()
 
 
-def post(url: str, data: bytes, **options: Any) -> httpx.Response:
-    return httpx.post(f"{url}/v1/models/nut/predict", content=data, timeout=30, verify=line.PLAIN, **options)
+def post(url: str, data: bytes, model: str = "nut", **options: Any) -> httpx.Response:
+    return httpx.post(f"{url}/v1/models/{model}/predict", content=data, timeout=30, verify=line.PLAIN, **options)
 
 
 def test_a_thousand_requests_at_once(model: Path, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_record_says_who_judged(model: Path, tmp_path: Path) -> None:
     serving = line.Serving(tmp_path, f"left={model}", f"right={other}", "--jsonl", tmp_path / "v.jsonl")
     with line.ended(serving):
         for name, anomalous in (("left", True), ("right", False)):
-            answer = httpx.post(f"{serving.url}/v1/models/{name}/predict", content=BAD, verify=line.PLAIN).json()["results"][0]
+            answer = post(serving.url, BAD, name).json()["results"][0]
             assert (answer["model"], answer["anomalous"]) == (name, anomalous)
         line.wait(lambda: (tmp_path / "v.jsonl").read_text().count("\n") == 2)
     lines = [json.loads(text) for text in (tmp_path / "v.jsonl").read_text().splitlines()]
