@@ -12,11 +12,11 @@ import trained
 ROOT = Path(__file__).parents[1]
 # Files that take more than six seconds of processor time, which `make test-fast` leaves out.
 SLOW = {
-    "backbones", "bench", "checks", "coreset", "domains", "every_figure", "export", "folding", "graph_file",
-    "inference",
-    "isolation", "methods", "monitoring", "package", "padim", "page", "paste", "patchcore", "plots", "sample", "serve",
-    "serve_fuzz",
-    "shift_by_hand", "site", "splits", "stfpm", "studies", "tables", "versions",
+    "advice", "anomalib_bridge", "backbones", "bench", "checks", "cluster", "coreset", "device_benchmark", "domains",
+    "driver", "every_figure", "export", "folding", "graph_file", "inference", "isolation", "methods", "monitoring",
+    "network_options", "package", "padim", "page", "paste", "pasted", "patchcore", "plots", "sample", "serve",
+    "serve_fuzz", "shift_by_hand", "site", "splits", "stfpm", "studies", "tables", "tolerances", "transformers",
+    "versions",
 }  # fmt: skip
 LONGEST = (
     "test_pipeline.py", "test_export.py", "test_faults.py", "test_browser.py", "test_studies.py", "test_backbones.py",
