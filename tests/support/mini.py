@@ -99,7 +99,7 @@ NAMES = ("begin", *(f"fit@{item}" for item in ITEMS), "end")
 
 @contextlib.contextmanager
 def project(folder: Path, *packages: str) -> Iterator[None]:
-    """The project in `folder`, which is the working directory meanwhile; `fit` is said to import some packages."""
+    """The project in `folder`, which is the working directory meanwhile; `fit` is recorded to import `packages`."""
     (folder / "stages").mkdir()
     record = folder / "data/sources/stages/fit.json"
     record.parent.mkdir(parents=True)

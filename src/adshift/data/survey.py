@@ -15,7 +15,7 @@ from adshift.data.settings import Folder
 from adshift.data.shapes import Proposal, Size, propose, sides
 from adshift.errors import AdshiftError
 
-SHRUNK = 2.0  # times, from which on it is said
+SHRUNK = 2.0  # the least factor that a message is worth
 MEASURED = 200  # images whose size is read, evenly spread
 
 

@@ -27,7 +27,7 @@ from adshift.project.paths import SOURCES
 from adshift.runtime.files import read_json
 
 FAILED = 255  # exit code, as DVC's
-BRIEF = {"check", "check_network"}  # stages that end before another would notice that they take a processor
+BRIEF = {"check", "check_network"}  # done within a second: the stages beside them get all processors
 SHARE = 10  # dvc.lock is written once so many times the seconds have passed that the last writing took
 
 
@@ -84,7 +84,7 @@ class Driver:
                 sound = self._one(stages[name])
             finally:
                 with self._changed:
-                    self._running.discard(name)
+                    self._running.remove(name)
                     self._done.add(name)
                     self.failed |= not sound
                     self._changed.notify_all()
@@ -170,10 +170,11 @@ class Driver:
         else:
             with self._here:
                 say(f"Running stage '{stage.addressing}':")
+                threads = self._threads()
                 if heavy and _imports_torch(stage):
-                    code = forks.run(words, prepare_kwargs(stage, self._threads())["env"], stage.wdir)
+                    code = forks.run(words, prepare_kwargs(stage, threads)["env"], stage.wdir)
                 else:
-                    cmd_run(stage, run_env=self._threads())
+                    cmd_run(stage, run_env=threads)
         if code:
             raise StageCmdFailedError(stage.cmd, code)
 

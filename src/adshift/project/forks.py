@@ -1,8 +1,8 @@
 """Stages as forks of one process that has imported torch and timm.
 
-The two imports take 3 s, longer than most stages compute. A stage that is a fork starts after 0.1 s, and computes what
-a process of its own would. multiprocessing's fork server does the work: it starts with the first stage, and ends with
-the driver; the stages that it has forked notice that as they notice the end of DVC (`adshift.runtime.signals`).
+The imports take longer than most stages compute, and a fork already has them. multiprocessing's fork server does the
+work. It starts with the first stage, and ends after the driver and the last stage. A stage ends by itself when the
+driver or the fork server has ended (`adshift.runtime.signals`).
 """
 
 import multiprocessing

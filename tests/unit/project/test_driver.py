@@ -16,7 +16,7 @@ import mini
 
 @pytest.fixture
 def project(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, ...]]:
-    """A project whose stages `fit` are said to import the packages that a test asks for, which it gets."""
+    """A project whose stages `fit` are recorded to import the packages of the parameter, which it gives."""
     packages = getattr(request, "param", ())
     with mini.project(tmp_path, *packages):
         yield packages
