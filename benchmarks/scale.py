@@ -94,7 +94,8 @@ def head(items: int) -> dict[str, Any]:
 def sample() -> dict[str, Any]:
     """Seconds of a first run of the sample set, in fresh clones of this working tree's last commit, and whether all
     outputs but timings are the same."""
-    from ruamel.yaml import YAML
+    sys.path.insert(0, str(HERE.parent / "tests" / "house"))
+    from compare_locks import outputs
 
     found: dict[str, Any] = {}
     hashes = []
@@ -106,9 +107,7 @@ def sample() -> dict[str, Any]:
             start = time.perf_counter()
             subprocess.run(command.split(), cwd=folder, env=environment, check=True, capture_output=True)
             found[command] = {"wall_seconds": time.perf_counter() - start}
-            locks = [YAML(typ="safe").load(folder / lock) for lock in ("dvc.lock", "pipeline/dvc.lock")]
-            outs = [out for lock in locks for stage in lock["stages"].values() for out in stage["outs"]]
-            hashes.append({out["path"]: out["md5"] for out in outs if "timings" not in out["path"]})
+            hashes.append({path: md5 for path, md5 in outputs(folder).items() if "timings" not in path})
     return {**found, "outputs": len(hashes[0]), "same_hashes": hashes[0] == hashes[1]}
 
 
