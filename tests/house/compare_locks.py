@@ -3,7 +3,8 @@
     python tests/house/compare_locks.py CHECKOUT OTHER
 
 A change that moves code or renames things must leave every output as it was. Records of code and time do differ:
-`data/sources`, `timings`, `metrics/timings`, and the models, whose cards name the hashes of the code. Exit code 1: other outputs differ.
+`data/sources`, `timings`, `metrics/timings`, and the models, whose cards name the hashes of the code. Exit code 1:
+other outputs differ.
 """
 
 import sys
